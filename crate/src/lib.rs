@@ -1,0 +1,3 @@
+//! A small Vision Transformer on FashionMNIST.
+pub mod error;
+pub use error::{Error, Result};
