@@ -1,3 +1,29 @@
-//! A small Vision Transformer on FashionMNIST.
+//! A small Vision Transformer on FashionMNIST: models, training, attention maps and distillation on tch (libtorch).
+//!
+//! | module | what it holds | notebooks |
+//! |---|---|---|
+//! | [`config`] | the homework's constants | all |
+//! | [`data`] | FashionMNIST: finding, reading, augmenting, batching | all |
+//! | [`model`] | ViT, DeiT student, CNN teacher | all |
+//! | [`weights`] | PyTorch and safetensors files, names and shapes checked | all |
+//! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
+//! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
+//! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
+//! | [`plot`] | figures | all |
+//! | [`notebook`] | what talks to the kernel: display of figures and tables | all |
+//!
+//! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
+
+pub mod data;
 pub mod error;
+
+#[cfg(feature = "torch")]
+pub mod explain;
+#[cfg(feature = "torch")]
+pub mod notebook;
+#[cfg(feature = "torch")]
+pub mod plot;
+#[cfg(feature = "torch")]
+pub mod weights;
+
 pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! FashionMNIST: finding the files, reading them, augmenting and batching.
