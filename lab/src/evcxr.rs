@@ -14,15 +14,20 @@ pub const VERSION: &str = "0.22.0";
 
 /// An evcxr_jupyter of the right version: from the cache, else from PATH.
 pub fn find() -> Option<PathBuf> {
-    let built = vitlab::data::source::home().join(format!("evcxr-{VERSION}/bin/evcxr_jupyter"));
+    let built = cache::path().join(format!("evcxr-{VERSION}/bin/evcxr_jupyter"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("evcxr_jupyter"));
-    std::iter::once(built).chain(on_path).find(|program| fits(program))
+    std::iter::once(built)
+        .chain(on_path)
+        .find(|program| fits(program))
 }
 
 /// evcxr_jupyter has no option that prints its version, but cargo keeps a list of what it installed beside it.
 fn fits(program: &Path) -> bool {
-    let list = program.ancestors().nth(2).map(|root| root.join(".crates.toml"));
+    let list = program
+        .ancestors()
+        .nth(2)
+        .map(|root| root.join(".crates.toml"));
     let listed = list.and_then(|list| fs::read_to_string(list).ok());
     let wanted = format!("\"evcxr_jupyter {VERSION} (");
     program.is_file() && listed.is_some_and(|text| text.contains(&wanted))
@@ -50,7 +55,12 @@ pub fn install(step: &Step) -> Result<PathBuf> {
     clean_cargo(&mut command);
     step.run(&mut command, compiling())?;
     let _ = fs::remove_dir_all(&target);
-    find().ok_or_else(|| Error::file(root, "holds no evcxr_jupyter after building it; remove it and run `cargo lab setup` again"))
+    find().ok_or_else(|| {
+        Error::file(
+            root,
+            "holds no evcxr_jupyter after building it; remove it and run `cargo lab setup` again",
+        )
+    })
 }
 
 /// Turns cargo's lines into "crate 12: tch v0.24.0".
@@ -62,10 +72,16 @@ pub fn compiling() -> impl FnMut(&str) -> Option<String> {
             count += 1;
             return Some(format!("crate {count}: {name}"));
         }
-        ["Updating", "Downloading", "Downloaded", "Blocking", "Finished"]
-            .iter()
-            .any(|start| line.starts_with(start))
-            .then(|| line.to_string())
+        [
+            "Updating",
+            "Downloading",
+            "Downloaded",
+            "Blocking",
+            "Finished",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start))
+        .then(|| line.to_string())
     }
 }
 
@@ -73,7 +89,8 @@ pub fn compiling() -> impl FnMut(&str) -> Option<String> {
 pub fn clean_cargo(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let of_cargo = name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&&*name);
+        let of_cargo =
+            name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&&*name);
         if (of_cargo && !name.starts_with("CARGO_HTTP") && !name.starts_with("CARGO_REGISTRIES"))
             || name.starts_with("LIBTORCH")
             || ["RUSTFLAGS", "RUSTC_WRAPPER", "LD_LIBRARY_PATH"].contains(&&*name)
@@ -98,6 +115,9 @@ pub fn rust_libraries() -> Result<PathBuf> {
 
 /// Whether the standard library's source is there, from which the kernel completes std's names.
 pub fn has_rust_src() -> bool {
-    system::output(Command::new("rustc").args(["--print", "sysroot"]))
-        .is_some_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/std").is_dir())
+    system::output(Command::new("rustc").args(["--print", "sysroot"])).is_some_and(|root| {
+        Path::new(&root)
+            .join("lib/rustlib/src/rust/library/std")
+            .is_dir()
+    })
 }

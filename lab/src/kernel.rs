@@ -38,15 +38,26 @@ pub fn run(connection_file: &Path) -> Result<i32> {
             #[cfg(target_os = "linux")]
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             // Inherited, so that the folder counts as used as long as any process of the kernel lives.
-            nix::fcntl::fcntl(std::os::fd::BorrowedFd::borrow_raw(lock), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+            nix::fcntl::fcntl(
+                std::os::fd::BorrowedFd::borrow_raw(lock),
+                nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+            )?;
             Ok(())
         });
     }
     #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_child_subreaper(true).map_err(|error| Error::argument(error.to_string()))?;
-    let mut child = command.spawn().map_err(|error| Error::file(&engine.evcxr, format!("doesn't start ({error}); run `cargo lab setup`")))?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|error| Error::argument(error.to_string()))?;
+    let mut child = command.spawn().map_err(|error| {
+        Error::file(
+            &engine.evcxr,
+            format!("doesn't start ({error}); run `cargo lab setup`"),
+        )
+    })?;
     end_on_signals(&child)?;
-    let status = child.wait().map_err(|error| Error::file(&engine.evcxr, error.to_string()))?;
+    let status = child
+        .wait()
+        .map_err(|error| Error::file(&engine.evcxr, error.to_string()))?;
     end_descendants();
     Ok(status.code().unwrap_or(1))
 }
@@ -69,7 +80,10 @@ fn end_on_signals(child: &Child) -> Result<()> {
 fn end_descendants() {
     let children = || fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for _ in 0..100 {
-        let pids: Vec<i32> = children().split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        let pids: Vec<i32> = children()
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
         if pids.is_empty() {
             return;
         }
@@ -90,16 +104,26 @@ struct KernelFolder {
 impl KernelFolder {
     fn create(kernels: &Path) -> Result<Self> {
         cache::create(kernels)?;
-        let io = |error: std::io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})"));
+        let io = |error: std::io::Error| {
+            Error::file(kernels, format!("can't hold a kernel's folder ({error})"))
+        };
         // One at a time: nobody must take a lock file for free between its making and its locking.
         let turn = File::create(kernels.join("turn")).map_err(io)?;
         turn.lock().map_err(io)?;
         sweep(kernels).map_err(io)?;
-        let path = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels).map_err(io)?.keep();
+        let path = tempfile::Builder::new()
+            .prefix("kernel-")
+            .tempdir_in(kernels)
+            .map_err(io)?
+            .keep();
         let lock_path = path.with_extension("lock");
         let lock = File::create(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
-        Ok(KernelFolder { path, lock_path, lock })
+        Ok(KernelFolder {
+            path,
+            lock_path,
+            lock,
+        })
     }
 }
 

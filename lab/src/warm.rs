@@ -49,10 +49,18 @@ pub struct Warm {
 impl Warm {
     /// Where the warm build of a clone lies, whether it is there or not.
     pub fn of(repository: &Repository, engine: &Engine) -> Result<Self> {
-        let key = cache::key(&[evcxr::VERSION, &evcxr::rustc()?, &engine.libtorch.to_string_lossy(), WORKSPACE]);
+        let key = cache::key(&[
+            evcxr::VERSION,
+            &evcxr::rustc()?,
+            &engine.libtorch.to_string_lossy(),
+            WORKSPACE,
+        ]);
         let family = engine.home.join(format!("warm-{key}"));
         let clone = cache::key(&[&repository.root.to_string_lossy()]);
-        Ok(Warm { folder: family.join(format!("clone-{clone}")), family })
+        Ok(Warm {
+            folder: family.join(format!("clone-{clone}")),
+            family,
+        })
     }
 
     /// Whether it was made from the clone's present sources.
@@ -61,20 +69,37 @@ impl Warm {
     }
 
     /// Makes it or brings it up to date; false when there was nothing to do.
-    pub fn install(&self, repository: &Repository, engine: &Engine, python: &Python, step: &Step) -> Result<bool> {
-        let _lock = cache::lock(&self.family.file_name().expect("a name").to_string_lossy(), step)?;
+    pub fn install(
+        &self,
+        repository: &Repository,
+        engine: &Engine,
+        python: &Python,
+        step: &Step,
+    ) -> Result<bool> {
+        let _lock = cache::lock(
+            &self.family.file_name().expect("a name").to_string_lossy(),
+            step,
+        )?;
         let sources = sources(repository)?;
         if stamped(&self.folder).as_deref() == Some(&sources) {
             return Ok(false);
         }
-        let io = |error: std::io::Error| Error::file(&self.folder, format!("can't be built ({error}); check the room on its disk"));
+        let io = |error: std::io::Error| {
+            Error::file(
+                &self.folder,
+                format!("can't be built ({error}); check the room on its disk"),
+            )
+        };
         // Under a name that stays: when it is interrupted, the next try goes on from there.
         let new = self.folder.with_extension("new");
         if !new.exists() {
             let base = self.family.join("base");
             let copy = self.folder.with_extension("copy");
             let _ = fs::remove_dir_all(&copy);
-            if let Some(seed) = [&self.folder, &base].into_iter().find(|folder| stamped(folder).is_some()) {
+            if let Some(seed) = [&self.folder, &base]
+                .into_iter()
+                .find(|folder| stamped(folder).is_some())
+            {
                 tree::copy(seed, &copy).map_err(io)?;
             }
             fs::create_dir_all(&self.family).map_err(io)?;
@@ -93,14 +118,24 @@ impl Warm {
 
     /// Gives a kernel its own copy; `to` becomes evcxr's workspace, with `to/ctx` as its folder.
     pub fn copy_to(&self, to: &Path) -> Result<()> {
-        let guard = self.guard().map_err(|error| Error::file(&self.folder, error.to_string()))?;
+        let guard = self
+            .guard()
+            .map_err(|error| Error::file(&self.folder, error.to_string()))?;
         let shared = guard.lock_shared();
         if stamped(&self.folder).is_none() {
-            return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
+            return Err(Error::file(
+                &self.folder,
+                "holds no warm build; run `cargo lab setup`",
+            ));
         }
         shared
             .and_then(|()| tree::copy(&self.folder, to))
-            .map_err(|error| Error::file(to, format!("can't be made ({error}); check the room on its disk")))
+            .map_err(|error| {
+                Error::file(
+                    to,
+                    format!("can't be made ({error}); check the room on its disk"),
+                )
+            })
     }
 
     /// Held for a moment by who replaces the folder, shared by the kernels that copy it.
@@ -145,7 +180,8 @@ fn stamped(folder: &Path) -> Option<String> {
 }
 
 fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
-    let crate_folder = serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
+    let crate_folder =
+        serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
     let hold = format!(
         "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {crate_folder} }}\n"
     );
@@ -159,11 +195,20 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
 }
 
 /// Really runs evcxr_jupyter on the folder, through the same client library that runs the notebooks.
-fn build(folder: &Path, repository: &Repository, engine: &Engine, python: &Python, step: &Step) -> Result<()> {
+fn build(
+    folder: &Path,
+    repository: &Repository,
+    engine: &Engine,
+    python: &Python,
+    step: &Step,
+) -> Result<()> {
     let notebooks = repository.notebooks();
     cache::create(&notebooks)?;
     let mut command = Command::new(&python.executable);
-    command.args(["-I", "-c", include_str!("python/warm.py")]).arg(&engine.evcxr).arg(&notebooks);
+    command
+        .args(["-I", "-c", include_str!("python/warm.py")])
+        .arg(&engine.evcxr)
+        .arg(&notebooks);
     engine.prepare(&mut command, &folder.join("ctx"));
     step.run_with_input(&mut command, CELLS, evcxr::compiling())
 }
@@ -174,15 +219,26 @@ fn forget_cells(ctx: &Path) -> std::io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if ["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
-                if entry.metadata()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+            if ["libcode_", "libctx", "ctx-", "ctx."]
+                .iter()
+                .any(|start| name.starts_with(start))
+            {
+                if entry.metadata()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?
+                } else {
+                    fs::remove_file(entry.path())?
+                }
             }
         }
         Ok(())
     };
     for target in fs::read_dir(ctx.join("target"))? {
         let debug = target?.path().join("debug");
-        for folder in [debug.clone(), debug.join("deps"), debug.join(".fingerprint")] {
+        for folder in [
+            debug.clone(),
+            debug.join("deps"),
+            debug.join(".fingerprint"),
+        ] {
             if folder.is_dir() {
                 remove(&folder)?;
             }
@@ -197,24 +253,38 @@ fn sources(repository: &Repository) -> Result<String> {
     let read = |path: &Path| fs::read(path).map_err(|error| Error::file(path, error.to_string()));
     let mut folders = vec![repository.root.join("crate")];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).map_err(|error| Error::file(&folder, error.to_string()))?;
+        let entries =
+            fs::read_dir(&folder).map_err(|error| Error::file(&folder, error.to_string()))?;
         for entry in entries {
-            let path = entry.map_err(|error| Error::file(&folder, error.to_string()))?.path();
+            let path = entry
+                .map_err(|error| Error::file(&folder, error.to_string()))?
+                .path();
             if path.is_dir() {
                 folders.push(path);
             } else {
-                parts.push((path.to_string_lossy().into_owned(), cache::key(&[&String::from_utf8_lossy(&read(&path)?)])));
+                parts.push((
+                    path.to_string_lossy().into_owned(),
+                    cache::key(&[&String::from_utf8_lossy(&read(&path)?)]),
+                ));
             }
         }
     }
     parts.sort();
-    let dependencies = dependencies(repository).map_err(|error| Error::file(&repository.root, error.to_string()))?;
-    let parts: Vec<&str> = parts.iter().flat_map(|(path, key)| [path.as_str(), key.as_str()]).collect();
+    let dependencies = dependencies(repository)
+        .map_err(|error| Error::file(&repository.root, error.to_string()))?;
+    let parts: Vec<&str> = parts
+        .iter()
+        .flat_map(|(path, key)| [path.as_str(), key.as_str()])
+        .collect();
     Ok(cache::key(&[&cache::key(&parts), &dependencies]))
 }
 
 /// A key of what decides on the crates that vitlab depends on.
 fn dependencies(repository: &Repository) -> std::io::Result<String> {
     let text = |name: &str| fs::read_to_string(repository.root.join(name));
-    Ok(cache::key(&[&text("Cargo.lock")?, &text("Cargo.toml")?, &text("crate/Cargo.toml")?]))
+    Ok(cache::key(&[
+        &text("Cargo.lock")?,
+        &text("Cargo.toml")?,
+        &text("crate/Cargo.toml")?,
+    ]))
 }
