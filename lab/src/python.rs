@@ -37,10 +37,9 @@ impl Python {
 
     /// torch's folder: the libtorch that the crate links.
     pub fn libtorch(&self) -> Result<PathBuf> {
-        let torch = self.site_packages.iter().map(|folder| folder.join("torch"));
-        let found = torch
-            .filter(|folder| folder.join("lib").is_dir() && folder.join("include").is_dir())
-            .next();
+        let mut torch = self.site_packages.iter().map(|folder| folder.join("torch"));
+        let found =
+            torch.find(|folder| folder.join("lib").is_dir() && folder.join("include").is_dir());
         let folder = found.ok_or_else(|| {
             Error::file(&self.prefix, "holds no torch with lib/ and include/; install it with pip and run `cargo lab setup` again")
         })?;
@@ -209,19 +208,17 @@ pub fn own(executable: &Path, environment: &Environment, step: &Step) -> Result<
             "is no Python that starts; name another one with --python",
         )
     })?;
-    let script = format!(
-        "
+    let script = "
 import importlib.metadata as metadata, sys
 for requirement in sys.argv[1:]:
     name, wanted = requirement.split('==')
     try: found = metadata.version(name).split('+')[0]
     except metadata.PackageNotFoundError: found = 'missing'
     if found != wanted: print(name, wanted, found)
-"
-    );
+";
     let text = system::output(
         Command::new(&python.executable)
-            .args(["-c", &script])
+            .args(["-c", script])
             .args(&environment.pip),
     )
     .ok_or_else(|| {
