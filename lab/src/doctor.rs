@@ -7,7 +7,7 @@ use vitlab::{Error, Result};
 use crate::engine::Engine;
 use crate::repository::Repository;
 use crate::warm::Warm;
-use crate::{cache, environment, evcxr, kernelspec, overlay, system};
+use crate::{cache, evcxr, kernelspec, overlay, system};
 
 enum State {
     Good(String),
@@ -90,26 +90,17 @@ fn python(repository: &Repository) -> State {
         return State::Bad("missing".into(), SETUP.into());
     };
     let script = "import torch, jupyterlab, nbclient, nbconvert, sys
-print('Python', '.'.join(map(str, sys.version_info[:3])), '· torch', torch.__version__, '· JupyterLab', jupyterlab.__version__)";
-    let found = system::output(Command::new(repository.venv_bin("python")).args(["-c", script]));
-    let expected = environment::read(&repository.environment_yml());
-    match (found, expected) {
-        (Some(text), Ok(_)) => State::Good(format!(
-            "{text}{}",
-            if overlay.own {
-                " · your own, by --python"
-            } else {
-                ""
-            }
-        )),
-        (None, _) => State::Bad(
-            "torch or Jupyter can't be imported".into(),
-            format!(
-                "rm -r .venv {}, then {SETUP}",
-                overlay.python.prefix.display()
-            ),
-        ),
-        (_, Err(error)) => State::Bad(error.to_string(), "git checkout environment.yml".into()),
+print('Python', sys.version.split()[0], '· torch', torch.__version__, '· JupyterLab', jupyterlab.__version__)";
+    match system::output(Command::new(repository.venv_bin("python")).args(["-c", script])) {
+        Some(text) if overlay.own => State::Good(format!("{text} · your own, by --python")),
+        Some(text) => State::Good(text),
+        None => {
+            let remedy = match overlay.own {
+                true => format!("rm -r .venv; {SETUP}"),
+                false => format!("rm -r .venv {}; {SETUP}", overlay.python.prefix.display()),
+            };
+            State::Bad("torch or Jupyter can't be imported".into(), remedy)
+        }
     }
 }
 
@@ -154,15 +145,18 @@ fn data() -> State {
 }
 
 fn warm(repository: &Repository) -> State {
-    let fresh = Engine::read(repository)
-        .and_then(|engine| Warm::of(repository, &engine)?.is_fresh(repository));
-    match fresh {
+    let Ok(engine) = Engine::read(repository) else {
+        return State::Bad("missing".into(), SETUP.into());
+    };
+    if evcxr::rustc().is_ok_and(|rustc| rustc != engine.rustc) {
+        return State::Bad("made with another rustc".into(), SETUP.into());
+    }
+    match Warm::of(repository, &engine).is_fresh(repository) {
         Ok(true) => State::Good("first cells start in seconds".into()),
-        Ok(false) => State::Bad(
+        _ => State::Bad(
             "missing or older than crate/, so kernels build vitlab themselves".into(),
             SETUP.into(),
         ),
-        Err(_) => State::Bad("missing".into(), SETUP.into()),
     }
 }
 

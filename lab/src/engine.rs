@@ -20,6 +20,8 @@ pub struct Engine {
     pub rust_libraries: PathBuf,
     /// The folder with `cargo`, for clients started outside of a shell.
     pub cargo: Option<PathBuf>,
+    /// rustc's version and host, which the warm build belongs to.
+    pub rustc: String,
     /// rustup's name of the toolchain that set-up ran with.
     pub toolchain: Option<String>,
     /// The cache folder at the time of the set-up.
@@ -34,6 +36,7 @@ impl Engine {
             libtorch,
             rust_libraries: evcxr::rust_libraries()?,
             cargo: env::split_paths(&path).find(|folder| folder.join("cargo").is_file()),
+            rustc: evcxr::rustc()?,
             toolchain: env::var("RUSTUP_TOOLCHAIN").ok(),
             home: cache::home()?,
         })

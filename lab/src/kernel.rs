@@ -26,7 +26,7 @@ pub fn run(connection_file: &Path) -> Result<i32> {
     let repository = Repository::containing(&program)?;
     let engine = Engine::read(&repository)?;
     let folder = KernelFolder::create(&engine.home.join("kernels"))?;
-    Warm::of(&repository, &engine)?.copy_to(&folder.path)?;
+    Warm::of(&repository, &engine).copy_to(&folder.path)?;
 
     let mut command = Command::new(&engine.evcxr);
     command.arg("--control_file").arg(connection_file);

@@ -60,7 +60,7 @@ impl Setup {
         }
         let engine = Engine::new(evcxr, python.libtorch()?)?;
         let step = Step::new("Warm build of the kernel");
-        let built = Warm::of(repository, &engine)?.install(repository, &engine, &python, &step)?;
+        let built = Warm::of(repository, &engine).install(repository, &engine, &python, &step)?;
         self.finish(step, built, "first cells start in seconds");
         engine.write(repository)?;
         kernelspec::install(repository)?;

@@ -48,19 +48,19 @@ pub struct Warm {
 
 impl Warm {
     /// Where the warm build of a clone lies, whether it is there or not.
-    pub fn of(repository: &Repository, engine: &Engine) -> Result<Self> {
+    pub fn of(repository: &Repository, engine: &Engine) -> Self {
         let key = cache::key(&[
             evcxr::VERSION,
-            &evcxr::rustc()?,
+            &engine.rustc,
             &engine.libtorch.to_string_lossy(),
             WORKSPACE,
         ]);
         let family = engine.home.join(format!("warm-{key}"));
         let clone = cache::key(&[&repository.root.to_string_lossy()]);
-        Ok(Warm {
+        Warm {
             folder: family.join(format!("clone-{clone}")),
             family,
-        })
+        }
     }
 
     /// Whether it was made from the clone's present sources.
