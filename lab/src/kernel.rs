@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -29,7 +29,11 @@ pub fn run(connection_file: &Path) -> Result<i32> {
     Warm::of(&repository, &engine).copy_to(&folder.path)?;
 
     let mut command = Command::new(&engine.evcxr);
-    command.arg("--control_file").arg(connection_file);
+    // Its standard output holds remarks about itself; what cells print goes through the protocol.
+    command
+        .arg("--control_file")
+        .arg(connection_file)
+        .stdout(Stdio::null());
     engine.prepare(&mut command, &folder.path.join("ctx"));
     let lock = folder.lock.as_raw_fd();
     // SAFETY: only system calls between fork and exec.

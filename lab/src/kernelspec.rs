@@ -41,8 +41,12 @@ pub fn install(repository: &Repository) -> Result<()> {
 }
 
 fn copy_program(to: &std::path::Path) -> std::io::Result<()> {
-    let this = std::env::current_exe()?;
-    if this == to || fs::read(to).is_ok_and(|old| fs::read(&this).is_ok_and(|new| old == new)) {
+    // On Linux by this name, which holds when cargo has replaced the file since the program started.
+    let this = match PathBuf::from("/proc/self/exe") {
+        link if link.exists() => link,
+        _ => std::env::current_exe()?,
+    };
+    if fs::read(to).is_ok_and(|old| fs::read(&this).is_ok_and(|new| old == new)) {
         return Ok(());
     }
     let folder = to.parent().expect("in a folder");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -138,7 +139,10 @@ impl Run {
         } else {
             command.env_remove("VITLAB_QUICK")
         };
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         #[cfg(target_os = "linux")]
         // SAFETY: one system call between fork and exec. Should this process be killed, execute.py ends its kernel.
         unsafe {
@@ -160,7 +164,23 @@ impl Run {
             ))
         };
         let mut child = command.spawn().map_err(failed)?;
-        let failure = follow(BufReader::new(child.stdout.take().expect("piped")), &step);
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let told = sender.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(|line| line.ok()) {
+                let _ = told.send(Told::Remark(line));
+            }
+        });
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(|line| line.ok()) {
+                let _ = sender.send(Told::Event(line));
+            }
+            // Whatever still holds the other stream isn't waited for.
+            let _ = sender.send(Told::End);
+        });
+        let (failure, remarks) = follow(lines, &step);
         let status = child.wait().map_err(failed)?;
         if let Some(failure) = failure {
             step.nothing();
@@ -175,7 +195,8 @@ impl Run {
             }
             _ => {
                 return Err(Error::argument(format!(
-                    "{shown}: the executor ended with {status}; run `cargo lab doctor`"
+                    "{shown}: the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{}",
+                    remarks.join("\n")
                 )));
             }
         }
@@ -212,14 +233,37 @@ impl Failure {
     }
 }
 
-/// Shows the events of an execution; the failure, if one was told.
-fn follow(events: impl BufRead, step: &Step) -> Option<Failure> {
-    let (mut cells, mut at, mut since) = (0, String::new(), Instant::now());
-    let mut failure = None;
-    for line in events.lines().map_while(|line| line.ok()) {
-        match serde_json::from_str(&line) {
-            Ok(Event::Start { cells: all }) => cells = all,
-            Ok(Event::Cell { number, title }) => {
+/// A line of execute.py's output, or of what it and the kernel's engine remark on standard error.
+enum Told {
+    Event(String),
+    Remark(String),
+    End,
+}
+
+/// Shows the events of an execution; returns the failure, if one was told, and the last remarks.
+fn follow(told: mpsc::Receiver<Told>, step: &Step) -> (Option<Failure>, Vec<String>) {
+    let (mut cells, mut at, mut since) = (0, String::from("starting the kernel"), Instant::now());
+    let (mut failure, mut remarks) = (None, Vec::new());
+    loop {
+        let event = match told.recv_timeout(Duration::from_secs(1)) {
+            Ok(Told::Event(line)) => serde_json::from_str(&line).ok(),
+            Ok(Told::Remark(line)) => {
+                // "   Compiling rand v0.10.0": a dependency that the warm build doesn't hold.
+                let building = line.trim().starts_with("Compiling ");
+                building.then(|| step.line(&format!("{at} · {}", line.trim())));
+                remarks.push(line);
+                remarks.drain(..remarks.len().saturating_sub(10));
+                continue;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                step.line(&format!("{at} · {}", seconds(since.elapsed())));
+                continue;
+            }
+            Ok(Told::End) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
+        match event {
+            Some(Event::Start { cells: all }) => cells = all,
+            Some(Event::Cell { number, title }) => {
                 if number > 1 && since.elapsed() > Duration::from_secs(20) {
                     step.say(&format!("{at} took {}", seconds(since.elapsed())));
                 }
@@ -227,16 +271,14 @@ fn follow(events: impl BufRead, step: &Step) -> Option<Failure> {
                 since = Instant::now();
                 step.line(&at);
             }
-            Ok(Event::Line { text }) => {
+            Some(Event::Line { text }) => {
                 step.line(&format!("{at} · {} · {text}", seconds(since.elapsed())))
             }
-            Ok(Event::Failed(told)) => failure = Some(told),
-            Ok(Event::Done) => {}
-            // A library's own remark.
-            Err(_) => step.say(&line),
+            Some(Event::Failed(told)) => failure = Some(told),
+            Some(Event::Done) | None => {}
         }
     }
-    failure
+    (failure, remarks)
 }
 
 /// Folders of this machine, and what stands for them in a notebook; the longest first.

@@ -15,6 +15,7 @@ import os
 import queue
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -102,7 +103,8 @@ async def execute(notebook, job):
         coalesce_streams=True,
     )
     tell("start", cells=len(cells))
-    async with client.async_setup_kernel():
+    # The events' stream is not the kernel's.
+    async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
             lines = [line for line in cell.source.splitlines() if line.strip()]
