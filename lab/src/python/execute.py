@@ -90,6 +90,20 @@ def plain(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def cancelled_by_signals():
+    """Lets a signal cancel the execution, so that the kernel is ended in order. (nbclient takes a cancelled cell for a
+    dead kernel; the event tells them apart.)"""
+    task, event = asyncio.current_task(), asyncio.Event()
+
+    def cancel():
+        event.set()
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, cancel)
+    return event
+
+
 async def execute(notebook, job):
     cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
     client = Client(
@@ -105,6 +119,7 @@ async def execute(notebook, job):
     tell("start", cells=len(cells))
     # The events' stream is not the kernel's.
     async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
+        interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
             lines = [line for line in cell.source.splitlines() if line.strip()]
@@ -112,6 +127,8 @@ async def execute(notebook, job):
             try:
                 await client.async_execute_cell(cell, index)
             except (DeadKernelError, CellTimeoutError) as error:
+                if interrupted.is_set():
+                    raise asyncio.CancelledError from None
                 raise Failed(index, "the kernel died", str(error)) from None
             await client.late_errors(cell, LATE if number < len(cells) else LATE_AT_THE_END)
             if failed := failure(cell, index):
@@ -183,16 +200,10 @@ def main():
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
 
-    async def interruptible():
-        task = asyncio.current_task()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await execute(notebook, job)
-
     failed = None
     try:
-        asyncio.run(interruptible())
-    except asyncio.CancelledError:
+        asyncio.run(execute(notebook, job))
+    except (asyncio.CancelledError, KeyboardInterrupt):
         return 130
     except Failed as error:
         failed = error
