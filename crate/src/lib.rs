@@ -14,16 +14,27 @@
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
 
+pub mod config;
 pub mod data;
 pub mod error;
+pub mod files;
 
 #[cfg(feature = "torch")]
+pub mod device;
+#[cfg(feature = "torch")]
 pub mod explain;
+#[cfg(feature = "torch")]
+pub mod metrics;
+#[cfg(feature = "torch")]
+pub mod model;
 #[cfg(feature = "torch")]
 pub mod notebook;
 #[cfg(feature = "torch")]
 pub mod plot;
 #[cfg(feature = "torch")]
+pub mod train;
+#[cfg(feature = "torch")]
 pub mod weights;
 
+pub use config::Config;
 pub use error::{Error, Result};
