@@ -134,7 +134,7 @@ fn an_unwritable_output_is_said_and_leaves_nothing() -> Result<()> {
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("a file");
     let error = message(train(&small(), &file.join("c.safetensors"), 1));
-    assert!(error.contains("can't be written") && error.contains("choose another place"), "{error}");
+    assert!(error.contains("can't be written") && error.contains("choose a folder"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "in the way");
     Ok(())
 }

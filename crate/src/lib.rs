@@ -10,6 +10,7 @@
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
 //! | [`plot`] | figures | all |
+//! | [`file`] | files written whole or not at all | – |
 //! | [`notebook`] | what talks to the kernel: display of figures and tables | all |
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
@@ -17,7 +18,7 @@
 pub mod config;
 pub mod data;
 pub mod error;
-pub mod files;
+pub mod file;
 
 #[cfg(feature = "torch")]
 pub mod device;

@@ -57,7 +57,7 @@ impl Dataset {
             images: Tensor::from_slice(&raw.images).view([n, 28, 28]).to_device(device), // [N * 28 * 28] -> [N, 28, 28]
             labels: Tensor::from_slice(&raw.labels).to_kind(Kind::Int64).to_device(device),
             split,
-            origin: Origin { synthetic: matches!(source, Source::Synthetic), subset: None },
+            origin: Origin { synthetic: source.is_synthetic(), subset: None },
         })
     }
 

@@ -13,3 +13,4 @@ mod dataset;
 pub use augment::{PADDING, augment, seed_everything, shuffled, view};
 #[cfg(feature = "torch")]
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
+pub use source::CLASSES;

@@ -1,5 +1,6 @@
 //! What a training went through, epoch by epoch.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ impl History {
     /// When the file can't be written; what was there stays.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
-        crate::files::write(path.as_ref(), (text + "\n").as_bytes())
+        crate::file::replace(path, |out| writeln!(out, "{text}"))
     }
 
     /// The last epoch's test accuracy, 0 to 1; `None` before the first.
