@@ -7,6 +7,7 @@
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
 //! | [`weights`] | PyTorch and safetensors files, names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
+//! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
 //! | [`plot`] | figures | all |
@@ -22,6 +23,8 @@ pub mod file;
 
 #[cfg(feature = "torch")]
 pub mod device;
+#[cfg(feature = "torch")]
+pub mod distill;
 #[cfg(feature = "torch")]
 pub mod explain;
 #[cfg(feature = "torch")]

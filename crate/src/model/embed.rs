@@ -22,15 +22,9 @@ pub struct EmbedLayer {
 
 impl EmbedLayer {
     pub(super) fn new(path: nn::Path, config: &ViTConfig) -> Self {
-        let (patch, embed) = (config.patch_size, config.embed_dim);
-        let conv = nn::ConvConfig {
-            stride: patch,
-            ws_init: NORMAL,
-            bs_init: nn::Init::Const(0.0),
-            ..Default::default()
-        };
+        let embed = config.embed_dim;
         EmbedLayer {
-            conv1: nn::conv2d(&path / "conv1", config.n_channels, embed, patch, conv),
+            conv1: patch_projection(&path / "conv1", config),
             pos_embedding: path.var("pos_embedding", &[1, config.position_rows, embed], NORMAL),
             cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
             dropout: config.dropout,
@@ -49,4 +43,16 @@ impl EmbedLayer {
         };
         tokens.dropout(self.dropout, train)
     }
+}
+
+/// A linear map of each P × P patch to E numbers, as a convolution whose stride is its size.
+pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D {
+    let patch = config.patch_size;
+    let conv = nn::ConvConfig {
+        stride: patch,
+        ws_init: NORMAL,
+        bs_init: nn::Init::Const(0.0),
+        ..Default::default()
+    };
+    nn::conv2d(path, config.n_channels, config.embed_dim, patch, conv)
 }

@@ -38,3 +38,15 @@ impl Encoder {
         (x, x_attention)
     }
 }
+
+/// All blocks in turn: [B, S, E] -> [B, S, E] and the attention of each, [B, H, S, S].
+pub(super) fn run(blocks: &[Encoder], tokens: Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
+    let mut x = tokens;
+    let mut attention = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let (mixed, x_attention) = block.forward(&x, train);
+        x = mixed;
+        attention.push(x_attention);
+    }
+    (x, attention)
+}

@@ -2,12 +2,16 @@
 
 mod attention;
 mod classifier;
+mod cnn;
+mod deit;
 mod embed;
 mod encoder;
 mod vit;
 
 pub use attention::SelfAttention;
 pub use classifier::Classifier;
+pub use cnn::Cnn;
+pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
 pub use embed::EmbedLayer;
 pub use encoder::Encoder;
 pub use vit::{ViTConfig, VisionTransformer};

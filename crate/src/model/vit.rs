@@ -3,7 +3,7 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Tensor, no_grad};
 
-use super::{Classifier, EmbedLayer, Encoder, Model, check_images, layer_norm};
+use super::{Classifier, EmbedLayer, Encoder, Model, check_images, encoder, layer_norm};
 use crate::{Config, Result};
 
 /// The sizes of a Vision Transformer.
@@ -101,14 +101,9 @@ impl VisionTransformer {
     /// graph, so that gradients with respect to them can be taken.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(Tensor, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
-        let mut attention = Vec::with_capacity(self.encoder.len());
-        let mut x = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
-        for block in &self.encoder {
-            let (mixed, x_attention) = block.forward(&x, train);
-            x = mixed;
-            attention.push(x_attention);
-        }
-        Ok((self.classifier.forward(&self.norm.forward(&x)), attention)) // [B, S, E] -> [B, classes]
+        let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
+        let (tokens, attention) = encoder::run(&self.encoder, tokens, train);
+        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
     }
 }
 

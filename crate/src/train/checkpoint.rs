@@ -16,19 +16,17 @@ const EXP_AVG: &str = "optimizer.exp_avg";
 const EXP_AVG_SQ: &str = "optimizer.exp_avg_sq";
 
 pub(super) fn write(trainer: &Trainer, model: &impl Model, path: &Path) -> Result<()> {
-    let mut tensors = StateDict::default();
-    for (name, tensor) in weights::state_dict(model.variables()) {
-        tensors.insert(format!("{MODEL}{name}"), tensor);
-    }
-    tensors.insert(EXP_AVG.to_string(), trainer.optimizer.exp_avg.shallow_clone());
-    tensors.insert(EXP_AVG_SQ.to_string(), trainer.optimizer.exp_avg_sq.shallow_clone());
+    let model = weights::state_dict(model.variables()).0;
+    let mut tensors: Vec<_> = model.into_iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor)).collect();
+    tensors.push((EXP_AVG.to_string(), trainer.optimizer.exp_avg.shallow_clone()));
+    tensors.push((EXP_AVG_SQ.to_string(), trainer.optimizer.exp_avg_sq.shallow_clone()));
     let history = serde_json::to_string(&trainer.history).expect("a History is always representable in JSON");
     let metadata = BTreeMap::from([
         ("format".to_string(), "vitlab checkpoint".to_string()),
         ("steps".to_string(), trainer.optimizer.steps.to_string()),
         ("history".to_string(), history),
     ]);
-    weights::write_safetensors(path, &tensors, &metadata)
+    weights::write_safetensors(path, &StateDict(tensors), &metadata)
 }
 
 pub(super) fn read(trainer: &mut Trainer, model: &impl Model, path: &Path, origin: &Origin) -> Result<()> {
@@ -51,13 +49,8 @@ pub(super) fn read(trainer: &mut Trainer, model: &impl Model, path: &Path, origi
     if [exp_avg, exp_avg_sq].iter().any(|t| t.size() != trainer.optimizer.exp_avg.size()) {
         return Err(broken("the optimizer's state has another size"));
     }
-    let mut state = StateDict::default();
-    for (name, tensor) in &tensors {
-        if let Some(name) = name.strip_prefix(MODEL) {
-            state.insert(name.to_string(), tensor.shallow_clone());
-        }
-    }
-    weights::assign(model.variables(), &state, path)?;
+    let state = tensors.0.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(MODEL)?.to_string(), tensor.shallow_clone())));
+    weights::assign(model.variables(), &StateDict(state.collect()), path)?;
     no_grad(|| {
         let copy = |to: &mut Tensor, from: &Tensor| to.copy_(from);
         copy(&mut trainer.optimizer.exp_avg, exp_avg);
