@@ -1,9 +1,9 @@
 //! How good a model is: loss, accuracy, confusion matrix.
 
 use ndarray::Array2;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::data::{Dataset, Origin};
+use crate::data::{Dataset, Origin, normalise};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -29,13 +29,18 @@ pub struct Evaluation {
 /// # Errors
 /// When the model doesn't fit the images, or its scores are not finite.
 pub fn evaluate(model: &impl Model, data: &Dataset) -> Result<Evaluation> {
+    evaluate_with(data, |images| model.predict(images))
+}
+
+/// The same for any function from images [B, 1, 28, 28] to scores [B, classes], for instance one head of a DeiT.
+pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Evaluation> {
     let mut logits = Vec::new();
     for start in (0..data.len()).step_by(BATCH as usize) {
         let (images, _) = data.range(start, (start + BATCH).min(data.len()));
-        logits.push(model.predict(&crate::data::normalise(&images))?);
+        logits.push(no_grad(|| predict(&normalise(&images)))?);
     }
-    let logits = Tensor::cat(&logits, 0).to_device(tch::Device::Cpu);
-    Evaluation::new(logits, data.labels.to_device(tch::Device::Cpu), data.origin.clone())
+    let logits = Tensor::cat(&logits, 0).to_device(Device::Cpu);
+    Evaluation::new(logits, data.labels.to_device(Device::Cpu), data.origin.clone())
 }
 
 impl Evaluation {
