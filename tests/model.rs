@@ -36,13 +36,20 @@ fn model_and_batch(position_rows: i64) -> Result<(VisionTransformer, Tensor, Ten
     Ok((model, images, data.test.labels))
 }
 
-fn expected(folder: &Path, model: &VisionTransformer, images: &Tensor, labels: &Tensor) -> Result<StateDict> {
+fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
+    let named = tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
+    weights::write(path, &StateDict(named.collect()))
+}
+
+fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    Ok(weights::read(path)?.0.into_iter().collect())
+}
+
+fn expected(folder: &Path, model: &VisionTransformer, images: &Tensor, labels: &Tensor) -> Result<BTreeMap<String, Tensor>> {
     weights::write(&folder.join("weights.pt"), &weights::state_dict(model.variables()))?;
-    let batch = [("images", images), ("labels", labels)];
-    let batch = StateDict::from_iter(batch.map(|(name, t)| (name.to_string(), t.contiguous())));
-    weights::write(&folder.join("batch.safetensors"), &batch)?;
+    write(&folder.join("batch.safetensors"), &[("images", images), ("labels", labels)])?;
     reference("check_vit.py", &[folder]);
-    weights::read(&folder.join("expected.safetensors"))
+    read(&folder.join("expected.safetensors"))
 }
 
 #[test]
@@ -135,10 +142,9 @@ fn augmentation_is_the_homeworks() -> Result<()> {
     let data = FashionMnist::load(&config, Device::Cpu)?;
     let images = &data.train.images;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let input = StateDict::from_iter([("images".to_string(), images.contiguous())]);
-    weights::write(&folder.path().join("images.safetensors"), &input)?;
+    write(&folder.path().join("images.safetensors"), &[("images", images)])?;
     reference("check_augment.py", &[folder.path()]);
-    let expected = weights::read(&folder.path().join("expected.safetensors"))?;
+    let expected = read(&folder.path().join("expected.safetensors"))?;
     let views = &expected["views"]; // [8, 50, 1, 28, 28]
 
     let number = |i: i64| Tensor::from_slice(&[i; 8]);
@@ -152,7 +158,7 @@ fn augmentation_is_the_homeworks() -> Result<()> {
     let draws = 20_000;
     let many = images.get(0).expand([draws, 28, 28], false);
     let drawn = data::augment(&many).flatten(1, -1); // [draws, 784]
-    let distances = drawn.cdist(&views.get(0).flatten(1, -1), 2.0, None); // [draws, 50]
+    let distances = Tensor::cdist(&drawn, &views.get(0).flatten(1, -1), 2.0, None); // [draws, 50]
     let (nearest, which) = distances.min_dim(1, false);
     assert!(nearest.max().double_value(&[]) < 0.05);
     for counts in [which.bincount::<Tensor>(None, 50), expected["counts"].shallow_clone()] {
