@@ -55,7 +55,19 @@ fn weights(model: &VisionTransformer) -> Vec<(String, Tensor)> {
 
 fn same_numbers(a: &History, b: &History) -> bool {
     let numbers = |h: &History| -> Vec<_> {
-        h.epochs.iter().map(|e| (e.epoch, e.lr, e.train_loss, e.train_accuracy, e.test_loss, e.test_accuracy)).collect()
+        h.epochs
+            .iter()
+            .map(|e| {
+                (
+                    e.epoch,
+                    e.lr,
+                    e.train_loss,
+                    e.train_accuracy,
+                    e.test_loss,
+                    e.test_accuracy,
+                )
+            })
+            .collect()
     };
     numbers(a) == numbers(b)
 }
@@ -66,10 +78,17 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn learns_and_marks_its_data() -> Result<()> {
-    let config = Config { epochs: 6, ..small() };
+    let config = Config {
+        epochs: 6,
+        ..small()
+    };
     let (_, history) = train(&config, &folder().path().join("c.safetensors"), 6)?;
     let (first, last) = (&history.epochs[0], &history.epochs[5]);
-    assert!(last.test_accuracy > 0.5, "ten classes, {} right after six epochs", last.test_accuracy);
+    assert!(
+        last.test_accuracy > 0.5,
+        "ten classes, {} right after six epochs",
+        last.test_accuracy
+    );
     assert!(last.train_loss < first.train_loss);
     assert!(history.origin.title("Loss").contains("synthetic"));
     Ok(())
@@ -77,7 +96,13 @@ fn learns_and_marks_its_data() -> Result<()> {
 
 #[test]
 fn the_same_seed_gives_the_same_weights_bit_for_bit() -> Result<()> {
-    let runs = [42, 42, 43].map(|seed| train(&Config { seed, ..small() }, &folder().path().join("c.safetensors"), 2));
+    let runs = [42, 42, 43].map(|seed| {
+        train(
+            &Config { seed, ..small() },
+            &folder().path().join("c.safetensors"),
+            2,
+        )
+    });
     let [a, b, c] = runs;
     let ((a, history_a), (b, history_b), (c, _)) = (a?, b?, c?);
     assert_eq!(weights(&a), weights(&b));
@@ -112,11 +137,37 @@ fn a_checkpoint_that_does_not_fit_is_refused() -> Result<()> {
     train(&small(), &checkpoint, 1)?;
     let bytes = std::fs::read(&checkpoint).expect("just written");
 
-    let other = message(train(&Config { lr: 1e-3, ..small() }, &checkpoint, 2));
-    assert!(other.contains("c.safetensors: is a checkpoint of another configuration (LR: 0.001 here, 0.002 there)"), "{other}");
-    let fewer = message(train(&Config { test_images: Some(100), ..small() }, &checkpoint, 2));
-    assert!(fewer.contains("TEST_IMAGES: 100 here, 200 there"), "{fewer}");
-    assert_eq!(std::fs::read(&checkpoint).expect("still there"), bytes, "refusing must not touch the file");
+    let other = message(train(
+        &Config {
+            lr: 1e-3,
+            ..small()
+        },
+        &checkpoint,
+        2,
+    ));
+    assert!(
+        other.contains(
+            "c.safetensors: is a checkpoint of another configuration (LR: 0.001 here, 0.002 there)"
+        ),
+        "{other}"
+    );
+    let fewer = message(train(
+        &Config {
+            test_images: Some(100),
+            ..small()
+        },
+        &checkpoint,
+        2,
+    ));
+    assert!(
+        fewer.contains("TEST_IMAGES: 100 here, 200 there"),
+        "{fewer}"
+    );
+    assert_eq!(
+        std::fs::read(&checkpoint).expect("still there"),
+        bytes,
+        "refusing must not touch the file"
+    );
 
     for length in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&checkpoint, &bytes[..length]).expect("a truncated copy");
@@ -134,25 +185,50 @@ fn an_unwritable_output_is_said_and_leaves_nothing() -> Result<()> {
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("a file");
     let error = message(train(&small(), &file.join("c.safetensors"), 1));
-    assert!(error.contains("can't be written") && error.contains("choose a folder"), "{error}");
-    assert_eq!(std::fs::read_to_string(&file).expect("still there"), "in the way");
+    assert!(
+        error.contains("can't be written") && error.contains("choose a folder"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).expect("still there"),
+        "in the way"
+    );
     Ok(())
 }
 
 #[test]
 fn impossible_trainings_are_refused() -> Result<()> {
     let nowhere = folder();
-    let try_with = |config: Config| message(train(&config, &nowhere.path().join("c.safetensors"), 1));
+    let try_with =
+        |config: Config| message(train(&config, &nowhere.path().join("c.safetensors"), 1));
     assert_eq!(
-        try_with(Config { batch_size: 1_001, ..small() }),
+        try_with(Config {
+            batch_size: 1_001,
+            ..small()
+        }),
         "BATCH_SIZE 1001 is more than the 1000 training images"
     );
-    assert_eq!(try_with(Config { warmup_epochs: 3, ..small() }), "WARMUP_EPOCHS 3 is more than EPOCHS 2");
     assert_eq!(
-        try_with(Config { train_images: Some(1_000_000), ..small() }),
+        try_with(Config {
+            warmup_epochs: 3,
+            ..small()
+        }),
+        "WARMUP_EPOCHS 3 is more than EPOCHS 2"
+    );
+    assert_eq!(
+        try_with(Config {
+            train_images: Some(1_000_000),
+            ..small()
+        }),
         "1000000 images asked for, the training set has 1 to 4000"
     );
-    let diverged = try_with(Config { lr: 1e30, ..small() });
-    assert!(diverged.contains("the training diverged; lower LR"), "{diverged}");
+    let diverged = try_with(Config {
+        lr: 1e30,
+        ..small()
+    });
+    assert!(
+        diverged.contains("the training diverged; lower LR"),
+        "{diverged}"
+    );
     Ok(())
 }

@@ -178,7 +178,10 @@ impl Config {
         } else if !(0.0..=self.lr).contains(&self.min_lr) {
             format!("MIN_LR is {}; it must be in [0, LR]", self.min_lr)
         } else if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            format!("WEIGHT_DECAY is {}; it must not be negative", self.weight_decay)
+            format!(
+                "WEIGHT_DECAY is {}; it must not be negative",
+                self.weight_decay
+            )
         } else if self.n_workers != 0 {
             format!(
                 "N_WORKERS is {}; the images lie in memory, so it must be 0",
@@ -203,7 +206,9 @@ impl Config {
         let value = |config: &Config| serde_json::to_value(config).expect("as in to_json");
         let (ours, theirs) = (value(self), value(other));
         let names = |v: &serde_json::Value| -> Vec<String> {
-            v.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+            v.as_object()
+                .map(|o| o.keys().cloned().collect())
+                .unwrap_or_default()
         };
         let mut all: Vec<String> = names(&ours).into_iter().chain(names(&theirs)).collect();
         all.sort();

@@ -37,7 +37,10 @@ pub fn device(name: &str) -> Result<Device> {
 /// The device in words: the GPU's name, or the processor's and the number of threads libtorch uses.
 pub fn describe(device: Device) -> String {
     match device {
-        Device::Cuda(i) => format!("GPU {i}: {}", gpu_name(i).unwrap_or_else(|| "name unknown".into())),
+        Device::Cuda(i) => format!(
+            "GPU {i}: {}",
+            gpu_name(i).unwrap_or_else(|| "name unknown".into())
+        ),
         _ => format!("CPU: {}, {} threads", cpu_name(), tch::get_num_threads()),
     }
 }
@@ -45,7 +48,12 @@ pub fn describe(device: Device) -> String {
 /// libtorch has no call for it in tch, the driver's own tool has.
 fn gpu_name(index: usize) -> Option<String> {
     let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()])
+        .args([
+            "--query-gpu=name",
+            "--format=csv,noheader",
+            "-i",
+            &index.to_string(),
+        ])
         .output()
         .ok()?;
     let name = String::from_utf8(output.stdout).ok()?.trim().to_string();
@@ -55,7 +63,11 @@ fn gpu_name(index: usize) -> Option<String> {
 fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     info.lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()))
+        .find_map(|line| {
+            line.strip_prefix("model name")?
+                .split_once(':')
+                .map(|(_, name)| name.trim().to_string())
+        })
         .unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 

@@ -26,13 +26,18 @@ impl Origin {
     /// ```
     pub fn title(&self, text: &str) -> String {
         let marks: Vec<String> = [
-            self.synthetic.then(|| "synthetic stand-in data".to_string()),
+            self.synthetic
+                .then(|| "synthetic stand-in data".to_string()),
             self.subset.map(|n| format!("{n} training images")),
         ]
         .into_iter()
         .flatten()
         .collect();
-        if marks.is_empty() { text.to_string() } else { format!("{text} [{}]", marks.join(", ")) }
+        if marks.is_empty() {
+            text.to_string()
+        } else {
+            format!("{text} [{}]", marks.join(", "))
+        }
     }
 }
 
@@ -54,10 +59,17 @@ impl Dataset {
         let raw = source::read(source, split)?;
         let n = raw.labels.len() as i64;
         Ok(Dataset {
-            images: Tensor::from_slice(&raw.images).view([n, 28, 28]).to_device(device), // [N * 28 * 28] -> [N, 28, 28]
-            labels: Tensor::from_slice(&raw.labels).to_kind(Kind::Int64).to_device(device),
+            images: Tensor::from_slice(&raw.images)
+                .view([n, 28, 28])
+                .to_device(device), // [N * 28 * 28] -> [N, 28, 28]
+            labels: Tensor::from_slice(&raw.labels)
+                .to_kind(Kind::Int64)
+                .to_device(device),
             split,
-            origin: Origin { synthetic: source.is_synthetic(), subset: None },
+            origin: Origin {
+                synthetic: source.is_synthetic(),
+                subset: None,
+            },
         })
     }
 
@@ -76,7 +88,10 @@ impl Dataset {
 
     /// The images from `start` up to `end`, without a copy: bytes [B, 28, 28] and labels [B].
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
-        (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
+        (
+            self.images.narrow(0, start, end - start),
+            self.labels.narrow(0, start, end - start),
+        )
     }
 
     /// The first `n` images only.
@@ -92,7 +107,11 @@ impl Dataset {
             )));
         }
         let (images, labels) = self.range(0, n);
-        Ok(Dataset { images, labels, ..self })
+        Ok(Dataset {
+            images,
+            labels,
+            ..self
+        })
     }
 }
 
@@ -136,7 +155,10 @@ impl FashionMnist {
         if let Some(n) = config.test_images {
             test = test.take(n)?;
         }
-        let origin = Origin { subset: config.train_images, ..train.origin.clone() };
+        let origin = Origin {
+            subset: config.train_images,
+            ..train.origin.clone()
+        };
         train.origin = origin.clone();
         test.origin = origin;
         Ok(FashionMnist { train, test })

@@ -18,7 +18,11 @@ struct ConvBlock {
 
 impl ConvBlock {
     fn new(path: nn::Path, inputs: i64, outputs: i64) -> Self {
-        let config = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
+        let config = nn::ConvConfig {
+            padding: 1,
+            bias: false,
+            ..Default::default()
+        };
         ConvBlock {
             conv: nn::conv2d(&path / "conv", inputs, outputs, 3, config),
             bn: nn::batch_norm2d(&path / "bn", outputs, Default::default()),
@@ -63,7 +67,10 @@ impl Cnn {
         let mut stages = Vec::new();
         for (i, width) in STAGES.into_iter().enumerate() {
             let path = &root / "stages" / i as i64;
-            stages.push([ConvBlock::new(&path / 0, inputs, width), ConvBlock::new(&path / 1, width, width)]);
+            stages.push([
+                ConvBlock::new(&path / 0, inputs, width),
+                ConvBlock::new(&path / 1, width, width),
+            ]);
             inputs = width;
         }
         Ok(Cnn {

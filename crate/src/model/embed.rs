@@ -1,7 +1,7 @@
 //! From an image to tokens (arXiv 2010.11929, equation 1).
 
-use tch::nn::{self, Module};
 use tch::Tensor;
+use tch::nn::{self, Module};
 
 use super::{NORMAL, ViTConfig};
 

@@ -69,7 +69,10 @@ impl VisionTransformer {
     /// A configuration that can't work.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
-        Ok(VisionTransformer::with_sizes(ViTConfig::from(config), device))
+        Ok(VisionTransformer::with_sizes(
+            ViTConfig::from(config),
+            device,
+        ))
     }
 
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
@@ -92,9 +95,17 @@ impl VisionTransformer {
     ///
     /// # Errors
     /// When the images don't have the model's shape.
-    pub fn forward(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Option<Tensor>)> {
+    pub fn forward(
+        &self,
+        images: &Tensor,
+        train: bool,
+        return_attention: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let (logits, attention) = self.forward_layers(images, train)?;
-        Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
+        Ok((
+            logits,
+            return_attention.then(|| Tensor::stack(&attention, 1)),
+        )) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
     /// As [`VisionTransformer::forward`], the attention as one [B, H, S, S] per layer: the very tensors of the
@@ -103,7 +114,10 @@ impl VisionTransformer {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = encoder::run(&self.encoder, tokens, train);
-        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
+        Ok((
+            self.classifier.forward(&self.norm.forward(&tokens)),
+            attention,
+        )) // [B, S, E] -> [B, classes]
     }
 }
 

@@ -72,7 +72,11 @@ impl Trainer {
     pub fn new(model: &impl Model, config: &Config) -> Result<Self> {
         config.check()?;
         Ok(Trainer {
-            history: History { config: config.clone(), origin: Origin::default(), epochs: Vec::new() },
+            history: History {
+                config: config.clone(),
+                origin: Origin::default(),
+                epochs: Vec::new(),
+            },
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
             started: Instant::now(),
@@ -99,10 +103,17 @@ impl Trainer {
     ) -> Result<TrainScore> {
         self.started = Instant::now();
         self.history.origin = data.origin.clone();
-        let (index, size, device) = (self.history.epochs.len(), self.history.config.batch_size, data.images.device());
+        let (index, size, device) = (
+            self.history.epochs.len(),
+            self.history.config.batch_size,
+            data.images.device(),
+        );
         let batches = data.len() / size;
         if batches == 0 {
-            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
+            return Err(Error::argument(format!(
+                "BATCH_SIZE {size} is more than the {} training images",
+                data.len()
+            )));
         }
         let lr = learning_rate(&self.history.config, index);
         seed_everything(epoch_seed(self.history.config.seed, index));
@@ -116,7 +127,11 @@ impl Trainer {
             let labels = data.labels.index_select(0, &indices);
             let (value, logits) = loss(&images, &labels)?;
             self.optimizer.backward_step(&value, lr)?;
-            let hits = logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double);
+            let hits = logits
+                .argmax(1, false)
+                .eq_tensor(&labels)
+                .to_kind(Kind::Double)
+                .mean(Kind::Double);
             sums += Tensor::stack(&[value.detach().to_kind(Kind::Double), hits], 0);
             if let Some(report) = &mut self.on_step
                 && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches)
@@ -124,7 +139,8 @@ impl Trainer {
                 shown = Instant::now();
                 let elapsed = self.started.elapsed();
                 let done = batch + 1;
-                let to_do = batches - done + batches * (self.history.config.epochs - index - 1) as i64;
+                let to_do =
+                    batches - done + batches * (self.history.config.epochs - index - 1) as i64;
                 report(&Step {
                     epoch: index + 1,
                     epochs: self.history.config.epochs,
@@ -177,7 +193,12 @@ impl Trainer {
     ///
     /// # Errors
     /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
-    pub fn resume(&mut self, model: &impl Model, path: impl AsRef<Path>, data: &Dataset) -> Result<usize> {
+    pub fn resume(
+        &mut self,
+        model: &impl Model,
+        path: impl AsRef<Path>,
+        data: &Dataset,
+    ) -> Result<usize> {
         if path.as_ref().exists() {
             checkpoint::read(self, model, path.as_ref(), &data.origin)?;
         }
@@ -188,7 +209,10 @@ impl Trainer {
 /// Sums of loss and accuracy over `batches` -> their means.
 fn mean(sums: &Tensor, batches: i64) -> TrainScore {
     let means = sums / batches as f64;
-    TrainScore { loss: means.double_value(&[0]), accuracy: means.double_value(&[1]) }
+    TrainScore {
+        loss: means.double_value(&[0]),
+        accuracy: means.double_value(&[1]),
+    }
 }
 
 /// Distinct for every (seed, epoch) of practical size.

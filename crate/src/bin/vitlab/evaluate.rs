@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use tch::Tensor;
+use vitlab::Result;
 use vitlab::data::{CLASSES, Dataset, source};
 use vitlab::device::device;
 use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
-use vitlab::Result;
+use vitlab::model::HeadLogits;
 
 use crate::kind::Network;
 
@@ -49,20 +51,37 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let data = Dataset::read(&source, arguments.split.into(), device)?;
     let mut results = vec![("model", evaluate(&network, &data)?)];
     if let Network::Deit(model) = &network {
-        let heads = |images: &tch::Tensor| Ok(model.forward(images, false, false)?.0);
+        let heads =
+            |images: &Tensor| -> Result<HeadLogits> { Ok(model.forward(images, false, false)?.0) };
         results[0].0 = "average of both heads";
-        results.push(("class head", evaluate_with(&data, |images| Ok(heads(images)?.class))?));
-        results.push(("distillation head", evaluate_with(&data, |images| Ok(heads(images)?.dist))?));
+        results.push((
+            "class head",
+            evaluate_with(&data, |images| Ok(heads(images)?.class))?,
+        ));
+        results.push((
+            "distillation head",
+            evaluate_with(&data, |images| Ok(heads(images)?.dist))?,
+        ));
     }
     if arguments.json {
-        let rows: Vec<_> = results.iter().map(|(name, evaluation)| as_json(name, evaluation)).collect();
+        let rows: Vec<_> = results
+            .iter()
+            .map(|(name, evaluation)| as_json(name, evaluation))
+            .collect();
         let text = json!({ "data": source.to_string(), "images": data.len(), "results": rows });
-        println!("{}", serde_json::to_string_pretty(&text).expect("plain JSON"));
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&text).expect("plain JSON")
+        );
         return Ok(());
     }
     println!("{} {} images of {source}", data.len(), data.split.name());
     for (name, evaluation) in &results {
-        println!("{name}: accuracy {:.2} %, loss {:.4}", evaluation.accuracy * 100.0, evaluation.loss);
+        println!(
+            "{name}: accuracy {:.2} %, loss {:.4}",
+            evaluation.accuracy * 100.0,
+            evaluation.loss
+        );
     }
     println!("\nconfusion (row: true class, column: predicted class)");
     for (class, row) in CLASSES.iter().zip(results[0].1.confusion().outer_iter()) {
@@ -73,7 +92,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn as_json(name: &str, evaluation: &Evaluation) -> serde_json::Value {
-    let confusion: Vec<Vec<u64>> = evaluation.confusion().outer_iter().map(|row| row.to_vec()).collect();
+    let confusion: Vec<Vec<u64>> = evaluation
+        .confusion()
+        .outer_iter()
+        .map(|row| row.to_vec())
+        .collect();
     json!({
         "name": name,
         "accuracy": evaluation.accuracy,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::Device;
 use tch::nn::VarStore;
-use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer, ViTConfig};
+use vitlab::model::{Cnn, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::weights::{self, StateDict};
 use vitlab::{Config, Error, Result};
 
@@ -47,12 +47,23 @@ impl Network {
         let network = if dict.get("embedding.dist_token").is_some() {
             Network::Deit(MyDeiT::with_sizes(sizes(&dict, path, 2)?, device))
         } else if dict.get("embedding.cls_token").is_some() {
-            Network::Vit(VisionTransformer::with_sizes(sizes(&dict, path, 1)?, device))
+            Network::Vit(VisionTransformer::with_sizes(
+                sizes(&dict, path, 1)?,
+                device,
+            ))
         } else if dict.get("fc.weight").is_some() {
             Network::Cnn(Cnn::new(&Config::default(), device)?)
         } else {
-            let names: Vec<&str> = dict.0.iter().take(3).map(|(name, _)| name.as_str()).collect();
-            let problem = format!("holds no model of vitlab: its first tensors are {}", names.join(", "));
+            let names: Vec<&str> = dict
+                .0
+                .iter()
+                .take(3)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let problem = format!(
+                "holds no model of vitlab: its first tensors are {}",
+                names.join(", ")
+            );
             return Err(Error::file(path, problem));
         };
         weights::assign(network.variables(), &dict, path)?;
@@ -67,13 +78,22 @@ const HEAD_DIM: i64 = 16;
 fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
     let shape = |name: &str, rank: usize| -> Result<Vec<i64>> {
         let size = dict.get(name).map(|t| t.size()).unwrap_or_default();
-        if size.len() == rank { Ok(size) } else { Err(Error::file(path, format!("{name} is missing or has a wrong shape"))) }
+        if size.len() == rank {
+            Ok(size)
+        } else {
+            Err(Error::file(
+                path,
+                format!("{name} is missing or has a wrong shape"),
+            ))
+        }
     };
     let conv = shape("embedding.conv1.weight", 4)?; // [E, C, P, P]
     let rows = shape("embedding.pos_embedding", 3)?[1];
     let hidden = shape("encoder.0.fc1.weight", 2)?[0];
     let classes = shape("classifier.fc2.weight", 2)?[0];
-    let layers = (0..).take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some()).count() as i64;
+    let layers = (0..)
+        .take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some())
+        .count() as i64;
     let side = |rows: i64| (1..=rows).find(|s| s * s == rows);
     let grid = side(rows - prefix).or(side(rows));
     match grid {
@@ -89,7 +109,10 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
             dropout: 0.0,
             position_rows: rows,
         }),
-        _ => Err(Error::file(path, format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab"))),
+        _ => Err(Error::file(
+            path,
+            format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab"),
+        )),
     }
 }
 

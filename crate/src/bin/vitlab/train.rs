@@ -74,8 +74,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     seed_everything(config.seed);
     let network = Network::new(arguments.model, &config, device)?;
-    println!("{:?}: {} parameters, on {}", arguments.model, network.parameters(), describe(device));
-    println!("data: {source}, {} training and {} test images", data.train.len(), data.test.len());
+    println!(
+        "{:?}: {} parameters, on {}",
+        arguments.model,
+        network.parameters(),
+        describe(device)
+    );
+    println!(
+        "data: {source}, {} training and {} test images",
+        data.train.len(),
+        data.test.len()
+    );
 
     let mut trainer = Trainer::new(&network, &config)?;
     let checkpoint = arguments.out.join("checkpoint.safetensors");
@@ -98,7 +107,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
     let stem = arguments.out.join(arguments.model.stem());
     for extension in ["pt", "safetensors"] {
-        weights::write(stem.with_extension(extension), &weights::state_dict(network.variables()))?;
+        weights::write(
+            stem.with_extension(extension),
+            &weights::state_dict(network.variables()),
+        )?;
     }
     trainer.history.write(stem.with_extension("json"))?;
     println!("written: {}.pt, .safetensors and .json", stem.display());
@@ -108,7 +120,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
     match Network::read(path, device)? {
         Network::Cnn(teacher) => Ok(teacher),
-        _ => Err(Error::file(path, "is not a CNN; train one with `vitlab train --model cnn`")),
+        _ => Err(Error::file(
+            path,
+            "is not a CNN; train one with `vitlab train --model cnn`",
+        )),
     }
 }
 
@@ -124,7 +139,9 @@ fn loss(
         Network::Vit(model) => model.forward(images, true, false)?.0,
         Network::Cnn(model) => model.forward(images, true)?,
         Network::Deit(model) => {
-            let teacher = teacher.expect("clap requires --teacher for a DeiT").predict(images)?;
+            let teacher = teacher
+                .expect("clap requires --teacher for a DeiT")
+                .predict(images)?;
             let (heads, _) = model.forward(images, true, false)?;
             let loss = if soft {
                 SoftDistillationLoss::default().forward(&heads, &teacher, labels)
@@ -139,7 +156,8 @@ fn loss(
 
 fn progress_bar() -> ProgressBar {
     let template = "{prefix} {bar:30} {pos}/{len}  {msg}";
-    ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a valid template"))
+    ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template(template).expect("a valid template"))
 }
 
 fn show(bar: &ProgressBar, step: &Step) {
