@@ -14,6 +14,7 @@
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
 
+mod atomic;
 pub mod data;
 pub mod error;
 
