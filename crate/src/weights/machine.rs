@@ -24,7 +24,7 @@ pub(super) struct View<'a> {
 }
 
 /// Instructions together may create this many values (24 bytes each). PyTorch needs about 40 for a tensor.
-const MAX_VALUES: usize = 1 << 19;
+const MAX_VALUES: usize = 1 << 18;
 
 pub(super) const SAVE_WEIGHTS: &str =
     "in Python, save just the weights: torch.save(model.state_dict(), \"model.pt\")";
@@ -248,12 +248,20 @@ pub(super) fn class(module: &str, name: &str) -> Result<Class, String> {
         }
         ("torch", "BoolStorage") => Class::Storage(Kind::Bool),
         _ => {
-            return Err(format!(
-                "refers to the Python class {}.{}, which is no part of a state dict (nothing was executed); \
-                 {SAVE_WEIGHTS}",
-                short(module),
-                short(name)
-            ));
+            let class = format!("{}.{}", short(module), short(name));
+            let is_tensor = class.starts_with("torch._utils._rebuild_")
+                || (module == "torch" && name.ends_with("Storage"));
+            return Err(if is_tensor {
+                format!(
+                    "holds a tensor of a kind that isn't read here ({class}); in Python, make it a dense float32 \
+                     tensor"
+                )
+            } else {
+                format!(
+                    "refers to the Python class {class}, which is no part of a state dict (nothing was executed); \
+                     {SAVE_WEIGHTS}"
+                )
+            });
         }
     })
 }

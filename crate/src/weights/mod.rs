@@ -86,7 +86,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let (mut file, len) = open(path)?;
     match format(&mut file).map_err(|error| unreadable(path, error))? {
         Format::Zip => pt::read(file, len).map_err(|problem| Error::file(path, problem)),
-        Format::Unknown => read_safetensors(path).map(|(dict, _)| dict),
+        Format::Safetensors => read_safetensors(path).map(|(dict, _)| dict),
         Format::Foreign(problem) => Err(Error::file(path, problem)),
     }
 }
@@ -112,8 +112,7 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
 
 enum Format {
     Zip,
-    /// Safetensors have no signature of their own.
-    Unknown,
+    Safetensors,
     Foreign(&'static str),
 }
 
@@ -125,6 +124,8 @@ fn format(file: &mut File) -> io::Result<Format> {
     Ok(match &start[..] {
         [] => Format::Foreign("is empty; save or download it again"),
         [b'P', b'K', 3, 4, ..] => Format::Zip,
+        // The length of a header below 4 GiB, whose first bytes may look like another signature, and its start.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Format::Safetensors,
         // The magic number that PyTorch pickled as a LONG1 before it used zip archives.
         [
             0x80,
@@ -145,8 +146,7 @@ fn format(file: &mut File) -> io::Result<Format> {
             "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
                  torch.save(torch.load(path), path)",
         ),
-        // A pickle's protocol 2 to 5; as the length of a safetensors header it would be followed by zeros.
-        [0x80, 2..=5, next, ..] if *next != 0 => Format::Foreign(
+        [0x80, 2..=5, ..] => Format::Foreign(
             "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
              torch.save(model.state_dict(), \"model.pt\")",
         ),
@@ -157,7 +157,8 @@ fn format(file: &mut File) -> io::Result<Format> {
             "is an HDF5 file (Keras?); weights come as a PyTorch state dict (.pt) or as .safetensors",
         ),
         [0x1f, 0x8b, ..] => Format::Foreign("is compressed with gzip; unpack it first"),
-        _ => Format::Unknown,
+        // For its message.
+        _ => Format::Safetensors,
     })
 }
 

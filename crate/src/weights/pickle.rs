@@ -5,8 +5,9 @@
 //! numbered storage. Those instructions and the classes they refer to are known here; any other is an error that
 //! names it.
 
-use super::machine::{Class, Machine, Value, class, damaged, little_endian, short};
-pub(super) use super::machine::{SAVE_WEIGHTS, Storage, View};
+use super::machine::{
+    Class, Machine, SAVE_WEIGHTS, Storage, Value, View, class, damaged, little_endian, short,
+};
 
 /// The tensors of a pickled state dict in their order. What is wrong otherwise is a phrase for the user.
 pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, View<'_>)>, String> {

@@ -10,11 +10,11 @@ use zip::CompressionMethod;
 use zip::read::{Config, ZipFileEntry};
 use zip::unstable::read::ZipIterable;
 
-use super::pickle::{self, SAVE_WEIGHTS, View};
-use super::{StateDict, tensor};
+use super::machine::{SAVE_WEIGHTS, View, short};
+use super::{StateDict, pickle, tensor};
 
 /// A state dict has at most one entry for each tensor, and some more.
-const MAX_ENTRIES: usize = 12_000;
+const MAX_ENTRIES: usize = 8_000;
 
 /// Views may repeat the same elements: what all tensors would take when copied may exceed the file this much.
 const MAX_REPETITION: u64 = 4;
@@ -45,11 +45,11 @@ pub(super) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
         if (*kind, storage.size1().ok()) != (view.storage.kind, Some(view.storage.len)) {
             return Err(format!(
                 "describes its storage data/{} in two ways; copy or save it again",
-                view.storage.key
+                short(view.storage.key)
             ));
         }
         let tensor = select(storage, &view, &mut budget)
-            .map_err(|problem| format!("is damaged: its tensor {name} {problem}"))?;
+            .map_err(|problem| format!("its tensor {} {problem}", short(name)))?;
         tensors.push((name.to_string(), tensor));
     }
     StateDict::checked(tensors)
@@ -109,16 +109,7 @@ impl Archive {
             listed.push(entry.map_err(damaged)?);
         }
         let folder = folder(&listed)?;
-        // Stored entries that together exceed the file share bytes: a decompression bomb.
-        let total = listed
-            .iter()
-            .try_fold(0_u64, |sum, entry| sum.checked_add(entry.size()));
-        if total.is_none_or(|total| total > file_len) {
-            return Err(
-                "is compressed or damaged: what is in it is larger than the file; in Python, save it again"
-                    .to_string(),
-            );
-        }
+        let mut room = file_len;
         let mut entries = HashMap::new();
         for entry in listed {
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
@@ -127,10 +118,14 @@ impl Archive {
                         .to_string(),
                 );
             }
+            // Entries that together exceed the file would share bytes, as in a decompression bomb.
+            room = room
+                .checked_sub(entry.size())
+                .ok_or_else(|| damaged("its entries are larger than the file"))?;
             if let Some(name) = entry.name_raw().strip_prefix(&folder[..])
                 && entries.insert(name.to_vec(), entry).is_some()
             {
-                return Err("is damaged: it has two entries of the same name".to_string());
+                return Err(damaged("it has two entries of the same name"));
             }
         }
         Ok(Archive { file, entries })
@@ -158,9 +153,9 @@ impl Archive {
         let name = format!("data/{}", storage.key);
         let bytes = self
             .bytes(&name)?
-            .ok_or_else(|| format!("is damaged: it has no {name}; copy or save it again"))?;
+            .ok_or_else(|| damaged(format!("it has no {}", short(&name))))?;
         tensor::from_bytes(&bytes, &[storage.len], storage.kind)
-            .map_err(|problem| format!("is damaged: its storage {name} {problem}"))
+            .map_err(|problem| format!("its storage {} {problem}", short(&name)))
     }
 }
 

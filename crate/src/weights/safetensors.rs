@@ -10,10 +10,11 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 use tch::{Kind, Tensor};
 
+use super::machine::short;
 use super::{StateDict, open, tensor};
 use crate::{Error, Result, atomic};
 
-/// About ten thousand tensors. Parsing a header takes many times its own size.
+/// Room for some ten thousand tensors. Parsing a header takes many times its own size.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Writes a safetensors file with text metadata (its `__metadata__`).
@@ -96,7 +97,7 @@ fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, Strin
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {
         let tensor = next_tensor(file, &metadata, &name)
-            .map_err(|problem| format!("is damaged: its tensor {name} {problem}"))?;
+            .map_err(|problem| format!("its tensor {} {problem}", short(&name)))?;
         tensors.push((name, tensor));
     }
     let text = metadata.metadata().iter().flatten();
