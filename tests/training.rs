@@ -1,6 +1,7 @@
 //! Training end to end on generated data: it learns, repeats itself bit for bit, resumes, and says what is wrong.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use tch::{Device, Tensor};
 use vitlab::data::{FashionMnist, seed_everything, source::Source};
@@ -29,8 +30,14 @@ fn data(config: &Config) -> Result<FashionMnist> {
     FashionMnist::read(&Source::Synthetic, config, Device::Cpu)
 }
 
+/// libtorch has one random generator per process, so trainings that must repeat themselves run one after another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Trains until `stop` epochs are done, from the checkpoint if it is there.
 fn train(config: &Config, checkpoint: &Path, stop: usize) -> Result<(VisionTransformer, History)> {
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let data = data(config)?;
     seed_everything(config.seed);
     let model = VisionTransformer::new(config, Device::Cpu)?;

@@ -1,7 +1,8 @@
 //! Files written whole or not at all: under a temporary name beside the target, renamed when complete.
 //! Missing folders are made.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -9,7 +10,7 @@ use crate::{Error, Result};
 /// Writes `path` with `fill`. A failure leaves what was at `path` untouched and no temporary file behind.
 pub fn replace(
     path: impl AsRef<Path>,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
     let problem = |error: io::Error| {
@@ -35,7 +36,7 @@ pub fn replace(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(problem)?;
     {
-        let mut buffered = io::BufWriter::new(temporary.as_file_mut());
+        let mut buffered = BufWriter::new(temporary.as_file_mut());
         fill(&mut buffered).map_err(problem)?;
         buffered.flush().map_err(problem)?;
     }

@@ -1,5 +1,6 @@
 //! What a training went through, epoch by epoch.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
