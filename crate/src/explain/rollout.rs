@@ -58,8 +58,7 @@ pub struct Rollout {
 /// attention's device; row q holds how much each input token contributes to token q.
 ///
 /// For the chosen layers in order: heads fused, smallest entries discarded, identity added, rows divided by their
-/// sums, multiplied from the left onto the product so far. Everything after the fusion is float64. Memory beyond
-/// the attention: a few `[B, S, S]` matrices, so give thousands of images in batches.
+/// sums, multiplied from the left onto the product so far. From the fusion on everything is float64.
 ///
 /// Errors: a ratio outside [0, 1), layers that don't exist, another shape, entries that are negative or not finite.
 ///
@@ -79,18 +78,18 @@ pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
     let attention = batched(attention)?;
     let layers = options.layers.indices(attention.size()[1] as usize)?;
     tch::no_grad(|| {
-        let mut product: Option<Tensor> = None;
-        for layer in layers {
-            let fused = options.fuse(&attention.f_select(1, layer as i64)?)?;
-            let step = options.normalise(&options.discard(&fused)?)?;
-            product = Some(match product {
-                None => step,
-                Some(before) => step.f_bmm(&before)?,
-            });
-        }
-        Ok(product.expect("at least one layer, or choosing them failed"))
+        let blocks = attention.f_split(BLOCK, 0)?;
+        let products = blocks
+            .iter()
+            .map(|block| options.product(block, &layers))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&products, 0)?)
     })
 }
+
+/// Images at a time: what a layer of them takes stays in the processor's cache, which makes it three times faster
+/// than 500 at once, and memory doesn't grow with the number of images.
+pub(super) const BLOCK: i64 = 32;
 
 impl Rollout {
     fn check(&self) -> Result<()> {
@@ -101,6 +100,19 @@ impl Rollout {
             )));
         }
         Ok(())
+    }
+
+    fn product(&self, attention: &Tensor, layers: &[usize]) -> Result<Tensor> {
+        let mut product: Option<Tensor> = None;
+        for &layer in layers {
+            let fused = self.fuse(&attention.f_select(1, layer as i64)?)?;
+            let step = self.normalise(&self.discard(&fused)?)?;
+            product = Some(match product {
+                None => step,
+                Some(before) => step.f_bmm(&before)?,
+            });
+        }
+        Ok(product.expect("at least one layer, or choosing them failed"))
     }
 
     /// One layer's heads fused: `[B, H, S, S]` -> `[B, S, S]`, float64.

@@ -1,9 +1,9 @@
 //! Numbers about attention, layer by layer and head by head.
 
 use super::map::side;
-use super::rollout::batched;
+use super::rollout::{BLOCK, batched};
 use crate::{Error, Result};
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use tch::{Kind, Tensor};
 
 /// Mean entropy in nats of the attention rows, for each layer and head `[L, H]`: 0 where every query looks at one
@@ -75,23 +75,25 @@ pub fn attention_distance(
     })
 }
 
-/// `measure` of each layer `[B, H, S, S]` (float64) gives a number per query `[B, H, Q]`; their mean per head.
+/// `measure` gives a number per query `[B, H, Q]` from a layer's attention `[B, H, S, S]` (float64); their mean per head.
 fn per_head(
     attention: &Tensor,
     measure: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Array2<f64>> {
-    let (_, layers, heads, _, _) = attention.size5()?;
-    let mut means = Vec::with_capacity((layers * heads) as usize);
-    for layer in 0..layers {
-        let layer = attention.f_select(1, layer)?.f_to_kind(Kind::Double)?;
-        let mean = measure(&layer)?.f_mean_dim([0i64, 2].as_slice(), false, None)?; // [B, H, Q] -> [H]
-        means.extend(Vec::<f64>::try_from(mean)?);
+    let (images, layers, heads, _, _) = attention.size5()?;
+    let mut means = Array2::zeros([layers as usize, heads as usize]);
+    for block in attention.f_split(BLOCK, 0)? {
+        let share = block.size()[0] as f64 / images as f64;
+        for (layer, mut means) in means.rows_mut().into_iter().enumerate() {
+            let heads = measure(&block.f_select(1, layer as i64)?.f_to_kind(Kind::Double)?)?;
+            let heads = heads.f_mean_dim([0i64, 2].as_slice(), false, None)?; // [B, H, Q] -> [H]
+            means.scaled_add(share, &Array1::from(Vec::<f64>::try_from(heads)?));
+        }
     }
-    if means.iter().any(|mean| !mean.is_finite()) {
+    if means.iter().any(|mean: &f64| !mean.is_finite()) {
         return Err(Error::argument(
             "attention: it has entries that are not finite; give the weights after the softmax",
         ));
     }
-    let means = Array2::from_shape_vec([layers as usize, heads as usize], means);
-    Ok(means.expect("one mean per layer and head"))
+    Ok(means)
 }
