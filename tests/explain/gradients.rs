@@ -1,9 +1,12 @@
 //! Gradient methods against PyTorch's autograd.
 
-use crate::{difference, python, refusal, softmax_attention};
+use crate::{common, difference, reference, refusal, softmax_attention};
 use std::collections::HashMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use vitlab::data::FashionMnist;
 use vitlab::explain::{Rollout, Target, gradient_attention, relevance, rollout};
+use vitlab::model::{Model, VisionTransformer};
+use vitlab::{Config, Result};
 
 /// The network of gradients.py on a batch: scores and each layer's attention, with the graph.
 fn network(weights: &HashMap<String, Tensor>, kind: Kind) -> (Tensor, Vec<Tensor>) {
@@ -33,7 +36,7 @@ fn network(weights: &HashMap<String, Tensor>, kind: Kind) -> (Tensor, Vec<Tensor
 
 #[test]
 fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
-    let reference = python::reference("gradients.py");
+    let reference = reference("gradients.py");
     let classes = Vec::<i64>::try_from(&reference["classes"]).unwrap();
     let targets = [
         ("predicted", Target::Predicted),
@@ -63,6 +66,49 @@ fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
             }
         }
     }
+}
+
+#[test]
+fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
+    let config = Config {
+        test_images: Some(8),
+        dropout: 0.0,
+        ..Config::default()
+    };
+    let data = FashionMnist::load(&config, Device::Cpu)?.test;
+    let images = data.normalised(&Tensor::arange(8, (Kind::Int64, Device::Cpu)));
+    let model = VisionTransformer::new(&config, Device::Cpu)?;
+    // Fresh weights attend evenly; these don't.
+    tch::no_grad(|| {
+        for mut variable in model.variables().trainable_variables() {
+            let _ = variable.g_add_(&(variable.randn_like() * 0.1));
+        }
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    model.variables().save(path("weights.safetensors"))?;
+    let batch = [("images", &images), ("classes", &data.labels)];
+    Tensor::write_safetensors(&batch, path("batch.safetensors"))?;
+    common::reference("gradients_vit.py", &[folder.path()]);
+    let expected: HashMap<_, _> = Tensor::read_safetensors(path("expected.safetensors"))?
+        .into_iter()
+        .collect();
+
+    let (logits, attentions) = model.forward_layers(&images, false)?;
+    let target = Target::PerImage(Vec::try_from(&data.labels)?);
+    let weighted = gradient_attention(&logits, &attentions, &target)?;
+    let results = [
+        ("relevance", relevance(&weighted)?),
+        ("rollout/0", rollout(&weighted, &Rollout::default())?),
+    ];
+    for (name, ours) in results {
+        // Over the patches, where nothing comes from the identity alone.
+        let patches = |t: &Tensor| t.select(1, 0).narrow(1, 1, 49);
+        let scale = patches(&expected[name]).abs().max().double_value(&[]);
+        let relative = difference(&patches(&ours), &patches(&expected[name])) / scale;
+        assert!(relative <= 1e-5, "{name}: {relative:e}");
+    }
+    Ok(())
 }
 
 #[test]

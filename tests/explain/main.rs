@@ -1,15 +1,28 @@
 //! Attention rollout, gradient methods and maps against independent references in Python.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod faithfulness;
 mod gradients;
 mod maps;
-#[path = "../python/mod.rs"]
-mod python;
 mod rollout;
 mod statistics;
 
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use vitlab::Result;
 use vitlab::explain::{Heatmap, Query, Rollout};
+
+/// The tensors that a script of tests/reference writes to the file it is given.
+fn reference(script: &str) -> HashMap<String, Tensor> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("reference.safetensors");
+    common::reference(script, &[&file]);
+    Tensor::read_safetensors(&file)
+        .expect("a safetensors file")
+        .into_iter()
+        .collect()
+}
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());

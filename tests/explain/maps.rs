@@ -1,12 +1,12 @@
 //! Grids and heatmaps against PyTorch's interpolation.
 
-use crate::{difference, python, refusal, softmax_attention};
+use crate::{difference, reference, refusal, softmax_attention};
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{Heatmap, Query, Rollout, Scale, Upsample, grid, rollout};
 
 #[test]
 fn maps_equal_pytorch_interpolation() {
-    let reference = python::reference("heatmaps.py");
+    let reference = reference("heatmaps.py");
     let mut compared = 0;
     for (name, expected) in &reference {
         let parts: Vec<&str> = name.split('/').collect();

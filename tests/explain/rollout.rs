@@ -1,6 +1,6 @@
 //! Rollout against NumPy.
 
-use crate::{difference, python, refusal, softmax_attention};
+use crate::{difference, reference, refusal, softmax_attention};
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, Normalisation, Rollout, rollout};
 
@@ -19,7 +19,7 @@ pub fn options(name: &str) -> Rollout {
 
 #[test]
 fn rollout_equals_numpy_in_a_batch_and_image_by_image() {
-    let reference = python::reference("rollout.py");
+    let reference = reference("rollout.py");
     let (mut compared, mut largest) = (0, 0f64);
     for (name, expected) in &reference {
         let (case, name) = name.split_once('/').unwrap();

@@ -31,17 +31,19 @@ def forward(x, network):
     return x[0] @ network["head"], attentions
 
 
-def explain(x, network, target):
-    scores, attentions = forward(x, network)
+def explain(scores, attentions, target, ratios):
+    """One image's relevance, and its gradient rollout for each ratio, from its scores [classes] and each layer's
+    attention [H, S, S] or [1, H, S, S] as it stands in the graph."""
     target = scores.argmax() if target is None else target
     gradients = torch.autograd.grad(scores[target], attentions)
-    weighted = [(a * g).clamp(min=0).mean(0).detach() for a, g in zip(attentions, gradients)]
-    relevance = torch.eye(TOKENS, dtype=torch.float64)
+    weighted = [(a * g).clamp(min=0).mean(-3).squeeze(0).detach() for a, g in zip(attentions, gradients)]
+    identity = torch.eye(weighted[0].shape[-1], dtype=torch.float64)
+    relevance = identity
     for matrix in weighted:
         relevance = relevance + matrix @ relevance
     results = {"relevance": relevance}
-    for ratio in (0, 0.5, 0.9):
-        product = torch.eye(TOKENS, dtype=torch.float64)
+    for ratio in ratios:
+        product = identity
         for matrix in weighted:
             product = torch.from_numpy(step(discard(matrix.numpy(), ratio, "matrix"), "row")) @ product
         results[f"rollout/{ratio}"] = product
@@ -61,7 +63,7 @@ def main():
     tensors["logits"] = torch.stack([forward(x, network)[0] for x in inputs])
     targets = {"predicted": [None] * IMAGES, "class": [2] * IMAGES, "image": classes}
     for name, per_image in targets.items():
-        results = [explain(x, network, target) for x, target in zip(inputs, per_image)]
+        results = [explain(*forward(x, network), target, (0, 0.5, 0.9)) for x, target in zip(inputs, per_image)]
         tensors |= {f"{name}/{key}": torch.stack([r[key] for r in results]) for key in results[0]}
     save_file({name: t.detach().contiguous() for name, t in (tensors | network).items()}, sys.argv[1])
 

@@ -18,7 +18,7 @@ pub enum Target {
 
 impl Target {
     /// Class numbers `[B, 1]` for scores `[B, classes]`.
-    fn index(&self, logits: &Tensor) -> Result<Tensor> {
+    pub(super) fn index(&self, logits: &Tensor) -> Result<Tensor> {
         let (images, classes) = logits.size2()?;
         let given = match self {
             Target::Predicted => return Ok(logits.f_argmax(1, true)?),

@@ -81,7 +81,11 @@ impl Heatmap {
     /// # Ok::<(), vitlab::Error>(())
     /// ```
     pub fn maps(&self, matrix: &Tensor) -> Result<Array3<f32>> {
-        let grid = patches(matrix, self.query, self.prefix_tokens)?;
+        self.of_grids(&patches(matrix, self.query, self.prefix_tokens)?)
+    }
+
+    /// The maps of grids `[B, 7, 7]`.
+    pub(super) fn of_grids(&self, grid: &Tensor) -> Result<Array3<f32>> {
         let side = grid.size()[1];
         if self.image_size < side {
             return Err(Error::argument(format!(
