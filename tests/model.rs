@@ -164,7 +164,7 @@ fn images_of_another_shape_are_refused_with_a_sentence() -> Result<()> {
 #[test]
 fn schedule_equals_the_material_notebook() {
     let rates: BTreeMap<String, Vec<f64>> =
-        serde_json::from_str(&reference("check_schedule.py", &[]))
+        serde_json::from_str(&reference::<&str>("check_schedule.py", &[]))
             .expect("the reference prints JSON");
     assert_eq!(rates.len(), 6);
     for (key, rates) in rates {

@@ -1,11 +1,11 @@
 //! Weight files exchanged with PyTorch, both ways, bit for bit.
 
-mod python;
+mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use python::reference;
+use common::reference;
 use tch::{Device, Kind, Tensor, nn};
 use vitlab::weights::{
     StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors,

@@ -1,9 +1,10 @@
 //! What several test files need: the project's own Python for the independent references.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub fn root() -> PathBuf {
+fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the package lies in the repository")
@@ -11,7 +12,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Runs `tests/reference/SCRIPT` with the project's Python and returns what it prints.
-pub fn reference(script: &str, arguments: &[&Path]) -> String {
+pub fn reference<S: AsRef<OsStr>>(script: &str, arguments: &[S]) -> String {
     let python = root().join(".venv/bin/python");
     assert!(
         python.exists(),
