@@ -94,9 +94,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same on a small part of the data for few epochs, to see everything work within a minute or two.
+    /// The same on a small part of the data for few epochs, to see everything work within a minute or two. Its files
+    /// go to folders of their own, so that they never replace those of a whole run.
     pub fn quick(self) -> Self {
         Config {
+            output_path: self.output_path.join("quick"),
+            model_path: self.model_path.join("quick"),
             epochs: self.epochs.min(2),
             warmup_epochs: self.warmup_epochs.min(2),
             train_images: Some(4_000),
