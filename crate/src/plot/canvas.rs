@@ -16,7 +16,7 @@ pub const TITLE: f32 = 15.0;
 pub const LABEL: f32 = 12.0;
 pub const SMALL: f32 = 11.0;
 /// Height of a line of text relative to its size.
-const LEADING: f32 = 1.35;
+pub const LEADING: f32 = 1.35;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Anchor {
@@ -118,7 +118,7 @@ impl Canvas {
         let lines = fonts.wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
         let top = MARGIN
             + lines.len() as f32 * TITLE * LEADING
-            + if lines.is_empty() { 0.0 } else { 8.0 };
+            + if lines.is_empty() { 0.0 } else { 10.0 };
         let pixels = |units: f32| (units * DENSITY).ceil() as u32;
         let mut pixmap =
             Pixmap::new(pixels(WIDTH), pixels(top + body + MARGIN)).expect("a page has a size");

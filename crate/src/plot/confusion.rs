@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use super::canvas::{Anchor, Canvas, LABEL, MARGIN, SMALL, Style, WIDTH, style};
+use super::canvas::{Anchor, Canvas, Fonts, LABEL, LEADING, MARGIN, SMALL, Style, WIDTH, style};
 use super::{Color, Figure, Map, Scale};
 use crate::{Error, Result};
 
@@ -32,12 +32,18 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
             counts.shape()
         )));
     }
-    let header = 58.0;
-    let (mut canvas, top) = Canvas::page(title, header + CELL_HEIGHT * n as f32 + 24.0);
     let left = MARGIN + NAMES;
     let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32)
         .min(90.0)
         .floor();
+    let fonts = Fonts::new();
+    let names: Vec<Vec<String>> = class_names
+        .iter()
+        .map(|name| fonts.wrap(name, SMALL, false, cell - 2.0, 2))
+        .collect();
+    let lines = names.iter().map(Vec::len).max().unwrap_or(0);
+    let header = 30.0 + lines as f32 * SMALL * LEADING;
+    let (mut canvas, top) = Canvas::page(title, header + CELL_HEIGHT * n as f32 + 24.0);
     let first = top + header;
     let right = left + cell * n as f32;
     let soft = |anchor| style(LABEL, Color::SOFT, anchor);
@@ -52,16 +58,20 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     }; // the darkest blue is too dark for calm
     for (i, name) in class_names.iter().enumerate() {
         let x = left + cell * (i as f32 + 0.5);
-        let lines = canvas.fonts.wrap(name, SMALL, false, cell - 2.0, 2);
-        let above = first - 6.0 - lines.len() as f32 * SMALL * 1.35;
-        canvas.lines(x, above, &lines, style(SMALL, Color::INK, Anchor::Middle));
+        let above = first - 6.0 - names[i].len() as f32 * SMALL * LEADING;
+        canvas.lines(
+            x,
+            above,
+            &names[i],
+            style(SMALL, Color::INK, Anchor::Middle),
+        );
 
         let y = first + CELL_HEIGHT * i as f32;
         let middle = y + CELL_HEIGHT / 2.0;
         let lines = canvas.fonts.wrap(name, SMALL, false, NAMES - 8.0, 1);
         canvas.lines(
             left - 8.0,
-            middle - SMALL * 0.675,
+            middle - SMALL * LEADING / 2.0,
             &lines,
             style(SMALL, Color::INK, Anchor::Right),
         );
@@ -94,7 +104,7 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
             style(SMALL, Color::INK, Anchor::Right),
         );
     }
-    let note = "Numbers are images. Colour: share of the images of the true class (of the row).";
+    let note = "Numbers are images; the colour is their share of the row.";
     canvas.text(
         left,
         first + CELL_HEIGHT * n as f32 + 16.0,

@@ -6,11 +6,14 @@ use crate::{Error, Result};
 
 const GAP: f32 = 36.0;
 const PLOT_HEIGHT: f32 = 240.0;
+const HEADING: f32 = 22.0;
 const LEGEND_LINE: f32 = 20.0;
 /// Length of the sample of a line in the legend.
 const SAMPLE: f32 = 22.0;
 /// A series with at most so many points has them marked.
 const MARKED: usize = 30;
+/// A series with more points, as one per step, is drawn thinner.
+const DENSE: usize = 300;
 
 /// One pair of axes.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,7 @@ pub struct Panel {
 /// One line. The same name has the same colour in all panels of a figure.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
+    /// In the legend, unless it is empty.
     pub name: String,
     /// (x, y); a y that is not finite leaves a gap.
     pub points: Vec<(f64, f64)>,
@@ -81,7 +85,7 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
         .iter()
         .map(|panel| legend(&fonts, panel, width).1)
         .fold(0.0, f32::max);
-    let row_height = legend + LEGEND_LINE + PLOT_HEIGHT + 46.0;
+    let row_height = HEADING + legend + 10.0 + PLOT_HEIGHT + 46.0;
     let rows = panels.len().div_ceil(per_row);
 
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
@@ -150,7 +154,7 @@ impl Colors {
 fn legend(fonts: &Fonts, panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
     let (mut x, mut y) = (0.0, 0.0);
     let mut places = Vec::new();
-    for series in &panel.series {
+    for series in panel.series.iter().filter(|series| !series.name.is_empty()) {
         let entry = SAMPLE + 6.0 + fonts.width(&series.name, SMALL, false);
         if x > 0.0 && x + entry > width {
             (x, y) = (0.0, y + LEGEND_LINE);
@@ -190,10 +194,17 @@ impl Axis {
         }
     }
 
-    /// The same axis with its ends moved out to the next ticks.
+    /// The same axis with its ends moved out to ticks; moving them may ask for a wider step once more.
     fn rounded(low: f64, high: f64, most: f64) -> Self {
         let step = Axis::new(low, high, most, false).step;
-        let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
+        let out = |step: f64| {
+            (
+                (low / step + 1e-9).floor() * step,
+                (high / step - 1e-9).ceil() * step,
+            )
+        };
+        let (wide_low, wide_high) = out(step);
+        let (low, high) = out(Axis::new(wide_low, wide_high, most, false).step);
         Axis::new(low, high, most, false)
     }
 
@@ -230,12 +241,10 @@ fn axes(panel: &Panel, width: f32) -> (Axis, Axis) {
         0.5
     };
     let whole = points.iter().all(|point| point.0.fract() == 0.0);
-    let x_axis = Axis::new(
-        x_low - pad,
-        x_high + pad,
-        f64::from(width / 42.0).clamp(3.0, 12.0),
-        whole,
-    );
+    // As many ticks as their labels leave room for.
+    let room = 14.0 + 7.0 * format!("{:.0}", x_high.abs()).len() as f32;
+    let most = f64::from(width / room).clamp(2.0, 12.0);
+    let x_axis = Axis::new(x_low - pad, x_high + pad, most, whole);
     let (y_low, y_high) = panel.y_range.unwrap_or_else(|| {
         let (low, high) = range(&mut points.iter().map(|point| point.1));
         if high > low {
@@ -262,8 +271,9 @@ fn draw(
     legend_height: f32,
 ) {
     let (places, _) = legend(&canvas.fonts, panel, width);
-    for (series, (dx, dy)) in panel.series.iter().zip(places) {
-        let (left, middle) = (x + dx, y + dy + LEGEND_LINE / 2.0);
+    let named = panel.series.iter().filter(|series| !series.name.is_empty());
+    for (series, (dx, dy)) in named.zip(places) {
+        let (left, middle) = (x + dx, y + HEADING + dy + LEGEND_LINE / 2.0);
         canvas.polyline(
             &[(left, middle), (left + SAMPLE, middle)],
             2.0,
@@ -285,16 +295,16 @@ fn draw(
             .width(&y_axis.label(*tick, panel.percent), SMALL, false)
     };
     let left = x + y_axis.ticks.iter().map(label_width).fold(0.0, f32::max) + 8.0;
-    let (top, right) = (y + legend_height + LEGEND_LINE, x + width);
+    let (top, right) = (y + HEADING + legend_height + 10.0, x + width);
     let bottom = top + PLOT_HEIGHT;
     let at_x = |value: f64| left + (right - left) * x_axis.share(value);
     let at_y = |value: f64| bottom - PLOT_HEIGHT * y_axis.share(value);
 
     canvas.text(
         x,
-        top - LEGEND_LINE / 2.0 - 1.0,
+        y + HEADING / 2.0,
         &panel.y_label,
-        style(LABEL, Color::SOFT, Anchor::Left),
+        style(LABEL, Color::INK, Anchor::Left),
     );
     for &tick in &y_axis.ticks {
         canvas.rect(left, at_y(tick) - 0.5, right - left, 1.0, Color::LINE);
@@ -324,6 +334,11 @@ fn draw(
 
     for series in &panel.series {
         let color = colors.of(series);
+        let thickness = if series.points.len() > DENSE {
+            1.0
+        } else {
+            2.0
+        };
         for run in series
             .points
             .split(|(x, y)| !x.is_finite() || !y.is_finite())
@@ -334,7 +349,7 @@ fn draw(
                 .iter()
                 .map(|&(x, y)| (at_x(x), at_y(inside(y))))
                 .collect();
-            canvas.polyline(&points, 2.0, series.dashed, color);
+            canvas.polyline(&points, thickness, series.dashed, color);
             if series.points.len() <= MARKED {
                 for &(x, y) in &points {
                     canvas.circle(x, y, 4.0, Color::WHITE);
@@ -404,6 +419,13 @@ mod tests {
                 .map(|&tick| axis.label(tick, false))
                 .collect::<Vec<_>>(),
             ["0.5", "1.0", "1.5", "2.0", "2.5"]
+        );
+        let axis = Axis::rounded(0.55, 0.65, 5.0);
+        assert!(
+            ((axis.low - 0.55).abs() < 1e-9 && (axis.high - 0.65).abs() < 1e-9),
+            "{} {}",
+            axis.low,
+            axis.high
         );
         let axis = Axis::new(0.0, 1.0, 5.0, false);
         assert_eq!(

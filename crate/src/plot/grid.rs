@@ -1,86 +1,18 @@
 //! Grids of images, heatmaps, overlays and matrices.
 
 use ndarray::Array2;
-use tch::Tensor;
 
-use super::canvas::{Anchor, Canvas, DENSITY, LABEL, MARGIN, Style, WIDTH, number, style};
-use super::{Color, Figure, Map, Scale};
+use super::canvas::{Anchor, Canvas, DENSITY, Fonts, LABEL, LEADING, MARGIN, WIDTH, number, style};
+use super::{Color, Figure, Map, Scale, Tile};
 use crate::{Error, Result};
 
+/// Between tiles; wider where whole pixels for each value leave room.
 const GAP: f32 = 10.0;
+const WIDEST_GAP: f32 = 30.0;
+const ABOVE_CAPTION: f32 = 5.0;
 const ROW_LABEL: f32 = 84.0;
 const CAPTION: f32 = 10.5;
 const CAPTION_LINES: usize = 2;
-/// How opaque an overlay's highest value is; its lowest is transparent.
-const OPACITY: f32 = 0.8;
-
-/// One picture of a grid.
-#[derive(Clone, Debug)]
-pub struct Tile {
-    /// [rows, columns] of values, any size
-    pub image: Array2<f32>,
-    pub scale: Scale,
-    /// A map drawn over the image, of any size.
-    pub overlay: Option<Overlay>,
-    /// Below the picture, at most two lines.
-    pub caption: String,
-    /// Of the caption and of a frame around the picture, as for right and wrong.
-    pub highlight: Option<Color>,
-}
-
-/// A translucent map: the higher the value, the more it covers.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// [rows, columns] of values, any size
-    pub values: Array2<f32>,
-    pub scale: Scale,
-}
-
-impl Tile {
-    /// A photograph in grey, from its own darkest to its own lightest value.
-    pub fn grey(image: Array2<f32>, caption: impl Into<String>) -> Self {
-        let scale = Scale::fit(Map::Grey, [&image]);
-        Tile {
-            image,
-            scale,
-            overlay: None,
-            caption: caption.into(),
-            highlight: None,
-        }
-    }
-
-    /// Values in colour.
-    pub fn map(image: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile {
-            image,
-            scale,
-            overlay: None,
-            caption: caption.into(),
-            highlight: None,
-        }
-    }
-
-    /// A photograph in grey under a translucent map.
-    pub fn overlay(
-        image: Array2<f32>,
-        values: Array2<f32>,
-        scale: Scale,
-        caption: impl Into<String>,
-    ) -> Self {
-        Tile {
-            overlay: Some(Overlay { values, scale }),
-            ..Tile::grey(image, caption)
-        }
-    }
-
-    /// With its caption and a frame in `color`.
-    pub fn highlighted(self, color: Color) -> Self {
-        Tile {
-            highlight: Some(color),
-            ..self
-        }
-    }
-}
 
 /// A bar that says what the colours of a grid mean.
 #[derive(Clone, Debug)]
@@ -110,7 +42,7 @@ pub struct Grid {
 /// use vitlab::plot::{Color, Tile, image_grid};
 /// let right = Tile::grey(Array2::zeros((28, 28)), "Coat").highlighted(Color::GREEN);
 /// let figure = image_grid("Predictions", &[right.clone(), right], 2)?;
-/// assert_eq!(figure.alt(), "Predictions. 2 pictures in rows of 2: Coat; Coat.");
+/// assert_eq!(figure.alt(), "Predictions. 2 pictures. Captions: Coat; Coat.");
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 ///
@@ -163,33 +95,25 @@ pub fn matrices(
     .figure()
 }
 
-/// A one-channel image or a map on any device as an array: [H, W], or with leading dimensions of 1.
-///
-/// # Errors
-/// Another shape.
-pub fn pixels(image: &Tensor) -> Result<Array2<f32>> {
-    let size = image.size();
-    let (leading, [rows, columns]) = match size.split_last_chunk::<2>() {
-        Some((leading, last)) if leading.iter().all(|&dim| dim == 1) => (leading, *last),
-        _ => {
-            return Err(Error::argument(format!(
-                "a picture has shape [H, W] or [1, H, W], this tensor has {size:?}; pick one image, as with get(0)"
-            )));
-        }
-    };
-    debug_assert!(leading.len() + 2 == size.len());
-    let flat = image
-        .detach()
-        .to_device(tch::Device::Cpu)
-        .to_kind(tch::Kind::Float)
-        .contiguous()
-        .view([-1]);
-    let values = Vec::<f32>::try_from(flat)?;
-    Array2::from_shape_vec((rows as usize, columns as usize), values).map_err(|error| {
-        Error::argument(format!(
-            "a picture of shape {size:?} can't be drawn ({error})"
-        ))
-    })
+/// Where everything goes, in page units below the title.
+struct Layout {
+    left: f32,
+    /// Of a tile.
+    width: f32,
+    height: f32,
+    /// Between tiles.
+    gap: f32,
+    /// Top of each row.
+    rows: Vec<f32>,
+    bottom: f32,
+    /// In lines.
+    captions: Vec<Vec<String>>,
+}
+
+impl Layout {
+    fn x(&self, column: usize) -> f32 {
+        self.left + (self.width + self.gap) * column as f32
+    }
 }
 
 impl Grid {
@@ -198,86 +122,102 @@ impl Grid {
     /// large for a notebook.
     pub fn figure(&self) -> Result<Figure> {
         self.check()?;
-        let rows = self.tiles.len().div_ceil(self.columns);
-        let labels = if self.row_labels.is_empty() {
-            0.0
-        } else {
-            ROW_LABEL
-        };
-        let (width, height) = self.tile_size(WIDTH - 2.0 * MARGIN - labels);
-        let captions: Vec<Vec<String>> = {
-            let fonts = super::canvas::Fonts::new();
-            let fit = |tile: &Tile| {
-                fonts.wrap(
-                    &tile.caption,
-                    CAPTION,
-                    false,
-                    width + GAP - 4.0,
-                    CAPTION_LINES,
-                )
-            };
-            self.tiles.iter().map(fit).collect()
-        };
-        let lines = captions.iter().map(Vec::len).max().unwrap_or(0);
-        let row_height = height
-            + GAP
-            + if lines > 0 {
-                5.0 + lines as f32 * CAPTION * 1.35
-            } else {
-                0.0
-            };
-        let header = if self.column_labels.is_empty() {
-            0.0
-        } else {
-            22.0
-        };
-        let footer = if self.bar.is_some() { 24.0 } else { 0.0 };
-
-        let (mut canvas, top) =
-            Canvas::page(&self.title, header + row_height * rows as f32 + footer);
-        let left = MARGIN + labels;
+        let layout = self.layout();
+        let (mut canvas, top) = Canvas::page(
+            &self.title,
+            layout.bottom + if self.bar.is_some() { 20.0 } else { 0.0 },
+        );
         for (i, label) in self.column_labels.iter().enumerate() {
-            let x = left + (width + GAP) * i as f32 + width / 2.0;
             let text = canvas
                 .fonts
-                .wrap(label, LABEL, false, width + GAP - 4.0, 1)
+                .wrap(label, LABEL, false, layout.width + layout.gap - 4.0, 1)
                 .concat();
             canvas.text(
-                x,
+                layout.x(i) + layout.width / 2.0,
                 top + 9.0,
                 &text,
-                style(LABEL, Color::SOFT, Anchor::Middle),
+                style(LABEL, Color::INK, Anchor::Middle),
             );
         }
-        for (i, label) in self.row_labels.iter().enumerate() {
-            let middle = top + header + row_height * i as f32 + height / 2.0;
+        for (label, row) in self.row_labels.iter().zip(&layout.rows) {
             let text = canvas.fonts.wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
-            let start = middle - text.len() as f32 * LABEL * 0.675;
+            let start = top + row + (layout.height - text.len() as f32 * LABEL * LEADING) / 2.0;
             canvas.lines(MARGIN, start, &text, style(LABEL, Color::INK, Anchor::Left));
         }
-        for (i, (tile, caption)) in self.tiles.iter().zip(&captions).enumerate() {
-            let x = left + (width + GAP) * (i % self.columns) as f32;
-            let y = top + header + row_height * (i / self.columns) as f32;
-            tile.draw(&mut canvas, (x, y, width, height));
-            let text = Style {
-                bold: false,
-                ..style(
-                    CAPTION,
-                    tile.highlight.unwrap_or(Color::INK),
-                    Anchor::Middle,
-                )
-            };
-            canvas.lines(x + width / 2.0, y + height + 5.0, caption, text);
+        for (i, (tile, caption)) in self.tiles.iter().zip(&layout.captions).enumerate() {
+            let (x, y) = (
+                layout.x(i % self.columns),
+                top + layout.rows[i / self.columns],
+            );
+            tile.draw(&mut canvas, (x, y, layout.width, layout.height));
+            let color = tile.highlight.unwrap_or(Color::INK);
+            let below = y + layout.height + ABOVE_CAPTION;
+            canvas.lines(
+                x + layout.width / 2.0,
+                below,
+                caption,
+                style(CAPTION, color, Anchor::Middle),
+            );
         }
         if let Some(bar) = &self.bar {
             canvas.color_bar(
-                left,
-                top + header + row_height * rows as f32 + 4.0,
+                layout.x(0),
+                top + layout.bottom + 4.0,
                 bar.scale,
                 &bar.label,
             );
         }
         Figure::new(canvas, self.alt())
+    }
+
+    fn layout(&self) -> Layout {
+        let left = MARGIN
+            + if self.row_labels.is_empty() {
+                0.0
+            } else {
+                ROW_LABEL
+            };
+        let (width, height) = self.tile_size(WIDTH - MARGIN - left);
+        let spare = (WIDTH - MARGIN - left - width * self.columns as f32)
+            / (self.columns.max(2) - 1) as f32;
+        let gap = spare.clamp(GAP, WIDEST_GAP);
+        let fonts = Fonts::new();
+        let fit = |tile: &Tile| {
+            fonts.wrap(
+                &tile.caption,
+                CAPTION,
+                false,
+                width + gap - 4.0,
+                CAPTION_LINES,
+            )
+        };
+        let captions: Vec<Vec<String>> = self.tiles.iter().map(fit).collect();
+        let mut bottom = if self.column_labels.is_empty() {
+            0.0
+        } else {
+            22.0
+        };
+        let mut rows = Vec::new();
+        for row in captions.chunks(self.columns) {
+            rows.push(bottom);
+            let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
+            bottom += height
+                + gap.min(18.0)
+                + if lines > 0.0 {
+                    ABOVE_CAPTION + lines * CAPTION * LEADING
+                } else {
+                    0.0
+                };
+        }
+        Layout {
+            left,
+            width,
+            height,
+            gap,
+            rows,
+            bottom,
+            captions,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -328,7 +268,7 @@ impl Grid {
             .max()
             .unwrap_or(1);
         let room = (page - GAP * (self.columns - 1) as f32) / self.columns as f32;
-        let width = room.min((columns as f32 * 4.6).clamp(128.0, 260.0)) * DENSITY;
+        let width = room.min((columns as f32 * 6.0).clamp(150.0, 300.0)) * DENSITY;
         let cell = if width >= columns as f32 {
             (width / columns as f32).floor()
         } else {
@@ -341,19 +281,33 @@ impl Grid {
     }
 
     fn alt(&self) -> String {
+        let pictures = if self.tiles.len() == 1 {
+            "picture"
+        } else {
+            "pictures"
+        };
+        let mut text = format!(
+            "{}. {} {pictures}",
+            self.title.trim_end_matches('.'),
+            self.tiles.len()
+        );
+        for (name, labels) in [("Rows", &self.row_labels), ("Columns", &self.column_labels)] {
+            if !labels.is_empty() {
+                text += &format!(". {name}: {}", labels.join(", "));
+            }
+        }
         let captions: Vec<String> = self
             .tiles
             .iter()
             .map(|tile| tile.caption.replace('\n', ", "))
             .collect();
-        let mut text = format!(
-            "{}. {} pictures in rows of {}",
-            self.title.trim_end_matches('.'),
-            self.tiles.len(),
-            self.columns
-        );
-        if captions.iter().any(|caption| !caption.is_empty()) {
-            text += &format!(": {}", captions.join("; "));
+        let captions: Vec<&str> = captions
+            .iter()
+            .map(String::as_str)
+            .filter(|caption| !caption.is_empty())
+            .collect();
+        if !captions.is_empty() {
+            text += &format!(". Captions: {}", captions.join("; "));
         }
         if let Some(bar) = &self.bar {
             text += &format!(
@@ -364,39 +318,6 @@ impl Grid {
             );
         }
         text + "."
-    }
-}
-
-impl Tile {
-    fn draw(&self, canvas: &mut Canvas, area: (f32, f32, f32, f32)) {
-        let (rows, columns) = self.image.dim();
-        match &self.overlay {
-            None => canvas.cells(area, rows, columns, |y, x| {
-                self.scale.color(self.image[[y, x]])
-            }),
-            Some(overlay) => {
-                let (map_rows, map_columns) = overlay.values.dim();
-                // The finer of the two grids in each direction shows both without loss when one divides the other.
-                let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
-                canvas.cells(area, fine_rows, fine_columns, |y, x| {
-                    let at = |from: usize, fine: usize, i: usize| i * from / fine;
-                    let below = self
-                        .scale
-                        .color(self.image[[at(rows, fine_rows, y), at(columns, fine_columns, x)]]);
-                    let value = overlay.values
-                        [[at(map_rows, fine_rows, y), at(map_columns, fine_columns, x)]];
-                    below.under(
-                        overlay.scale.color(value),
-                        OPACITY * overlay.scale.share(value),
-                    )
-                });
-            }
-        }
-        let (x, y, width, height) = area;
-        match self.highlight {
-            Some(color) => canvas.frame(x, y, width, height, 2.5, color),
-            None => canvas.frame(x, y, width, height, 0.5, Color::LINE),
-        }
     }
 }
 
@@ -439,26 +360,6 @@ mod tests {
                 ..Grid::default()
             })
             .contains("2 row labels")
-        );
-        let shape = pixels(&Tensor::zeros(
-            [2, 28, 28],
-            (tch::Kind::Float, tch::Device::Cpu),
-        ))
-        .unwrap_err()
-        .to_string();
-        assert!(shape.contains("[2, 28, 28]"), "{shape}");
-    }
-
-    #[test]
-    fn tensors_of_any_kind_become_arrays() {
-        let image = Tensor::from_slice(&[0u8, 1, 2, 3, 4, 5]).view([1, 1, 2, 3]);
-        assert_eq!(
-            pixels(&image).unwrap(),
-            ndarray::arr2(&[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
-        );
-        assert_eq!(
-            pixels(&image.transpose(2, 3)).unwrap(),
-            ndarray::arr2(&[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]])
         );
     }
 

@@ -10,9 +10,11 @@ mod confusion;
 mod curves;
 mod figure;
 mod grid;
+mod tile;
 
 pub use color::{Color, Map, Scale};
 pub use confusion::confusion_matrix;
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
-pub use grid::{Bar, Grid, Overlay, Tile, image_grid, matrices, pixels};
+pub use grid::{Bar, Grid, image_grid, matrices};
+pub use tile::{Overlay, Tile, pixels};
