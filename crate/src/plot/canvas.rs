@@ -298,7 +298,7 @@ fn opaque(color: Color) -> tiny_skia::PremultipliedColorU8 {
 /// A value in at most three significant digits and a real minus sign.
 pub fn number(value: f32) -> String {
     let text = match value.abs() {
-        size if size == 0.0 => "0".to_string(),
+        0.0 => "0".to_string(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 0.01 => format!("{value:.2}"),

@@ -1,5 +1,8 @@
 //! Learning curves: panels side by side, one line per series.
 
+use std::cmp::Ordering;
+
+use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Fonts, LABEL, MARGIN, SMALL, WIDTH, number, style};
 use super::{Color, Figure};
 use crate::{Error, Result};
@@ -115,7 +118,10 @@ fn check(panels: &[Panel]) -> Result<()> {
             );
             return Err(Error::argument(problem));
         }
-        if let Some((low, high)) = panel.y_range.filter(|(low, high)| !(low < high)) {
+        if let Some((low, high)) = panel
+            .y_range
+            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less))
+        {
             let problem = format!(
                 "the y range of the panel {:?} goes from {low} to {high}; give (low, high)",
                 panel.y_label
@@ -163,68 +169,6 @@ fn legend(fonts: &Fonts, panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
         x += entry + 18.0;
     }
     (places, y + LEGEND_LINE)
-}
-
-/// An axis: the values at its ends and the ticks between.
-struct Axis {
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
-    step: f64,
-}
-
-impl Axis {
-    /// Ticks at 1, 2 or 5 times a power of ten, at most `most` steps; `whole` allows integers only.
-    fn new(low: f64, high: f64, most: f64, whole: bool) -> Self {
-        let rough = (high - low).max(1e-12) / most;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .map(|factor| factor * power)
-            .into_iter()
-            .find(|&step| step >= rough * 0.999);
-        let step = step.unwrap_or(10.0 * power);
-        let step = if whole { step.ceil().max(1.0) } else { step };
-        let first = (low / step - 1e-6).ceil() as i64;
-        let last = (high / step + 1e-6).floor() as i64;
-        Axis {
-            low,
-            high,
-            ticks: (first..=last).map(|i| i as f64 * step).collect(),
-            step,
-        }
-    }
-
-    /// The same axis with its ends moved out to ticks; moving them may ask for a wider step once more.
-    fn rounded(low: f64, high: f64, most: f64) -> Self {
-        let step = Axis::new(low, high, most, false).step;
-        let out = |step: f64| {
-            (
-                (low / step + 1e-9).floor() * step,
-                (high / step - 1e-9).ceil() * step,
-            )
-        };
-        let (wide_low, wide_high) = out(step);
-        let (low, high) = out(Axis::new(wide_low, wide_high, most, false).step);
-        Axis::new(low, high, most, false)
-    }
-
-    fn share(&self, value: f64) -> f32 {
-        ((value - self.low) / (self.high - self.low)) as f32
-    }
-
-    fn label(&self, value: f64, percent: bool) -> String {
-        let (value, step) = if percent {
-            (value * 100.0, self.step * 100.0)
-        } else {
-            (value, self.step)
-        };
-        let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
-        let sign = if percent { " %" } else { "" };
-        if value != 0.0 && digits > 4 {
-            return format!("{value:.0e}").replace('-', "−");
-        }
-        format!("{value:.digits$}{sign}").replace('-', "−")
-    }
 }
 
 fn axes(panel: &Panel, width: f32) -> (Axis, Axis) {
@@ -402,40 +346,6 @@ fn alt(title: &str, panels: &[Panel]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_epochs_whole() {
-        assert_eq!(
-            Axis::new(0.9, 10.1, 10.0, true).ticks,
-            (1..=10).map(f64::from).collect::<Vec<_>>()
-        );
-        assert_eq!(Axis::new(0.5, 1.5, 10.0, true).ticks, [1.0]);
-        assert_eq!(Axis::new(0.97, 2.03, 8.0, true).ticks, [1.0, 2.0]);
-        let axis = Axis::rounded(0.61, 2.28, 5.0);
-        assert_eq!((axis.low, axis.high), (0.5, 2.5));
-        assert_eq!(
-            axis.ticks
-                .iter()
-                .map(|&tick| axis.label(tick, false))
-                .collect::<Vec<_>>(),
-            ["0.5", "1.0", "1.5", "2.0", "2.5"]
-        );
-        let axis = Axis::rounded(0.55, 0.65, 5.0);
-        assert!(
-            ((axis.low - 0.55).abs() < 1e-9 && (axis.high - 0.65).abs() < 1e-9),
-            "{} {}",
-            axis.low,
-            axis.high
-        );
-        let axis = Axis::new(0.0, 1.0, 5.0, false);
-        assert_eq!(
-            axis.ticks
-                .iter()
-                .map(|&tick| axis.label(tick, true))
-                .collect::<Vec<_>>(),
-            ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]
-        );
-    }
 
     #[test]
     fn what_cannot_be_drawn_is_said() {

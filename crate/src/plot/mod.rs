@@ -4,6 +4,8 @@
 //! font, which is compiled in, so that they look the same on every machine. Shapes are drawn by `tiny-skia`, text by
 //! `ab_glyph`; colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
 
+mod axis;
+mod bars;
 mod canvas;
 mod color;
 mod confusion;
@@ -12,6 +14,7 @@ mod figure;
 mod grid;
 mod tile;
 
+pub use bars::{Group, bars};
 pub use color::{Color, Map, Scale};
 pub use confusion::confusion_matrix;
 pub use curves::{Panel, Series, curves};
