@@ -196,7 +196,8 @@ fn alt(title: &str, value_label: &str, series: &[&str], groups: &[Group], percen
             format!("{name}{}", measured(value, error, percent))
         };
         let values: Vec<String> = group.values.iter().enumerate().map(value).collect();
-        format!("{} {}", group.label, values.join(", "))
+        let colon = if series.is_empty() { "" } else { ":" };
+        format!("{}{colon} {}", group.label, values.join(", "))
     };
     let groups: Vec<String> = groups.iter().map(group).collect();
     format!(
