@@ -40,5 +40,9 @@ pub mod train;
 #[cfg(feature = "torch")]
 pub mod weights;
 
+/// The versions that this crate's types come from, for notebooks that import only this crate.
+#[cfg(feature = "torch")]
+pub use {ndarray, tch};
+
 pub use config::Config;
 pub use error::{Error, Result};

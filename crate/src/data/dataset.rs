@@ -94,6 +94,13 @@ impl Dataset {
         )
     }
 
+    /// Indices of the first `n` images of `class` (fewer if there are fewer), in their order.
+    pub fn examples(&self, class: i64, n: usize) -> Vec<i64> {
+        let labels: Vec<i64> = Vec::try_from(&self.labels).expect("labels are [N] int64");
+        let of_class = (0i64..).zip(labels).filter(|(_, label)| *label == class);
+        of_class.map(|(index, _)| index).take(n).collect()
+    }
+
     /// The first `n` images only.
     ///
     /// # Errors

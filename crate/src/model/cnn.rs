@@ -41,7 +41,7 @@ impl ConvBlock {
 /// use tch::{Device, Kind, Tensor};
 /// use vitlab::{Config, model::{Cnn, Model}};
 /// let model = Cnn::new(&Config::default(), Device::Cpu).unwrap();
-/// assert_eq!(model.parameters(), 288_298);
+/// assert_eq!(model.parameters(), 288_170);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
 /// assert_eq!(model.predict(&images).unwrap().size(), [2, 10]);
 /// ```
