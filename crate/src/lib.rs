@@ -12,7 +12,7 @@
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
 //! | [`plot`] | figures | all |
 //! | [`file`] | files written whole or not at all | – |
-//! | [`notebook`] | what talks to the kernel: display of figures and tables | all |
+//! | [`notebook`] | what talks to the kernel: display of figures and tables, source listings | all |
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
 
