@@ -149,7 +149,11 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
         "PyTorch file" => {
             // Half of them in the directory at the end, where a change isn't just a wrong checksum.
             let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
-            mutate(&mut bytes, if turn % 2 == 0 { 0 } else { end }, random);
+            mutate(
+                &mut bytes,
+                if turn.is_multiple_of(2) { 0 } else { end },
+                random,
+            );
             bytes
         }
         "pickle inside" => {
@@ -161,8 +165,12 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
             // Most of it is tensors, whose values may be anything: the header.
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             bytes.truncate(8 + header);
-            mutate(&mut bytes, if turn % 8 == 0 { 0 } else { 8 }, random);
-            if turn % 2 == 0 && bytes.len() >= 8 {
+            mutate(
+                &mut bytes,
+                if turn.is_multiple_of(8) { 0 } else { 8 },
+                random,
+            );
+            if turn.is_multiple_of(2) && bytes.len() >= 8 {
                 let len = bytes.len() as u64 - 8;
                 bytes[..8].copy_from_slice(&len.to_le_bytes());
             }
