@@ -18,7 +18,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, file};
 pub use load::{assign, state_dict};
 pub use safetensors::{read_safetensors, write_safetensors};
 
@@ -101,7 +101,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth") => atomic::write(path, |file| pt_write::write(file, dict)),
+        Some("pt" | "pth") => file::replace(path, |file| pt_write::write(file, dict)),
         Some("safetensors") => write_safetensors(path, dict, &Default::default()),
         _ => Err(Error::file(
             path,

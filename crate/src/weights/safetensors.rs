@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 use super::machine::short;
 use super::{StateDict, open, tensor};
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, file};
 
 /// Room for some ten thousand tensors. Parsing a header takes many times its own size.
 const MAX_HEADER: u64 = 1 << 20;
@@ -28,7 +28,7 @@ pub fn write_safetensors(
     dict: &StateDict,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    atomic::write(path.as_ref(), |file| {
+    file::replace(path.as_ref(), |file| {
         let tensors = dict
             .0
             .iter()

@@ -1,0 +1,360 @@
+//! The data files: what is well formed is read as it is, and each way of being broken gets its own sentence.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, write::GzEncoder};
+use vitlab::data::idx::{self, Idx};
+use vitlab::data::source::{self, FILES, Source, Split};
+use vitlab::data::synthetic;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A well-formed file of two images of 2 × 3.
+fn small() -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3];
+    bytes.extend(1..=12);
+    bytes
+}
+
+/// The message for a file with `content`; it must name the file and say what to do, on one line.
+fn message(content: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images");
+    fs::write(&path, content).unwrap();
+    let message = idx::read(&path).unwrap_err().to_string();
+    assert!(
+        message.starts_with(&path.display().to_string()),
+        "{message}"
+    );
+    assert!(message.contains("cargo lab setup"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+fn assert_says(message: &str, what: &str) {
+    assert!(message.contains(what), "{what:?} is not in {message:?}");
+}
+
+#[test]
+fn plain_and_gzipped_files_read_the_same_whatever_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = Idx {
+        dims: vec![2, 2, 3],
+        bytes: (1..=12).collect(),
+    };
+    for (name, content) in [
+        ("a", small()),
+        ("a.gz", gzip(&small())),
+        ("b", gzip(&small())),
+        ("b.gz", small()),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        assert_eq!(idx::read(&path).unwrap(), expected);
+        assert_eq!(idx::read_dims(&path).unwrap(), expected.dims);
+    }
+    let path = folder.path().join("written");
+    idx::write(&path, &expected).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), small());
+}
+
+#[test]
+fn broken_files() {
+    assert_says(&message(&[]), "is empty");
+    assert_says(&message(&small()[..10]), "is truncated");
+    assert_says(
+        &message(&small()[..20]),
+        "announces 12 bytes of data, 4 are there",
+    );
+    assert_says(
+        &message(&[&small()[..], b"!"].concat()),
+        "more data than the 12 bytes",
+    );
+    assert_says(&message(b"<html>Not found</html>"), "is not an IDX file");
+    let mut floats = small();
+    floats[2] = 0x0d;
+    assert_says(&message(&floats), "IDX type 0x0d");
+}
+
+#[test]
+fn broken_archives() {
+    let archive = gzip(&small());
+    assert_says(&message(&archive[..archive.len() - 4]), "is truncated");
+    assert_says(&message(&archive[..12]), "is truncated");
+    assert_says(
+        &message(&gzip(&small()[..20])),
+        "announces 12 bytes of data, 4 are there",
+    );
+    assert_says(
+        &message(&gzip(&[&small()[..], b"!"].concat())),
+        "more data than",
+    );
+    let mut wrong_checksum = archive.clone();
+    let checksum = archive.len() - 8;
+    wrong_checksum[checksum] ^= 1;
+    assert_says(&message(&wrong_checksum), "is corrupt");
+    let mut wrong_method = archive.clone();
+    wrong_method[2] = 7;
+    assert_says(&message(&wrong_method), "is corrupt");
+    assert_says(
+        &message(&[&archive[..], b"trailing bytes"].concat()),
+        "is corrupt",
+    );
+}
+
+/// 4 GiB × 4 GiB × 4 GiB overflows, 2³¹ bytes doesn't: both are refused before any memory is asked for.
+#[test]
+fn absurd_dimensions_ask_for_no_memory() {
+    let header = |dims: &[u32]| {
+        let mut bytes = vec![0, 0, 8, dims.len() as u8];
+        dims.iter().for_each(|dim| bytes.extend(dim.to_be_bytes()));
+        bytes
+    };
+    assert_says(&message(&header(&[u32::MAX; 3])), "impossible dimensions");
+    assert_says(&message(&header(&[1 << 31])), "impossible dimensions");
+    assert_says(&message(&header(&[1; 200])), "0 are there");
+    // Within the limit, but the file doesn't hold it.
+    assert_says(&message(&header(&[1 << 30])), "0 are there");
+    // An archive that unpacks to far more than its header announces is read no further than that.
+    let mut bomb = header(&[16]);
+    bomb.resize(100 << 20, 0);
+    assert_says(&message(&gzip(&bomb)), "more data than the 16 bytes");
+}
+
+#[test]
+fn folders_and_missing_files() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_says(
+        &idx::read(folder.path()).unwrap_err().to_string(),
+        "is a folder",
+    );
+    let missing = folder.path().join("missing");
+    assert_says(
+        &idx::read(missing).unwrap_err().to_string(),
+        "doesn't exist; run `cargo lab setup`",
+    );
+}
+
+#[test]
+fn writing_checks_first_and_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images");
+    fs::write(&path, "old").unwrap();
+    let wrong = Idx {
+        dims: vec![2, 2],
+        bytes: vec![0; 5],
+    };
+    assert_says(
+        &idx::write(&path, &wrong).unwrap_err().to_string(),
+        "don't match the 5 bytes",
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    let good = Idx {
+        dims: vec![5],
+        bytes: vec![0; 5],
+    };
+    assert_says(
+        &idx::write(folder.path(), &good).unwrap_err().to_string(),
+        "is a folder",
+    );
+    let nowhere = folder.path().join("nowhere/images");
+    assert_says(
+        &idx::write(&nowhere, &good).unwrap_err().to_string(),
+        "can't be written",
+    );
+}
+
+/// A generated set of 30 and 20 images, to be broken by each test.
+fn generated() -> (tempfile::TempDir, Source) {
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_folder(folder.path(), 30, 20, 1).unwrap();
+    let source = Source::Folder(folder.path().to_path_buf());
+    (folder, source)
+}
+
+fn train_message(source: &Source) -> String {
+    let message = source::read(source, Split::Train).unwrap_err().to_string();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+fn swap(a: PathBuf, b: PathBuf) {
+    let aside = a.with_extension("aside");
+    fs::rename(&a, &aside).unwrap();
+    fs::rename(&b, &a).unwrap();
+    fs::rename(&aside, &b).unwrap();
+}
+
+#[test]
+fn the_stand_in_is_read_back_and_marked() {
+    let (folder, source) = generated();
+    let (images, labels) = synthetic::generate(30, 1);
+    assert_eq!(
+        source::read(&source, Split::Train).unwrap(),
+        source::Images { images, labels }
+    );
+    assert_eq!(source::read(&source, Split::Test).unwrap().labels.len(), 20);
+    assert!(source.is_synthetic() && source.to_string().contains("synthetic"));
+    let error = source::verify(&folder.path().join(FILES[1].name), &FILES[1]).unwrap_err();
+    assert_says(
+        &error.to_string(),
+        "is not FashionMNIST's train-labels-idx1-ubyte",
+    );
+    // Written again over itself, but never over data without the mark.
+    synthetic::write_folder(folder.path(), 10, 10, 1).unwrap();
+    fs::remove_file(folder.path().join(source::SYNTHETIC_MARK)).unwrap();
+    let error = synthetic::write_folder(folder.path(), 40, 10, 1).unwrap_err();
+    assert_says(&error.to_string(), "not generated");
+    assert_eq!(
+        source::read(&source, Split::Train).unwrap().labels.len(),
+        10
+    );
+}
+
+#[test]
+fn the_stand_in_without_files() {
+    let train = source::read(&Source::Synthetic, Split::Train).unwrap();
+    let test = source::read(&Source::Synthetic, Split::Test).unwrap();
+    assert_eq!(
+        (train.labels.len(), test.labels.len()),
+        (synthetic::TRAIN, synthetic::TEST)
+    );
+    assert_eq!(train.images.len(), synthetic::TRAIN * 28 * 28);
+    assert_ne!(train.images[..28 * 28 * 100], test.images[..28 * 28 * 100]);
+}
+
+#[test]
+fn mislabelled_files() {
+    let path = |folder: &Path, i: usize| folder.join(FILES[i].name);
+
+    let (folder, source) = generated();
+    swap(path(folder.path(), 0), path(folder.path(), 1));
+    assert_says(
+        &train_message(&source),
+        "mislabelled: it holds labels where images belong",
+    );
+
+    let (folder, source) = generated();
+    fs::copy(path(folder.path(), 0), path(folder.path(), 1)).unwrap();
+    assert_says(
+        &train_message(&source),
+        "mislabelled: it holds images where labels belong",
+    );
+
+    let (folder, source) = generated();
+    swap(path(folder.path(), 1), path(folder.path(), 3));
+    assert_says(&train_message(&source), "has 20 labels for the 30 images");
+
+    let (folder, source) = generated();
+    let empty = |n: usize| Idx {
+        dims: vec![n, 0, 0],
+        bytes: vec![],
+    };
+    idx::write(path(folder.path(), 0), &empty(10_000)).unwrap();
+    idx::write(path(folder.path(), 2), &empty(60_000)).unwrap();
+    assert_says(
+        &train_message(&source),
+        "holds the 10,000 test images where the 60,000 training images belong",
+    );
+}
+
+#[test]
+fn contents_that_are_not_fashion_mnist() {
+    let (folder, source) = generated();
+    let images = folder.path().join(FILES[0].name);
+    let labels = folder.path().join(FILES[1].name);
+    idx::write(
+        &images,
+        &Idx {
+            dims: vec![30, 32, 32],
+            bytes: vec![0; 30 * 32 * 32],
+        },
+    )
+    .unwrap();
+    assert_says(&train_message(&source), "has shape [30, 32, 32]");
+
+    synthetic::write_folder(folder.path(), 30, 20, 1).unwrap();
+    let mut bytes = idx::read(&labels).unwrap().bytes;
+    bytes[17] = 10;
+    idx::write(
+        &labels,
+        &Idx {
+            dims: vec![30],
+            bytes,
+        },
+    )
+    .unwrap();
+    assert_says(&train_message(&source), "label 10 at position 17");
+
+    idx::write(
+        &labels,
+        &Idx {
+            dims: vec![30, 1],
+            bytes: vec![0; 30],
+        },
+    )
+    .unwrap();
+    assert_says(&train_message(&source), "has shape [30, 1]");
+
+    idx::write(
+        &images,
+        &Idx {
+            dims: vec![0, 28, 28],
+            bytes: vec![],
+        },
+    )
+    .unwrap();
+    idx::write(
+        &labels,
+        &Idx {
+            dims: vec![0],
+            bytes: vec![],
+        },
+    )
+    .unwrap();
+    assert_says(&train_message(&source), "has no images");
+
+    fs::remove_file(&labels).unwrap();
+    assert_says(&train_message(&source), "has no train-labels-idx1-ubyte");
+    let missing = Source::Folder(folder.path().join("missing"));
+    assert_says(&train_message(&missing), "doesn't exist");
+}
+
+/// Needs the real data set; where set-up has not fetched it, there is nothing to look at.
+#[test]
+fn the_real_data_set() {
+    let Ok(source) = source::find(None) else {
+        eprintln!("skipped: FashionMNIST is not on this machine");
+        return;
+    };
+    if source.is_synthetic() {
+        eprintln!("skipped: the data are the generated stand-in");
+        return;
+    }
+    let Source::Folder(folder) = &source else {
+        unreachable!("a real data set is a folder")
+    };
+    for file in FILES {
+        let plain = folder.join(file.name);
+        let path = if plain.exists() {
+            plain
+        } else {
+            folder.join(format!("{}.gz", file.name))
+        };
+        source::verify(&path, &file).unwrap();
+    }
+    for (split, n) in [(Split::Train, 60_000), (Split::Test, 10_000)] {
+        let data = source::read(&source, split).unwrap();
+        assert_eq!((data.images.len(), data.labels.len()), (n * 28 * 28, n));
+        for class in 0..10 {
+            let count = data.labels.iter().filter(|&&label| label == class).count();
+            assert_eq!(count, n / 10, "class {class} of the {} set", split.name());
+        }
+    }
+}
