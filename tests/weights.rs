@@ -1,11 +1,11 @@
 //! Weight files exchanged with PyTorch, both ways, bit for bit.
 
-mod python;
+mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use python::reference;
+use common::reference;
 use tch::{Device, Kind, Tensor, nn};
 use vitlab::weights::{
     StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors,
@@ -17,7 +17,7 @@ type Content = Vec<(String, String, Vec<i64>, String)>;
 /// Files made by PyTorch, once for all tests of this program.
 static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    reference("weights.py", &["make", folder.path().to_str().unwrap()]);
+    reference("weights.py", &["make".as_ref(), folder.path()]);
     folder
 });
 
@@ -121,8 +121,8 @@ fn pytorch_reads_what_is_written_here() {
             expected.push(made_content(name));
         }
     }
-    let mut arguments = vec!["show"];
-    arguments.extend(files.iter().map(|path| path.to_str().unwrap()));
+    let mut arguments = vec![Path::new("show")];
+    arguments.extend(files.iter().map(PathBuf::as_path));
     let shown: Vec<Content> = serde_json::from_str(&reference("weights.py", &arguments)).unwrap();
     for ((path, shown), expected) in files.iter().zip(shown).zip(expected) {
         if path.extension().unwrap() == "safetensors" {
@@ -157,7 +157,7 @@ fn strict_loading_in_pytorch() {
         let cnn = path(&format!("cnn.{extension}"));
         write(&cnn, &state_dict(&small_cnn())).unwrap();
         for file in [vit, cnn] {
-            let answer = reference("weights.py", &["strict", file.to_str().unwrap()]);
+            let answer = reference("weights.py", &["strict".as_ref(), &file]);
             assert_eq!(answer.trim(), "<All keys matched successfully>");
         }
     }
@@ -264,7 +264,6 @@ fn a_failed_write_leaves_the_old_file() {
         message.to_string().contains(".pt, .pth or .safetensors"),
         "{message}"
     );
-    assert!(write(folder.path().join("none/model.pt"), &good).is_err());
     assert!(write_safetensors(folder.path(), &good, &Default::default()).is_err());
 }
 

@@ -3,9 +3,9 @@
 //! `VITLAB_MUTATIONS=10000 cargo test --test weights_mutated -- --nocapture` tries that many of each kind and prints
 //! the figures; without it, some hundreds are tried.
 
+mod common;
 mod memory;
 mod mutation;
-mod python;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -184,7 +184,7 @@ fn mutated_files() {
     let each: usize =
         std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    python::reference("weights.py", &["make", folder.path().to_str().unwrap()]);
+    common::reference("weights.py", &["make".as_ref(), folder.path()]);
     let seeds = ["vit", "views", "cnn", "dtypes", "protocol4"];
     let path = folder.path().join("mutated");
     let mut random = Random(2026);
