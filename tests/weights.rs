@@ -17,7 +17,7 @@ type Content = Vec<(String, String, Vec<i64>, String)>;
 /// Files made by PyTorch, once for all tests of this program.
 static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    reference("weights.py", &["make", folder.path().to_str().unwrap()]);
+    reference("weights.py", &["make".as_ref(), folder.path()]);
     folder
 });
 
@@ -121,8 +121,8 @@ fn pytorch_reads_what_is_written_here() {
             expected.push(made_content(name));
         }
     }
-    let mut arguments = vec!["show"];
-    arguments.extend(files.iter().map(|path| path.to_str().unwrap()));
+    let mut arguments = vec![Path::new("show")];
+    arguments.extend(files.iter().map(PathBuf::as_path));
     let shown: Vec<Content> = serde_json::from_str(&reference("weights.py", &arguments)).unwrap();
     for ((path, shown), expected) in files.iter().zip(shown).zip(expected) {
         if path.extension().unwrap() == "safetensors" {
@@ -157,7 +157,7 @@ fn strict_loading_in_pytorch() {
         let cnn = path(&format!("cnn.{extension}"));
         write(&cnn, &state_dict(&small_cnn())).unwrap();
         for file in [vit, cnn] {
-            let answer = reference("weights.py", &["strict", file.to_str().unwrap()]);
+            let answer = reference("weights.py", &["strict".as_ref(), &file]);
             assert_eq!(answer.trim(), "<All keys matched successfully>");
         }
     }
@@ -245,70 +245,6 @@ fn tch_archives_are_named_for_what_they_are() {
 }
 
 #[test]
-fn all_differences_are_listed_and_nothing_is_changed() {
-    let store = small_cnn();
-    let before = state_dict(&store);
-    let mut file = state_dict(&store);
-    file.0.retain(|(name, _)| name != "conv.weight");
-    for (name, tensor) in &mut file.0 {
-        match name.as_str() {
-            "head.weight" => *tensor = Tensor::zeros([100, 4], (Kind::Float, Device::Cpu)),
-            "head.bias" => *tensor = Tensor::zeros([10], (Kind::Int64, Device::Cpu)),
-            "norm.bias" => *tensor = Tensor::from_slice(&[0.0_f32, f32::NAN, 1.0, 2.0]),
-            "norm.weight" => *tensor = Tensor::from_slice(&[0.0, 1e300, 1.0, 2.0]),
-            "norm.running_mean" => *name = "norm.mean".to_string(),
-            _ => {}
-        }
-    }
-    let message = assign(&store, &file, "a/cnn.pt".as_ref())
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        message,
-        "a/cnn.pt: head.bias is of type Int64, this model needs Float; \
-         head.weight is [100, 4], this model needs [10, 4]; \
-         norm.bias has values that are not finite numbers; \
-         norm.mean is not part of this model; \
-         norm.weight has values that are not finite numbers; \
-         conv.weight is missing; \
-         norm.running_mean is missing"
-    );
-    assert_eq!(content(&state_dict(&store)), content(&before));
-}
-
-#[test]
-fn other_floating_point_types_become_float32() {
-    for kind in [Kind::Double, Kind::Half, Kind::BFloat16] {
-        let store = small_cnn();
-        let mut file = state_dict(&small_cnn());
-        for (_, tensor) in &mut file.0 {
-            if tensor.kind() == Kind::Float {
-                *tensor = tensor.to_kind(kind);
-            }
-        }
-        assign(&store, &file, "cnn.pt".as_ref()).unwrap();
-        for (name, variable) in store.variables() {
-            let expected = file.get(&name).unwrap().to_kind(Kind::Float);
-            assert_eq!(variable, expected, "{name} from {kind:?}");
-        }
-    }
-}
-
-#[test]
-fn names_are_sorted_by_number() {
-    let store = nn::VarStore::new(Device::Cpu);
-    for block in [10, 2, 1] {
-        let _ = store.root().sub("encoder").sub(block).zeros("fc1", &[1]);
-    }
-    let names: Vec<String> = state_dict(&store)
-        .0
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    assert_eq!(names, ["encoder.1.fc1", "encoder.2.fc1", "encoder.10.fc1"]);
-}
-
-#[test]
 fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let good = StateDict(vec![("a".to_string(), Tensor::from_slice(&[1.0_f32]))]);
@@ -328,7 +264,6 @@ fn a_failed_write_leaves_the_old_file() {
         message.to_string().contains(".pt, .pth or .safetensors"),
         "{message}"
     );
-    assert!(write(folder.path().join("none/model.pt"), &good).is_err());
     assert!(write_safetensors(folder.path(), &good, &Default::default()).is_err());
 }
 

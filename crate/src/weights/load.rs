@@ -142,3 +142,89 @@ fn natural(name: &str) -> Vec<(u64, String)> {
         .map(|part| (part.parse().unwrap_or(u64::MAX), part.to_string()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::nn;
+
+    use super::*;
+
+    fn batch_norm_net() -> VarStore {
+        let store = VarStore::new(Device::Cpu);
+        let root = store.root();
+        let no_bias = nn::ConvConfig {
+            bias: false,
+            ..Default::default()
+        };
+        nn::conv2d(&root / "conv", 1, 4, 3, no_bias);
+        nn::batch_norm2d(&root / "norm", 4, Default::default());
+        nn::linear(&root / "head", 4, 10, Default::default());
+        store
+    }
+
+    #[test]
+    fn all_differences_are_listed_and_nothing_is_changed() {
+        let store = batch_norm_net();
+        let before = state_dict(&store);
+        let mut file = state_dict(&store);
+        file.0.retain(|(name, _)| name != "conv.weight");
+        for (name, tensor) in &mut file.0 {
+            match name.as_str() {
+                "head.weight" => *tensor = Tensor::zeros([100, 4], (Kind::Float, Device::Cpu)),
+                "head.bias" => *tensor = Tensor::zeros([10], (Kind::Int64, Device::Cpu)),
+                "norm.bias" => *tensor = Tensor::from_slice(&[0.0_f32, f32::NAN, 1.0, 2.0]),
+                "norm.weight" => *tensor = Tensor::from_slice(&[0.0, 1e300, 1.0, 2.0]),
+                "norm.running_mean" => *name = "norm.mean".to_string(),
+                _ => {}
+            }
+        }
+        let message = assign(&store, &file, "a/cnn.pt".as_ref())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "a/cnn.pt: head.bias is of type Int64, this model needs Float; \
+         head.weight is [100, 4], this model needs [10, 4]; \
+         norm.bias has values that are not finite numbers; \
+         norm.mean is not part of this model; \
+         norm.weight has values that are not finite numbers; \
+         conv.weight is missing; \
+         norm.running_mean is missing"
+        );
+        for ((name, after), (_, before)) in state_dict(&store).0.iter().zip(&before.0) {
+            assert_eq!(after, before, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_floating_point_types_become_float32() {
+        for kind in [Kind::Double, Kind::Half, Kind::BFloat16] {
+            let store = batch_norm_net();
+            let mut file = state_dict(&batch_norm_net());
+            for (_, tensor) in &mut file.0 {
+                if tensor.kind() == Kind::Float {
+                    *tensor = tensor.to_kind(kind);
+                }
+            }
+            assign(&store, &file, "cnn.pt".as_ref()).unwrap();
+            for (name, variable) in store.variables() {
+                let expected = file.get(&name).unwrap().to_kind(Kind::Float);
+                assert_eq!(variable, expected, "{name} from {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_sorted_by_number() {
+        let store = nn::VarStore::new(Device::Cpu);
+        for block in [10, 2, 1] {
+            let _ = store.root().sub("encoder").sub(block).zeros("fc1", &[1]);
+        }
+        let names: Vec<String> = state_dict(&store)
+            .0
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names, ["encoder.1.fc1", "encoder.2.fc1", "encoder.10.fc1"]);
+    }
+}
