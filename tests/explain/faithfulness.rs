@@ -105,10 +105,7 @@ fn the_blurred_baseline_is_a_gaussian_and_keeps_flat_images_flat() {
         let images = images.shallow_clone();
         let read = move |seen: &Tensor| {
             let seen = seen.select(3, x).select(2, y).select(1, 0);
-            Ok(Tensor::stack(
-                &[&seen.log(), &(-&seen).log1p()],
-                1,
-            ))
+            Ok(Tensor::stack(&[&seen.log(), &(-&seen).log1p()], 1))
         };
         let options = Faithfulness {
             baseline: Baseline::Blur,
