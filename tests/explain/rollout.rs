@@ -19,6 +19,7 @@ pub fn options(name: &str) -> Rollout {
 
 #[test]
 fn rollout_equals_numpy_in_a_batch_and_image_by_image() {
+    tch::set_num_threads(1); // matrices too small to share, while other tests want the cores
     let reference = reference("rollout.py");
     let (mut compared, mut largest) = (0, 0f64);
     for (name, expected) in &reference {
