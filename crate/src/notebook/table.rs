@@ -1,0 +1,225 @@
+//! Tables: HTML where the front end shows it, aligned text everywhere else.
+
+use std::fmt;
+
+use super::display;
+
+/// A captioned table that shows itself in a notebook; `Display` gives it as text.
+///
+/// ```
+/// use vitlab::notebook::Table;
+/// let table = Table {
+///     title: "Parameters".into(),
+///     header: vec!["layer".into(), "count".into()],
+///     rows: vec![vec!["conv1".into(), "1,088".into()], vec!["norm".into(), "128".into()]],
+/// };
+/// assert_eq!(table.to_string(), "\
+/// Parameters
+///
+/// layer  count
+/// ─────  ─────
+/// conv1  1,088
+/// norm     128");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    pub title: String,
+    pub header: Vec<String>,
+    /// A row that is shorter than the header is filled with empty cells.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A column of numbers is aligned at the right: every cell that isn't empty or a dash begins like a number.
+    fn numeric(&self, column: usize) -> bool {
+        let cells = self
+            .rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.trim());
+        let mut cells = cells
+            .filter(|cell| !matches!(*cell, "" | "-" | "–"))
+            .peekable();
+        let number = |cell: &str| {
+            let digits = cell.trim_start_matches(['-', '−', '+', '<', '>', '≈', '±', ' ']);
+            // Years and counts are numbers, names like "3x3 convolution" are not.
+            let rest =
+                digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
+            let unit = rest.trim();
+            digits.len() > rest.len()
+                && (unit.is_empty()
+                    || unit.starts_with(['±', '%', '(', '/', '×', 'e'])
+                    || UNITS.contains(&unit))
+        };
+        cells.peek().is_some() && cells.all(number)
+    }
+
+    fn columns(&self) -> usize {
+        self.rows
+            .iter()
+            .map(Vec::len)
+            .chain([self.header.len()])
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The table as HTML that needs no style sheet: caption, header cells with a scope, numbers at the right.
+    pub fn html(&self) -> String {
+        let columns = self.columns();
+        let align: Vec<&str> = (0..columns)
+            .map(|column| {
+                if self.numeric(column) {
+                    "right"
+                } else {
+                    "left"
+                }
+            })
+            .collect();
+        let line = |cells: &[String], open: &str, close: &str| {
+            let cell = |column: usize| {
+                let text = cells
+                    .get(column)
+                    .map_or(String::new(), |cell| escaped(cell));
+                format!(
+                    "<{open} style=\"text-align:{}\">{text}</{close}>",
+                    align[column]
+                )
+            };
+            format!("<tr>{}</tr>\n", (0..columns).map(cell).collect::<String>())
+        };
+        let mut html = String::from("<table>\n");
+        if !self.title.is_empty() {
+            html += &format!(
+                "<caption style=\"text-align:left\"><b>{}</b></caption>\n",
+                escaped(&self.title)
+            );
+        }
+        if !self.header.is_empty() {
+            html += &format!(
+                "<thead>\n{}</thead>\n",
+                line(&self.header, "th scope=\"col\"", "th")
+            );
+        }
+        html += "<tbody>\n";
+        for row in &self.rows {
+            html += &line(row, "td", "td");
+        }
+        html + "</tbody>\n</table>"
+    }
+
+    /// Called by the kernel for a table that ends a cell.
+    pub fn evcxr_display(&self) {
+        display(&[
+            ("text/html", &self.html()),
+            ("text/plain", &self.to_string()),
+        ]);
+    }
+}
+
+const UNITS: [&str; 9] = ["s", "ms", "min", "h", "kB", "MB", "GB", "px", "points"];
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\n', "<br>")
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let columns = self.columns();
+        let cell = |row: &[String], column: usize| {
+            row.get(column)
+                .map_or(String::new(), |cell| cell.replace('\n', " "))
+        };
+        let lines = || self.rows.iter().chain([&self.header]);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                lines()
+                    .map(|row| cell(row, column).chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let line = |row: &[String]| -> String {
+            let cells: Vec<String> = (0..columns)
+                .map(|column| {
+                    let (text, width) = (cell(row, column), widths[column]);
+                    if self.numeric(column) {
+                        format!("{text:>width$}")
+                    } else {
+                        format!("{text:<width$}")
+                    }
+                })
+                .collect();
+            cells.join("  ").trim_end().to_string()
+        };
+        let mut text: Vec<String> = Vec::new();
+        if !self.title.is_empty() {
+            text.extend([self.title.clone(), String::new()]);
+        }
+        if !self.header.is_empty() {
+            let rules: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
+            text.extend([line(&self.header), rules.join("  ")]);
+        }
+        text.extend(self.rows.iter().map(|row| line(row)));
+        f.write_str(&text.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[&[&str]]) -> Table {
+        let strings = |row: &[&str]| row.iter().map(|cell| cell.to_string()).collect();
+        Table {
+            title: "A < B".into(),
+            header: strings(&["name", "value"]),
+            rows: rows.iter().map(|row| strings(row)).collect(),
+        }
+    }
+
+    #[test]
+    fn html_is_escaped_and_numbers_stand_at_the_right() {
+        let html = table(&[&["<b>&\"", "−1.5 %"], &["x"]]).html();
+        assert!(
+            html.contains("<b>A &lt; B</b>") && html.contains("&lt;b&gt;&amp;&quot;"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<th scope=\"col\" style=\"text-align:right\">value</th>"),
+            "{html}"
+        );
+        assert_eq!(html.matches("<td").count(), 4);
+    }
+
+    #[test]
+    fn numbers_are_told_from_names() {
+        for number in [
+            "7",
+            "−0.31",
+            "1,234,567",
+            "79.0 %",
+            "12.3 ± 0.4",
+            "3e-4",
+            "<0.01",
+            "4.2 s",
+            "60 MB",
+            "–",
+        ] {
+            assert!(table(&[&["", number], &["", "1"]]).numeric(1), "{number}");
+        }
+        for name in [
+            "conv1",
+            "3x3 convolution",
+            "[1, 49, 64]",
+            "",
+            "2 of 3 layers",
+        ] {
+            assert!(!table(&[&["", name]]).numeric(1), "{name}");
+        }
+        assert!(!table(&[&["", "1"], &["", "none"]]).numeric(1));
+    }
+}

@@ -1,0 +1,400 @@
+//! Learning curves: panels side by side, one line per series.
+
+use std::cmp::Ordering;
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Fonts, LABEL, MARGIN, SMALL, WIDTH, number, style};
+use super::{Color, Figure};
+use crate::{Error, Result};
+
+const GAP: f32 = 36.0;
+const PLOT_HEIGHT: f32 = 240.0;
+const HEADING: f32 = 22.0;
+const LEGEND_LINE: f32 = 20.0;
+/// Length of the sample of a line in the legend.
+const SAMPLE: f32 = 22.0;
+/// A series with at most so many points has them marked.
+const MARKED: usize = 30;
+/// A series with more points, as one per step, is drawn thinner.
+const DENSE: usize = 300;
+
+/// One pair of axes.
+#[derive(Clone, Debug, Default)]
+pub struct Panel {
+    pub x_label: String,
+    /// Stands above the axis.
+    pub y_label: String,
+    pub series: Vec<Series>,
+    /// Lowest and highest value of the y axis; `None` takes what the data need.
+    pub y_range: Option<(f64, f64)>,
+    /// The values are shares from 0 to 1, shown as per cent.
+    pub percent: bool,
+}
+
+/// One line. The same name has the same colour in all panels of a figure.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    /// In the legend, unless it is empty.
+    pub name: String,
+    /// (x, y); a y that is not finite leaves a gap.
+    pub points: Vec<(f64, f64)>,
+    pub dashed: bool,
+}
+
+impl Series {
+    /// One value per epoch, the first at 1.
+    ///
+    /// ```
+    /// use vitlab::plot::Series;
+    /// assert_eq!(Series::per_epoch("training", [0.9, 0.5]).points, [(1.0, 0.9), (2.0, 0.5)]);
+    /// ```
+    pub fn per_epoch(name: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let points = (1..).map(f64::from).zip(values).collect();
+        Series {
+            name: name.to_string(),
+            points,
+            dashed: false,
+        }
+    }
+
+    fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.points
+            .iter()
+            .copied()
+            .filter(|(x, y)| x.is_finite() && y.is_finite())
+    }
+}
+
+/// Panels from left to right, up to three in a row.
+///
+/// ```
+/// use vitlab::plot::{Panel, Series, curves};
+/// let loss = Series::per_epoch("training", [2.1, 1.2, 0.8]);
+/// let panel = Panel { x_label: "epoch".into(), y_label: "loss".into(), series: vec![loss], ..Panel::default() };
+/// let figure = curves("Learning curves", &[panel])?;
+/// assert_eq!(figure.alt(), "Learning curves. loss by epoch: training from 2.10 to 0.80.");
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+///
+/// # Errors
+/// No panel, a panel without a finite point, or a y range that is not from low to high.
+pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
+    check(panels)?;
+    let per_row = panels.len().min(3);
+    let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
+    let colors = Colors::new(panels);
+    let fonts = Fonts::new();
+    let legend = panels
+        .iter()
+        .map(|panel| legend(&fonts, panel, width).1)
+        .fold(0.0, f32::max);
+    let row_height = HEADING + legend + 10.0 + PLOT_HEIGHT + 46.0;
+    let rows = panels.len().div_ceil(per_row);
+
+    let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
+    for (i, panel) in panels.iter().enumerate() {
+        let x = MARGIN + (width + GAP) * (i % per_row) as f32;
+        let y = top + row_height * (i / per_row) as f32;
+        draw(&mut canvas, panel, &colors, (x, y, width), legend);
+    }
+    Figure::new(canvas, alt(title, panels))
+}
+
+fn check(panels: &[Panel]) -> Result<()> {
+    if panels.is_empty() {
+        return Err(Error::argument(
+            "curves need at least one panel; give one with a series",
+        ));
+    }
+    for panel in panels {
+        if panel
+            .series
+            .iter()
+            .all(|series| series.finite().next().is_none())
+        {
+            let problem = format!(
+                "the panel {:?} has no finite value to draw; give at least one",
+                panel.y_label
+            );
+            return Err(Error::argument(problem));
+        }
+        if let Some((low, high)) = panel
+            .y_range
+            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less))
+        {
+            let problem = format!(
+                "the y range of the panel {:?} goes from {low} to {high}; give (low, high)",
+                panel.y_label
+            );
+            return Err(Error::argument(problem));
+        }
+    }
+    Ok(())
+}
+
+/// The names of all series in order of appearance.
+struct Colors(Vec<String>);
+
+impl Colors {
+    fn new(panels: &[Panel]) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        for series in panels.iter().flat_map(|panel| &panel.series) {
+            if !names.contains(&series.name) {
+                names.push(series.name.clone());
+            }
+        }
+        Colors(names)
+    }
+
+    fn of(&self, series: &Series) -> Color {
+        let place = self
+            .0
+            .iter()
+            .position(|name| *name == series.name)
+            .unwrap_or(0);
+        Color::SERIES[place % Color::SERIES.len()]
+    }
+}
+
+/// Where each entry of the legend goes, from the panel's corner, and the height of all.
+fn legend(fonts: &Fonts, panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
+    let (mut x, mut y) = (0.0, 0.0);
+    let mut places = Vec::new();
+    for series in panel.series.iter().filter(|series| !series.name.is_empty()) {
+        let entry = SAMPLE + 6.0 + fonts.width(&series.name, SMALL, false);
+        if x > 0.0 && x + entry > width {
+            (x, y) = (0.0, y + LEGEND_LINE);
+        }
+        places.push((x, y));
+        x += entry + 18.0;
+    }
+    (places, y + LEGEND_LINE)
+}
+
+fn axes(panel: &Panel, width: f32) -> (Axis, Axis) {
+    let points: Vec<(f64, f64)> = panel.series.iter().flat_map(Series::finite).collect();
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+    };
+    let (x_low, x_high) = range(&mut points.iter().map(|point| point.0));
+    let pad = if x_high > x_low {
+        (x_high - x_low) * 0.03
+    } else {
+        0.5
+    };
+    let whole = points.iter().all(|point| point.0.fract() == 0.0);
+    // As many ticks as their labels leave room for.
+    let room = 14.0 + 7.0 * format!("{:.0}", x_high.abs()).len() as f32;
+    let most = f64::from(width / room).clamp(2.0, 12.0);
+    let x_axis = Axis::new(x_low - pad, x_high + pad, most, whole);
+    let (y_low, y_high) = panel.y_range.unwrap_or_else(|| {
+        let (low, high) = range(&mut points.iter().map(|point| point.1));
+        if high > low {
+            (low, high)
+        } else {
+            (
+                low - 0.05 * low.abs().max(1.0),
+                high + 0.05 * high.abs().max(1.0),
+            )
+        }
+    });
+    let y_axis = match panel.y_range {
+        Some(_) => Axis::new(y_low, y_high, 5.0, false),
+        None => Axis::rounded(y_low, y_high, 5.0),
+    };
+    (x_axis, y_axis)
+}
+
+fn draw(
+    canvas: &mut Canvas,
+    panel: &Panel,
+    colors: &Colors,
+    (x, y, width): (f32, f32, f32),
+    legend_height: f32,
+) {
+    let (places, _) = legend(&canvas.fonts, panel, width);
+    let named = panel.series.iter().filter(|series| !series.name.is_empty());
+    for (series, (dx, dy)) in named.zip(places) {
+        let (left, middle) = (x + dx, y + HEADING + dy + LEGEND_LINE / 2.0);
+        canvas.polyline(
+            &[(left, middle), (left + SAMPLE, middle)],
+            2.0,
+            series.dashed,
+            colors.of(series),
+        );
+        canvas.text(
+            left + SAMPLE + 6.0,
+            middle,
+            &series.name,
+            style(SMALL, Color::INK, Anchor::Left),
+        );
+    }
+
+    let (x_axis, y_axis) = axes(panel, width);
+    let label_width = |tick: &f64| {
+        canvas
+            .fonts
+            .width(&y_axis.label(*tick, panel.percent), SMALL, false)
+    };
+    let left = x + y_axis.ticks.iter().map(label_width).fold(0.0, f32::max) + 8.0;
+    let (top, right) = (y + HEADING + legend_height + 10.0, x + width);
+    let bottom = top + PLOT_HEIGHT;
+    let at_x = |value: f64| left + (right - left) * x_axis.share(value);
+    let at_y = |value: f64| bottom - PLOT_HEIGHT * y_axis.share(value);
+
+    canvas.text(
+        x,
+        y + HEADING / 2.0,
+        &panel.y_label,
+        style(LABEL, Color::INK, Anchor::Left),
+    );
+    for &tick in &y_axis.ticks {
+        canvas.rect(left, at_y(tick) - 0.5, right - left, 1.0, Color::LINE);
+        canvas.text(
+            left - 7.0,
+            at_y(tick),
+            &y_axis.label(tick, panel.percent),
+            style(SMALL, Color::SOFT, Anchor::Right),
+        );
+    }
+    canvas.rect(left, bottom - 0.5, right - left, 1.0, Color::AXIS);
+    for &tick in &x_axis.ticks {
+        canvas.rect(at_x(tick) - 0.5, bottom, 1.0, 4.0, Color::AXIS);
+        canvas.text(
+            at_x(tick),
+            bottom + 14.0,
+            &x_axis.label(tick, false),
+            style(SMALL, Color::SOFT, Anchor::Middle),
+        );
+    }
+    canvas.text(
+        (left + right) / 2.0,
+        bottom + 33.0,
+        &panel.x_label,
+        style(LABEL, Color::SOFT, Anchor::Middle),
+    );
+
+    for series in &panel.series {
+        let color = colors.of(series);
+        let thickness = if series.points.len() > DENSE {
+            1.0
+        } else {
+            2.0
+        };
+        for run in series
+            .points
+            .split(|(x, y)| !x.is_finite() || !y.is_finite())
+        {
+            // What lies outside a given range runs along its edge, so that it is seen to leave.
+            let inside = |y: f64| y.clamp(y_axis.low, y_axis.high);
+            let points: Vec<(f32, f32)> = run
+                .iter()
+                .map(|&(x, y)| (at_x(x), at_y(inside(y))))
+                .collect();
+            canvas.polyline(&points, thickness, series.dashed, color);
+            if series.points.len() <= MARKED {
+                for &(x, y) in &points {
+                    canvas.circle(x, y, 4.0, Color::WHITE);
+                    canvas.circle(x, y, 3.0, color);
+                }
+            }
+        }
+    }
+}
+
+fn alt(title: &str, panels: &[Panel]) -> String {
+    let value = |panel: &Panel, y: f64| {
+        if panel.percent {
+            format!("{:.1} %", y * 100.0)
+        } else {
+            number(y as f32)
+        }
+    };
+    let line = |panel: &Panel, series: &Series| {
+        let ends = series.finite().next().zip(series.finite().last());
+        ends.map(|((_, first), (_, last))| {
+            format!(
+                "{} from {} to {}",
+                series.name,
+                value(panel, first),
+                value(panel, last)
+            )
+        })
+    };
+    let panels = panels.iter().map(|panel| {
+        let lines: Vec<String> = panel
+            .series
+            .iter()
+            .filter_map(|series| line(panel, series))
+            .collect();
+        format!(
+            " {} by {}: {}.",
+            panel.y_label,
+            panel.x_label,
+            lines.join(", ")
+        )
+    });
+    format!(
+        "{}.{}",
+        title.trim_end_matches('.'),
+        panels.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_drawn_is_said() {
+        let panel = |points: Vec<(f64, f64)>, y_range| Panel {
+            y_label: "loss".into(),
+            series: vec![Series {
+                points,
+                ..Series::default()
+            }],
+            y_range,
+            ..Panel::default()
+        };
+        assert!(curves("", &[]).is_err());
+        assert!(
+            curves("", &[panel(vec![(1.0, f64::NAN)], None)])
+                .unwrap_err()
+                .to_string()
+                .contains("loss")
+        );
+        assert!(
+            curves("", &[panel(vec![(1.0, 1.0)], Some((1.0, 1.0)))])
+                .unwrap_err()
+                .to_string()
+                .contains("(low, high)")
+        );
+    }
+
+    /// One epoch, one value for all, a gap and huge values are drawn like anything else.
+    #[test]
+    fn odd_series() {
+        for points in [
+            vec![(1.0, 0.5)],
+            vec![(1.0, 0.0), (2.0, 0.0)],
+            vec![(1.0, 1e9), (2.0, f64::NAN), (3.0, 1e-9)],
+        ] {
+            let series = vec![Series {
+                name: "a".into(),
+                points,
+                dashed: true,
+            }];
+            let figure = curves(
+                "Odd",
+                &[Panel {
+                    series,
+                    ..Panel::default()
+                }],
+            )
+            .unwrap();
+            assert!(figure.png().len() > 1000);
+        }
+    }
+}

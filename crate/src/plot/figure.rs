@@ -1,0 +1,208 @@
+//! A finished figure: the PNG and the text that stands for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::canvas::Canvas;
+use crate::notebook::display;
+use crate::{Error, Result};
+
+/// The most that a figure in a committed notebook may weigh.
+const MOST_BYTES: usize = 1_500_000;
+
+/// A picture that shows itself in a notebook.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Figure {
+    png: Vec<u8>,
+    alt: String,
+    width: u32,
+    height: u32,
+}
+
+impl Figure {
+    pub(super) fn new(canvas: Canvas, alt: String) -> Result<Self> {
+        let pixmap = canvas.into_pixmap();
+        let (width, height) = (pixmap.width(), pixmap.height());
+        let rgb: Vec<[u8; 3]> = pixmap
+            .pixels()
+            .iter()
+            .map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
+            .collect();
+        let png = encode(&rgb, width, height).map_err(|error| {
+            Error::argument(format!("the figure can't be encoded as PNG ({error})"))
+        })?;
+        if png.len() > MOST_BYTES {
+            return Err(Error::argument(format!(
+                "the figure takes {} kB, the most is {} kB; show fewer images in it",
+                png.len() / 1000,
+                MOST_BYTES / 1000
+            )));
+        }
+        Ok(Figure {
+            png,
+            alt,
+            width,
+            height,
+        })
+    }
+
+    pub fn png(&self) -> &[u8] {
+        &self.png
+    }
+
+    /// What the figure shows, in words.
+    pub fn alt(&self) -> &str {
+        &self.alt
+    }
+
+    /// In pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// In pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Writes the PNG file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::file::replace(path, |out| out.write_all(&self.png))
+    }
+
+    /// Called by the kernel for a figure that ends a cell.
+    pub fn evcxr_display(&self) {
+        display(&[
+            ("image/png", &STANDARD.encode(&self.png)),
+            ("text/plain", &self.alt),
+        ]);
+    }
+}
+
+impl fmt::Debug for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Figure {} × {}: {}", self.width, self.height, self.alt)
+    }
+}
+
+/// With a palette where 256 colours suffice, which most figures do.
+fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
+    let mut palette: Vec<[u8; 3]> = Vec::new();
+    let mut known: HashMap<[u8; 3], u8> = HashMap::new();
+    let indices: Option<Vec<u8>> = rgb
+        .iter()
+        .map(|color| {
+            if let Some(&index) = known.get(color) {
+                return Some(index);
+            }
+            let index = u8::try_from(palette.len()).ok()?;
+            palette.push(*color);
+            known.insert(*color, index);
+            Some(index)
+        })
+        .collect();
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, width, height);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    match indices {
+        Some(indices) => {
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(palette.concat());
+            encoder.set_filter(png::Filter::NoFilter);
+            encoder.write_header()?.write_image_data(&indices)?;
+        }
+        None => {
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_filter(png::Filter::Adaptive);
+            encoder
+                .write_header()?
+                .write_image_data(rgb.as_flattened())?;
+        }
+    }
+    Ok(png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::{Color, canvas::Anchor, canvas::style};
+
+    fn decode(figure: &Figure) -> (png::OutputInfo, Vec<u8>) {
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(figure.png()));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        (info, pixels)
+    }
+
+    #[test]
+    fn what_is_drawn_is_in_the_png_with_and_without_a_palette() {
+        for colors in [3, 600] {
+            let (mut canvas, top) = Canvas::page("", 100.0);
+            canvas.cells((0.0, top, 300.0, 10.0), 1, colors, |_, i| {
+                Color((i % 256) as u8, (i / 256) as u8, 7)
+            });
+            let figure = Figure::new(canvas, "three words here".into()).unwrap();
+            let (info, pixels) = decode(&figure);
+            assert_eq!((info.width, info.height), (figure.width(), figure.height()));
+            let start = (top * 2.0) as usize * info.width as usize * 3;
+            assert_eq!(pixels[start..start + 3], [0, 0, 7]);
+            let last = start + 599 * 3;
+            assert_eq!(
+                pixels[last..last + 3],
+                [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7]
+            );
+            assert_eq!(pixels[..3], [255; 3]);
+        }
+    }
+
+    /// A glyph that the font lacks would be drawn as the same box as any other.
+    #[test]
+    fn the_font_has_the_signs_that_figures_use() {
+        let drawn = |text: &str| {
+            let (mut canvas, top) = Canvas::page("", 40.0);
+            canvas.text(
+                20.0,
+                top + 20.0,
+                text,
+                style(24.0, Color::BLACK, Anchor::Left),
+            );
+            Figure::new(canvas, String::new()).unwrap()
+        };
+        let missing = drawn("\u{10ffff}");
+        for sign in "aZ09×–→−±·…τλ²½≤%".chars() {
+            assert_ne!(drawn(&sign.to_string()), missing, "{sign}");
+        }
+    }
+
+    #[test]
+    fn too_large_a_figure_says_what_to_do() {
+        let (mut canvas, top) = Canvas::page("", 900.0);
+        let rng = std::cell::RefCell::new(fastrand::Rng::with_seed(1));
+        let noise = |_, _| {
+            let mut rng = rng.borrow_mut();
+            Color(rng.u8(..), rng.u8(..), rng.u8(..))
+        };
+        canvas.cells((0.0, top, 820.0, 900.0), 1800, 1640, noise);
+        let message = Figure::new(canvas, String::new()).unwrap_err().to_string();
+        assert!(message.contains("fewer images"), "{message}");
+    }
+
+    #[test]
+    fn saved_as_a_png_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("figure.png");
+        let (canvas, _) = Canvas::page("A title", 10.0);
+        let figure = Figure::new(canvas, String::new()).unwrap();
+        figure.save(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), figure.png());
+        assert!(figure.save(path.join("below a file.png")).is_err());
+    }
+}
