@@ -28,6 +28,8 @@ from nbconvert import HTMLExporter
 # A line on standard error can come a moment after the reply to its cell.
 LATE = 0.15
 LATE_AT_THE_END = 1.0
+# "[W1123 07:00:00.123456789 NNPACK.cpp:57] Could not initialize NNPACK!": libtorch's remarks are no failures.
+WARNING = re.compile(r"\[W\d{3,4} ")
 
 
 def tell(event, **fields):
@@ -73,7 +75,9 @@ def failure(cell, index):
         if output.output_type == "error":
             return Failed(index, first_line(output.evalue), "\n".join(output.traceback))
         if output.output_type == "stream" and output.name == "stderr":
-            return Failed(index, first_line(output.text), output.text)
+            lines = [line for line in output.text.splitlines() if not WARNING.match(line)]
+            if any(line.strip() for line in lines):
+                return Failed(index, first_line("\n".join(lines)), output.text)
     return None
 
 
