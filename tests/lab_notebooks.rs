@@ -314,10 +314,9 @@ fn a_killed_kernel_leaves_nothing_behind_after_the_next_start() {
     wait_for("the killed kernel's processes to end", || {
         is_free(&killed.folder).then_some(())
     });
-    assert!(killed.folder.is_dir());
 
     let mut next = Kernel::start();
-    assert!(!killed.folder.exists(), "swept by the next kernel");
+    assert!(!killed.folder.exists(), "swept by this or another kernel");
     next.signal("-TERM");
     next.launcher.wait().unwrap();
     assert!(!next.folder.exists(), "removed by its own kernel");

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -98,6 +99,12 @@ impl Step {
         let name = command.get_program().to_string_lossy().into_owned();
         let failed =
             |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
+        #[cfg(target_os = "linux")]
+        // SAFETY: one system call between fork and exec. A program must not work on where the next set-up begins.
+        unsafe {
+            use nix::sys::{prctl, signal::Signal};
+            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

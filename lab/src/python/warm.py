@@ -7,6 +7,8 @@ error as it comes; an error of a cell is printed there too and ends the program 
 """
 
 import json
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +29,14 @@ def main() -> int:
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[kernels], ensure_native_kernel=False),
         )
         manager.start_kernel(cwd=folder)
+
+        def end(*_):
+            os.killpg(manager.provisioner.pgid, signal.SIGKILL)
+            os._exit(1)
+
+        # SIGTERM comes also when the set-up that started this is killed: evcxr_jupyter and cargo have to end, too.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
         client = manager.client()
         try:
             client.start_channels()
