@@ -1,0 +1,177 @@
+//! The axes and lines of one panel of curves.
+
+use std::ops::Range;
+
+use plotters::chart::{ChartBuilder, LabelAreaPosition};
+use plotters::coord::ranged1d::{BoldPoints, Ranged};
+use plotters::coord::types::RangedCoordf64;
+use plotters::element::Circle;
+use plotters::series::{DashedLineSeries, LineSeries};
+use plotters::style::{Color as _, RGBColor, TRANSPARENT, TextStyle};
+
+use super::canvas::{Area, SOUND, dashes, pixels, stroke};
+use super::text::{self, LABEL, SMALL};
+use super::{Color, Panel, Series};
+
+/// Below the axis: the numbers at its ticks and what it measures.
+const BELOW: f32 = 46.0;
+/// Ticks of the y axis.
+const MOST_TICKS: usize = 6;
+/// A series with at most so many points has them marked.
+const MARKED: usize = 30;
+/// A series with more points, as one per step, is drawn thinner.
+const DENSE: usize = 300;
+
+/// Draws `panel` into `area`, which is `width` page units wide.
+pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> Color) {
+    let points: Vec<(f64, f64)> = panel.series.iter().flat_map(Series::finite).collect();
+    let (x_range, most) = x_axis(&points, width);
+    let x_ticks = ticks(&x_range, most);
+    let y_range = panel
+        .y_range
+        .map_or_else(|| y_range(&points), |(low, high)| low..high);
+    let y_ticks = ticks(&y_range, MOST_TICKS);
+    let y_label = |value: &f64| label(*value, &y_ticks, panel.percent);
+    let widths = y_ticks
+        .iter()
+        .map(|tick| text::width(&y_label(tick), SMALL, false));
+    let left = widths.fold(0.0, f32::max) + 8.0;
+
+    let mut chart = ChartBuilder::on(area)
+        .y_label_area_size(pixels(left))
+        .x_label_area_size(pixels(BELOW))
+        .build_cartesian_2d(x_range, y_range)
+        .expect(SOUND);
+    let soft = RGBColor::from(Color::SOFT);
+    let text_style = |size: f32| {
+        let font = text::font(f64::from(size) * f64::from(pixels(1.0)), false);
+        TextStyle::from(font).color(&soft)
+    };
+    // Twice, since the two axes share their style, and the vertical one is not to be seen.
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .disable_x_axis()
+        .y_labels(MOST_TICKS)
+        .max_light_lines(0)
+        .bold_line_style(stroke(1.0, Color::LINE))
+        .axis_style(TRANSPARENT)
+        .set_tick_mark_size(LabelAreaPosition::Left, pixels(3.5))
+        .y_label_style(text_style(SMALL))
+        .y_label_offset(pixels(text::LOWER * SMALL))
+        .y_label_formatter(&y_label)
+        .draw()
+        .expect(SOUND);
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .disable_y_axis()
+        .x_labels(most)
+        .axis_style(stroke(1.0, Color::AXIS))
+        .set_tick_mark_size(LabelAreaPosition::Bottom, pixels(4.5))
+        .x_label_style(text_style(SMALL))
+        .x_label_formatter(&|value| label(*value, &x_ticks, false))
+        .axis_desc_style(text_style(LABEL))
+        .x_desc(&panel.x_label)
+        .draw()
+        .expect(SOUND);
+
+    let (dash, gap) = dashes();
+    for series in &panel.series {
+        let color = color(series);
+        let thickness = if series.points.len() > DENSE {
+            1.0
+        } else {
+            2.0
+        };
+        let line = stroke(thickness, color);
+        for run in series
+            .points
+            .split(|(x, y)| !x.is_finite() || !y.is_finite())
+        {
+            let run = run.iter().copied();
+            if series.dashed {
+                let dashes = DashedLineSeries::new(run.clone(), dash, gap, line);
+                chart.draw_series(dashes).expect(SOUND);
+            } else {
+                chart
+                    .draw_series(LineSeries::new(run.clone(), line))
+                    .expect(SOUND);
+            }
+            if series.points.len() <= MARKED {
+                let mark = |point, radius, color| {
+                    Circle::new(point, pixels(radius), RGBColor::from(color).filled())
+                };
+                let marks = run.flat_map(|at| [mark(at, 4.0, Color::WHITE), mark(at, 3.0, color)]);
+                chart.draw_series(marks).expect(SOUND);
+            }
+        }
+    }
+}
+
+/// From the lowest to the highest x with a little room, and how many ticks: as many as their labels leave room for,
+/// and where all x are whole, as epochs are, no more than there are whole numbers.
+fn x_axis(points: &[(f64, f64)], width: f32) -> (Range<f64>, usize) {
+    let (low, high) = ends(points.iter().map(|point| point.0));
+    let pad = if high > low { (high - low) * 0.03 } else { 0.5 };
+    let room = 14.0 + 7.0 * format!("{:.0}", high.abs()).len() as f32;
+    let most = (width / room).clamp(2.0, 12.0) as usize;
+    let whole = points.iter().all(|point| point.0.fract() == 0.0);
+    let most = if whole && high - low < most as f64 {
+        (high - low) as usize + 1
+    } else {
+        most
+    };
+    (low - pad..high + pad, most)
+}
+
+/// What the data need, moved out to ticks.
+fn y_range(points: &[(f64, f64)]) -> Range<f64> {
+    let (low, high) = ends(points.iter().map(|point| point.1));
+    let pad = if high > low {
+        0.0
+    } else {
+        0.05 * low.abs().max(1.0)
+    };
+    let mut range = low - pad..high + pad;
+    for _ in 0..2 {
+        // Moving the ends may ask for wider steps once more.
+        let ticks = ticks(&range, MOST_TICKS);
+        let step = ticks[1] - ticks[0];
+        let out = |end: f64, round: fn(f64) -> f64| round(end / step) * step;
+        range = out(range.start + step * 1e-9, f64::floor)..out(range.end - step * 1e-9, f64::ceil);
+    }
+    range
+}
+
+/// At most `most` round values within the range, those where plotters puts ticks.
+fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
+    RangedCoordf64::from(range.clone()).key_points(BoldPoints(most))
+}
+
+fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
+}
+
+/// A tick's number with as many decimal places as all of its axis need.
+fn label(tick: f64, ticks: &[f64], percent: bool) -> String {
+    let (factor, sign) = if percent { (100.0, " %") } else { (1.0, "") };
+    let largest = ticks
+        .iter()
+        .fold(0.0, |most: f64, tick| most.max(tick.abs()))
+        * factor;
+    let exact = |places: i32| {
+        let shift = 10f64.powi(places) * factor;
+        ticks.iter().all(|tick| {
+            (tick * shift - (tick * shift).round()).abs() < 1e-6 * shift * largest.max(1e-300)
+        })
+    };
+    let text = match (0..=4).find(|&places| exact(places)) {
+        Some(places) if largest < 1e6 => format!("{:.*}{sign}", places as usize, tick * factor),
+        _ if tick == 0.0 => "0".to_string(),
+        _ => format!("{:.0e}{sign}", tick * factor),
+    };
+    text.replace('-', "−")
+}
