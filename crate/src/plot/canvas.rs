@@ -4,7 +4,6 @@ use ndarray::{Array3, Zip};
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{BitMapElement, DashedPathElement, PathElement, Rectangle};
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, RGBColor, ShapeStyle, TextStyle};
 use plotters_bitmap::BitMapBackend;
 
@@ -116,20 +115,21 @@ impl Canvas {
     /// One line of text; `y` is the middle of its capitals.
     pub fn text(&mut self, x: f32, y: f32, text: &str, style: Style) {
         let size = f64::from(style.size) * f64::from(pixels(1.0));
-        let across = match style.anchor {
-            Anchor::Left => HPos::Left,
-            Anchor::Middle => HPos::Center,
-            Anchor::Right => HPos::Right,
+        let length = text::width(text, style.size, style.bold);
+        let left = match style.anchor {
+            Anchor::Left => x,
+            Anchor::Middle => x - length / 2.0,
+            Anchor::Right => x - length,
         };
-        let font = text::font(size, style.bold);
         let top = pixels(y + text::LOWER_TOP * style.size);
         let color = RGBColor::from(style.color);
-        let style = TextStyle::from(font)
-            .color(&color)
-            .pos(Pos::new(across, VPos::Top));
-        self.area()
-            .draw_text(text, &style, (pixels(x), top))
-            .expect(SOUND);
+        let font = TextStyle::from(text::font(size, style.bold)).color(&color);
+        let area = self.area();
+        for (letter, across) in text::letters(text, size, style.bold) {
+            let at = ((left * pixels(1.0) as f32 + across).round() as i32, top);
+            area.draw_text(letter.encode_utf8(&mut [0; 4]), &font, at)
+                .expect(SOUND);
+        }
     }
 
     /// Lines of text downwards from the top `y`; the height below them.

@@ -27,9 +27,9 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     let points: Vec<(f64, f64)> = panel.series.iter().flat_map(Series::finite).collect();
     let (x_range, most) = x_axis(&points, width);
     let x_ticks = ticks(&x_range, most);
-    let y_range = panel
-        .y_range
-        .map_or_else(|| y_range(&points), |(low, high)| low..high);
+    let (low, high) = panel.y_range.unwrap_or_else(|| y_range(&points));
+    let slack = (high - low) * 1e-6; // so that rounding loses no tick at an end
+    let y_range = low - slack..high + slack;
     let y_ticks = ticks(&y_range, MOST_TICKS);
     let y_label = |value: &f64| label(*value, &y_ticks, panel.percent);
     let widths = y_ticks
@@ -89,20 +89,24 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
             .points
             .split(|(x, y)| !x.is_finite() || !y.is_finite())
         {
-            let run = run.iter().copied();
             if series.dashed {
-                let dashes = DashedLineSeries::new(run.clone(), dash, gap, line);
-                chart.draw_series(dashes).expect(SOUND);
+                let dashed = DashedLineSeries::new(run.iter().copied(), dash, gap, line);
+                chart.draw_series(dashed).expect(SOUND);
             } else {
-                chart
-                    .draw_series(LineSeries::new(run.clone(), line))
-                    .expect(SOUND);
+                // One by one with round ends: a joint of plotters shoots far out where a noisy line turns back.
+                for ends in run.windows(run.len().clamp(1, 2)) {
+                    let part = LineSeries::new(ends.to_vec(), line.filled());
+                    let round = part.point_size(line.stroke_width / 2);
+                    chart.draw_series(round).expect(SOUND);
+                }
             }
             if series.points.len() <= MARKED {
                 let mark = |point, radius, color| {
                     Circle::new(point, pixels(radius), RGBColor::from(color).filled())
                 };
-                let marks = run.flat_map(|at| [mark(at, 4.0, Color::WHITE), mark(at, 3.0, color)]);
+                let marks = run
+                    .iter()
+                    .flat_map(|&at| [mark(at, 4.0, Color::WHITE), mark(at, 3.0, color)]);
                 chart.draw_series(marks).expect(SOUND);
             }
         }
@@ -126,22 +130,22 @@ fn x_axis(points: &[(f64, f64)], width: f32) -> (Range<f64>, usize) {
 }
 
 /// What the data need, moved out to ticks.
-fn y_range(points: &[(f64, f64)]) -> Range<f64> {
+fn y_range(points: &[(f64, f64)]) -> (f64, f64) {
     let (low, high) = ends(points.iter().map(|point| point.1));
     let pad = if high > low {
         0.0
     } else {
         0.05 * low.abs().max(1.0)
     };
-    let mut range = low - pad..high + pad;
+    let (mut low, mut high) = (low - pad, high + pad);
     for _ in 0..2 {
         // Moving the ends may ask for wider steps once more.
-        let ticks = ticks(&range, MOST_TICKS);
+        let ticks = ticks(&(low..high), MOST_TICKS);
         let step = ticks[1] - ticks[0];
-        let out = |end: f64, round: fn(f64) -> f64| round(end / step) * step;
-        range = out(range.start + step * 1e-9, f64::floor)..out(range.end - step * 1e-9, f64::ceil);
+        low = (low / step + 1e-9).floor() * step;
+        high = (high / step - 1e-9).ceil() * step;
     }
-    range
+    (low, high)
 }
 
 /// At most `most` round values within the range, those where plotters puts ticks.
