@@ -163,9 +163,9 @@ fn writing_checks_first_and_leaves_the_old_file() {
         &idx::write(folder.path(), &good).unwrap_err().to_string(),
         "is a folder",
     );
-    let nowhere = folder.path().join("nowhere/images");
+    let below_a_file = path.join("images");
     assert_says(
-        &idx::write(&nowhere, &good).unwrap_err().to_string(),
+        &idx::write(&below_a_file, &good).unwrap_err().to_string(),
         "can't be written",
     );
 }

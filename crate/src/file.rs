@@ -1,6 +1,8 @@
 //! Files written whole or not at all: under a temporary name beside the target, renamed when complete.
+//! Missing folders are made.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -8,14 +10,14 @@ use crate::{Error, Result};
 /// Writes `path` with `fill`. A failure leaves what was at `path` untouched and no temporary file behind.
 pub fn replace(
     path: impl AsRef<Path>,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
     let problem = |error: io::Error| {
         Error::file(
             path,
             format!(
-                "can't be written ({error}); choose a folder that exists, is writable and has space left"
+                "can't be written ({error}); choose a folder that is writable and has space left"
             ),
         )
     };
@@ -26,6 +28,7 @@ pub fn replace(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    std::fs::create_dir_all(folder).map_err(problem)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".writing-");
     // A temporary file is private by default; the finished one gets the permissions of any new file.
@@ -33,7 +36,7 @@ pub fn replace(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(problem)?;
     {
-        let mut buffered = io::BufWriter::new(temporary.as_file_mut());
+        let mut buffered = BufWriter::new(temporary.as_file_mut());
         fill(&mut buffered).map_err(problem)?;
         buffered.flush().map_err(problem)?;
     }
@@ -62,13 +65,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_named() {
+    fn missing_folders_are_made() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("nowhere/result.txt");
-        let message = replace(&path, |_| Ok(())).unwrap_err().to_string();
-        assert!(
-            message.starts_with(&path.display().to_string()),
-            "{message}"
-        );
+        let path = folder.path().join("new/folder/result.txt");
+        replace(&path, |out| out.write_all(b"text")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"text");
     }
 }

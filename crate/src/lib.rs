@@ -7,25 +7,42 @@
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
 //! | [`weights`] | PyTorch and safetensors files, names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
+//! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
 //! | [`plot`] | figures | all |
 //! | [`file`] | files written whole or not at all | – |
-//! | [`notebook`] | what talks to the kernel: display of figures and tables | all |
+//! | [`notebook`] | what talks to the kernel: display of figures and tables, source listings | all |
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
 
+pub mod config;
 pub mod data;
 pub mod error;
 pub mod file;
 
 #[cfg(feature = "torch")]
+pub mod device;
+#[cfg(feature = "torch")]
+pub mod distill;
+#[cfg(feature = "torch")]
 pub mod explain;
+#[cfg(feature = "torch")]
+pub mod metrics;
+#[cfg(feature = "torch")]
+pub mod model;
 #[cfg(feature = "torch")]
 pub mod notebook;
 #[cfg(feature = "torch")]
 pub mod plot;
 #[cfg(feature = "torch")]
+pub mod train;
+#[cfg(feature = "torch")]
 pub mod weights;
 
+/// The versions that this crate's types come from, for notebooks that import only this crate.
+#[cfg(feature = "torch")]
+pub use {ndarray, tch};
+
+pub use config::Config;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@
 //! dimensions, each dimension as a big-endian 32-bit number, then the values.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;

@@ -3,6 +3,7 @@
 //! The drawings vary in cut, size, position, tilt, shade, pattern and noise, so that a model has something to learn;
 //! what it reaches on them says nothing about the real images.
 
+use std::io::Write;
 use std::path::Path;
 
 use fastrand::Rng;

@@ -1,14 +1,11 @@
 //! The axes and lines of one panel of curves.
 
-use std::ops::Range;
-
 use plotters::chart::{ChartBuilder, LabelAreaPosition};
-use plotters::coord::ranged1d::{BoldPoints, Ranged};
-use plotters::coord::types::RangedCoordf64;
 use plotters::element::Circle;
 use plotters::series::{DashedLineSeries, LineSeries};
 use plotters::style::{Color as _, RGBColor, TRANSPARENT, TextStyle};
 
+use super::axis::Axis;
 use super::canvas::{Area, SOUND, dashes, pixels, stroke};
 use super::text::{self, LABEL, SMALL};
 use super::{Color, Panel, Series};
@@ -25,14 +22,10 @@ const DENSE: usize = 300;
 /// Draws `panel` into `area`, which is `width` page units wide.
 pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> Color) {
     let points: Vec<(f64, f64)> = panel.series.iter().flat_map(Series::finite).collect();
-    let (x_range, most) = x_axis(&points, width);
-    let x_ticks = ticks(&x_range, most);
-    let (low, high) = panel.y_range.unwrap_or_else(|| y_range(&points));
-    let slack = (high - low) * 1e-6; // so that rounding loses no tick at an end
-    let y_range = low - slack..high + slack;
-    let y_ticks = ticks(&y_range, MOST_TICKS);
-    let y_label = |value: &f64| label(*value, &y_ticks, panel.percent);
-    let widths = y_ticks
+    let (x_axis, y_axis) = (x_axis(&points, width), y_axis(panel, &points));
+    let y_label = |value: &f64| y_axis.label(*value, panel.percent);
+    let widths = y_axis
+        .ticks
         .iter()
         .map(|tick| text::width(&y_label(tick), SMALL, false));
     let left = widths.fold(0.0, f32::max) + 8.0;
@@ -40,7 +33,7 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(pixels(left))
         .x_label_area_size(pixels(BELOW))
-        .build_cartesian_2d(x_range, y_range)
+        .build_cartesian_2d(x_axis.range(), y_axis.range())
         .expect(SOUND);
     let soft = RGBColor::from(Color::SOFT);
     let text_style = |size: f32| {
@@ -52,7 +45,7 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
-        .y_labels(MOST_TICKS)
+        .y_labels(y_axis.most)
         .max_light_lines(0)
         .bold_line_style(stroke(1.0, Color::LINE))
         .axis_style(TRANSPARENT)
@@ -66,11 +59,11 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         .configure_mesh()
         .disable_mesh()
         .disable_y_axis()
-        .x_labels(most)
+        .x_labels(x_axis.most)
         .axis_style(stroke(1.0, Color::AXIS))
         .set_tick_mark_size(LabelAreaPosition::Bottom, pixels(4.5))
         .x_label_style(text_style(SMALL))
-        .x_label_formatter(&|value| label(*value, &x_ticks, false))
+        .x_label_formatter(&|value| x_axis.label(*value, false))
         .axis_desc_style(text_style(LABEL))
         .x_desc(&panel.x_label)
         .draw()
@@ -113,9 +106,9 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     }
 }
 
-/// From the lowest to the highest x with a little room, and how many ticks: as many as their labels leave room for,
-/// and where all x are whole, as epochs are, no more than there are whole numbers.
-fn x_axis(points: &[(f64, f64)], width: f32) -> (Range<f64>, usize) {
+/// From the lowest to the highest x with a little room, and as many ticks as their labels leave room for; where all x
+/// are whole, as epochs are, no more than there are whole numbers.
+fn x_axis(points: &[(f64, f64)], width: f32) -> Axis {
     let (low, high) = ends(points.iter().map(|point| point.0));
     let pad = if high > low { (high - low) * 0.03 } else { 0.5 };
     let room = 14.0 + 7.0 * format!("{:.0}", high.abs()).len() as f32;
@@ -126,56 +119,25 @@ fn x_axis(points: &[(f64, f64)], width: f32) -> (Range<f64>, usize) {
     } else {
         most
     };
-    (low - pad..high + pad, most)
+    Axis::new(low - pad, high + pad, most)
 }
 
-/// What the data need, moved out to ticks.
-fn y_range(points: &[(f64, f64)]) -> (f64, f64) {
+/// The range that was asked for, or what the data need.
+fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
+    if let Some((low, high)) = panel.y_range {
+        return Axis::new(low, high, MOST_TICKS);
+    }
     let (low, high) = ends(points.iter().map(|point| point.1));
     let pad = if high > low {
         0.0
     } else {
         0.05 * low.abs().max(1.0)
     };
-    let (mut low, mut high) = (low - pad, high + pad);
-    for _ in 0..2 {
-        // Moving the ends may ask for wider steps once more.
-        let ticks = ticks(&(low..high), MOST_TICKS);
-        let step = ticks[1] - ticks[0];
-        low = (low / step + 1e-9).floor() * step;
-        high = (high / step - 1e-9).ceil() * step;
-    }
-    (low, high)
-}
-
-/// At most `most` round values within the range, those where plotters puts ticks.
-fn ticks(range: &Range<f64>, most: usize) -> Vec<f64> {
-    RangedCoordf64::from(range.clone()).key_points(BoldPoints(most))
+    Axis::rounded(low - pad, high + pad, MOST_TICKS)
 }
 
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     })
-}
-
-/// A tick's number with as many decimal places as all of its axis need.
-fn label(tick: f64, ticks: &[f64], percent: bool) -> String {
-    let (factor, sign) = if percent { (100.0, " %") } else { (1.0, "") };
-    let largest = ticks
-        .iter()
-        .fold(0.0, |most: f64, tick| most.max(tick.abs()))
-        * factor;
-    let exact = |places: i32| {
-        let shift = 10f64.powi(places) * factor;
-        ticks.iter().all(|tick| {
-            (tick * shift - (tick * shift).round()).abs() < 1e-6 * shift * largest.max(1e-300)
-        })
-    };
-    let text = match (0..=4).find(|&places| exact(places)) {
-        Some(places) if largest < 1e6 => format!("{:.*}{sign}", places as usize, tick * factor),
-        _ if tick == 0.0 => "0".to_string(),
-        _ => format!("{:.0e}{sign}", tick * factor),
-    };
-    text.replace('-', "−")
 }

@@ -1,5 +1,7 @@
 //! Learning curves: panels side by side, one line per series.
 
+use std::cmp::Ordering;
+
 use super::canvas::{Canvas, MARGIN, WIDTH, pixels};
 use super::chart;
 use super::text::{self, Anchor, LABEL, SMALL, number, style};
@@ -119,7 +121,10 @@ fn check(panels: &[Panel]) -> Result<()> {
             );
             return Err(Error::argument(problem));
         }
-        if let Some((low, high)) = panel.y_range.filter(|(low, high)| !(low < high)) {
+        if let Some((low, high)) = panel
+            .y_range
+            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less))
+        {
             let problem = format!(
                 "the y range of the panel {:?} goes from {low} to {high}; give (low, high)",
                 panel.y_label

@@ -199,11 +199,10 @@ impl Grid {
             rows.push(bottom);
             let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
             bottom += height
-                + gap.min(18.0)
                 + if lines > 0.0 {
-                    ABOVE_CAPTION + lines * CAPTION * LEADING
+                    GAP + ABOVE_CAPTION + lines * CAPTION * LEADING
                 } else {
-                    0.0
+                    gap.min(18.0)
                 };
         }
         Layout {

@@ -126,7 +126,7 @@ pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> 
 /// A value in at most three significant digits and a real minus sign.
 pub fn number(value: f32) -> String {
     let text = match value.abs() {
-        size if size == 0.0 => "0".to_string(),
+        0.0 => "0".to_string(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 0.01 => format!("{value:.2}"),

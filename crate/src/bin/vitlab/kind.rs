@@ -1,0 +1,135 @@
+//! Which model: by name on the command line, by the tensors' names and shapes in a weight file.
+
+use std::path::Path;
+
+use tch::Device;
+use tch::nn::VarStore;
+use vitlab::model::{Cnn, Model, MyDeiT, ViTConfig, VisionTransformer};
+use vitlab::weights::{self, StateDict};
+use vitlab::{Config, Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    Vit,
+    Cnn,
+    Deit,
+}
+
+impl Kind {
+    /// Stem of the weight file's name, the homework's for the ViT.
+    pub fn stem(self) -> &'static str {
+        match self {
+            Kind::Vit => "ViT_model",
+            Kind::Cnn => "teacher_model",
+            Kind::Deit => "DeiT_model",
+        }
+    }
+}
+
+pub enum Network {
+    Vit(VisionTransformer),
+    Cnn(Cnn),
+    Deit(MyDeiT),
+}
+
+impl Network {
+    pub fn new(kind: Kind, config: &Config, device: Device) -> Result<Self> {
+        Ok(match kind {
+            Kind::Vit => Network::Vit(VisionTransformer::new(config, device)?),
+            Kind::Cnn => Network::Cnn(Cnn::new(config, device)?),
+            Kind::Deit => Network::Deit(MyDeiT::new(config, device)?),
+        })
+    }
+
+    /// The model that a weight file holds, its sizes taken from the file.
+    pub fn read(path: &Path, device: Device) -> Result<Self> {
+        let dict = weights::read(path)?;
+        let network = if dict.get("embedding.dist_token").is_some() {
+            Network::Deit(MyDeiT::with_sizes(sizes(&dict, path, 2)?, device))
+        } else if dict.get("embedding.cls_token").is_some() {
+            Network::Vit(VisionTransformer::with_sizes(
+                sizes(&dict, path, 1)?,
+                device,
+            ))
+        } else if dict.get("fc.weight").is_some() {
+            Network::Cnn(Cnn::new(&Config::default(), device)?)
+        } else {
+            let names: Vec<&str> = dict
+                .0
+                .iter()
+                .take(3)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let problem = format!(
+                "holds no model of vitlab: its first tensors are {}",
+                names.join(", ")
+            );
+            return Err(Error::file(path, problem));
+        };
+        weights::assign(network.variables(), &dict, path)?;
+        Ok(network)
+    }
+}
+
+/// Numbers per head in all models of the homework; a weight file doesn't tell.
+const HEAD_DIM: i64 = 16;
+
+/// The sizes of a ViT or DeiT with `prefix` tokens before the patches.
+fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
+    let shape = |name: &str, rank: usize| -> Result<Vec<i64>> {
+        let size = dict.get(name).map(|t| t.size()).unwrap_or_default();
+        if size.len() == rank {
+            Ok(size)
+        } else {
+            Err(Error::file(
+                path,
+                format!("{name} is missing or has a wrong shape"),
+            ))
+        }
+    };
+    let conv = shape("embedding.conv1.weight", 4)?; // [E, C, P, P]
+    let rows = shape("embedding.pos_embedding", 3)?[1];
+    let hidden = shape("encoder.0.fc1.weight", 2)?[0];
+    let classes = shape("classifier.fc2.weight", 2)?[0];
+    let layers = (0..)
+        .take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some())
+        .count() as i64;
+    let side = |rows: i64| (1..=rows).find(|s| s * s == rows);
+    let grid = side(rows - prefix).or(side(rows));
+    match grid {
+        Some(grid) if conv[0] % HEAD_DIM == 0 && conv[0] > 0 => Ok(ViTConfig {
+            image_size: grid * conv[2],
+            patch_size: conv[2],
+            n_channels: conv[1],
+            embed_dim: conv[0],
+            n_layers: layers,
+            n_attention_heads: conv[0] / HEAD_DIM,
+            forward_mul: hidden / conv[0],
+            n_classes: classes,
+            dropout: 0.0,
+            position_rows: rows,
+        }),
+        _ => Err(Error::file(
+            path,
+            format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab"),
+        )),
+    }
+}
+
+impl Model for Network {
+    fn variables(&self) -> &VarStore {
+        match self {
+            Network::Vit(model) => model.variables(),
+            Network::Cnn(model) => model.variables(),
+            Network::Deit(model) => model.variables(),
+        }
+    }
+
+    fn predict(&self, images: &tch::Tensor) -> Result<tch::Tensor> {
+        match self {
+            Network::Vit(model) => model.predict(images),
+            Network::Cnn(model) => model.predict(images),
+            Network::Deit(model) => model.predict(images),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `vitlab train`.
+
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::Tensor;
+use vitlab::data::{FashionMnist, seed_everything, source};
+use vitlab::device::{describe, device};
+use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
+use vitlab::metrics::evaluate;
+use vitlab::model::{Cnn, Model};
+use vitlab::train::{Step, Trainer};
+use vitlab::weights;
+use vitlab::{Config, Error, Result};
+
+use crate::kind::{Kind, Network};
+
+/// Train a model; write its weights, history and configuration.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[arg(long, value_enum)]
+    model: Kind,
+    /// Weights of the CNN that the student (--model deit) learns from.
+    #[arg(long, value_name = "FILE", required_if_eq("model", "deit"))]
+    teacher: Option<PathBuf>,
+    /// Follow the teacher's probabilities instead of its decision (DeiT's soft distillation).
+    #[arg(long)]
+    soft: bool,
+    /// Constants of the run in JSON by the homework's names; what it leaves out keeps the homework's value.
+    #[arg(long, value_name = "FILE.json")]
+    config: Option<PathBuf>,
+    /// Instead of the configuration's EPOCHS; a longer warm-up is cut to it.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    #[arg(long, value_name = "N")]
+    seed: Option<i64>,
+    /// Threads of libtorch; the result of a seed depends on it in the last bits.
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroU16>,
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
+    device: String,
+    /// Folder with FashionMNIST, or `synthetic` for the drawn stand-in.
+    #[arg(long, value_name = "DIR|synthetic")]
+    data: Option<String>,
+    /// Folder for weights, history and checkpoint.
+    #[arg(long, default_value = "outputs", value_name = "DIR")]
+    out: PathBuf,
+    /// Continue from the checkpoint in --out, if there is one.
+    #[arg(long)]
+    resume: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let mut config = match &arguments.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(epochs) = arguments.epochs {
+        config.epochs = epochs;
+        config.warmup_epochs = config.warmup_epochs.min(epochs);
+    }
+    config.seed = arguments.seed.unwrap_or(config.seed);
+    config.check()?;
+    if let Some(threads) = arguments.threads {
+        tch::set_num_threads(threads.get().into());
+    }
+    let device = device(&arguments.device)?;
+    let source = source::find(arguments.data.as_deref())?;
+    let data = FashionMnist::read(&source, &config, device)?;
+    let teacher = match &arguments.teacher {
+        Some(path) if arguments.model == Kind::Deit => Some(read_teacher(path, device)?),
+        Some(_) => return Err(Error::argument("--teacher goes with --model deit only")),
+        None => None,
+    };
+    seed_everything(config.seed);
+    let network = Network::new(arguments.model, &config, device)?;
+    println!(
+        "{:?}: {} parameters, on {}",
+        arguments.model,
+        network.parameters(),
+        describe(device)
+    );
+    println!(
+        "data: {source}, {} training and {} test images",
+        data.train.len(),
+        data.test.len()
+    );
+
+    let mut trainer = Trainer::new(&network, &config)?;
+    let checkpoint = arguments.out.join("checkpoint.safetensors");
+    if arguments.resume {
+        let done = trainer.resume(&network, &checkpoint, &data.train)?;
+        println!("resuming after {done} epochs");
+    }
+    let bar = progress_bar();
+    let shown = bar.clone();
+    trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
+    for _ in trainer.epochs() {
+        let score = trainer.epoch(&data.train, |images, labels| {
+            loss(&network, teacher.as_ref(), arguments.soft, images, labels)
+        })?;
+        let epoch = trainer.record(score, &evaluate(&network, &data.test)?);
+        bar.suspend(|| println!("{epoch}"));
+        trainer.save(&network, &checkpoint)?;
+    }
+    bar.finish_and_clear();
+
+    let stem = arguments.out.join(arguments.model.stem());
+    for extension in ["pt", "safetensors"] {
+        weights::write(
+            stem.with_extension(extension),
+            &weights::state_dict(network.variables()),
+        )?;
+    }
+    trainer.history.write(stem.with_extension("json"))?;
+    println!("written: {}.pt, .safetensors and .json", stem.display());
+    Ok(())
+}
+
+fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
+    match Network::read(path, device)? {
+        Network::Cnn(teacher) => Ok(teacher),
+        _ => Err(Error::file(
+            path,
+            "is not a CNN; train one with `vitlab train --model cnn`",
+        )),
+    }
+}
+
+/// Loss and logits of one batch.
+fn loss(
+    network: &Network,
+    teacher: Option<&Cnn>,
+    soft: bool,
+    images: &Tensor,
+    labels: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let logits = match network {
+        Network::Vit(model) => model.forward(images, true, false)?.0,
+        Network::Cnn(model) => model.forward(images, true)?,
+        Network::Deit(model) => {
+            let teacher = teacher
+                .expect("clap requires --teacher for a DeiT")
+                .predict(images)?;
+            let (heads, _) = model.forward(images, true, false)?;
+            let loss = if soft {
+                SoftDistillationLoss::default().forward(&heads, &teacher, labels)
+            } else {
+                HardDistillationLoss::default().forward(&heads, &teacher, labels)
+            };
+            return Ok((loss, heads.average()));
+        }
+    };
+    Ok((logits.cross_entropy_for_logits(labels), logits))
+}
+
+fn progress_bar() -> ProgressBar {
+    let template = "{prefix} {bar:30} {pos}/{len}  {msg}";
+    ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template(template).expect("a valid template"))
+}
+
+fn show(bar: &ProgressBar, step: &Step) {
+    bar.set_length(step.batches as u64);
+    bar.set_position(step.batch as u64);
+    bar.set_prefix(format!("epoch {}/{}", step.epoch, step.epochs));
+    bar.set_message(format!(
+        "loss {:.4}  accuracy {:.2} %  {:.0} images/s  {} left",
+        step.score.loss,
+        step.score.accuracy * 100.0,
+        step.images_per_second,
+        indicatif::HumanDuration(step.left)
+    ));
+}

@@ -1,0 +1,59 @@
+//! The homework's augmentation, a batch at a time and on the device.
+
+use tch::{Device, Kind, Tensor};
+
+use super::normalise;
+
+/// Zero padding of `RandomCrop(28, padding=2)`, in pixels.
+pub const PADDING: i64 = 2;
+
+/// One view of every image: a random 28 × 28 crop after zero padding by 2 pixels (5 × 5 offsets, each as
+/// likely), mirrored with probability ½, normalised: the distribution of the homework's torchvision transforms.
+/// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. Draws from libtorch's generator of the images' device.
+pub fn augment(images: &Tensor) -> Tensor {
+    let (batch, device) = (images.size()[0], images.device());
+    let offset = || Tensor::randint(2 * PADDING + 1, [batch], (Kind::Int64, device));
+    let mirrored = Tensor::randint(2, [batch], (Kind::Int64, device));
+    view(images, &offset(), &offset(), &mirrored)
+}
+
+/// The view of each image that starts at `dy`, `dx` (0 to 4) of the padded image and is mirrored where `mirrored`
+/// is 1. [B, 28, 28] uint8, three times [B] int64 -> [B, 1, 28, 28] float32.
+///
+/// ```
+/// use tch::{Kind, Tensor};
+/// let image = Tensor::from_slice(&[255u8; 9]).view([1, 3, 3]); // any size works, here 3 × 3 and white
+/// let [zero, four] = [0, 4].map(|i| Tensor::from_slice(&[i as i64]));
+/// // Offset 0 lets two rows and columns of padding in: only the last pixel is white.
+/// let x = vitlab::data::view(&image, &zero, &zero, &zero);
+/// assert_eq!(Vec::<f32>::try_from(x.flatten(0, -1)).unwrap(), [-1., -1., -1., -1., -1., -1., -1., -1., 1.]);
+/// // Mirrored, it is at the left.
+/// let x = vitlab::data::view(&image, &zero, &zero, &Tensor::from_slice(&[1i64]));
+/// assert_eq!(Vec::<f32>::try_from(x.flatten(0, -1)).unwrap(), [-1., -1., -1., -1., -1., -1., 1., -1., -1.]);
+/// assert_eq!(vitlab::data::view(&image, &four, &four, &zero).double_value(&[0, 0, 0, 0]), 1.);
+/// ```
+pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Tensor {
+    let (side, device) = (images.size()[2], images.device());
+    let padded = images.constant_pad_nd([PADDING; 4]); // [B, I, I] -> [B, I + 4, I + 4]
+    let steps = Tensor::arange(side, (Kind::Int64, device)); // [I]
+    let rows = dy.unsqueeze(1) + &steps; // [B, I]
+    let columns = mirrored.unsqueeze(1) * (side - 1 - &steps * 2) + &steps + dx.unsqueeze(1); // [B, I]
+    let batch = Tensor::arange(images.size()[0], (Kind::Int64, device)).view([-1, 1, 1]);
+    let crops = padded.index(&[
+        Some(batch),
+        Some(rows.unsqueeze(2)),
+        Some(columns.unsqueeze(1)),
+    ]); // [B, I, I]
+    normalise(&crops)
+}
+
+/// Seeds libtorch's generators (CPU and every GPU). The same seed, device and number of threads give the same
+/// training, bit for bit on the CPU.
+pub fn seed_everything(seed: i64) {
+    tch::manual_seed(seed);
+}
+
+/// A random order of `n` images. [n] int64
+pub fn shuffled(n: i64, device: Device) -> Tensor {
+    Tensor::randperm(n, (Kind::Int64, device))
+}

@@ -1,0 +1,111 @@
+//! The teacher: a plain convolutional network for 28 × 28 images.
+
+use tch::nn::{self, Module, ModuleT, VarStore};
+use tch::{Device, Tensor, no_grad};
+
+use super::{Model, check_images};
+use crate::{Config, Result};
+
+/// Channels of the three stages; each stage halves the image's side.
+const STAGES: [i64; 3] = [32, 64, 128];
+
+/// 3 × 3 convolution, batch norm, ReLU.
+#[derive(Debug)]
+struct ConvBlock {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+}
+
+impl ConvBlock {
+    fn new(path: nn::Path, inputs: i64, outputs: i64) -> Self {
+        let config = nn::ConvConfig {
+            padding: 1,
+            bias: false,
+            ..Default::default()
+        };
+        ConvBlock {
+            conv: nn::conv2d(&path / "conv", inputs, outputs, 3, config),
+            bn: nn::batch_norm2d(&path / "bn", outputs, Default::default()),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.bn.forward_t(&self.conv.forward(x), train).relu()
+    }
+}
+
+/// Three stages of two convolutions each with max pooling after the first two, the mean over the last 7 × 7
+/// positions, dropout and a linear layer (the scheme of VGG, arXiv 1409.1556, with batch norm, arXiv 1502.03167).
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use vitlab::{Config, model::{Cnn, Model}};
+/// let model = Cnn::new(&Config::default(), Device::Cpu).unwrap();
+/// assert_eq!(model.parameters(), 288_170);
+/// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
+/// assert_eq!(model.predict(&images).unwrap().size(), [2, 10]);
+/// ```
+#[derive(Debug)]
+pub struct Cnn {
+    stages: Vec<[ConvBlock; 2]>,
+    fc: nn::Linear,
+    image: (i64, i64),
+    dropout: f64,
+    variables: VarStore,
+}
+
+impl Cnn {
+    /// A teacher with fresh weights, drawn from libtorch's generator.
+    ///
+    /// # Errors
+    /// A configuration that can't work.
+    pub fn new(config: &Config, device: Device) -> Result<Self> {
+        config.check()?;
+        let variables = VarStore::new(device);
+        let root = variables.root();
+        let mut inputs = config.n_channels;
+        let mut stages = Vec::new();
+        for (i, width) in STAGES.into_iter().enumerate() {
+            let path = &root / "stages" / i as i64;
+            stages.push([
+                ConvBlock::new(&path / 0, inputs, width),
+                ConvBlock::new(&path / 1, width, width),
+            ]);
+            inputs = width;
+        }
+        Ok(Cnn {
+            stages,
+            fc: nn::linear(&root / "fc", inputs, config.n_classes, Default::default()),
+            image: (config.n_channels, config.image_size),
+            dropout: config.dropout,
+            variables,
+        })
+    }
+
+    /// [B, C, I, I] -> logits [B, classes]. With `train` the batch's own statistics are used and remembered.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        check_images(images, self.image.0, self.image.1)?;
+        let mut x = images.shallow_clone();
+        for (i, [first, second]) in self.stages.iter().enumerate() {
+            if i > 0 {
+                x = x.max_pool2d_default(2); // [B, C, I, I] -> [B, C, I/2, I/2]
+            }
+            x = second.forward(&first.forward(&x, train), train);
+        }
+        let features = x.mean_dim([2i64, 3].as_slice(), false, tch::Kind::Float); // [B, 128, 7, 7] -> [B, 128]
+        Ok(self.fc.forward(&features.dropout(self.dropout, train)))
+    }
+}
+
+impl Model for Cnn {
+    fn variables(&self) -> &VarStore {
+        &self.variables
+    }
+
+    fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        no_grad(|| self.forward(images, false))
+    }
+}

@@ -1,0 +1,191 @@
+//! The homework's distilled student: a ViT with a distillation token (DeiT, arXiv 2012.12877, section 4).
+
+use tch::nn::{self, Module, VarStore};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, layer_norm, linear};
+use crate::{Config, Result};
+
+/// As [`super::EmbedLayer`], with a second learned token: the order is [class, distillation, patches], and the
+/// position embedding has a row for each of them.
+#[derive(Debug)]
+pub struct DistilledEmbedLayer {
+    pub conv1: nn::Conv2D,
+    /// [1, N + 2, E] for N patches
+    pub pos_embedding: Tensor,
+    /// [1, 1, E]
+    pub cls_token: Tensor,
+    /// [1, 1, E]
+    pub dist_token: Tensor,
+    dropout: f64,
+}
+
+impl DistilledEmbedLayer {
+    fn new(path: nn::Path, config: &ViTConfig) -> Self {
+        let embed = config.embed_dim;
+        DistilledEmbedLayer {
+            conv1: super::embed::patch_projection(&path / "conv1", config),
+            pos_embedding: path.var("pos_embedding", &[1, config.position_rows, embed], NORMAL),
+            cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
+            dist_token: path.var("dist_token", &[1, 1, embed], NORMAL),
+            dropout: config.dropout,
+        }
+    }
+
+    /// [B, C, I, I] -> [B, N + 2, E]
+    pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        let batch = images.size()[0];
+        let patches = self.conv1.forward(images).flatten(2, 3).transpose(1, 2); // [B, C, I, I] -> [B, E, N] -> [B, N, E]
+        let cls = self.cls_token.expand([batch, -1, -1], false); // [1, 1, E] -> [B, 1, E]
+        let dist = self.dist_token.expand([batch, -1, -1], false);
+        let tokens = Tensor::cat(&[cls, dist, patches], 1) + &self.pos_embedding; // [B, N + 2, E]
+        tokens.dropout(self.dropout, train)
+    }
+}
+
+/// Class scores of the two heads, [B, classes] each.
+#[derive(Debug)]
+pub struct HeadLogits {
+    /// From the class token, which learns the true label.
+    pub class: Tensor,
+    /// From the distillation token, which learns the teacher's.
+    pub dist: Tensor,
+}
+
+impl HeadLogits {
+    /// Mean of the logits, as DeiT's repository does at inference. [B, classes]
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use vitlab::model::HeadLogits;
+    /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 1.]]) };
+    /// assert_eq!(heads.average(), Tensor::from_slice2(&[[1f32, 0.5]]));
+    /// let p = heads.average_softmax(); // (e²/(e²+1) + 1/(1+e)) / 2
+    /// assert!((p.double_value(&[0, 0]) - 0.5748693).abs() < 1e-6);
+    /// ```
+    pub fn average(&self) -> Tensor {
+        (&self.class + &self.dist) / 2.0
+    }
+
+    /// Mean of the two softmax outputs, as DeiT's paper says (section 4): probabilities [B, classes].
+    pub fn average_softmax(&self) -> Tensor {
+        (self.class.softmax(-1, Kind::Float) + self.dist.softmax(-1, Kind::Float)) / 2.0
+    }
+}
+
+/// The ViT's classifier on the class token, and one linear layer on the distillation token.
+#[derive(Debug)]
+pub struct DistilledClassifier {
+    pub class: Classifier,
+    pub fc_dist: nn::Linear,
+}
+
+impl DistilledClassifier {
+    /// [B, N + 2, E] -> two times [B, classes]
+    pub fn forward(&self, tokens: &Tensor) -> HeadLogits {
+        let dist = tokens.select(1, 1); // [B, N + 2, E] -> [B, E]
+        HeadLogits {
+            class: self.class.forward(tokens),
+            dist: self.fc_dist.forward(&dist),
+        }
+    }
+}
+
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use vitlab::{Config, model::{Model, MyDeiT}};
+/// let model = MyDeiT::new(&Config::default(), Device::Cpu).unwrap();
+/// // The ViT's 210,122, a token and its position (2 · 64), a linear layer (64 · 10 + 10).
+/// assert_eq!(model.parameters(), 210_122 + 128 + 650);
+/// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
+/// let (heads, attention) = model.forward(&images, false, true).unwrap();
+/// assert_eq!(heads.dist.size(), [2, 10]);
+/// assert_eq!(attention.unwrap().size(), [2, 6, 4, 51, 51]);
+/// assert_eq!(model.predict(&images).unwrap(), heads.average());
+/// ```
+#[derive(Debug)]
+pub struct MyDeiT {
+    pub config: ViTConfig,
+    pub embedding: DistilledEmbedLayer,
+    pub encoder: Vec<Encoder>,
+    pub norm: nn::LayerNorm,
+    pub classifier: DistilledClassifier,
+    variables: VarStore,
+}
+
+impl MyDeiT {
+    /// A student with fresh weights, drawn from libtorch's generator.
+    ///
+    /// # Errors
+    /// A configuration that can't work.
+    pub fn new(config: &Config, device: Device) -> Result<Self> {
+        config.check()?;
+        let sizes = ViTConfig {
+            position_rows: config.n_patches() + 2,
+            ..ViTConfig::from(config)
+        };
+        Ok(MyDeiT::with_sizes(sizes, device))
+    }
+
+    pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
+        let variables = VarStore::new(device);
+        let root = variables.root();
+        let (embed, classes) = (config.embed_dim, config.n_classes);
+        MyDeiT {
+            embedding: DistilledEmbedLayer::new(&root / "embedding", &config),
+            encoder: (0..config.n_layers)
+                .map(|i| Encoder::new(&root / "encoder" / i, &config))
+                .collect(),
+            norm: layer_norm(&root / "norm", embed),
+            classifier: DistilledClassifier {
+                class: Classifier::new(&root / "classifier", embed, classes),
+                fc_dist: linear(&root / "classifier" / "fc_dist", embed, classes),
+            },
+            variables,
+            config,
+        }
+    }
+
+    /// [B, C, I, I] -> the logits of both heads and, if asked for, the attention [B, L, H, N + 2, N + 2].
+    /// Training needs both heads; at inference [`Model::predict`] gives their average.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn forward(
+        &self,
+        images: &Tensor,
+        train: bool,
+        return_attention: bool,
+    ) -> Result<(HeadLogits, Option<Tensor>)> {
+        let (heads, attention) = self.forward_layers(images, train)?;
+        Ok((
+            heads,
+            return_attention.then(|| Tensor::stack(&attention, 1)),
+        )) // L × [B, H, S, S] -> [B, L, H, S, S]
+    }
+
+    /// As [`MyDeiT::forward`], the attention as one [B, H, S, S] per layer of the graph.
+    pub fn forward_layers(
+        &self,
+        images: &Tensor,
+        train: bool,
+    ) -> Result<(HeadLogits, Vec<Tensor>)> {
+        check_images(images, self.config.n_channels, self.config.image_size)?;
+        let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, N + 2, E]
+        let (tokens, attention) = super::encoder::run(&self.encoder, tokens, train);
+        Ok((
+            self.classifier.forward(&self.norm.forward(&tokens)),
+            attention,
+        ))
+    }
+}
+
+impl Model for MyDeiT {
+    fn variables(&self) -> &VarStore {
+        &self.variables
+    }
+
+    fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        no_grad(|| Ok(self.forward(images, false, false)?.0.average()))
+    }
+}

@@ -1,0 +1,64 @@
+//! What a training went through, epoch by epoch.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Origin;
+use crate::{Config, Error, Result};
+
+/// One epoch. Losses are mean cross-entropies in nats, accuracies shares from 0 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub lr: f64,
+    /// Mean over the epoch's batches while the weights were changing, with augmentation and dropout.
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    /// On the whole test set after the epoch.
+    pub test_loss: f64,
+    pub test_accuracy: f64,
+    /// Training and testing of this epoch, wall-clock.
+    pub seconds: f64,
+}
+
+/// A training: its configuration, its data and its epochs. In JSON it is what `models/*.json` and `vitlab train`
+/// write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    pub config: Config,
+    pub origin: Origin,
+    pub epochs: Vec<Epoch>,
+}
+
+impl History {
+    /// # Errors
+    /// A file that is missing or is not a history.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::file(path, format!("can't be read ({e})")))?;
+        serde_json::from_str(&text)
+            .map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
+    }
+
+    /// # Errors
+    /// When the file can't be written; what was there stays.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let text =
+            serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
+        crate::file::replace(path, |out| writeln!(out, "{text}"))
+    }
+
+    /// The last epoch's test accuracy, 0 to 1; `None` before the first.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.epochs.last().map(|e| e.test_accuracy)
+    }
+
+    /// Duration of all epochs in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.epochs.iter().map(|e| e.seconds).sum()
+    }
+}

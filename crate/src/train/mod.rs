@@ -1,0 +1,12 @@
+//! Training: optimizer, schedule, the epoch, history, checkpoints.
+
+mod adamw;
+mod checkpoint;
+mod history;
+mod schedule;
+mod trainer;
+
+pub use adamw::AdamW;
+pub use history::{Epoch, History};
+pub use schedule::learning_rate;
+pub use trainer::{Step, TrainScore, Trainer};

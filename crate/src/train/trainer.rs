@@ -1,0 +1,237 @@
+//! The training of one model: what the epoch loop needs between two epochs, and the epoch itself.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tch::{Kind, Tensor};
+
+use super::checkpoint;
+use super::{AdamW, Epoch, History, learning_rate};
+use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
+use crate::metrics::Evaluation;
+use crate::model::Model;
+use crate::{Config, Error, Result};
+
+/// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainScore {
+    pub loss: f64,
+    pub accuracy: f64,
+}
+
+/// Where an epoch stands: told to [`Trainer::on_step`] about once a second.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub epochs: usize,
+    /// Batches done in this epoch.
+    pub batch: i64,
+    pub batches: i64,
+    /// Mean over this epoch so far.
+    pub score: TrainScore,
+    pub images_per_second: f64,
+    /// Until the last epoch's training ends, as far as this epoch's pace tells.
+    pub left: Duration,
+}
+
+/// Optimizer, schedule and history of one training.
+///
+/// ```no_run
+/// # use vitlab::{Config, Result, data::FashionMnist, metrics::evaluate, model::VisionTransformer, train::Trainer};
+/// # fn main() -> Result<()> {
+/// let config = Config::default();
+/// let data = FashionMnist::load(&config, tch::Device::Cpu)?;
+/// vitlab::data::seed_everything(config.seed);
+/// let model = VisionTransformer::new(&config, tch::Device::Cpu)?;
+/// let mut trainer = Trainer::new(&model, &config)?;
+/// for _ in trainer.epochs() {
+///     let score = trainer.epoch(&data.train, |images, labels| {
+///         let (logits, _) = model.forward(images, true, false)?;
+///         Ok((logits.cross_entropy_for_logits(labels), logits))
+///     })?;
+///     println!("{}", trainer.record(score, &evaluate(&model, &data.test)?));
+///     trainer.save(&model, "checkpoint.safetensors")?;
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Trainer {
+    pub history: History,
+    /// Called about once a second during an epoch; prints progress when set.
+    pub on_step: Option<Box<dyn FnMut(&Step)>>,
+    pub(super) optimizer: AdamW,
+    started: Instant,
+}
+
+impl Trainer {
+    /// A training of `model` from its present weights.
+    ///
+    /// # Errors
+    /// A configuration that can't work.
+    pub fn new(model: &impl Model, config: &Config) -> Result<Self> {
+        config.check()?;
+        Ok(Trainer {
+            history: History {
+                config: config.clone(),
+                origin: Origin::default(),
+                epochs: Vec::new(),
+            },
+            on_step: None,
+            optimizer: AdamW::new(model.variables(), config.weight_decay),
+            started: Instant::now(),
+        })
+    }
+
+    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint left.
+    pub fn epochs(&self) -> Range<usize> {
+        self.history.epochs.len()..self.history.config.epochs
+    }
+
+    /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gives the loss to
+    /// minimise and the logits (for the accuracy) for images [B, 1, 28, 28] and labels [B].
+    ///
+    /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a resumed
+    /// training continues as if it had never stopped.
+    ///
+    /// # Errors
+    /// What `loss` returns; too few images for a batch; a loss that isn't finite.
+    pub fn epoch(
+        &mut self,
+        data: &Dataset,
+        mut loss: impl FnMut(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<TrainScore> {
+        self.started = Instant::now();
+        self.history.origin = data.origin.clone();
+        let (index, size, device) = (
+            self.history.epochs.len(),
+            self.history.config.batch_size,
+            data.images.device(),
+        );
+        let batches = data.len() / size;
+        if batches == 0 {
+            return Err(Error::argument(format!(
+                "BATCH_SIZE {size} is more than the {} training images",
+                data.len()
+            )));
+        }
+        let lr = learning_rate(&self.history.config, index);
+        seed_everything(epoch_seed(self.history.config.seed, index));
+        let order = shuffled(data.len(), device);
+        // Sums stay on the device, so that a GPU is not waited for at every step.
+        let mut sums = Tensor::zeros([2], (Kind::Double, device));
+        let mut shown = Instant::now();
+        for batch in 0..batches {
+            let indices = order.narrow(0, batch * size, size);
+            let images = augment(&data.images.index_select(0, &indices)); // [B, 28, 28] -> [B, 1, 28, 28]
+            let labels = data.labels.index_select(0, &indices);
+            let (value, logits) = loss(&images, &labels)?;
+            self.optimizer.backward_step(&value, lr)?;
+            let hits = logits
+                .argmax(1, false)
+                .eq_tensor(&labels)
+                .to_kind(Kind::Double)
+                .mean(Kind::Double);
+            sums += Tensor::stack(&[value.detach().to_kind(Kind::Double), hits], 0);
+            if let Some(report) = &mut self.on_step
+                && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches)
+            {
+                shown = Instant::now();
+                let elapsed = self.started.elapsed();
+                let done = batch + 1;
+                let to_do =
+                    batches - done + batches * (self.history.config.epochs - index - 1) as i64;
+                report(&Step {
+                    epoch: index + 1,
+                    epochs: self.history.config.epochs,
+                    batch: done,
+                    batches,
+                    score: mean(&sums, done),
+                    images_per_second: (done * size) as f64 / elapsed.as_secs_f64(),
+                    left: elapsed.mul_f64(to_do as f64 / done as f64),
+                });
+            }
+        }
+        let score = mean(&sums, batches);
+        if !score.loss.is_finite() {
+            return Err(Error::argument(format!(
+                "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
+                index + 1,
+                score.loss,
+                self.history.config.lr
+            )));
+        }
+        Ok(score)
+    }
+
+    /// Closes the epoch: adds it to the history and returns it.
+    pub fn record(&mut self, train: TrainScore, test: &Evaluation) -> Epoch {
+        let index = self.history.epochs.len();
+        let epoch = Epoch {
+            epoch: index + 1,
+            lr: learning_rate(&self.history.config, index),
+            train_loss: train.loss,
+            train_accuracy: train.accuracy,
+            test_loss: test.loss,
+            test_accuracy: test.accuracy,
+            seconds: self.started.elapsed().as_secs_f64(),
+        };
+        self.history.epochs.push(epoch.clone());
+        epoch
+    }
+
+    /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
+    ///
+    /// # Errors
+    /// When the file can't be written; what was there stays.
+    pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
+        checkpoint::write(self, model, path.as_ref())
+    }
+
+    /// Continues from a checkpoint, if there is one at `path`: sets the model's weights and this trainer's state.
+    /// Returns the number of epochs already done.
+    ///
+    /// # Errors
+    /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
+    pub fn resume(
+        &mut self,
+        model: &impl Model,
+        path: impl AsRef<Path>,
+        data: &Dataset,
+    ) -> Result<usize> {
+        if path.as_ref().exists() {
+            checkpoint::read(self, model, path.as_ref(), &data.origin)?;
+        }
+        Ok(self.history.epochs.len())
+    }
+}
+
+/// Sums of loss and accuracy over `batches` -> their means.
+fn mean(sums: &Tensor, batches: i64) -> TrainScore {
+    let means = sums / batches as f64;
+    TrainScore {
+        loss: means.double_value(&[0]),
+        accuracy: means.double_value(&[1]),
+    }
+}
+
+/// Distinct for every (seed, epoch) of practical size.
+fn epoch_seed(seed: i64, epoch: usize) -> i64 {
+    seed.wrapping_mul(1_000_003).wrapping_add(epoch as i64 + 1)
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(
+            f,
+            "epoch {:>2}  lr {:.1e}  train loss {:.4} accuracy {:5.2} %  test loss {:.4} accuracy {:5.2} %  {:.0} s",
+            self.epoch,
+            self.lr,
+            self.train_loss,
+            self.train_accuracy * 100.0,
+            self.test_loss,
+            self.test_accuracy * 100.0,
+            self.seconds
+        )
+    }
+}

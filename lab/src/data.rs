@@ -1,0 +1,98 @@
+//! FashionMNIST for this machine: found, downloaded, or installed as a Debian package.
+
+use std::fs;
+use std::path::Path;
+
+use vitlab::data::source::{self, FILES, Source};
+use vitlab::{Error, Result};
+
+use crate::download::{download, part};
+use crate::step::Step;
+use crate::{cache, system};
+
+/// FashionMNIST's public source, named in its repository (zalandoresearch/fashion-mnist); 30 MB in all.
+const PUBLIC: &str = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com";
+const PACKAGE: &str = "dataset-fashion-mnist";
+
+/// Finds the data, or fetches it when nothing was chosen and nothing is there.
+///
+/// # Errors
+/// What was chosen isn't usable; or nothing was found and nothing could be fetched, then the message lists what was
+/// tried and the ways out.
+pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
+    let missing = match source::find(chosen) {
+        Ok(found) => return absolute(found),
+        Err(error)
+            if chosen.is_some()
+                || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) =>
+        {
+            return Err(error);
+        }
+        Err(error) => error,
+    };
+    let _lock = cache::lock("data", step)?;
+    if let Ok(found) = source::find(None) {
+        return absolute(found);
+    }
+    let downloaded = fetch(PUBLIC, &source::cache_folder(), step);
+    let Err(no_download) = downloaded else {
+        return source::find(None).and_then(absolute);
+    };
+    step.say(&format!(
+        "{no_download}\n  trying the Debian package {PACKAGE}"
+    ));
+    match system::install(&[PACKAGE], step) {
+        Ok(()) => source::find(None).and_then(absolute),
+        Err(no_package) => Err(Error::argument(format!(
+            "{missing}\nFetching it failed: {no_download}; Debian package: {no_package}."
+        ))),
+    }
+}
+
+/// Downloads the four files from `base`; those that are there already stay.
+pub fn fetch(base: &str, folder: &Path, step: &Step) -> Result<()> {
+    cache::create(folder)?;
+    for file in &FILES {
+        let name = format!("{}.gz", file.name);
+        let target = folder.join(&name);
+        if target.exists() && source::verify(&target, file).is_ok() {
+            continue;
+        }
+        download(
+            &format!("{base}/{name}"),
+            &target,
+            |path| source::verify(path, file),
+            step,
+        )?;
+    }
+    Ok(())
+}
+
+/// How many bytes of an unfinished download wait to be continued.
+pub fn unfinished(folder: &Path) -> u64 {
+    FILES
+        .iter()
+        .filter_map(|file| fs::metadata(part(&folder.join(format!("{}.gz", file.name)))).ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+/// The kernel's working directory is another one.
+fn absolute(found: Source) -> Result<Source> {
+    match found {
+        Source::Folder(folder) => folder
+            .canonicalize()
+            .map(Source::Folder)
+            .map_err(|error| Error::file(&folder, error.to_string())),
+        Source::Synthetic => Ok(Source::Synthetic),
+    }
+}
+
+/// The name of the data in a notebook's metadata.
+pub fn name(found: &Source) -> &'static str {
+    if found.is_synthetic() {
+        "synthetic"
+    } else {
+        "FashionMNIST"
+    }
+}

@@ -1,0 +1,78 @@
+//! environment.yml, the one list of the Python side's versions.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use vitlab::{Error, Result};
+
+/// What environment.yml asks for.
+pub struct Environment {
+    /// Python 3's minor version, from and up to (exclusive).
+    pub minor: std::ops::Range<u32>,
+    /// Requirements as pip takes them, all of the form `name==version`.
+    pub pip: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Dependency {
+    Conda(String),
+    Pip { pip: Vec<String> },
+}
+
+pub fn read(path: &Path) -> Result<Environment> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Error::file(path, error.to_string()))?;
+    parse(&text).map_err(|problem| Error::file(path, problem))
+}
+
+fn parse(text: &str) -> Result<Environment, String> {
+    let file: File = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let mut minor = None;
+    let mut pip = Vec::new();
+    for dependency in file.dependencies {
+        match dependency {
+            Dependency::Conda(text) => minor = python_range(&text).or(minor),
+            Dependency::Pip { pip: list } => pip.extend(list),
+        }
+    }
+    if let Some(loose) = pip.iter().find(|requirement| !requirement.contains("==")) {
+        return Err(format!(
+            "{loose} names no version; write it as name==version"
+        ));
+    }
+    let minor = minor.ok_or("has no line of the form python>=3.A,<3.B")?;
+    Ok(Environment { minor, pip })
+}
+
+/// 11..14 from "python>=3.11,<3.14".
+fn python_range(text: &str) -> Option<std::ops::Range<u32>> {
+    let (from, to) = text.strip_prefix("python>=3.")?.split_once(",<3.")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pins_and_python_range() {
+        let text = "name: x\ndependencies:\n  - python>=3.11,<3.14\n  - pip\n  - pip:\n    - torch==2.11.0\n    - numpy==2.4.6\n";
+        let environment = parse(text).unwrap();
+        assert_eq!(environment.minor, 11..14);
+        assert_eq!(environment.pip, ["torch==2.11.0", "numpy==2.4.6"]);
+    }
+
+    #[test]
+    fn refuses_a_requirement_without_a_version() {
+        let error = parse("dependencies:\n  - python>=3.11,<3.14\n  - pip:\n    - torch\n")
+            .err()
+            .unwrap();
+        assert!(error.contains("torch names no version"), "{error}");
+    }
+}

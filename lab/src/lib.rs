@@ -1,0 +1,25 @@
+//! Everything around the notebooks: set-up, kernel, run, test. Free of tch, so that it runs before libtorch is there.
+//!
+//! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`] is
+//! the engine of the kernel, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
+//! Jupyter to start [`kernel`]. [`cache`] holds what all clones share; [`step`] shows what is going on.
+
+pub mod cache;
+pub mod data;
+pub mod doctor;
+pub mod download;
+pub mod engine;
+pub mod environment;
+pub mod evcxr;
+pub mod kernel;
+pub mod kernelspec;
+pub mod overlay;
+pub mod python;
+pub mod repository;
+pub mod run;
+pub mod setup;
+pub mod step;
+pub mod system;
+pub mod test;
+pub mod tree;
+pub mod warm;

@@ -1,0 +1,222 @@
+"""Executes one notebook top to bottom on a fresh kernel, and stops at the first cell that fails.
+
+usage: execute.py JSON   with the fields notebook, folder, kernel, display_name, metadata, written, html, removed
+
+evcxr answers "ok" to a panic and to a failing `?`, and only writes to standard error. So a cell counts as failed when it
+replies with an error or writes anything there.
+
+Events go to standard output, one JSON object a line: start, cell, line, failed, done. Status 0: executed; 1: a cell
+failed (what ran is written all the same); 2: it couldn't be executed; 130: interrupted.
+"""
+
+import asyncio
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+# A line on standard error can come a moment after the reply to its cell.
+LATE = 0.15
+LATE_AT_THE_END = 1.0
+
+
+def tell(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Failed(Exception):
+    """A cell failed: its position in the notebook and what it said."""
+
+    def __init__(self, index, message, traceback):
+        super().__init__(message)
+        self.index, self.message, self.traceback = index, message, traceback
+
+
+class Client(NotebookClient):
+    """nbclient, telling what it is at."""
+
+    def process_message(self, msg, cell, cell_index):
+        content = msg["content"]
+        if msg["msg_type"] == "stream" and (text := content["text"].strip()):
+            tell("line", text=text.splitlines()[-1])
+        return super().process_message(msg, cell, cell_index)
+
+    async def late_errors(self, cell, wait):
+        """Adds to the cell what it wrote to standard error after its reply."""
+        while True:
+            try:
+                msg = await self.kc.iopub_channel.get_msg(timeout=wait)
+            except queue.Empty:
+                return
+            if msg["msg_type"] == "stream" and msg["content"]["name"] == "stderr":
+                text = msg["content"]["text"]
+                last = next((output for output in cell.outputs if output.get("name") == "stderr"), None)
+                if last is None:
+                    cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=text))
+                else:
+                    last["text"] += text
+
+
+def failure(cell, index):
+    """What went wrong in an executed cell, if anything did."""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return Failed(index, first_line(output.evalue), "\n".join(output.traceback))
+        if output.output_type == "stream" and output.name == "stderr":
+            return Failed(index, first_line(output.text), output.text)
+    return None
+
+
+def first_line(text):
+    """The line that says what happened: of a panic, the one after "thread … panicked at …"."""
+    lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
+    for number, line in enumerate(lines[:-1]):
+        if re.match(r"thread '.*' .*panicked at ", line):
+            return f"panicked: {lines[number + 1]}"
+    return lines[0] if lines else "failed without a message"
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+async def execute(notebook, job):
+    cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+    client = Client(
+        notebook,
+        kernel_name=job["kernel"],
+        resources={"metadata": {"path": job["folder"]}},
+        timeout=None,
+        startup_timeout=600,
+        allow_errors=True,
+        record_timing=False,
+        coalesce_streams=True,
+    )
+    tell("start", cells=len(cells))
+    # The events' stream is not the kernel's.
+    async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
+        for number, index in enumerate(cells, 1):
+            cell = notebook.cells[index]
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            tell("cell", number=number, title=lines[0].strip())
+            try:
+                await client.async_execute_cell(cell, index)
+            except (DeadKernelError, CellTimeoutError) as error:
+                raise Failed(index, "the kernel died", str(error)) from None
+            await client.late_errors(cell, LATE if number < len(cells) else LATE_AT_THE_END)
+            if failed := failure(cell, index):
+                raise failed
+        language = notebook.metadata.get("language_info")
+    if language:
+        notebook.metadata.language_info = language
+
+
+def clean(notebook, job):
+    """Counts cells from 1, and takes this machine's folders out of what the cells said."""
+    count = 0
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        ran = cell.get("execution_count") is not None
+        count += ran
+        cell.execution_count = count if ran else None
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+            for field in ("text", "evalue"):
+                if field in output:
+                    output[field] = without_folders(output[field], job["removed"])
+            if "traceback" in output:
+                output.traceback = [without_folders(line, job["removed"]) for line in output.traceback]
+            for kind, value in output.get("data", {}).items():
+                if kind.startswith("text/") and isinstance(value, str):
+                    output.data[kind] = without_folders(value, job["removed"])
+    notebook.metadata.kernelspec = {"name": job["kernel"], "display_name": job["display_name"], "language": "rust"}
+    notebook.metadata.vitlab = job["metadata"]
+    notebook.metadata.pop("widgets", None)
+    return count
+
+
+def without_folders(text, removed):
+    for folder, name in removed:
+        text = text.replace(folder, name)
+    return text
+
+
+def write(path, text):
+    """Whole or not at all."""
+    path = Path(path)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=path.suffix, delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def save(notebook, job):
+    write(job["written"], nbformat.writes(notebook) + "\n")
+    if job["html"]:
+        resources = {"metadata": {"name": Path(job["written"]).stem}}
+        html, _ = HTMLExporter().from_notebook_node(notebook, resources=resources)
+        write(job["html"], html)
+
+
+def main():
+    job = json.loads(sys.argv[1])
+    try:
+        notebook = nbformat.read(job["notebook"], as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:
+        tell("failed", message=f"can't be read as a notebook ({plain(str(error)).splitlines()[0]})")
+        return 2
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.metadata.pop("execution", None)
+
+    async def interruptible():
+        task = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await execute(notebook, job)
+
+    failed = None
+    try:
+        asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        return 130
+    except Failed as error:
+        failed = error
+    except RuntimeError as error:
+        tell("failed", message=f"the kernel doesn't start ({error})")
+        return 2
+    clean(notebook, job)
+    try:
+        save(notebook, job)
+    except OSError as error:
+        tell("failed", message=f"{job['written']} can't be written ({error.strerror})")
+        return 2
+    if failed:
+        tell(
+            "failed",
+            position=failed.index + 1,
+            count=notebook.cells[failed.index].execution_count,
+            message=without_folders(plain(failed.message), job["removed"]),
+            traceback=without_folders(plain(failed.traceback), job["removed"]),
+        )
+        return 1
+    tell("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+//! Training end to end on generated data: it learns, repeats itself bit for bit, resumes, and says what is wrong.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use tch::{Device, Tensor};
+use vitlab::data::{FashionMnist, seed_everything, source::Source};
+use vitlab::metrics::evaluate;
+use vitlab::model::{Cnn, Model, VisionTransformer};
+use vitlab::train::{History, Trainer};
+use vitlab::{Config, Error, Result};
+
+fn small() -> Config {
+    Config {
+        epochs: 2,
+        warmup_epochs: 1,
+        lr: 2e-3,
+        batch_size: 32,
+        embed_dim: 16,
+        n_attention_heads: 2,
+        n_layers: 2,
+        patch_size: 7,
+        train_images: Some(1_000),
+        test_images: Some(200),
+        ..Config::default()
+    }
+}
+
+fn data(config: &Config) -> Result<FashionMnist> {
+    FashionMnist::read(&Source::Synthetic, config, Device::Cpu)
+}
+
+/// libtorch has one random generator per process, so trainings that must repeat themselves run one after another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Trains until `stop` epochs are done, from the checkpoint if it is there.
+fn train(config: &Config, checkpoint: &Path, stop: usize) -> Result<(VisionTransformer, History)> {
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let data = data(config)?;
+    seed_everything(config.seed);
+    let model = VisionTransformer::new(config, Device::Cpu)?;
+    let mut trainer = Trainer::new(&model, config)?;
+    trainer.resume(&model, checkpoint, &data.train)?;
+    for _ in trainer.epochs().take_while(|epoch| *epoch < stop) {
+        let score = trainer.epoch(&data.train, |images, labels| {
+            let (logits, _) = model.forward(images, true, false)?;
+            Ok((logits.cross_entropy_for_logits(labels), logits))
+        })?;
+        trainer.record(score, &evaluate(&model, &data.test)?);
+        trainer.save(&model, checkpoint)?;
+    }
+    Ok((model, trainer.history))
+}
+
+fn weights(model: &VisionTransformer) -> Vec<(String, Tensor)> {
+    let mut all: Vec<_> = model.variables().variables().into_iter().collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+fn same_numbers(a: &History, b: &History) -> bool {
+    let numbers = |h: &History| -> Vec<_> {
+        h.epochs
+            .iter()
+            .map(|e| {
+                (
+                    e.epoch,
+                    e.lr,
+                    e.train_loss,
+                    e.train_accuracy,
+                    e.test_loss,
+                    e.test_accuracy,
+                )
+            })
+            .collect()
+    };
+    numbers(a) == numbers(b)
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let config = small();
+    let data = data(&config)?;
+    seed_everything(config.seed);
+    let model = Cnn::new(&config, Device::Cpu)?;
+    let mut trainer = Trainer::new(&model, &config)?;
+    for _ in trainer.epochs() {
+        let score = trainer.epoch(&data.train, |images, labels| {
+            let logits = model.forward(images, true)?;
+            Ok((logits.cross_entropy_for_logits(labels), logits))
+        })?;
+        trainer.record(score, &evaluate(&model, &data.test)?);
+    }
+    let [first, last] = &trainer.history.epochs[..] else {
+        panic!("two epochs were asked for")
+    };
+    assert!(last.train_loss < first.train_loss);
+    assert!(last.test_accuracy > 0.7, "{last}");
+    let title = trainer.history.origin.title("Loss");
+    assert_eq!(
+        title,
+        "Loss [synthetic stand-in data, 1000 training images]"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_bit_for_bit() -> Result<()> {
+    let runs = [42, 42, 43].map(|seed| {
+        train(
+            &Config { seed, ..small() },
+            &folder().path().join("c.safetensors"),
+            2,
+        )
+    });
+    let [a, b, c] = runs;
+    let ((a, history_a), (b, history_b), (c, _)) = (a?, b?, c?);
+    assert_eq!(weights(&a), weights(&b));
+    assert!(same_numbers(&history_a, &history_b));
+    assert_ne!(weights(&a), weights(&c));
+    Ok(())
+}
+
+#[test]
+fn a_resumed_training_is_as_if_never_stopped() -> Result<()> {
+    let (there, here) = (folder(), folder());
+    let (whole, history) = train(&small(), &there.path().join("c.safetensors"), 2)?;
+    let checkpoint = here.path().join("c.safetensors");
+    train(&small(), &checkpoint, 1)?;
+    let (resumed, resumed_history) = train(&small(), &checkpoint, 2)?;
+    assert_eq!(weights(&whole), weights(&resumed));
+    assert!(same_numbers(&history, &resumed_history));
+    Ok(())
+}
+
+fn message<T>(result: Result<T, Error>) -> String {
+    match result {
+        Ok(_) => panic!("this must fail"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_refused() -> Result<()> {
+    let folder = folder();
+    let checkpoint = folder.path().join("c.safetensors");
+    train(&small(), &checkpoint, 1)?;
+    let bytes = std::fs::read(&checkpoint).expect("just written");
+
+    let other = message(train(
+        &Config {
+            lr: 1e-3,
+            ..small()
+        },
+        &checkpoint,
+        2,
+    ));
+    assert!(
+        other.contains(
+            "c.safetensors: is a checkpoint of another configuration (LR: 0.001 here, 0.002 there)"
+        ),
+        "{other}"
+    );
+    let fewer = message(train(
+        &Config {
+            test_images: Some(100),
+            ..small()
+        },
+        &checkpoint,
+        2,
+    ));
+    assert!(
+        fewer.contains("TEST_IMAGES: 100 here, 200 there"),
+        "{fewer}"
+    );
+    assert_eq!(
+        std::fs::read(&checkpoint).expect("still there"),
+        bytes,
+        "refusing must not touch the file"
+    );
+
+    for length in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&checkpoint, &bytes[..length]).expect("a truncated copy");
+        let broken = message(train(&small(), &checkpoint, 2));
+        assert!(broken.contains("c.safetensors: "), "{broken}");
+    }
+    std::fs::write(&checkpoint, b"not a checkpoint at all").expect("a wrong file");
+    assert!(message(train(&small(), &checkpoint, 2)).contains("c.safetensors: "));
+    Ok(())
+}
+
+#[test]
+fn an_unwritable_output_is_said_and_leaves_nothing() -> Result<()> {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").expect("a file");
+    let error = message(train(&small(), &file.join("c.safetensors"), 1));
+    assert!(
+        error.contains("can't be written") && error.contains("choose a folder"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).expect("still there"),
+        "in the way"
+    );
+    Ok(())
+}
+
+#[test]
+fn impossible_trainings_are_refused() -> Result<()> {
+    let nowhere = folder();
+    let try_with =
+        |config: Config| message(train(&config, &nowhere.path().join("c.safetensors"), 1));
+    assert_eq!(
+        try_with(Config {
+            batch_size: 1_001,
+            ..small()
+        }),
+        "BATCH_SIZE 1001 is more than the 1000 training images"
+    );
+    assert_eq!(
+        try_with(Config {
+            warmup_epochs: 3,
+            ..small()
+        }),
+        "WARMUP_EPOCHS 3 is more than EPOCHS 2"
+    );
+    assert_eq!(
+        try_with(Config {
+            train_images: Some(1_000_000),
+            ..small()
+        }),
+        "1000000 images asked for, the training set has 1 to 4000"
+    );
+    let diverged = try_with(Config {
+        lr: 1e30,
+        ..small()
+    });
+    assert!(
+        diverged.contains("the training diverged; lower LR"),
+        "{diverged}"
+    );
+    Ok(())
+}

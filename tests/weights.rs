@@ -1,0 +1,282 @@
+//! Weight files exchanged with PyTorch, both ways, bit for bit.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use common::reference;
+use tch::{Device, Kind, Tensor, nn};
+use vitlab::weights::{
+    StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors,
+};
+
+/// Name, type as PyTorch calls it, shape, hexadecimal bytes.
+type Content = Vec<(String, String, Vec<i64>, String)>;
+
+/// Files made by PyTorch, once for all tests of this program.
+static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    reference("weights.py", &["make".as_ref(), folder.path()]);
+    folder
+});
+
+fn made(name: &str) -> PathBuf {
+    MADE.path().join(name)
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Float => "float32",
+        Kind::Double => "float64",
+        Kind::Half => "float16",
+        Kind::BFloat16 => "bfloat16",
+        Kind::Int64 => "int64",
+        Kind::Int => "int32",
+        Kind::Int16 => "int16",
+        Kind::Int8 => "int8",
+        Kind::Uint8 => "uint8",
+        Kind::Bool => "bool",
+        other => panic!("{other:?}"),
+    }
+}
+
+fn content(dict: &StateDict) -> Content {
+    let entry = |(name, tensor): &(String, Tensor)| {
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let kind = kind_name(tensor.kind()).to_string();
+        (name.clone(), kind, tensor.size(), hex)
+    };
+    dict.0.iter().map(entry).collect()
+}
+
+fn sorted(mut content: Content) -> Content {
+    content.sort();
+    content
+}
+
+fn made_content(name: &str) -> Content {
+    let text = std::fs::read_to_string(made(&format!("{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+const NAMES: [&str; 11] = [
+    "dtypes",
+    "views",
+    "parameters",
+    "vit",
+    "parallel",
+    "cnn",
+    "protocol3",
+    "protocol4",
+    "protocol5",
+    "names",
+    "no_tensors",
+];
+
+#[test]
+fn reads_what_pytorch_saves() {
+    for name in NAMES {
+        let expected = made_content(name);
+        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        assert_eq!(content(&dict), expected, "{name}.pt");
+        let (dict, metadata) = read_safetensors(made(&format!("{name}.safetensors"))).unwrap();
+        assert_eq!(
+            sorted(content(&dict)),
+            sorted(expected),
+            "{name}.safetensors"
+        );
+        assert_eq!(metadata["made by"], "PyTorch");
+    }
+}
+
+#[test]
+fn shared_storages_stay_shared() {
+    let dict = read(made("views.pt")).unwrap();
+    let address = |name: &str| dict.get(name).unwrap().data_ptr();
+    assert_eq!(address("tied"), address("tied_too"));
+    assert_eq!(address("whole"), address("transposed"));
+    assert_ne!(address("whole"), address("tied"));
+    assert_eq!(dict.get("expanded").unwrap().stride(), [0, 1]);
+}
+
+#[test]
+fn pytorch_reads_what_is_written_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    let mut expected: Vec<Content> = Vec::new();
+    for name in NAMES {
+        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        for extension in ["pt", "pth", "safetensors"] {
+            let path = folder.path().join(format!("{name}.{extension}"));
+            write(&path, &dict).unwrap();
+            assert_eq!(
+                sorted(content(&read(&path).unwrap())),
+                sorted(made_content(name)),
+                "{name}.{extension}"
+            );
+            files.push(path);
+            expected.push(made_content(name));
+        }
+    }
+    let mut arguments = vec![Path::new("show")];
+    arguments.extend(files.iter().map(PathBuf::as_path));
+    let shown: Vec<Content> = serde_json::from_str(&reference("weights.py", &arguments)).unwrap();
+    for ((path, shown), expected) in files.iter().zip(shown).zip(expected) {
+        if path.extension().unwrap() == "safetensors" {
+            assert_eq!(sorted(shown), sorted(expected), "{}", path.display());
+        } else {
+            assert_eq!(shown, expected, "{}", path.display());
+        }
+    }
+}
+
+/// conv, norm and head as in the reference's SmallCnn.
+fn small_cnn() -> nn::VarStore {
+    let store = nn::VarStore::new(Device::Cpu);
+    let root = store.root();
+    let no_bias = nn::ConvConfig {
+        bias: false,
+        ..Default::default()
+    };
+    nn::conv2d(&root / "conv", 1, 4, 3, no_bias);
+    nn::batch_norm2d(&root / "norm", 4, Default::default());
+    nn::linear(&root / "head", 4, 10, Default::default());
+    store
+}
+
+#[test]
+fn strict_loading_in_pytorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for extension in ["pt", "safetensors"] {
+        let vit = path(&format!("vit.{extension}"));
+        write(&vit, &read(made("vit.pt")).unwrap()).unwrap();
+        let cnn = path(&format!("cnn.{extension}"));
+        write(&cnn, &state_dict(&small_cnn())).unwrap();
+        for file in [vit, cnn] {
+            let answer = reference("weights.py", &["strict".as_ref(), &file]);
+            assert_eq!(answer.trim(), "<All keys matched successfully>");
+        }
+    }
+}
+
+#[test]
+fn batch_norm_survives_every_format() {
+    let cnn = read(made("cnn.pt")).unwrap();
+    assert_eq!(
+        i64::try_from(cnn.get("norm.num_batches_tracked").unwrap()).unwrap(),
+        1
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for extension in ["pt", "safetensors"] {
+        let store = small_cnn();
+        assign(&store, &cnn, "cnn.pt".as_ref()).unwrap();
+        let path = folder.path().join(format!("cnn.{extension}"));
+        write(&path, &state_dict(&store)).unwrap();
+        let again = small_cnn();
+        assign(&again, &read(&path).unwrap(), &path).unwrap();
+        let variables = again.variables();
+        assert_eq!(variables.len(), 7);
+        for (name, variable) in variables {
+            assert_eq!(Some(&variable), cnn.get(&name), "{name}");
+        }
+    }
+}
+
+fn refusal(path: &Path) -> String {
+    let message = read(path).unwrap_err().to_string();
+    assert!(message.starts_with(path.to_str().unwrap()), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[test]
+fn other_files_are_named_for_what_they_are() {
+    let cases = [
+        (
+            "checkpoint.pt",
+            r#""model" (a dictionary of tensors), "optimizer" (a dictionary); in Python, save just its entry "model""#,
+        ),
+        ("model.pt", "class torch.nn.modules.linear.Linear"),
+        ("list.pt", "doesn't hold a dictionary of tensors"),
+        ("tensor.pt", "doesn't hold a dictionary of tensors"),
+        ("complex.pt", "isn't read here (torch.ComplexFloatStorage)"),
+        (
+            "float8.pt",
+            "isn't read here (torch._utils._rebuild_tensor_v3)",
+        ),
+        (
+            "uint16.pt",
+            "isn't read here (torch._utils._rebuild_tensor_v3)",
+        ),
+        (
+            "sparse.pt",
+            "isn't read here (torch._utils._rebuild_sparse_tensor)",
+        ),
+        ("execute.pt", "class posix.system"),
+        ("legacy.pt", "before version 1.6"),
+        ("torchscript.pt", "is a TorchScript archive"),
+        ("pickle.pt", "is a Python pickle"),
+        ("array.npy", "is a NumPy array"),
+        ("arrays.npz", "is a NumPy archive"),
+        ("deflated.pt", "is a compressed zip archive"),
+        ("zip.pt", "is a zip archive, but not a PyTorch state dict"),
+        ("float8.safetensors", "is of type F8_E4M3"),
+    ];
+    for (name, phrase) in cases {
+        let message = refusal(&made("refused").join(name));
+        println!("{message}");
+        assert!(message.contains(phrase), "{name}: {message}");
+    }
+    assert!(!Path::new("executed").exists());
+    assert!(refusal(&made("refused")).contains("isn't a file"));
+    assert!(refusal(&made("nothing.pt")).contains("can't be read"));
+}
+
+#[test]
+fn tch_archives_are_named_for_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.pt");
+    small_cnn().save(&path).unwrap();
+    assert!(refusal(&path).contains("is a TorchScript archive"));
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = StateDict(vec![("a".to_string(), Tensor::from_slice(&[1.0_f32]))]);
+    let complex = Tensor::zeros([1], (Kind::ComplexFloat, Device::Cpu));
+    let bad = StateDict(vec![("a".to_string(), complex)]);
+    for name in ["model.pt", "model.safetensors"] {
+        let path = folder.path().join(name);
+        write(&path, &good).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let message = write(&path, &bad).unwrap_err().to_string();
+        assert!(message.contains("a is of type ComplexFloat"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+    let message = write(folder.path().join("model.bin"), &good).unwrap_err();
+    assert!(
+        message.to_string().contains(".pt, .pth or .safetensors"),
+        "{message}"
+    );
+    assert!(write_safetensors(folder.path(), &good, &Default::default()).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn written_files_have_ordinary_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(folder.path().join(name)).unwrap();
+        metadata.permissions().mode()
+    };
+    std::fs::write(folder.path().join("ordinary"), "").unwrap();
+    write(folder.path().join("model.pt"), &StateDict::default()).unwrap();
+    assert_eq!(mode("model.pt"), mode("ordinary"));
+}

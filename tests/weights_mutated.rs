@@ -1,0 +1,270 @@
+//! Randomly damaged weight files: no panic, no hang, no memory beyond twice the file (and a fixed 256 KiB).
+//!
+//! `VITLAB_MUTATIONS=10000 cargo test --test weights_mutated -- --nocapture` tries that many of each kind and prints
+//! the figures; without it, some hundreds are tried.
+
+mod common;
+mod memory;
+mod mutation;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use memory::peak;
+use mutation::{Random, mutate};
+use tch::Tensor;
+use vitlab::weights::{StateDict, read};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+/// A PyTorch file with another pickle, its checksums right.
+fn with_pickle(original: &[u8], pickle: &[u8]) -> Vec<u8> {
+    let mut from = ZipArchive::new(Cursor::new(original)).unwrap();
+    let mut to = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for index in 0..from.len() {
+        let mut entry = from.by_index(index).unwrap();
+        let name = entry.name().unwrap().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        to.start_file(&name, options).unwrap();
+        to.write_all(if name.ends_with("data.pkl") {
+            pickle
+        } else {
+            &bytes
+        })
+        .unwrap();
+    }
+    to.finish().unwrap().into_inner()
+}
+
+fn pickle_of(file: &[u8]) -> Vec<u8> {
+    let mut archive = ZipArchive::new(Cursor::new(file)).unwrap();
+    let name = archive
+        .file_names()
+        .map(|name| name.unwrap().into_owned())
+        .find(|name| name.ends_with("/data.pkl"))
+        .unwrap();
+    let mut bytes = Vec::new();
+    archive
+        .by_name(&name)
+        .unwrap()
+        .read_to_end(&mut bytes)
+        .unwrap();
+    bytes
+}
+
+#[derive(Default)]
+struct Seen {
+    accepted: usize,
+    slowest: Duration,
+    /// Largest peak as a multiple of the file, for files above 100 kB; bytes beyond twice the file, for any.
+    largest: f64,
+    beyond: i64,
+    messages: HashMap<String, usize>,
+}
+
+/// Reads a file; its peak is what Rust allocated plus all that libtorch may have: the tensors, at most the file.
+fn check(path: &Path, bytes: &[u8], seen: &mut Seen) -> Option<StateDict> {
+    fs::write(path, bytes).unwrap();
+    let start = Instant::now();
+    let (result, rust) = peak(|| read(path));
+    seen.slowest = seen.slowest.max(start.elapsed());
+    let libtorch = match &result {
+        Ok(dict) => storage_bytes(dict),
+        Err(_) => bytes.len(),
+    };
+    let total = rust + libtorch;
+    if bytes.len() > 100_000 {
+        seen.largest = seen.largest.max(total as f64 / bytes.len() as f64);
+    }
+    seen.beyond = seen.beyond.max(total as i64 - 2 * bytes.len() as i64);
+    match result {
+        Ok(dict) => {
+            seen.accepted += 1;
+            Some(dict)
+        }
+        Err(error) => {
+            let message = error.to_string();
+            assert!(!message.contains('\n'), "{message}");
+            let (_, problem) = message.split_once(": ").unwrap();
+            let letters = problem.chars().filter(|c| !c.is_ascii_digit());
+            *seen.messages.entry(letters.take(40).collect()).or_default() += 1;
+            None
+        }
+    }
+}
+
+/// Every element that the tensors say they have; reads all of them.
+fn content(dict: &StateDict) -> Vec<(String, Vec<u8>)> {
+    let bytes = |tensor: &Tensor| {
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+        bytes
+    };
+    dict.0
+        .iter()
+        .map(|(name, tensor)| (name.clone(), bytes(tensor)))
+        .collect()
+}
+
+/// What tensors take that may be views of the same memory: the union of the ranges that they reach.
+fn storage_bytes(dict: &StateDict) -> usize {
+    let reach = |tensor: &Tensor| {
+        let start = tensor.data_ptr() as usize;
+        let last: i64 = tensor
+            .size()
+            .iter()
+            .zip(tensor.stride())
+            .map(|(size, stride)| (size - 1) * stride)
+            .sum();
+        (
+            start,
+            start + (last as usize + 1) * tensor.kind().elt_size_in_bytes(),
+        )
+    };
+    let tensors = dict.0.iter().map(|(_, tensor)| tensor);
+    let mut ranges: Vec<_> = tensors.filter(|t| t.numel() > 0).map(reach).collect();
+    ranges.sort();
+    let mut end = 0;
+    let mut bytes = 0;
+    for (start, stop) in ranges {
+        bytes += stop.saturating_sub(start.max(end));
+        end = end.max(stop);
+    }
+    bytes
+}
+
+const KINDS: [&str; 3] = ["PyTorch file", "pickle inside", "safetensors file"];
+
+/// The file of that stem, damaged where it hurts.
+fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8> {
+    let extension = ["pt", "pt", "safetensors"][kind];
+    let original = fs::read(stem.with_extension(extension)).unwrap();
+    let mut bytes = original.clone();
+    match KINDS[kind] {
+        "PyTorch file" => {
+            // Half of them in the directory at the end, where a change isn't just a wrong checksum.
+            let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
+            mutate(
+                &mut bytes,
+                if turn.is_multiple_of(2) { 0 } else { end },
+                random,
+            );
+            bytes
+        }
+        "pickle inside" => {
+            let mut pickle = pickle_of(&original);
+            mutate(&mut pickle, 0, random);
+            with_pickle(&original, &pickle)
+        }
+        _ => {
+            // Most of it is tensors, whose values may be anything: the header.
+            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes.truncate(8 + header);
+            mutate(
+                &mut bytes,
+                if turn.is_multiple_of(8) { 0 } else { 8 },
+                random,
+            );
+            if turn.is_multiple_of(2) && bytes.len() >= 8 {
+                let len = bytes.len() as u64 - 8;
+                bytes[..8].copy_from_slice(&len.to_le_bytes());
+            }
+            [&bytes, &original[8 + header..]].concat()
+        }
+    }
+}
+
+#[test]
+fn mutated_files() {
+    let each: usize =
+        std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    common::reference("weights.py", &["make".as_ref(), folder.path()]);
+    let seeds = ["vit", "views", "cnn", "dtypes", "protocol4"];
+    let path = folder.path().join("mutated");
+    let mut random = Random(2026);
+    for (kind, description) in KINDS.iter().enumerate() {
+        let mut seen = Seen::default();
+        let start = Instant::now();
+        for turn in 0..each {
+            let seed = seeds[turn % seeds.len()];
+            let bytes = damaged(kind, &folder.path().join(seed), turn, &mut random);
+            if let Some(dict) = check(&path, &bytes, &mut seen) {
+                let content = content(&dict);
+                // Only what doesn't matter can be changed in an archive: checksums cover the rest.
+                if kind == 0 {
+                    let original = read(folder.path().join(format!("{seed}.pt"))).unwrap();
+                    assert!(content == self::content(&original), "{seed}, turn {turn}");
+                }
+            }
+        }
+        println!(
+            "{each} × {description}: {} accepted, {} different errors; slowest {:?}, all {:?}; at most {:.2} × a file \
+             above 100 kB, {} bytes beyond twice a file",
+            seen.accepted,
+            seen.messages.len(),
+            seen.slowest,
+            start.elapsed(),
+            seen.largest,
+            seen.beyond
+        );
+        let mut messages: Vec<_> = seen.messages.into_iter().collect();
+        messages.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        for (message, count) in messages.iter().take(25) {
+            println!("  {count:6} {message}");
+        }
+        assert!(seen.slowest < Duration::from_secs(5));
+        // For small files, what doesn't depend on the file's size: the reader's buffer, and the fields of a zip entry
+        // (name, extra data, comment), for each of which 64 KiB are reserved if it says that it is so long.
+        assert!(seen.beyond < 256 << 10, "{} bytes", seen.beyond);
+        assert!(messages.len() > 5);
+    }
+}
+
+/// The whole process this time, libtorch included: the peak that the kernel has seen.
+#[cfg(target_os = "linux")]
+#[test]
+fn large_files_take_at_most_twice_their_size() {
+    let mebibytes = |field: &str| -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        let kilobytes = line.split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<usize>().unwrap() / 1024
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = || io::repeat(0).take(100 << 20);
+    let pt = folder.path().join("large.pt");
+    // {"a": torch.zeros(26214400)}
+    let pickle =
+        b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage\
+        ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\x00\x00\x90\x01tQK\x00\
+        J\x00\x00\x90\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
+    let mut zip = ZipWriter::new(File::create(&pt).unwrap());
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    zip.start_file("a/data.pkl", stored).unwrap();
+    zip.write_all(pickle).unwrap();
+    zip.start_file("a/data/0", stored).unwrap();
+    io::copy(&mut zeros(), &mut zip).unwrap();
+    zip.finish().unwrap();
+    let safetensors = folder.path().join("large.safetensors");
+    let header = r#"{"a":{"dtype":"F32","shape":[26214400],"data_offsets":[0,104857600]}}"#;
+    let mut file = File::create(&safetensors).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    io::copy(&mut zeros(), &mut file).unwrap();
+    for path in [pt, safetensors] {
+        let before = mebibytes("VmRSS");
+        let dict = read(&path).unwrap();
+        let grown = mebibytes("VmHWM") - before;
+        println!("{}: 100 MiB, {grown} MiB at the peak", path.display());
+        assert_eq!(dict.get("a").unwrap().size(), [26_214_400]);
+        // Some room for the other test of this program.
+        assert!(grown <= 220, "{grown} MiB");
+    }
+}
