@@ -51,7 +51,7 @@ pub fn bars(
     let (low, high) = ends().fold((0.0f64, 0.0f64), |(low, high), end| {
         (low.min(end), high.max(end))
     });
-    let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 7);
+    let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
 
     let group_height = BAR * per_group as f32 + BETWEEN_GROUPS;
     let legend = if series.is_empty() { 0.0 } else { 24.0 };

@@ -12,8 +12,8 @@ use super::{Color, Panel, Series};
 
 /// Below the axis: the numbers at its ticks and what it measures.
 const BELOW: f32 = 46.0;
-/// Ticks of the y axis.
-const MOST_TICKS: usize = 6;
+/// Steps of the y axis.
+const MOST_STEPS: f64 = 5.0;
 /// A series with at most so many points has them marked.
 const MARKED: usize = 30;
 /// A series with more points, as one per step, is drawn thinner.
@@ -33,7 +33,7 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(pixels(left))
         .x_label_area_size(pixels(BELOW))
-        .build_cartesian_2d(x_axis.range(), y_axis.range())
+        .build_cartesian_2d(x_axis.clone(), y_axis.clone())
         .expect(SOUND);
     let soft = RGBColor::from(Color::SOFT);
     let text_style = |size: f32| {
@@ -45,7 +45,6 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
-        .y_labels(y_axis.most)
         .max_light_lines(0)
         .bold_line_style(stroke(1.0, Color::LINE))
         .axis_style(TRANSPARENT)
@@ -59,7 +58,6 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         .configure_mesh()
         .disable_mesh()
         .disable_y_axis()
-        .x_labels(x_axis.most)
         .axis_style(stroke(1.0, Color::AXIS))
         .set_tick_mark_size(LabelAreaPosition::Bottom, pixels(4.5))
         .x_label_style(text_style(SMALL))
@@ -106,26 +104,21 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     }
 }
 
-/// From the lowest to the highest x with a little room, and as many ticks as their labels leave room for; where all x
-/// are whole, as epochs are, no more than there are whole numbers.
+/// From the lowest to the highest x with a little room, and as many ticks as their labels leave room for, whole where
+/// all x are, as epochs are.
 fn x_axis(points: &[(f64, f64)], width: f32) -> Axis {
     let (low, high) = ends(points.iter().map(|point| point.0));
     let pad = if high > low { (high - low) * 0.03 } else { 0.5 };
     let room = 14.0 + 7.0 * format!("{:.0}", high.abs()).len() as f32;
-    let most = (width / room).clamp(2.0, 12.0) as usize;
+    let most = f64::from(width / room).clamp(2.0, 12.0);
     let whole = points.iter().all(|point| point.0.fract() == 0.0);
-    let most = if whole && high - low < most as f64 {
-        (high - low) as usize + 1
-    } else {
-        most
-    };
-    Axis::new(low - pad, high + pad, most)
+    Axis::new(low - pad, high + pad, most, whole)
 }
 
 /// The range that was asked for, or what the data need.
 fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     if let Some((low, high)) = panel.y_range {
-        return Axis::new(low, high, MOST_TICKS);
+        return Axis::new(low, high, MOST_STEPS, false);
     }
     let (low, high) = ends(points.iter().map(|point| point.1));
     let pad = if high > low {
@@ -133,7 +126,7 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     } else {
         0.05 * low.abs().max(1.0)
     };
-    Axis::rounded(low - pad, high + pad, MOST_TICKS)
+    Axis::rounded(low - pad, high + pad, MOST_STEPS)
 }
 
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {

@@ -1,7 +1,8 @@
 //! Figures: learning curves, grids of images and maps, matrices, confusion matrices, bars.
 //!
 //! Each function returns a [`Figure`], a PNG with a text that says the same. All figures have one page width and one
-//! font, which is compiled in, so that they look the same on every machine. They are drawn with `plotters`; colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
+//! font, which is compiled in, so that they look the same on every machine. They are drawn with `plotters`;
+//! colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
 
 mod axis;
 mod bars;
