@@ -41,12 +41,16 @@ pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     step.say(&format!(
         "{no_download}\n  trying the Debian package {PACKAGE}"
     ));
-    match system::install(&[PACKAGE], step) {
-        Ok(()) => source::find(None).and_then(absolute),
-        Err(no_package) => Err(Error::argument(format!(
-            "{missing}\nFetching it failed: {no_download}; Debian package: {no_package}."
-        ))),
-    }
+    let no_package = match system::install(&[PACKAGE], step) {
+        Ok(()) => match source::find(None) {
+            Ok(found) => return absolute(found),
+            Err(_) => "its files are not where they should be".to_string(),
+        },
+        Err(problem) => problem,
+    };
+    Err(Error::argument(format!(
+        "{missing}\nFetching it failed: {no_download}; Debian package {PACKAGE}: {no_package}."
+    )))
 }
 
 /// Downloads the four files from `base`; those that are there already stay.

@@ -30,7 +30,7 @@ pub fn run(repository: &Repository) -> Result<()> {
         ("C++ compiler", version("c++", "apt-get install g++")),
         ("Python environment", python(repository)),
         ("libtorch", libtorch(repository)),
-        ("evcxr_jupyter", engine()),
+        ("evcxr_jupyter", engine(repository)),
         ("FashionMNIST", data()),
         ("Warm build", warm(repository)),
         ("Kernel", kernel(repository)),
@@ -118,8 +118,8 @@ fn libtorch(repository: &Repository) -> State {
     }
 }
 
-fn engine() -> State {
-    match evcxr::find() {
+fn engine(repository: &Repository) -> State {
+    match evcxr::find(repository) {
         Some(program) => State::Good(format!("{} in {}", evcxr::VERSION, program.display())),
         None => State::Bad(format!("no version {}", evcxr::VERSION), SETUP.into()),
     }

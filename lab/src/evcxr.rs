@@ -6,19 +6,23 @@ use std::process::Command;
 
 use vitlab::{Error, Result};
 
+use crate::engine::Engine;
+use crate::repository::Repository;
 use crate::step::Step;
 use crate::{cache, system};
 
 /// The version that the kernel is tested with.
 pub const VERSION: &str = "0.22.0";
 
-/// An evcxr_jupyter of the right version: from the cache, else from PATH.
-pub fn find() -> Option<PathBuf> {
+/// An evcxr_jupyter of the right version: from the cache, else from PATH, else the one that this clone's kernel runs on.
+pub fn find(repository: &Repository) -> Option<PathBuf> {
     let built = cache::path().join(format!("evcxr-{VERSION}/bin/evcxr_jupyter"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("evcxr_jupyter"));
+    let used = Engine::read(repository).ok().map(|engine| engine.evcxr);
     std::iter::once(built)
         .chain(on_path)
+        .chain(used)
         .find(|program| fits(program))
 }
 
@@ -34,9 +38,9 @@ fn fits(program: &Path) -> bool {
 }
 
 /// Finds or builds it: 13 CPU-minutes.
-pub fn install(step: &Step) -> Result<PathBuf> {
+pub fn install(repository: &Repository, step: &Step) -> Result<PathBuf> {
     let _lock = cache::lock("evcxr", step)?;
-    if let Some(program) = find() {
+    if let Some(program) = find(repository) {
         return Ok(program);
     }
     let home = cache::home()?;
@@ -55,7 +59,7 @@ pub fn install(step: &Step) -> Result<PathBuf> {
     clean_cargo(&mut command);
     step.run(&mut command, compiling())?;
     let _ = fs::remove_dir_all(&target);
-    find().ok_or_else(|| {
+    find(repository).ok_or_else(|| {
         Error::file(
             root,
             "holds no evcxr_jupyter after building it; remove it and run `cargo lab setup` again",

@@ -100,6 +100,7 @@ fn act(command: Command) -> Result<ExitCode> {
                 jupyter
                     .arg("lab")
                     .arg(repository.notebooks())
+                    .arg("--MultiKernelManager.default_kernel_name=vitlab")
                     .args(arguments),
             )?;
         }

@@ -68,7 +68,6 @@ pub fn cached(environment: &Environment) -> Option<Python> {
 
 /// The environment in the cache, built when it isn't there: a few GB, a minute or two.
 pub fn install(environment: &Environment, step: &Step) -> Result<Python> {
-    ensure_compiler(step)?;
     let python = match find(environment) {
         Some(python) => python,
         None => {

@@ -87,10 +87,13 @@ impl Run {
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted))
             .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
         for notebook in &notebooks {
-            self.execute(repository, &ready, notebook, &out)?;
+            let outcome = self.execute(repository, &ready, notebook, &out);
             if interrupted.load(Ordering::Relaxed) {
-                return Err(Error::argument("interrupted"));
+                return Err(Error::argument(
+                    "interrupted; notebooks that were executed before are in the output folder",
+                ));
             }
+            outcome?;
         }
         Ok(())
     }
@@ -188,11 +191,7 @@ impl Run {
         }
         match status.code() {
             Some(0) => {}
-            Some(130) => {
-                return Err(Error::argument(format!(
-                    "{shown}: interrupted, nothing written"
-                )));
-            }
+            Some(130) => return Err(Error::argument(format!("{shown}: was interrupted"))),
             _ => {
                 return Err(Error::argument(format!(
                     "{shown}: the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{}",

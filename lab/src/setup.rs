@@ -54,7 +54,7 @@ impl Setup {
             );
         }
         let python = self.python(repository)?;
-        let evcxr = self.evcxr()?;
+        let evcxr = self.evcxr(repository)?;
         if first || self.verbose {
             rust_src(self.verbose);
         }
@@ -116,10 +116,10 @@ impl Setup {
         Ok(python)
     }
 
-    fn evcxr(&self) -> Result<PathBuf> {
+    fn evcxr(&self, repository: &Repository) -> Result<PathBuf> {
         let step = Step::new(format!("evcxr_jupyter {}", evcxr::VERSION));
-        let before = evcxr::find().is_some();
-        let program = evcxr::install(&step)?;
+        let before = evcxr::find(repository).is_some();
+        let program = evcxr::install(repository, &step)?;
         self.finish(step, !before, &program.display().to_string());
         Ok(program)
     }

@@ -28,6 +28,8 @@ from nbconvert import HTMLExporter
 # A line on standard error can come a moment after the reply to its cell.
 LATE = 0.15
 LATE_AT_THE_END = 1.0
+# "[W1123 07:00:00.123456789 NNPACK.cpp:57] Could not initialize NNPACK!": libtorch's remarks are no failures.
+WARNING = re.compile(r"\[W\d{3,4} ")
 
 
 def tell(event, **fields):
@@ -73,7 +75,9 @@ def failure(cell, index):
         if output.output_type == "error":
             return Failed(index, first_line(output.evalue), "\n".join(output.traceback))
         if output.output_type == "stream" and output.name == "stderr":
-            return Failed(index, first_line(output.text), output.text)
+            lines = [line for line in output.text.splitlines() if not WARNING.match(line)]
+            if any(line.strip() for line in lines):
+                return Failed(index, first_line("\n".join(lines)), output.text)
     return None
 
 
@@ -88,6 +92,20 @@ def first_line(text):
 
 def plain(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def cancelled_by_signals():
+    """Lets a signal cancel the execution, so that the kernel is ended in order. (nbclient takes a cancelled cell for a
+    dead kernel; the event tells them apart.)"""
+    task, event = asyncio.current_task(), asyncio.Event()
+
+    def cancel():
+        event.set()
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, cancel)
+    return event
 
 
 async def execute(notebook, job):
@@ -105,6 +123,7 @@ async def execute(notebook, job):
     tell("start", cells=len(cells))
     # The events' stream is not the kernel's.
     async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
+        interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
             lines = [line for line in cell.source.splitlines() if line.strip()]
@@ -112,6 +131,8 @@ async def execute(notebook, job):
             try:
                 await client.async_execute_cell(cell, index)
             except (DeadKernelError, CellTimeoutError) as error:
+                if interrupted.is_set():
+                    raise asyncio.CancelledError from None
                 raise Failed(index, "the kernel died", str(error)) from None
             await client.late_errors(cell, LATE if number < len(cells) else LATE_AT_THE_END)
             if failed := failure(cell, index):
@@ -183,16 +204,10 @@ def main():
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
 
-    async def interruptible():
-        task = asyncio.current_task()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await execute(notebook, job)
-
     failed = None
     try:
-        asyncio.run(interruptible())
-    except asyncio.CancelledError:
+        asyncio.run(execute(notebook, job))
+    except (asyncio.CancelledError, KeyboardInterrupt):
         return 130
     except Failed as error:
         failed = error
