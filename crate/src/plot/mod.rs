@@ -13,6 +13,7 @@ mod confusion;
 mod curves;
 mod figure;
 mod grid;
+mod history;
 mod text;
 mod tile;
 
@@ -22,4 +23,5 @@ pub use confusion::confusion_matrix;
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
 pub use grid::{Bar, Grid, image_grid, matrices};
+pub use history::learning_curves;
 pub use tile::{Overlay, Tile, pixels};
