@@ -63,7 +63,7 @@ fn expected(
     labels: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>> {
     weights::write(
-        &folder.join("weights.pt"),
+        folder.join("weights.pt"),
         &weights::state_dict(model.variables()),
     )?;
     write(

@@ -1,7 +1,8 @@
 //! Horizontal bars in groups, with error bars and their values in figures.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Fonts, LABEL, LEADING, MARGIN, SMALL, WIDTH, style};
+use super::canvas::{Canvas, MARGIN, WIDTH};
+use super::text::{self, Anchor, LABEL, LEADING, SMALL, style};
 use super::{Color, Figure};
 use crate::{Error, Result};
 
@@ -73,7 +74,7 @@ pub fn bars(
     }
     for (i, group) in groups.iter().enumerate() {
         let y = first + group_height * i as f32 + BETWEEN_GROUPS / 2.0;
-        let label = canvas.fonts.wrap(
+        let label = text::wrap(
             &group.label,
             LABEL,
             false,
@@ -153,7 +154,6 @@ fn check(groups: &[Group], per_group: usize) -> Result<()> {
 
 fn draw_legend(canvas: &mut Canvas, series: &[&str], left: f32, top: f32) {
     let mut x = left;
-    let fonts = Fonts::new();
     for (i, name) in series.iter().enumerate() {
         canvas.rect(
             x,
@@ -168,7 +168,7 @@ fn draw_legend(canvas: &mut Canvas, series: &[&str], left: f32, top: f32) {
             name,
             style(SMALL, Color::INK, Anchor::Left),
         );
-        x += 17.0 + fonts.width(name, SMALL, false) + 18.0;
+        x += 17.0 + text::width(name, SMALL, false) + 18.0;
     }
 }
 

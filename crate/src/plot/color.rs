@@ -1,6 +1,7 @@
 //! Colours, and how numbers become colours.
 
 use ndarray::Array2;
+use plotters::style::RGBColor;
 
 /// Red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,12 @@ impl Color {
         } else {
             Color::WHITE
         }
+    }
+}
+
+impl From<Color> for RGBColor {
+    fn from(color: Color) -> Self {
+        RGBColor(color.0, color.1, color.2)
     }
 }
 

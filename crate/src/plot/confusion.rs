@@ -2,7 +2,8 @@
 
 use ndarray::Array2;
 
-use super::canvas::{Anchor, Canvas, Fonts, LABEL, LEADING, MARGIN, SMALL, Style, WIDTH, style};
+use super::canvas::{Canvas, MARGIN, WIDTH};
+use super::text::{Anchor, LABEL, LEADING, SMALL, Style, style, wrap};
 use super::{Color, Figure, Map, Scale};
 use crate::{Error, Result};
 
@@ -36,10 +37,9 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32)
         .min(90.0)
         .floor();
-    let fonts = Fonts::new();
     let names: Vec<Vec<String>> = class_names
         .iter()
-        .map(|name| fonts.wrap(name, SMALL, false, cell - 2.0, 2))
+        .map(|name| wrap(name, SMALL, false, cell - 2.0, 2))
         .collect();
     let lines = names.iter().map(Vec::len).max().unwrap_or(0);
     let header = 30.0 + lines as f32 * SMALL * LEADING;
@@ -68,7 +68,7 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
 
         let y = first + CELL_HEIGHT * i as f32;
         let middle = y + CELL_HEIGHT / 2.0;
-        let lines = canvas.fonts.wrap(name, SMALL, false, NAMES - 8.0, 1);
+        let lines = wrap(name, SMALL, false, NAMES - 8.0, 1);
         canvas.lines(
             left - 8.0,
             middle - SMALL * LEADING / 2.0,

@@ -2,21 +2,19 @@
 
 use std::cmp::Ordering;
 
-use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Fonts, LABEL, MARGIN, SMALL, WIDTH, number, style};
+use super::canvas::{Canvas, MARGIN, WIDTH, pixels};
+use super::chart;
+use super::text::{self, Anchor, LABEL, SMALL, number, style};
 use super::{Color, Figure};
 use crate::{Error, Result};
 
 const GAP: f32 = 36.0;
-const PLOT_HEIGHT: f32 = 240.0;
+/// Of the axes with what is below them.
+const HEIGHT: f32 = 286.0;
 const HEADING: f32 = 22.0;
 const LEGEND_LINE: f32 = 20.0;
 /// Length of the sample of a line in the legend.
 const SAMPLE: f32 = 22.0;
-/// A series with at most so many points has them marked.
-const MARKED: usize = 30;
-/// A series with more points, as one per step, is drawn thinner.
-const DENSE: usize = 300;
 
 /// One pair of axes.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +55,7 @@ impl Series {
         }
     }
 
-    fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+    pub(super) fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.points
             .iter()
             .copied()
@@ -83,19 +81,24 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     let per_row = panels.len().min(3);
     let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
     let colors = Colors::new(panels);
-    let fonts = Fonts::new();
     let legend = panels
         .iter()
-        .map(|panel| legend(&fonts, panel, width).1)
+        .map(|panel| legend(panel, width).1)
         .fold(0.0, f32::max);
-    let row_height = HEADING + legend + 10.0 + PLOT_HEIGHT + 46.0;
+    let above = HEADING + legend + 10.0;
+    let row_height = above + HEIGHT;
     let rows = panels.len().div_ceil(per_row);
 
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
     for (i, panel) in panels.iter().enumerate() {
         let x = MARGIN + (width + GAP) * (i % per_row) as f32;
         let y = top + row_height * (i / per_row) as f32;
-        draw(&mut canvas, panel, &colors, (x, y, width), legend);
+        header(&mut canvas, panel, &colors, (x, y, width));
+        let corner = (pixels(x), pixels(y + above));
+        let area = canvas
+            .area()
+            .shrink(corner, (pixels(width), pixels(HEIGHT)));
+        chart::draw(&area, panel, width, |series| colors.of(series));
     }
     Figure::new(canvas, alt(title, panels))
 }
@@ -157,11 +160,11 @@ impl Colors {
 }
 
 /// Where each entry of the legend goes, from the panel's corner, and the height of all.
-fn legend(fonts: &Fonts, panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
+fn legend(panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
     let (mut x, mut y) = (0.0, 0.0);
     let mut places = Vec::new();
     for series in panel.series.iter().filter(|series| !series.name.is_empty()) {
-        let entry = SAMPLE + 6.0 + fonts.width(&series.name, SMALL, false);
+        let entry = SAMPLE + 6.0 + text::width(&series.name, SMALL, false);
         if x > 0.0 && x + entry > width {
             (x, y) = (0.0, y + LEGEND_LINE);
         }
@@ -171,136 +174,15 @@ fn legend(fonts: &Fonts, panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
     (places, y + LEGEND_LINE)
 }
 
-fn axes(panel: &Panel, width: f32) -> (Axis, Axis) {
-    let points: Vec<(f64, f64)> = panel.series.iter().flat_map(Series::finite).collect();
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        })
-    };
-    let (x_low, x_high) = range(&mut points.iter().map(|point| point.0));
-    let pad = if x_high > x_low {
-        (x_high - x_low) * 0.03
-    } else {
-        0.5
-    };
-    let whole = points.iter().all(|point| point.0.fract() == 0.0);
-    // As many ticks as their labels leave room for.
-    let room = 14.0 + 7.0 * format!("{:.0}", x_high.abs()).len() as f32;
-    let most = f64::from(width / room).clamp(2.0, 12.0);
-    let x_axis = Axis::new(x_low - pad, x_high + pad, most, whole);
-    let (y_low, y_high) = panel.y_range.unwrap_or_else(|| {
-        let (low, high) = range(&mut points.iter().map(|point| point.1));
-        if high > low {
-            (low, high)
-        } else {
-            (
-                low - 0.05 * low.abs().max(1.0),
-                high + 0.05 * high.abs().max(1.0),
-            )
-        }
-    });
-    let y_axis = match panel.y_range {
-        Some(_) => Axis::new(y_low, y_high, 5.0, false),
-        None => Axis::rounded(y_low, y_high, 5.0),
-    };
-    (x_axis, y_axis)
-}
-
-fn draw(
-    canvas: &mut Canvas,
-    panel: &Panel,
-    colors: &Colors,
-    (x, y, width): (f32, f32, f32),
-    legend_height: f32,
-) {
-    let (places, _) = legend(&canvas.fonts, panel, width);
+/// Above the axes: what the panel shows, and the names of its series.
+fn header(canvas: &mut Canvas, panel: &Panel, colors: &Colors, (x, y, width): (f32, f32, f32)) {
+    let ink = |size| style(size, Color::INK, Anchor::Left);
+    canvas.text(x, y + HEADING / 2.0, &panel.y_label, ink(LABEL));
     let named = panel.series.iter().filter(|series| !series.name.is_empty());
-    for (series, (dx, dy)) in named.zip(places) {
+    for (series, (dx, dy)) in named.zip(legend(panel, width).0) {
         let (left, middle) = (x + dx, y + HEADING + dy + LEGEND_LINE / 2.0);
-        canvas.polyline(
-            &[(left, middle), (left + SAMPLE, middle)],
-            2.0,
-            series.dashed,
-            colors.of(series),
-        );
-        canvas.text(
-            left + SAMPLE + 6.0,
-            middle,
-            &series.name,
-            style(SMALL, Color::INK, Anchor::Left),
-        );
-    }
-
-    let (x_axis, y_axis) = axes(panel, width);
-    let label_width = |tick: &f64| {
-        canvas
-            .fonts
-            .width(&y_axis.label(*tick, panel.percent), SMALL, false)
-    };
-    let left = x + y_axis.ticks.iter().map(label_width).fold(0.0, f32::max) + 8.0;
-    let (top, right) = (y + HEADING + legend_height + 10.0, x + width);
-    let bottom = top + PLOT_HEIGHT;
-    let at_x = |value: f64| left + (right - left) * x_axis.share(value);
-    let at_y = |value: f64| bottom - PLOT_HEIGHT * y_axis.share(value);
-
-    canvas.text(
-        x,
-        y + HEADING / 2.0,
-        &panel.y_label,
-        style(LABEL, Color::INK, Anchor::Left),
-    );
-    for &tick in &y_axis.ticks {
-        canvas.rect(left, at_y(tick) - 0.5, right - left, 1.0, Color::LINE);
-        canvas.text(
-            left - 7.0,
-            at_y(tick),
-            &y_axis.label(tick, panel.percent),
-            style(SMALL, Color::SOFT, Anchor::Right),
-        );
-    }
-    canvas.rect(left, bottom - 0.5, right - left, 1.0, Color::AXIS);
-    for &tick in &x_axis.ticks {
-        canvas.rect(at_x(tick) - 0.5, bottom, 1.0, 4.0, Color::AXIS);
-        canvas.text(
-            at_x(tick),
-            bottom + 14.0,
-            &x_axis.label(tick, false),
-            style(SMALL, Color::SOFT, Anchor::Middle),
-        );
-    }
-    canvas.text(
-        (left + right) / 2.0,
-        bottom + 33.0,
-        &panel.x_label,
-        style(LABEL, Color::SOFT, Anchor::Middle),
-    );
-
-    for series in &panel.series {
-        let color = colors.of(series);
-        let thickness = if series.points.len() > DENSE {
-            1.0
-        } else {
-            2.0
-        };
-        for run in series
-            .points
-            .split(|(x, y)| !x.is_finite() || !y.is_finite())
-        {
-            // What lies outside a given range runs along its edge, so that it is seen to leave.
-            let inside = |y: f64| y.clamp(y_axis.low, y_axis.high);
-            let points: Vec<(f32, f32)> = run
-                .iter()
-                .map(|&(x, y)| (at_x(x), at_y(inside(y))))
-                .collect();
-            canvas.polyline(&points, thickness, series.dashed, color);
-            if series.points.len() <= MARKED {
-                for &(x, y) in &points {
-                    canvas.circle(x, y, 4.0, Color::WHITE);
-                    canvas.circle(x, y, 3.0, color);
-                }
-            }
-        }
+        canvas.sample(left, middle, SAMPLE, series.dashed, colors.of(series));
+        canvas.text(left + SAMPLE + 6.0, middle, &series.name, ink(SMALL));
     }
 }
 

@@ -26,14 +26,15 @@ pub struct Figure {
 
 impl Figure {
     pub(super) fn new(canvas: Canvas, alt: String) -> Result<Self> {
-        let pixmap = canvas.into_pixmap();
-        let (width, height) = (pixmap.width(), pixmap.height());
-        let rgb: Vec<[u8; 3]> = pixmap
-            .pixels()
-            .iter()
-            .map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
-            .collect();
-        let png = encode(&rgb, width, height).map_err(|error| {
+        let page = canvas.into_rgb();
+        let (rows, columns, _) = page.dim();
+        let (width, height) = (columns as u32, rows as u32);
+        let rgb = page
+            .as_slice()
+            .expect("a page lies in one piece")
+            .as_chunks()
+            .0;
+        let png = encode(rgb, width, height).map_err(|error| {
             Error::argument(format!("the figure can't be encoded as PNG ({error})"))
         })?;
         if png.len() > MOST_BYTES {
@@ -131,7 +132,7 @@ fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::Enco
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::{Color, canvas::Anchor, canvas::style};
+    use crate::plot::{Color, text::Anchor, text::style};
 
     fn decode(figure: &Figure) -> (png::OutputInfo, Vec<u8>) {
         let mut decoder = png::Decoder::new(std::io::Cursor::new(figure.png()));

@@ -2,7 +2,8 @@
 
 use ndarray::Array2;
 
-use super::canvas::{Anchor, Canvas, DENSITY, Fonts, LABEL, LEADING, MARGIN, WIDTH, number, style};
+use super::canvas::{Canvas, DENSITY, MARGIN, WIDTH};
+use super::text::{Anchor, LABEL, LEADING, number, style, wrap};
 use super::{Color, Figure, Map, Scale, Tile};
 use crate::{Error, Result};
 
@@ -128,10 +129,7 @@ impl Grid {
             layout.bottom + if self.bar.is_some() { 20.0 } else { 0.0 },
         );
         for (i, label) in self.column_labels.iter().enumerate() {
-            let text = canvas
-                .fonts
-                .wrap(label, LABEL, false, layout.width + layout.gap - 4.0, 1)
-                .concat();
+            let text = wrap(label, LABEL, false, layout.width + layout.gap - 4.0, 1).concat();
             canvas.text(
                 layout.x(i) + layout.width / 2.0,
                 top + 9.0,
@@ -140,7 +138,7 @@ impl Grid {
             );
         }
         for (label, row) in self.row_labels.iter().zip(&layout.rows) {
-            let text = canvas.fonts.wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
+            let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
             let start = top + row + (layout.height - text.len() as f32 * LABEL * LEADING) / 2.0;
             canvas.lines(MARGIN, start, &text, style(LABEL, Color::INK, Anchor::Left));
         }
@@ -181,9 +179,8 @@ impl Grid {
         let spare = (WIDTH - MARGIN - left - width * self.columns as f32)
             / (self.columns.max(2) - 1) as f32;
         let gap = spare.clamp(GAP, WIDEST_GAP);
-        let fonts = Fonts::new();
         let fit = |tile: &Tile| {
-            fonts.wrap(
+            wrap(
                 &tile.caption,
                 CAPTION,
                 false,

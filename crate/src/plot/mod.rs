@@ -1,17 +1,20 @@
 //! Figures: learning curves, grids of images and maps, matrices, confusion matrices, bars.
 //!
 //! Each function returns a [`Figure`], a PNG with a text that says the same. All figures have one page width and one
-//! font, which is compiled in, so that they look the same on every machine. Shapes are drawn by `tiny-skia`, text by
-//! `ab_glyph`; colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
+//! font, which is compiled in, so that they look the same on every machine. They are drawn with `plotters`;
+//! colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
 
 mod axis;
 mod bars;
 mod canvas;
+mod chart;
 mod color;
 mod confusion;
 mod curves;
 mod figure;
 mod grid;
+mod history;
+mod text;
 mod tile;
 
 pub use bars::{Group, bars};
@@ -20,4 +23,5 @@ pub use confusion::confusion_matrix;
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
 pub use grid::{Bar, Grid, image_grid, matrices};
+pub use history::learning_curves;
 pub use tile::{Overlay, Tile, pixels};

@@ -36,6 +36,9 @@ pub struct Step {
     pub left: Duration,
 }
 
+/// What is called with an epoch's progress.
+pub type OnStep = Box<dyn FnMut(&Step)>;
+
 /// Optimizer, schedule and history of one training.
 ///
 /// ```no_run
@@ -59,7 +62,7 @@ pub struct Step {
 pub struct Trainer {
     pub history: History,
     /// Called about once a second during an epoch; prints progress when set.
-    pub on_step: Option<Box<dyn FnMut(&Step)>>,
+    pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
     started: Instant,
 }

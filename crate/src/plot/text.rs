@@ -1,0 +1,141 @@
+//! Text of figures: the compiled-in font, its measures, and how numbers are written.
+
+use ab_glyph::{Font, FontRef, ScaleFont};
+use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
+
+use super::Color;
+
+/// Text sizes in page units.
+pub const TITLE: f32 = 15.0;
+pub const LABEL: f32 = 12.0;
+pub const SMALL: f32 = 11.0;
+/// Height of a line of text relative to its size.
+pub const LEADING: f32 = 1.35;
+
+const FAMILY: &str = "DejaVu Sans";
+/// Height of the font's lines and of its capitals, relative to the text size.
+const LINE: f64 = 1.164;
+const CAPITALS: f64 = 0.729;
+/// plotters' baseline is half a line below the top of the text, and the text's height is taken as 1 / 1.24 of a line:
+/// how far below its place the top has to be, relative to the text size, for the middle of the capitals to be there.
+pub const LOWER_TOP: f32 = ((CAPITALS - LINE) / 2.0) as f32;
+/// The same for text that plotters centres.
+pub const LOWER: f32 = LOWER_TOP + (LINE / 1.24 / 2.0) as f32;
+/// Text is measured at this many times its size, since plotters measures in whole pixels.
+const FINE: f64 = 16.0;
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Anchor {
+    Left,
+    Middle,
+    Right,
+}
+
+/// Size, weight, colour and alignment of a piece of text.
+#[derive(Clone, Copy)]
+pub struct Style {
+    pub size: f32,
+    pub bold: bool,
+    pub color: Color,
+    pub anchor: Anchor,
+}
+
+pub const fn style(size: f32, color: Color, anchor: Anchor) -> Style {
+    Style {
+        size,
+        bold: false,
+        color,
+        anchor,
+    }
+}
+
+fn bytes(bold: bool) -> &'static [u8] {
+    if bold {
+        dejavu::sans::bold()
+    } else {
+        dejavu::sans::regular()
+    }
+}
+
+/// The font for text of `size` pixels. plotters takes the height of a line for the size of a font, and finds fonts in
+/// a table of its own; entering it there again takes microseconds.
+pub fn font(size: f64, bold: bool) -> FontDesc<'static> {
+    let weight = if bold {
+        FontStyle::Bold
+    } else {
+        FontStyle::Normal
+    };
+    let registered = register_font(FAMILY, weight, bytes(bold));
+    assert!(registered.is_ok(), "the compiled-in font is sound");
+    FontDesc::new(FontFamily::Name(FAMILY), size * LINE, weight)
+}
+
+/// The letters of text of `size` pixels, each with the place where its ink begins. plotters 0.3 begins the ink of each
+/// letter where the letter before ends, without the space that belongs to the letter itself, which looks uneven.
+pub fn letters(text: &str, size: f64, bold: bool) -> Vec<(char, f32)> {
+    let font = FontRef::try_from_slice(bytes(bold)).expect("the compiled-in font is sound");
+    let font = font.as_scaled((size * LINE) as f32);
+    let mut pen = 0.0;
+    let place = |letter| {
+        let glyph = font.glyph_id(letter);
+        let ink = pen + font.h_side_bearing(glyph);
+        pen += font.h_advance(glyph);
+        (letter, ink)
+    };
+    text.chars().map(place).collect()
+}
+
+/// Width of `text` in the unit of `size`.
+pub fn width(text: &str, size: f32, bold: bool) -> f32 {
+    let measured = font(f64::from(size) * FINE, bold).box_size(text);
+    let (width, _) = measured.expect("the font is registered");
+    width as f32 / FINE as f32
+}
+
+/// `text` in lines of at most `most_width`, broken at spaces and after slashes; at most `most` lines, the last one
+/// shortened with an ellipsis if the text is longer.
+pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> Vec<String> {
+    let fits = |line: &str| width(line.trim_end(), size, bold) <= most_width;
+    let mut lines: Vec<String> = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_inclusive([' ', '/']) {
+            if !line.is_empty() && !fits(&format!("{line}{word}")) {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    let cut = lines.len() > most;
+    lines.truncate(most);
+    let count = lines.len();
+    for (i, line) in lines.iter_mut().enumerate() {
+        *line = line.trim_end().to_string();
+        let shortened = cut && i + 1 == count;
+        if shortened || !fits(line) {
+            while !line.is_empty() && !fits(&format!("{line}…")) {
+                line.pop();
+            }
+            *line = format!("{}…", line.trim_end());
+        }
+    }
+    lines
+}
+
+/// A value in at most three significant digits and a real minus sign.
+pub fn number(value: f32) -> String {
+    let text = match value.abs() {
+        0.0 => "0".to_string(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.01 => format!("{value:.2}"),
+        size if size >= 0.001 => format!("{value:.3}"),
+        _ => format!("{value:.1e}"),
+    };
+    let text = match text.split_once('.') {
+        Some((whole, digits)) if digits.bytes().all(|digit| digit == b'0') => whole.to_string(),
+        _ => text,
+    };
+    text.replace('-', "−")
+}
