@@ -17,6 +17,7 @@ pub mod overlay;
 pub mod python;
 pub mod repository;
 pub mod run;
+pub mod select;
 pub mod setup;
 pub mod step;
 pub mod system;

@@ -17,7 +17,7 @@ use vitlab::{Error, Result};
 use crate::repository::Repository;
 use crate::setup::{self, Ready, Setup};
 use crate::step::{Step, seconds};
-use crate::{cache, data, kernelspec};
+use crate::{cache, data, kernelspec, select};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -66,7 +66,7 @@ struct Failure {
 
 impl Run {
     pub fn run(&self, repository: &Repository) -> Result<()> {
-        let notebooks = select(repository, &self.notebooks)?;
+        let notebooks = select::notebooks(repository, &self.notebooks)?;
         let out = self.out.clone().unwrap_or_else(|| repository.outputs());
         std::fs::create_dir_all(&out)
             .and_then(|()| tempfile::tempfile_in(&out))
@@ -298,74 +298,4 @@ fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, Strin
     }
     folders.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
     folders
-}
-
-/// The notebooks with these names, beginnings of names or paths; all of notebooks/ for none.
-fn select(repository: &Repository, names: &[String]) -> Result<Vec<PathBuf>> {
-    let folder = repository.notebooks();
-    let mut all: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .map_err(|error| Error::file(&folder, error.to_string()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "ipynb")
-        })
-        .collect();
-    all.sort();
-    if names.is_empty() {
-        return if all.is_empty() {
-            Err(Error::file(&folder, "holds no notebook"))
-        } else {
-            Ok(all)
-        };
-    }
-    names.iter().map(|name| one(&all, name)).collect()
-}
-
-fn one(all: &[PathBuf], name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.is_file()
-        && path
-            .extension()
-            .is_some_and(|extension| extension == "ipynb")
-    {
-        return path
-            .canonicalize()
-            .map_err(|error| Error::file(path, error.to_string()));
-    }
-    let stem = |path: &Path| {
-        path.file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    let wanted = name.strip_suffix(".ipynb").unwrap_or(name);
-    if let Some(exact) = all.iter().find(|path| stem(path) == wanted) {
-        return Ok(exact.clone());
-    }
-    let beginning: Vec<&PathBuf> = all
-        .iter()
-        .filter(|path| stem(path).starts_with(wanted))
-        .collect();
-    if let [only] = beginning[..] {
-        return Ok(only.clone());
-    }
-    let list = |paths: &[&PathBuf]| {
-        paths
-            .iter()
-            .map(|path| stem(path))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    Err(Error::argument(match beginning.len() {
-        0 => format!(
-            "there is no notebook {name}; there are {}",
-            list(&all.iter().collect::<Vec<_>>())
-        ),
-        _ => format!(
-            "{name} begins the names of several notebooks: {}; write more of the one you mean",
-            list(&beginning)
-        ),
-    }))
 }
