@@ -8,11 +8,8 @@ use super::display;
 ///
 /// ```
 /// use vitlab::notebook::Table;
-/// let table = Table {
-///     title: "Parameters".into(),
-///     header: vec!["layer".into(), "count".into()],
-///     rows: vec![vec!["conv1".into(), "1,088".into()], vec!["norm".into(), "128".into()]],
-/// };
+/// let rows = vec![vec!["conv1".into(), "1,088".into()], vec!["norm".into(), "128".into()]];
+/// let table = Table::new("Parameters", &["layer", "count"], rows);
 /// assert_eq!(table.to_string(), "\
 /// Parameters
 ///
@@ -30,6 +27,14 @@ pub struct Table {
 }
 
 impl Table {
+    pub fn new(title: &str, header: &[&str], rows: Vec<Vec<String>>) -> Self {
+        Table {
+            title: title.to_string(),
+            header: header.iter().map(|name| name.to_string()).collect(),
+            rows,
+        }
+    }
+
     /// A column of numbers is aligned at the right: every cell that isn't empty or a dash begins like a number.
     fn numeric(&self, column: usize) -> bool {
         let cells = self

@@ -159,7 +159,11 @@ def clean(notebook, job):
                     output[field] = without_folders(output[field], job["removed"])
             if "traceback" in output:
                 output.traceback = [without_folders(line, job["removed"]) for line in output.traceback]
-            for kind, value in output.get("data", {}).items():
+            data = output.get("data", {})
+            if "image/png" in data and "text/plain" in data:
+                # Where Jupyter's exporters look for it; evcxr can't send metadata.
+                output.metadata["image/png"] = {"alt": data["text/plain"]}
+            for kind, value in data.items():
                 if kind.startswith("text/") and isinstance(value, str):
                     output.data[kind] = without_folders(value, job["removed"])
     notebook.metadata.kernelspec = {"name": job["kernel"], "display_name": job["display_name"], "language": "rust"}
