@@ -9,7 +9,7 @@ use super::display;
 /// ```
 /// use vitlab::notebook::Table;
 /// let rows = vec![vec!["conv1".into(), "1,088".into()], vec!["norm".into(), "128".into()]];
-/// let table = Table::new("Parameters", &["layer", "count"], rows);
+/// let table = Table::new("Parameters", &["layer", "count"], &rows);
 /// assert_eq!(table.to_string(), "\
 /// Parameters
 ///
@@ -27,11 +27,12 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(title: &str, header: &[&str], rows: Vec<Vec<String>>) -> Self {
+    /// Copies its rows: evcxr shows a trailing expression that moves a variable in its Debug form only.
+    pub fn new(title: &str, header: &[&str], rows: &[Vec<String>]) -> Self {
         Table {
             title: title.to_string(),
             header: header.iter().map(|name| name.to_string()).collect(),
-            rows,
+            rows: rows.to_vec(),
         }
     }
 
