@@ -1,24 +1,20 @@
 //! The ViT, its gradients, the optimizer, the schedule and the augmentation against PyTorch.
 
 mod common;
+#[path = "common/tensors.rs"]
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::reference;
 use tch::{Device, Kind, Tensor};
+use tensors::{assert_gradients, difference, read, spread, write};
 use vitlab::data::{self, FashionMnist, seed_everything};
 use vitlab::model::{Model, ViTConfig, VisionTransformer};
 use vitlab::train::{AdamW, learning_rate};
-use vitlab::weights::{self, StateDict};
+use vitlab::weights;
 use vitlab::{Config, Result};
-
-/// Largest difference relative to the largest expected value.
-fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
-    assert_eq!(ours.size(), expected.size());
-    let scale = expected.abs().max().double_value(&[]).max(1e-12);
-    (ours - expected).abs().max().double_value(&[]) / scale
-}
 
 /// A model with fresh weights that are spread enough to make its attention uneven, and real test images.
 fn model_and_batch(position_rows: i64) -> Result<(VisionTransformer, Tensor, Tensor)> {
@@ -34,26 +30,11 @@ fn model_and_batch(position_rows: i64) -> Result<(VisionTransformer, Tensor, Ten
         ..ViTConfig::from(&config)
     };
     let model = VisionTransformer::with_sizes(sizes, Device::Cpu);
-    tch::no_grad(|| {
-        for mut variable in model.variables().trainable_variables() {
-            let _ = variable.g_add_(&(variable.randn_like() * 0.1));
-        }
-    });
+    spread(model.variables());
     let images = data
         .test
         .normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
     Ok((model, images, data.test.labels))
-}
-
-fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
-    let named = tensors
-        .iter()
-        .map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
-    weights::write(path, &StateDict(named.collect()))
-}
-
-fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    Ok(weights::read(path)?.0.into_iter().collect())
 }
 
 fn expected(
@@ -86,25 +67,9 @@ fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
         assert!(difference(&logits, &expected["logits"]) < 1e-5);
         assert!(difference(&attention, &expected["attention"]) < 1e-5);
 
-        let variables = model.variables().variables();
-        let names: Vec<&String> = variables.keys().collect();
         let loss = logits.cross_entropy_for_logits(&labels);
         assert!(difference(&loss, &expected["loss"]) < 1e-5);
-        let inputs: Vec<&Tensor> = names.iter().map(|name| &variables[*name]).collect();
-        for (name, gradient) in
-            names
-                .iter()
-                .zip(Tensor::run_backward(&[loss], &inputs, false, false))
-        {
-            // Keys get no gradient from their bias (softmax ignores a shift): compared with the largest weight gradient.
-            let reference = &expected[&format!("gradient.{name}")];
-            let scale = expected[&format!("gradient.{}", name.replace(".bias", ".weight"))]
-                .abs()
-                .max()
-                .double_value(&[]);
-            let error = (&gradient - reference).abs().max().double_value(&[]) / scale.max(1e-12);
-            assert!(error < 1e-5, "gradient of {name}: {error}");
-        }
+        assert_gradients(&loss, model.variables(), &expected, "gradient");
 
         let mut optimizer = AdamW::new(model.variables(), 0.05);
         for _ in 0..3 {

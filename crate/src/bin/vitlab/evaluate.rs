@@ -10,6 +10,7 @@ use vitlab::device::device;
 use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
 use vitlab::model::HeadLogits;
 
+use crate::images::SplitName;
 use crate::kind::Network;
 
 /// Accuracy, loss and confusion matrix of a weight file; for a DeiT each head and their average.
@@ -21,27 +22,12 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
     #[arg(long, value_enum, default_value = "test")]
-    split: Split,
+    split: SplitName,
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Split {
-    Train,
-    Test,
-}
-
-impl From<Split> for source::Split {
-    fn from(split: Split) -> Self {
-        match split {
-            Split::Train => source::Split::Train,
-            Split::Test => source::Split::Test,
-        }
-    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use tch::Device;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 use vitlab::model::{Cnn, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::weights::{self, StateDict};
 use vitlab::{Config, Error, Result};
@@ -71,6 +71,36 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Tokens before the patches.
+    ///
+    /// # Errors
+    /// A CNN has none.
+    pub fn prefix_tokens(&self) -> Result<i64> {
+        match self {
+            Network::Vit(_) => Ok(1),
+            Network::Deit(_) => Ok(2),
+            Network::Cnn(_) => Err(no_attention()),
+        }
+    }
+
+    /// Logits [B, classes] (of a DeiT the average of both heads) and the attention of each layer, [B, H, S, S], of the
+    /// graph; dropout off.
+    pub fn forward_layers(&self, images: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        match self {
+            Network::Vit(model) => model.forward_layers(images, false),
+            Network::Deit(model) => model
+                .forward_layers(images, false)
+                .map(|(heads, attention)| (heads.average(), attention)),
+            Network::Cnn(_) => Err(no_attention()),
+        }
+    }
+}
+
+fn no_attention() -> Error {
+    Error::argument("a CNN has no attention; give the weights of a ViT or DeiT")
+}
+
 /// Numbers per head in all models of the homework; a weight file doesn't tell.
 const HEAD_DIM: i64 = 16;
 
@@ -125,7 +155,7 @@ impl Model for Network {
         }
     }
 
-    fn predict(&self, images: &tch::Tensor) -> Result<tch::Tensor> {
+    fn predict(&self, images: &Tensor) -> Result<Tensor> {
         match self {
             Network::Vit(model) => model.predict(images),
             Network::Cnn(model) => model.predict(images),

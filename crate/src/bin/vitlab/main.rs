@@ -1,7 +1,11 @@
-//! The command `vitlab`: train and evaluate the models without a notebook.
+//! The command `vitlab`: what the notebooks do, without a notebook.
 
+mod convert;
 mod evaluate;
+mod explain;
+mod images;
 mod kind;
+mod predict;
 mod train;
 
 use std::process::ExitCode;
@@ -21,18 +25,26 @@ const EXAMPLES: &str = "Examples:
   vitlab train --model cnn --epochs 10 --out outputs/teacher
   vitlab train --model deit --teacher outputs/teacher/cnn_model.pt --out outputs/deit
   vitlab evaluate --weights models/ViT_model.pt         accuracy, loss, confusion matrix
-  vitlab evaluate --weights models/ViT_model.pt --json";
+  vitlab predict --weights models/ViT_model.pt --range 0..100 --attention --out scores.safetensors
+  vitlab explain --weights models/ViT_model.pt --range 0..9 --fusion max --discard 0.9 --out maps.png
+  vitlab convert models/ViT_model.pt ViT_model.safetensors";
 
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Predict(predict::Arguments),
+    Explain(explain::Arguments),
+    Convert(convert::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,225 @@
+//! `vitlab explain`.
+
+use std::path::PathBuf;
+
+use ndarray::{Array3, ArrayView3, Axis, concatenate};
+use tch::Tensor;
+use vitlab::data::{CLASSES, normalise};
+use vitlab::device::device;
+use vitlab::explain::{
+    DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample,
+    gradient_attention, grid, relevance, rollout,
+};
+use vitlab::plot::{self, Bar, Figure, Grid, Map, Tile};
+use vitlab::weights::{self, StateDict};
+use vitlab::{Error, Result};
+
+use crate::images::{self, Selected, Selection};
+use crate::kind::Network;
+
+/// Images per batch; the maps don't depend on it.
+const BATCH: i64 = 250;
+/// More originals with their overlays than this don't fit into a readable picture.
+const MOST_IN_A_PICTURE: usize = 50;
+
+/// Show what a ViT or DeiT looks at: maps as tensors, or a picture of originals and overlays.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    #[command(flatten)]
+    selection: Selection,
+    #[arg(long, value_enum, default_value = "rollout")]
+    method: Method,
+    /// Explain the score of this class (grad-rollout and relevance) [default: the predicted one].
+    #[arg(long, value_name = "N")]
+    class: Option<i64>,
+    #[arg(long, default_value = "mean", value_name = "mean|max|min")]
+    fusion: Fusion,
+    /// Share of the smallest attention values that are dropped, in [0, 1).
+    #[arg(long, default_value_t = 0.0, value_name = "R")]
+    discard: f64,
+    #[arg(long, default_value = "matrix", value_name = "row|matrix")]
+    discard_per: DiscardPer,
+    /// Layers counted from 0: A..B (without B), i,j,… or all.
+    #[arg(long, default_value = "all", value_name = "A..B|i,j,…")]
+    layers: Layers,
+    /// The token whose attention is shown.
+    #[arg(long, default_value = "class", value_name = "class|dist|N")]
+    token: Query,
+    #[arg(long, default_value = "max", value_name = "max|minmax|raw")]
+    scale: Scale,
+    #[arg(long, default_value = "bilinear", value_name = "bilinear|nearest")]
+    upsample: Upsample,
+    /// Normalise as vit-explain does, for comparison with its numbers.
+    #[arg(long)]
+    compat: bool,
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
+    device: String,
+    /// Tensors `maps` [N, 28, 28] and `grid` [N, 7, 7], or a picture.
+    #[arg(long, value_name = "FILE.safetensors|FILE.png")]
+    out: PathBuf,
+}
+
+const EXAMPLES: &str = "Examples:
+  vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
+  vitlab explain --weights models/ViT_model.pt --method relevance --class 3 --image dress.png --out dress_map.png
+  vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Method {
+    Rollout,
+    GradRollout,
+    Relevance,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let picture = match arguments.out.extension().and_then(|e| e.to_str()) {
+        Some("png") => true,
+        Some("safetensors") => false,
+        _ => {
+            return Err(Error::file(
+                &arguments.out,
+                "--out must end in .png or .safetensors",
+            ));
+        }
+    };
+    if arguments.class.is_some() && arguments.method == Method::Rollout {
+        return Err(Error::argument(
+            "--class goes with --method grad-rollout or relevance; a rollout has no class",
+        ));
+    }
+    let device = device(&arguments.device)?;
+    let network = Network::read(&arguments.weights, device)?;
+    let selected = arguments.selection.read(device)?;
+    let count = selected.len();
+    if picture && count > MOST_IN_A_PICTURE as i64 {
+        return Err(Error::argument(format!(
+            "{count} images don't fit into a picture; choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors"
+        )));
+    }
+    let bar = images::progress(count);
+    let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
+    for start in (0..count).step_by(BATCH as usize) {
+        let end = (start + BATCH).min(count);
+        let batch = normalise(&selected.images.narrow(0, start, end - start));
+        let explained = explain(&network, &batch, &arguments)?;
+        maps.push(explained.maps);
+        grids.push(explained.grid);
+        predicted.extend(explained.predicted);
+        bar.set_position(end as u64);
+    }
+    bar.finish_and_clear();
+    let (maps, grids) = (joined(&maps), joined(&grids));
+    if picture {
+        let figure = overlays(&arguments, &selected, &maps, &predicted)?;
+        figure.save(&arguments.out)?;
+    } else {
+        let tensors = [("maps", &maps), ("grid", &grids)];
+        let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
+        weights::write(&arguments.out, &StateDict(named.into()))?;
+    }
+    println!("{count} maps written to {}", arguments.out.display());
+    Ok(())
+}
+
+struct Explained {
+    maps: Array3<f32>,
+    grid: Array3<f32>,
+    predicted: Vec<i64>,
+}
+
+/// Maps and grid of a batch [B, 1, 28, 28], and the class that the network sees in each image.
+fn explain(network: &Network, batch: &Tensor, arguments: &Arguments) -> Result<Explained> {
+    let options = Rollout {
+        fusion: arguments.fusion,
+        discard_ratio: arguments.discard,
+        discard_per: arguments.discard_per,
+        layers: arguments.layers.clone(),
+        normalisation: if arguments.compat {
+            Normalisation::Compat
+        } else {
+            Normalisation::RowSum
+        },
+    };
+    let target = arguments.class.map_or(Target::Predicted, Target::Class);
+    let forward = || network.forward_layers(batch);
+    let (logits, matrix) = match arguments.method {
+        Method::Rollout => {
+            let (logits, attention) = tch::no_grad(forward)?;
+            (logits, rollout(&Tensor::stack(&attention, 1), &options)?) // L × [B, H, S, S] -> [B, L, H, S, S] -> [B, S, S]
+        }
+        Method::GradRollout | Method::Relevance => {
+            let (logits, attention) = forward()?;
+            let weighted = gradient_attention(&logits, &attention, &target)?;
+            let matrix = match arguments.method {
+                Method::Relevance => relevance(&weighted)?,
+                _ => rollout(&weighted, &options)?,
+            };
+            (logits, matrix)
+        }
+    };
+    let heatmap = Heatmap {
+        scale: arguments.scale,
+        upsample: arguments.upsample,
+        query: arguments.token,
+        prefix_tokens: network.prefix_tokens()?,
+        image_size: batch.size()[3],
+    };
+    Ok(Explained {
+        maps: heatmap.maps(&matrix)?,
+        grid: grid(&matrix, arguments.token, heatmap.prefix_tokens)?,
+        predicted: Vec::try_from(logits.argmax(1, false))?,
+    })
+}
+
+/// Pairs of original and overlay, three pairs in a row.
+fn overlays(
+    arguments: &Arguments,
+    selected: &Selected,
+    maps: &Array3<f32>,
+    predicted: &[i64],
+) -> Result<Figure> {
+    let maps: Vec<_> = maps.outer_iter().map(|map| map.to_owned()).collect();
+    let scale = plot::Scale::fit(Map::Inferno, &maps);
+    let mut tiles = Vec::new();
+    for (i, (map, class)) in maps.into_iter().zip(predicted).enumerate() {
+        let image = plot::pixels(&selected.images.get(i as i64))?;
+        let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");
+        let caption = match &selected.labels {
+            Some(labels) if labels[i] != *class => {
+                format!("{} (is {})", name(*class), name(labels[i]))
+            }
+            _ => name(*class).to_string(),
+        };
+        tiles.push(Tile::grey(image.clone(), caption));
+        tiles.push(Tile::overlay(image, map, scale, ""));
+    }
+    let title = format!(
+        "{:?}, fusion {}, discard {}, layers {}, token {}",
+        arguments.method, arguments.fusion, arguments.discard, arguments.layers, arguments.token
+    );
+    let grid = Grid {
+        title: selected.origin.title(&title),
+        columns: tiles.len().min(6),
+        tiles,
+        bar: Some(Bar {
+            scale,
+            label: format!("attention, scaled by {}", arguments.scale),
+        }),
+        ..Grid::default()
+    };
+    grid.figure()
+}
+
+/// One array of all batches: [B, h, w] each -> [N, h, w].
+fn joined(batches: &[Array3<f32>]) -> Array3<f32> {
+    let views: Vec<ArrayView3<f32>> = batches.iter().map(Array3::view).collect();
+    concatenate(Axis(0), &views).expect("all batches have one map size")
+}
+
+fn tensor(array: &Array3<f32>) -> Tensor {
+    let size: Vec<i64> = array.shape().iter().map(|n| *n as i64).collect();
+    Tensor::from_slice(&array.iter().copied().collect::<Vec<f32>>()).view(size.as_slice())
+}

@@ -1,0 +1,62 @@
+//! Named tensors in files, and how far two tensors are apart.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::Tensor;
+use tch::nn::VarStore;
+use vitlab::Result;
+use vitlab::weights::{self, StateDict};
+
+/// Largest difference relative to the largest expected value.
+pub fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(ours.size(), expected.size());
+    let scale = expected.abs().max().double_value(&[]).max(1e-12);
+    (ours - expected).abs().max().double_value(&[]) / scale
+}
+
+pub fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
+    let named = tensors
+        .iter()
+        .map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
+    weights::write(path, &StateDict(named.collect()))
+}
+
+pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    Ok(weights::read(path)?.0.into_iter().collect())
+}
+
+/// Moves fresh weights far enough apart that attention and logits are uneven.
+pub fn spread(store: &VarStore) {
+    tch::no_grad(|| {
+        for mut variable in store.trainable_variables() {
+            let _ = variable.g_add_(&(variable.randn_like() * 0.1));
+        }
+    });
+}
+
+/// Asserts that the gradients of `loss` equal `expected`'s `PREFIX.NAME` within 1e-5.
+///
+/// A key's bias gets no gradient (softmax ignores a shift of all scores), only rounding noise: a bias is compared with
+/// the largest gradient of its weight.
+pub fn assert_gradients(
+    loss: &Tensor,
+    store: &VarStore,
+    expected: &BTreeMap<String, Tensor>,
+    prefix: &str,
+) {
+    let variables: Vec<(String, Tensor)> = store
+        .variables()
+        .into_iter()
+        .filter(|(_, tensor)| tensor.requires_grad())
+        .collect();
+    let inputs: Vec<&Tensor> = variables.iter().map(|(_, tensor)| tensor).collect();
+    let gradients = Tensor::run_backward(&[loss], &inputs, true, false);
+    for ((name, _), gradient) in variables.iter().zip(gradients) {
+        let of = |name: &str| &expected[&format!("{prefix}.{name}")];
+        let scale = of(&name.replace(".bias", ".weight")).abs().max();
+        let error = (&gradient - of(name)).abs().max() / scale.clamp_min(1e-12);
+        let error = error.double_value(&[]);
+        assert!(error < 1e-5, "{prefix} of {name}: {error}");
+    }
+}

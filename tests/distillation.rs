@@ -1,0 +1,103 @@
+//! The student, the teacher, both losses and all gradients against PyTorch, on real test images.
+
+mod common;
+#[path = "common/tensors.rs"]
+mod tensors;
+
+use common::reference;
+use tch::{Device, Kind, Tensor};
+use tensors::{assert_gradients, difference, read, spread, write};
+use vitlab::data::{FashionMnist, seed_everything};
+use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use vitlab::model::{Cnn, Model, MyDeiT};
+use vitlab::weights;
+use vitlab::{Config, Result};
+
+#[test]
+fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
+    let config = Config {
+        test_images: Some(32),
+        dropout: 0.0,
+        ..Config::default()
+    };
+    let data = FashionMnist::load(&config, Device::Cpu)?;
+    let images = data
+        .test
+        .normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
+    let labels = &data.test.labels;
+    seed_everything(11);
+    let student = MyDeiT::new(&config, Device::Cpu)?;
+    let teacher = Cnn::new(&config, Device::Cpu)?;
+    spread(student.variables());
+    spread(teacher.variables());
+    // Statistics of its own, so that a mistake about the buffers shows.
+    let _ = tch::no_grad(|| teacher.forward(&images.narrow(0, 0, 16), true))?;
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    for (name, store) in [
+        ("student.pt", student.variables()),
+        ("teacher.pt", teacher.variables()),
+    ] {
+        weights::write(path(name), &weights::state_dict(store))?;
+    }
+    write(
+        &path("batch.safetensors"),
+        &[("images", &images), ("labels", labels)],
+    )?;
+    reference("check_distillation.py", &[folder.path()]);
+    let expected = read(&path("expected.safetensors"))?;
+    let close = |name: &str, ours: &Tensor| {
+        let error = difference(ours, &expected[name]);
+        assert!(error < 1e-5, "{name}: {error}");
+    };
+
+    let teacher_logits = teacher.predict(&images)?;
+    close("teacher", &teacher_logits);
+    close("average", &student.predict(&images)?);
+    let (heads, attention) = student.forward(&images, true, true)?;
+    close("class", &heads.class);
+    close("dist", &heads.dist);
+    close("attention", &attention.expect("it was asked for"));
+
+    let hard = |label_smoothing| {
+        HardDistillationLoss { label_smoothing }.forward(&heads, &teacher_logits, labels)
+    };
+    let soft = |label_smoothing, reduction| {
+        let loss = SoftDistillationLoss {
+            label_smoothing,
+            reduction,
+            ..Default::default()
+        };
+        loss.forward(&heads, &teacher_logits, labels)
+    };
+    for smoothing in [0.0, 0.1] {
+        close(&format!("hard.{smoothing:.1}"), &hard(smoothing));
+        close(
+            &format!("soft.{smoothing:.1}"),
+            &soft(smoothing, KlReduction::BatchMean),
+        );
+        close(
+            &format!("soft_element.{smoothing:.1}"),
+            &soft(smoothing, KlReduction::ElementMean),
+        );
+    }
+    assert_gradients(&hard(0.0), student.variables(), &expected, "hard_gradient");
+    assert_gradients(
+        &soft(0.0, KlReduction::BatchMean),
+        student.variables(),
+        &expected,
+        "soft_gradient",
+    );
+
+    let training = teacher.forward(&images, true)?;
+    close("teacher_training", &training);
+    let loss = training.cross_entropy_for_logits(labels);
+    assert_gradients(&loss, teacher.variables(), &expected, "teacher_gradient");
+    for (name, buffer) in teacher.variables().variables() {
+        if !buffer.requires_grad() {
+            close(&format!("buffer.{name}"), &buffer);
+        }
+    }
+    Ok(())
+}
