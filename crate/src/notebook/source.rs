@@ -242,11 +242,18 @@ fn implemented(line: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Lines `range` of a file without the indentation of the first one.
+/// Lines `range` of a file without the indentation of the first one and without the examples in its documentation,
+/// which are for the crate's own pages.
 fn part(file: &str, lines: &[&str], range: Range<usize>) -> Part {
     let indent = lines[range.start].len() - lines[range.start].trim_start().len();
+    let mut in_example = false;
     let text: Vec<&str> = lines[range.clone()]
         .iter()
+        .filter(|line| {
+            let fence = line.trim_start().starts_with("/// ```");
+            in_example ^= fence;
+            !(fence || in_example)
+        })
         .map(|line| line.get(indent..).unwrap_or(""))
         .collect();
     Part {
