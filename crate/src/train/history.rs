@@ -1,5 +1,6 @@
 //! What a training went through, epoch by epoch.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -30,6 +31,9 @@ pub struct Epoch {
 pub struct History {
     pub config: Config,
     pub origin: Origin,
+    /// Versions and device of the training, by component; for weights that are handed on, also the commit.
+    #[serde(default)]
+    pub made_with: BTreeMap<String, String>,
     pub epochs: Vec<Epoch>,
 }
 

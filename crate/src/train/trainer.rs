@@ -1,5 +1,6 @@
 //! The training of one model: what the epoch loop needs between two epochs, and the epoch itself.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use tch::{Kind, Tensor};
 use super::checkpoint;
 use super::{AdamW, Epoch, History, learning_rate};
 use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
+use crate::device::{describe, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::{Config, Error, Result};
@@ -78,6 +80,7 @@ impl Trainer {
             history: History {
                 config: config.clone(),
                 origin: Origin::default(),
+                made_with: made_with(model.variables().device()),
                 epochs: Vec::new(),
             },
             on_step: None,
@@ -207,6 +210,12 @@ impl Trainer {
         }
         Ok(self.history.epochs.len())
     }
+}
+
+fn made_with(device: tch::Device) -> BTreeMap<String, String> {
+    let mut components: BTreeMap<String, String> = versions().into_iter().collect();
+    components.insert("device".to_string(), describe(device));
+    components
 }
 
 /// Sums of loss and accuracy over `batches` -> their means.
