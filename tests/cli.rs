@@ -1,20 +1,25 @@
 //! The command `vitlab` as a user types it, on the generated stand-in data.
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tch::Tensor;
 use vitlab::weights;
 
-/// Runs `vitlab` with the words of `line` in `folder`.
-fn vitlab(folder: &Path, line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vitlab"))
+/// `vitlab` with the words of `line` in `folder`.
+fn command(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vitlab"));
+    command
         .args(line.split_whitespace())
         .current_dir(folder)
-        .env("VITLAB_DATA", "synthetic")
-        .output()
-        .expect("the command starts")
+        .env("VITLAB_DATA", "synthetic");
+    command
+}
+
+fn vitlab(folder: &Path, line: &str) -> Output {
+    command(folder, line).output().expect("the command starts")
 }
 
 /// What it prints when it succeeds.
@@ -52,7 +57,7 @@ fn tensors(path: &Path) -> HashMap<String, Tensor> {
 /// Two epochs of a small network; the configuration is written as a user would write it.
 fn folder_with_configuration() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = r#"{"EPOCHS": 2, "WARMUP_EPOCHS": 1, "BATCH_SIZE": 64, "LR": 2e-3, "EMBED_DIM": 32, "N_ATTENTION_HEADS": 2,
+    let config = r#"{"EPOCHS": 2, "WARMUP_EPOCHS": 1, "BATCH_SIZE": 64, "LR": 2e-3, "EMBED_DIM": 32, "N_ATTENTION_HEADS": 4,
         "N_LAYERS": 2, "PATCH_SIZE": 4, "TRAIN_IMAGES": 512, "TEST_IMAGES": 1000}"#;
     std::fs::write(folder.path().join("small.json"), config).expect("a file");
     folder
@@ -111,7 +116,7 @@ fn train_evaluate_predict_explain_convert() {
         "predict --weights deit/DeiT_model.pt --range 10..30 --attention --out scores.safetensors",
     );
     let scores = tensors(&folder.join("scores.safetensors"));
-    assert_eq!(scores["attention"].size(), [20, 2, 2, 51, 51]);
+    assert_eq!(scores["attention"].size(), [20, 2, 4, 51, 51]);
     let mean = (&scores["logits_class"] + &scores["logits_dist"]) / 2.0;
     assert_eq!(scores["logits"], mean);
 
@@ -152,35 +157,43 @@ fn train_evaluate_predict_explain_convert() {
 }
 
 #[test]
-fn a_stopped_training_resumes_to_the_same_weights() {
+fn a_killed_training_resumes_to_the_same_weights() {
     let temporary = folder_with_configuration();
     let folder = temporary.path();
-    printed(
-        folder,
-        "train --model vit --config small.json --threads 1 --out whole",
+    let train =
+        |more: &str| format!("train --model vit --config small.json --epochs 3 --threads 1 {more}");
+    printed(folder, &train("--out whole"));
+    let mut child = command(folder, &train("--out parts"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    // The line of epoch 2 comes before its checkpoint, so the one of epoch 1 is there.
+    let _ = lines
+        .map_while(Result::ok)
+        .find(|line| line.starts_with("epoch  2"));
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    assert!(!folder.join("parts/ViT_model.pt").exists());
+
+    let unfinished = refused(folder, &train("--out parts"));
+    assert!(
+        unfinished.contains("add --resume to go on with it"),
+        "{unfinished}"
     );
-    printed(
-        folder,
-        "train --model vit --config small.json --threads 1 --out parts",
-    );
-    // As if it had been stopped after its last checkpoint: nothing is left to do but to write the files again.
-    std::fs::remove_file(folder.join("parts/ViT_model.pt")).expect("it was written");
-    let out = printed(
-        folder,
-        "train --model vit --config small.json --threads 1 --out parts --resume",
-    );
-    assert!(out.contains("resuming after 2 epochs"), "{out}");
-    let [whole, parts] =
-        ["whole", "parts"].map(|name| tensors(&folder.join(name).join("ViT_model.pt")));
-    assert_eq!(whole, parts);
-    let other = refused(
-        folder,
-        "train --model vit --config small.json --seed 9 --out parts --resume",
-    );
+    let other = refused(folder, &train("--out parts --resume --seed 9"));
     assert!(
         other.contains("another configuration (SEED: 9 here, 42 there)"),
         "{other}"
     );
+    let out = printed(folder, &train("--out parts --resume"));
+    assert!(
+        out.contains("resuming after 1 epochs") || out.contains("resuming after 2 epochs"),
+        "{out}"
+    );
+    let [whole, parts] =
+        ["whole", "parts"].map(|name| tensors(&folder.join(name).join("ViT_model.pt")));
+    assert_eq!(whole, parts);
 }
 
 #[test]
@@ -196,6 +209,10 @@ fn bad_arguments_are_sentences() {
         (
             "train --model vit --teacher cnn/teacher_model.pt",
             "--teacher goes with --model deit only",
+        ),
+        (
+            "train --model vit --soft",
+            "--soft goes with --model deit only",
         ),
         ("train --model rnn", "rnn"),
         (

@@ -42,8 +42,12 @@ impl History {
     /// A file that is missing or is not a history.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::file(path, format!("can't be read ({e})")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::file(
+                path,
+                format!("can't be read ({e}); `vitlab train` writes such files"),
+            )
+        })?;
         serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
     }

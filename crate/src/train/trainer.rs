@@ -63,6 +63,8 @@ pub type OnStep = Box<dyn FnMut(&Step)>;
 /// ```
 pub struct Trainer {
     pub history: History,
+    /// What is trained by which loss, if it needs saying: a checkpoint of another recipe is refused.
+    pub recipe: String,
     /// Called about once a second during an epoch; prints progress when set.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
@@ -83,6 +85,7 @@ impl Trainer {
                 made_with: made_with(model.variables().device()),
                 epochs: Vec::new(),
             },
+            recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
             started: Instant::now(),
@@ -114,6 +117,11 @@ impl Trainer {
             self.history.config.batch_size,
             data.images.device(),
         );
+        if index >= self.history.config.epochs {
+            return Err(Error::argument(format!(
+                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
+            )));
+        }
         let batches = data.len() / size;
         if batches == 0 {
             return Err(Error::argument(format!(
