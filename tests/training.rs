@@ -108,7 +108,7 @@ fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
     let title = trainer.history.origin.title("Loss");
     assert_eq!(
         title,
-        "Loss [synthetic stand-in data, 1000 training images]"
+        "Loss [synthetic stand-in data, 1000 training images, 200 test images]"
     );
     Ok(())
 }

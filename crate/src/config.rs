@@ -102,8 +102,8 @@ impl Config {
             model_path: self.model_path.join("quick"),
             epochs: self.epochs.min(2),
             warmup_epochs: self.warmup_epochs.min(2),
-            train_images: Some(4_000),
-            test_images: Some(1_000),
+            train_images: Some(self.train_images.map_or(4_000, |n| n.min(4_000))),
+            test_images: Some(self.test_images.map_or(1_000, |n| n.min(1_000))),
             ..self
         }
     }
@@ -116,10 +116,12 @@ impl Config {
         }
     }
 
+    /// Number of patches of an image.
     pub fn n_patches(&self) -> i64 {
         (self.image_size / self.patch_size).pow(2)
     }
 
+    /// JSON by the homework's names; [`Config::from_json`] reads it.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a Config is always representable in JSON")
     }
@@ -133,10 +135,16 @@ impl Config {
         Ok(config)
     }
 
+    /// # Errors
+    /// As [`Config::from_json`], or a file that can't be read; the message begins with the file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::file(path, format!("can't be read ({e})")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::file(
+                path,
+                format!("can't be read ({e}); name a JSON file with constants of the homework"),
+            )
+        })?;
         Config::from_json(&text).map_err(|e| Error::file(path, e.to_string()))
     }
 
@@ -173,6 +181,11 @@ impl Config {
             format!(
                 "WARMUP_EPOCHS {} is more than EPOCHS {}",
                 self.warmup_epochs, self.epochs
+            )
+        } else if (self.n_classes, self.image_size, self.n_channels) != (10, 28, 1) {
+            format!(
+                "N_CLASSES, IMAGE_SIZE and N_CHANNELS are {}, {} and {}; FashionMNIST has 10, 28 and 1",
+                self.n_classes, self.image_size, self.n_channels
             )
         } else if !(0.0..1.0).contains(&self.dropout) {
             format!("DROPOUT is {}; it must be in [0, 1)", self.dropout)

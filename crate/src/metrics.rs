@@ -33,6 +33,9 @@ pub fn evaluate(model: &impl Model, data: &Dataset) -> Result<Evaluation> {
 }
 
 /// The same for any function from images [B, 1, 28, 28] to scores [B, classes], for instance one head of a DeiT.
+///
+/// # Errors
+/// What `predict` returns, or scores that are not finite.
 pub fn evaluate_with(
     data: &Dataset,
     mut predict: impl FnMut(&Tensor) -> Result<Tensor>,
@@ -66,8 +69,14 @@ impl Evaluation {
     /// ```
     ///
     /// # Errors
-    /// When a score is NaN or infinite.
+    /// When there is no class for a label, or a score is NaN or infinite.
     pub fn new(logits: Tensor, labels: Tensor, origin: Origin) -> Result<Self> {
+        let (classes, highest) = (logits.size()[1], labels.max().int64_value(&[]));
+        if highest >= classes {
+            return Err(Error::argument(format!(
+                "the model tells {classes} classes apart, the data have a class {highest}; give a model of this data set"
+            )));
+        }
         let loss = logits.cross_entropy_for_logits(&labels).double_value(&[]);
         if !loss.is_finite() {
             return Err(Error::argument(

@@ -21,7 +21,7 @@ const PACKAGE: &str = "dataset-fashion-mnist";
 /// tried and the ways out.
 pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     let missing = match source::find(chosen) {
-        Ok(found) => return absolute(found),
+        Ok(found) => return checked(found),
         Err(error)
             if chosen.is_some()
                 || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) =>
@@ -32,18 +32,18 @@ pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     };
     let _lock = cache::lock("data", step)?;
     if let Ok(found) = source::find(None) {
-        return absolute(found);
+        return checked(found);
     }
     let downloaded = fetch(PUBLIC, &source::cache_folder(), step);
     let Err(no_download) = downloaded else {
-        return source::find(None).and_then(absolute);
+        return source::find(None).and_then(checked);
     };
     step.say(&format!(
         "{no_download}\n  trying the Debian package {PACKAGE}"
     ));
     let no_package = match system::install(&[PACKAGE], step) {
         Ok(()) => match source::find(None) {
-            Ok(found) => return absolute(found),
+            Ok(found) => return checked(found),
             Err(_) => "its files are not where they should be".to_string(),
         },
         Err(problem) => problem,
@@ -81,15 +81,19 @@ pub fn unfinished(folder: &Path) -> u64 {
         .sum()
 }
 
-/// The kernel's working directory is another one.
-fn absolute(found: Source) -> Result<Source> {
-    match found {
-        Source::Folder(folder) => folder
-            .canonicalize()
-            .map(Source::Folder)
-            .map_err(|error| Error::file(&folder, error.to_string())),
-        Source::Synthetic => Ok(Source::Synthetic),
+/// Checked to the byte, and named from the root: the kernel's working directory is another one.
+fn checked(found: Source) -> Result<Source> {
+    let synthetic = found.is_synthetic();
+    let Source::Folder(folder) = found else {
+        return Ok(found);
+    };
+    if !synthetic {
+        source::verify_folder(&folder)?;
     }
+    let whole = folder.canonicalize();
+    whole
+        .map(Source::Folder)
+        .map_err(|error| Error::file(&folder, error.to_string()))
 }
 
 /// The name of the data in a notebook's metadata.

@@ -69,6 +69,7 @@ fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(20)))
+        .timeout_recv_body(Some(Duration::from_secs(300)))
         .http_status_as_error(false)
         .build()
         .into();

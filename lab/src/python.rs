@@ -83,7 +83,11 @@ pub fn install(environment: &Environment, step: &Step) -> Result<Python> {
     };
     let folder = folder(environment, &python)?;
     let _lock = cache::lock("python", step)?;
-    if !folder.join("complete").is_file() {
+    let sound = || {
+        let python = Python::describe(folder.join("bin/python"));
+        python.is_some_and(|python| python.libtorch().is_ok())
+    };
+    if !folder.join("complete").is_file() || !sound() {
         ensure_venv(&python, step)?;
         build(&folder, environment, &python, step)?;
     }

@@ -11,7 +11,7 @@ use crate::setup::{self, Setup};
 #[command(after_help = "Examples:
   cargo lab test                           every test
   cargo lab test -- --package vitlab       arguments after -- go to `cargo test`
-  cargo lab test -- --test kernel -- two   only tests of tests/kernel.rs with `two` in their name")]
+  cargo lab test -- --test model -- views  only tests of tests/model.rs with `views` in their name")]
 pub struct Test {
     /// Arguments for `cargo test`
     #[arg(last = true)]
@@ -36,7 +36,7 @@ impl Test {
             cargo.arg("--workspace");
         }
         show(cargo.args(&self.arguments).current_dir(&repository.root))?;
-        if self.arguments.is_empty() && has_python_tests(repository) {
+        if self.arguments.is_empty() {
             let mut pytest = setup::program(repository, "python");
             show(
                 pytest
@@ -46,16 +46,6 @@ impl Test {
         }
         Ok(())
     }
-}
-
-fn has_python_tests(repository: &Repository) -> bool {
-    let Ok(entries) = std::fs::read_dir(repository.root.join("tests")) else {
-        return false;
-    };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        name.starts_with("test_") && name.ends_with(".py")
-    })
 }
 
 /// Runs a command in the foreground after printing it.

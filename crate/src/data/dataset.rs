@@ -13,6 +13,9 @@ pub struct Origin {
     pub synthetic: bool,
     /// Only the first so many training images (`None`: all).
     pub subset: Option<i64>,
+    /// Only the first so many test images (`None`: all).
+    #[serde(default)]
+    pub test_subset: Option<i64>,
 }
 
 impl Origin {
@@ -21,7 +24,7 @@ impl Origin {
     /// ```
     /// use vitlab::data::Origin;
     /// assert_eq!(Origin::default().title("Loss"), "Loss");
-    /// let origin = Origin { synthetic: true, subset: Some(4000) };
+    /// let origin = Origin { synthetic: true, subset: Some(4000), test_subset: None };
     /// assert_eq!(origin.title("Loss"), "Loss [synthetic stand-in data, 4000 training images]");
     /// ```
     pub fn title(&self, text: &str) -> String {
@@ -29,6 +32,7 @@ impl Origin {
             self.synthetic
                 .then(|| "synthetic stand-in data".to_string()),
             self.subset.map(|n| format!("{n} training images")),
+            self.test_subset.map(|n| format!("{n} test images")),
         ]
         .into_iter()
         .flatten()
@@ -68,7 +72,7 @@ impl Dataset {
             split,
             origin: Origin {
                 synthetic: source.is_synthetic(),
-                subset: None,
+                ..Origin::default()
             },
         })
     }
@@ -81,9 +85,15 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// The bytes of the images `indices` (from 0, on any device): [B, 28, 28] uint8.
+    pub fn select(&self, indices: &Tensor) -> Tensor {
+        let indices = indices.to_device(self.images.device());
+        self.images.index_select(0, &indices)
+    }
+
     /// The images `indices` as the network sees them: [B, 1, 28, 28] float32, (pixel / 255 − 0.5) / 0.5.
     pub fn normalised(&self, indices: &Tensor) -> Tensor {
-        normalise(&self.images.index_select(0, indices))
+        normalise(&self.select(indices))
     }
 
     /// The images from `start` up to `end`, without a copy: bytes [B, 28, 28] and labels [B].
@@ -145,14 +155,22 @@ pub struct FashionMnist {
 }
 
 impl FashionMnist {
-    /// Finds the data (see [`source::find`]) and reads both splits, or as much as `config` asks for.
+    /// Finds the data (in DATA_PATH/DATASET if DATA_PATH isn't the homework's, else see [`source::find`]) and reads both
+    /// splits, or as much as `config` asks for.
     ///
     /// # Errors
     /// Where it was looked for and what to do, or what is wrong with the files.
     pub fn load(config: &Config, device: Device) -> Result<Self> {
-        FashionMnist::read(&source::find(None)?, config, device)
+        let explicit = (config.data_path != Config::default().data_path)
+            .then(|| config.data_path.join(&config.dataset));
+        let explicit = explicit.as_deref().map(|path| path.to_string_lossy());
+        FashionMnist::read(&source::find(explicit.as_deref())?, config, device)
     }
 
+    /// As [`FashionMnist::load`], from a known source.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or fewer images than `config` asks for.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
         let mut train = Dataset::read(source, Split::Train, device)?;
         let mut test = Dataset::read(source, Split::Test, device)?;
@@ -164,7 +182,8 @@ impl FashionMnist {
         }
         let origin = Origin {
             subset: config.train_images,
-            ..train.origin.clone()
+            test_subset: config.test_images,
+            ..train.origin
         };
         train.origin = origin.clone();
         test.origin = origin;

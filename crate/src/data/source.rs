@@ -233,6 +233,17 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     Err(Error::file(folder, problem))
 }
 
+/// Checks that a folder's four files are FashionMNIST's to the byte: MNIST's own have the same names and shapes.
+///
+/// # Errors
+/// The first file that is damaged or another data set's.
+pub fn verify_folder(folder: &Path) -> Result<()> {
+    check_folder(folder)?;
+    FILES
+        .iter()
+        .try_for_each(|file| verify(&locate(folder, file), file))
+}
+
 fn missing(folder: &Path) -> Vec<&'static str> {
     let absent = |file: &&File| !locate(folder, file).exists();
     FILES.iter().filter(absent).map(|file| file.name).collect()

@@ -63,6 +63,11 @@ impl AdamW {
     /// When libtorch can't differentiate `loss`, for instance because it doesn't depend on a parameter.
     pub fn backward_step(&mut self, loss: &Tensor, lr: f64) -> Result<()> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        if !gradients.iter().all(Tensor::defined) {
+            return Err(Error::argument(
+                "the loss doesn't depend on all parameters of the model; use every head in it",
+            ));
+        }
         self.step(&gradients, lr)
     }
 

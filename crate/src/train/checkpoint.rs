@@ -34,6 +34,7 @@ pub(super) fn write(trainer: &Trainer, model: &impl Model, path: &Path) -> Resul
     let metadata = BTreeMap::from([
         ("format".to_string(), "vitlab checkpoint".to_string()),
         ("steps".to_string(), trainer.optimizer.steps.to_string()),
+        ("recipe".to_string(), trainer.recipe.clone()),
         ("history".to_string(), history),
     ]);
     weights::write_safetensors(path, &StateDict(tensors), &metadata)
@@ -63,6 +64,14 @@ pub(super) fn read(
     let history: History =
         serde_json::from_str(entry("history")?).map_err(|e| broken(&e.to_string()))?;
 
+    let recipe = metadata.get("recipe").map_or("", String::as_str);
+    if recipe != trainer.recipe {
+        let problem = format!(
+            "is a checkpoint of another training ({recipe}; this one is {}); choose another folder",
+            trainer.recipe
+        );
+        return Err(Error::file(path, problem));
+    }
     let differences = trainer.history.config.differences(&history.config);
     if !differences.is_empty() {
         let list = differences.join("; ");

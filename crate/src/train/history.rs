@@ -1,5 +1,6 @@
 //! What a training went through, epoch by epoch.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -30,6 +31,9 @@ pub struct Epoch {
 pub struct History {
     pub config: Config,
     pub origin: Origin,
+    /// Versions and device of the training, by component; for weights that are handed on, also the commit.
+    #[serde(default)]
+    pub made_with: BTreeMap<String, String>,
     pub epochs: Vec<Epoch>,
 }
 
@@ -38,8 +42,12 @@ impl History {
     /// A file that is missing or is not a history.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::file(path, format!("can't be read ({e})")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::file(
+                path,
+                format!("can't be read ({e}); `vitlab train` writes such files"),
+            )
+        })?;
         serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
     }

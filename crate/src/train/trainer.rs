@@ -1,5 +1,6 @@
 //! The training of one model: what the epoch loop needs between two epochs, and the epoch itself.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use tch::{Kind, Tensor};
 use super::checkpoint;
 use super::{AdamW, Epoch, History, learning_rate};
 use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
+use crate::device::{describe, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::{Config, Error, Result};
@@ -61,6 +63,8 @@ pub type OnStep = Box<dyn FnMut(&Step)>;
 /// ```
 pub struct Trainer {
     pub history: History,
+    /// What is trained by which loss, if it needs saying: a checkpoint of another recipe is refused.
+    pub recipe: String,
     /// Called about once a second during an epoch; prints progress when set.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
@@ -78,8 +82,10 @@ impl Trainer {
             history: History {
                 config: config.clone(),
                 origin: Origin::default(),
+                made_with: made_with(model.variables().device()),
                 epochs: Vec::new(),
             },
+            recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
             started: Instant::now(),
@@ -111,6 +117,11 @@ impl Trainer {
             self.history.config.batch_size,
             data.images.device(),
         );
+        if index >= self.history.config.epochs {
+            return Err(Error::argument(format!(
+                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
+            )));
+        }
         let batches = data.len() / size;
         if batches == 0 {
             return Err(Error::argument(format!(
@@ -207,6 +218,12 @@ impl Trainer {
         }
         Ok(self.history.epochs.len())
     }
+}
+
+fn made_with(device: tch::Device) -> BTreeMap<String, String> {
+    let mut components: BTreeMap<String, String> = versions().into_iter().collect();
+    components.insert("device".to_string(), describe(device));
+    components
 }
 
 /// Sums of loss and accuracy over `batches` -> their means.

@@ -90,6 +90,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "--class goes with --method grad-rollout or relevance; a rollout has no class",
         ));
     }
+    if arguments.method == Method::Relevance && arguments.rollout() != Rollout::default() {
+        return Err(Error::argument(
+            "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance goes through all layers as they are",
+        ));
+    }
     let device = device(&arguments.device)?;
     let network = Network::read(&arguments.weights, device)?;
     let selected = arguments.selection.read(device)?;
@@ -120,8 +125,47 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
         weights::write(&arguments.out, &StateDict(named.into()))?;
     }
-    println!("{count} maps written to {}", arguments.out.display());
+    println!(
+        "{count} maps ({}) written to {}",
+        selected.source,
+        arguments.out.display()
+    );
     Ok(())
+}
+
+impl Arguments {
+    fn rollout(&self) -> Rollout {
+        Rollout {
+            fusion: self.fusion,
+            discard_ratio: self.discard,
+            discard_per: self.discard_per,
+            layers: self.layers.clone(),
+            normalisation: if self.compat {
+                Normalisation::Compat
+            } else {
+                Normalisation::RowSum
+            },
+        }
+    }
+
+    /// What was done, for the picture's title.
+    fn title(&self) -> String {
+        let token = &self.token;
+        match self.method {
+            Method::Relevance => format!("Relevance, query token {token}"),
+            method => {
+                let name = if method == Method::Rollout {
+                    "Attention rollout"
+                } else {
+                    "Gradient rollout"
+                };
+                let (fusion, discard, layers) = (self.fusion, self.discard, &self.layers);
+                format!(
+                    "{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}"
+                )
+            }
+        }
+    }
 }
 
 struct Explained {
@@ -132,17 +176,7 @@ struct Explained {
 
 /// Maps and grid of a batch [B, 1, 28, 28], and the class that the network sees in each image.
 fn explain(network: &Network, batch: &Tensor, arguments: &Arguments) -> Result<Explained> {
-    let options = Rollout {
-        fusion: arguments.fusion,
-        discard_ratio: arguments.discard,
-        discard_per: arguments.discard_per,
-        layers: arguments.layers.clone(),
-        normalisation: if arguments.compat {
-            Normalisation::Compat
-        } else {
-            Normalisation::RowSum
-        },
-    };
+    let options = arguments.rollout();
     let target = arguments.class.map_or(Target::Predicted, Target::Class);
     let forward = || network.forward_layers(batch);
     let (logits, matrix) = match arguments.method {
@@ -196,17 +230,13 @@ fn overlays(
         tiles.push(Tile::grey(image.clone(), caption));
         tiles.push(Tile::overlay(image, map, scale, ""));
     }
-    let title = format!(
-        "{:?}, fusion {}, discard {}, layers {}, token {}",
-        arguments.method, arguments.fusion, arguments.discard, arguments.layers, arguments.token
-    );
     let grid = Grid {
-        title: selected.origin.title(&title),
+        title: selected.origin.title(&arguments.title()),
         columns: tiles.len().min(6),
         tiles,
         bar: Some(Bar {
             scale,
-            label: format!("attention, scaled by {}", arguments.scale),
+            label: format!("scale: {}", arguments.scale),
         }),
         ..Grid::default()
     };

@@ -63,6 +63,8 @@ impl FromStr for Span {
 }
 
 pub struct Selected {
+    /// Where they come from, in words.
+    pub source: String,
     /// [N, 28, 28] uint8
     pub images: Tensor,
     /// The true classes, where they are known.
@@ -85,6 +87,7 @@ impl Selection {
                 .map(|path| picture(path))
                 .collect::<Result<Vec<_>>>()?;
             return Ok(Selected {
+                source: "picture files".to_string(),
                 images: Tensor::stack(&pictures, 0).to_device(device), // N × [28, 28] -> [N, 28, 28]
                 labels: None,
                 origin: Origin::default(),
@@ -101,6 +104,7 @@ impl Selection {
         }
         let (images, labels) = data.range(start, end);
         Ok(Selected {
+            source: source.to_string(),
             images,
             labels: Some(Vec::try_from(labels)?),
             origin: data.origin.clone(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use vitlab::model::{Cnn, Model, MyDeiT, ViTConfig, VisionTransformer};
+use vitlab::train::History;
 use vitlab::weights::{self, StateDict};
 use vitlab::{Config, Error, Result};
 
@@ -101,8 +102,16 @@ fn no_attention() -> Error {
     Error::argument("a CNN has no attention; give the weights of a ViT or DeiT")
 }
 
-/// Numbers per head in all models of the homework; a weight file doesn't tell.
+/// Numbers per head in the homework's models.
 const HEAD_DIM: i64 = 16;
+
+/// A weight file doesn't tell the number of heads; the history that `vitlab train` writes beside it does.
+fn heads(path: &Path, embed: i64) -> i64 {
+    match History::read(path.with_extension("json")) {
+        Ok(history) if history.config.embed_dim == embed => history.config.n_attention_heads,
+        _ => embed / HEAD_DIM,
+    }
+}
 
 /// The sizes of a ViT or DeiT with `prefix` tokens before the patches.
 fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
@@ -124,17 +133,20 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
     let layers = (0..)
         .take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some())
         .count() as i64;
+    let embed = conv[0];
+    let heads = heads(path, embed);
     let side = |rows: i64| (1..=rows).find(|s| s * s == rows);
-    let grid = side(rows - prefix).or(side(rows));
+    // Only the ViT has the layout without a row for its class token.
+    let grid = side(rows - prefix).or(side(rows).filter(|_| prefix == 1));
     match grid {
-        Some(grid) if conv[0] % HEAD_DIM == 0 && conv[0] > 0 => Ok(ViTConfig {
+        Some(grid) if embed > 0 && heads > 0 && embed % heads == 0 => Ok(ViTConfig {
             image_size: grid * conv[2],
             patch_size: conv[2],
             n_channels: conv[1],
-            embed_dim: conv[0],
+            embed_dim: embed,
             n_layers: layers,
-            n_attention_heads: conv[0] / HEAD_DIM,
-            forward_mul: hidden / conv[0],
+            n_attention_heads: heads,
+            forward_mul: hidden / embed,
             n_classes: classes,
             dropout: 0.0,
             position_rows: rows,

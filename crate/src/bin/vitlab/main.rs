@@ -23,7 +23,7 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   vitlab train --model vit --out outputs/vit            the homework's ViT, ten epochs
   vitlab train --model cnn --epochs 10 --out outputs/teacher
-  vitlab train --model deit --teacher outputs/teacher/cnn_model.pt --out outputs/deit
+  vitlab train --model deit --teacher outputs/teacher/teacher_model.pt --out outputs/deit
   vitlab evaluate --weights models/ViT_model.pt         accuracy, loss, confusion matrix
   vitlab predict --weights models/ViT_model.pt --range 0..100 --attention --out scores.safetensors
   vitlab explain --weights models/ViT_model.pt --range 0..9 --fusion max --discard 0.9 --out maps.png

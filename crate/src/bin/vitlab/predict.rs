@@ -67,7 +67,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .map(|(name, parts)| (name.to_string(), Tensor::cat(&parts, 0)));
     weights::write(&arguments.out, &StateDict(tensors.collect()))?;
     println!(
-        "scores of {count} images written to {}",
+        "scores of {count} images ({}) written to {}",
+        selected.source,
         arguments.out.display()
     );
     Ok(())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use md5::{Digest, Md5};
 use tch::Tensor;
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
@@ -72,6 +73,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(_) => return Err(Error::argument("--teacher goes with --model deit only")),
         None => None,
     };
+    if arguments.soft && arguments.model != Kind::Deit {
+        return Err(Error::argument("--soft goes with --model deit only"));
+    }
+    if config.load_model {
+        return Err(Error::argument(
+            "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false",
+        ));
+    }
     seed_everything(config.seed);
     let network = Network::new(arguments.model, &config, device)?;
     println!(
@@ -87,10 +96,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     );
 
     let mut trainer = Trainer::new(&network, &config)?;
-    let checkpoint = arguments.out.join("checkpoint.safetensors");
+    trainer.recipe = recipe(&arguments)?;
+    let stem = arguments.out.join(arguments.model.stem());
+    let checkpoint = arguments
+        .out
+        .join(format!("{}_checkpoint.safetensors", arguments.model.stem()));
     if arguments.resume {
         let done = trainer.resume(&network, &checkpoint, &data.train)?;
         println!("resuming after {done} epochs");
+    } else if checkpoint.exists() {
+        let problem = "is the checkpoint of an unfinished training; add --resume to go on with it, or delete it";
+        return Err(Error::file(checkpoint, problem));
     }
     let bar = progress_bar();
     let shown = bar.clone();
@@ -105,7 +121,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let stem = arguments.out.join(arguments.model.stem());
     for extension in ["pt", "safetensors"] {
         weights::write(
             stem.with_extension(extension),
@@ -113,8 +128,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
         )?;
     }
     trainer.history.write(stem.with_extension("json"))?;
+    // Complete: the next training here starts anew.
+    std::fs::remove_file(&checkpoint).ok();
     println!("written: {}.pt, .safetensors and .json", stem.display());
     Ok(())
+}
+
+/// What a checkpoint must have been trained as: model, loss and the teacher's very weights.
+fn recipe(arguments: &Arguments) -> Result<String> {
+    let Some(teacher) = &arguments.teacher else {
+        return Ok(arguments.model.stem().to_string());
+    };
+    let bytes =
+        std::fs::read(teacher).map_err(|e| Error::file(teacher, format!("can't be read ({e})")))?;
+    let digest: String = Md5::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let kind = if arguments.soft { "soft" } else { "hard" };
+    Ok(format!(
+        "{}, {kind} distillation, teacher {digest}",
+        arguments.model.stem()
+    ))
 }
 
 fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
