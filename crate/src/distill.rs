@@ -60,6 +60,7 @@ pub struct SoftDistillationLoss {
     pub tau: f64,
     /// Weight λ of the teacher, 0 to 1.
     pub lambda: f64,
+    /// Share of the true label spread over all classes.
     pub label_smoothing: f64,
     pub reduction: KlReduction,
 }

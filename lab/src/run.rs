@@ -116,6 +116,7 @@ impl Run {
             out.join(format!("{written}.html")),
         );
         let shown = setup::relative(repository, notebook).display().to_string();
+        let before = read(notebook)?;
         let job = json!({
             "notebook": notebook,
             "folder": repository.notebooks(),
@@ -200,9 +201,13 @@ impl Run {
             }
         }
         if self.in_place {
-            let text = std::fs::read_to_string(&ipynb)
-                .map_err(|error| Error::file(&ipynb, error.to_string()))?;
-            cache::write(notebook, &text)?;
+            if read(notebook)? != before {
+                return Err(Error::argument(format!(
+                    "{shown} was edited while it ran and stays as it is; what ran is {}",
+                    setup::relative(repository, &ipynb).display()
+                )));
+            }
+            cache::write(notebook, &read(&ipynb)?)?;
         }
         step.done(&format!(
             "{} and .html",
@@ -210,6 +215,11 @@ impl Run {
         ));
         Ok(())
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::file(path, format!("can't be read ({error})")))
 }
 
 impl Failure {

@@ -26,6 +26,9 @@ pub struct Idx {
 /// Reads a whole file; whether it is gzipped is told by its content, not by its name.
 ///
 /// Memory grows with what the file really holds, never with what its header announces.
+///
+/// # Errors
+/// A file that is missing, a folder, truncated, corrupt, of another format, or whose length and header disagree.
 pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
     let path = path.as_ref();
     let mut content = content(path)?;
@@ -52,12 +55,18 @@ pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
 }
 
 /// The dimensions alone, from the first few bytes of the file.
+///
+/// # Errors
+/// As [`read`], as far as the header shows it.
 pub fn read_dims(path: impl AsRef<Path>) -> Result<Vec<usize>> {
     let path = path.as_ref();
     header(&mut content(path)?, path)
 }
 
 /// Writes a plain (not gzipped) file; a failure leaves what was there untouched.
+///
+/// # Errors
+/// When it can't be written.
 pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
     let mut head = vec![0, 0, UNSIGNED_BYTE];
     head.push(

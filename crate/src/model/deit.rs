@@ -91,6 +91,8 @@ impl DistilledClassifier {
     }
 }
 
+/// The ViT's encoder between [`DistilledEmbedLayer`] and [`DistilledClassifier`].
+///
 /// ```
 /// use tch::{Device, Kind, Tensor};
 /// use vitlab::{Config, model::{Model, MyDeiT}};
@@ -127,6 +129,7 @@ impl MyDeiT {
         Ok(MyDeiT::with_sizes(sizes, device))
     }
 
+    /// As [`MyDeiT::new`], for sizes read from a weight file.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -165,6 +168,9 @@ impl MyDeiT {
     }
 
     /// As [`MyDeiT::forward`], the attention as one [B, H, S, S] per layer of the graph.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
     pub fn forward_layers(
         &self,
         images: &Tensor,

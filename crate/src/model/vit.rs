@@ -75,6 +75,8 @@ impl VisionTransformer {
         ))
     }
 
+    /// As [`VisionTransformer::new`], for sizes read from a weight file; they must fit each other as
+    /// [`Config::check`] demands.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -110,6 +112,9 @@ impl VisionTransformer {
 
     /// As [`VisionTransformer::forward`], the attention as one [B, H, S, S] per layer: the very tensors of the
     /// graph, so that gradients with respect to them can be taken.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(Tensor, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
