@@ -157,7 +157,7 @@ fn strict_loading_in_pytorch() {
         let cnn = path(&format!("cnn.{extension}"));
         write(&cnn, &state_dict(&small_cnn())).unwrap();
         for file in [vit, cnn] {
-            let answer = reference("weights.py", &["strict".as_ref(), &file]);
+            let answer = reference("weights.py", &["strict".as_ref(), file.as_os_str()]);
             assert_eq!(answer.trim(), "<All keys matched successfully>");
         }
     }

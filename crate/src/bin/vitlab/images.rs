@@ -84,7 +84,7 @@ impl Selection {
             let pictures = self
                 .image
                 .iter()
-                .map(|path| picture(path))
+                .map(picture)
                 .collect::<Result<Vec<_>>>()?;
             return Ok(Selected {
                 source: "picture files".to_string(),
