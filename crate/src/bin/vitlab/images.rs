@@ -81,11 +81,7 @@ impl Selected {
 impl Selection {
     pub fn read(&self, device: Device) -> Result<Selected> {
         if !self.image.is_empty() {
-            let pictures = self
-                .image
-                .iter()
-                .map(picture)
-                .collect::<Result<Vec<_>>>()?;
+            let pictures = self.image.iter().map(picture).collect::<Result<Vec<_>>>()?;
             return Ok(Selected {
                 source: "picture files".to_string(),
                 images: Tensor::stack(&pictures, 0).to_device(device), // N × [28, 28] -> [N, 28, 28]
