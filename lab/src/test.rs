@@ -10,10 +10,10 @@ use crate::setup::{self, Setup};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo lab test                           every test
-  cargo lab test -- --package vitlab       arguments after -- go to `cargo test`
-  cargo lab test -- --test model -- views  only tests of tests/model.rs with `views` in their name")]
+  cargo lab test -- --test model views     only tests of tests/model.rs with `views` in their name
+  cargo lab test -- -p lab                 only the tests of set-up, kernel and run")]
 pub struct Test {
-    /// Arguments for `cargo test`
+    /// Arguments for `cargo test`, which tests the package vitlab unless they name another
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -26,25 +26,21 @@ impl Test {
             verbose: false,
         }
         .run(repository)?;
-        let mut cargo = Command::new("cargo");
-        cargo.arg("test");
-        if !self
-            .arguments
-            .iter()
-            .any(|argument| ["-p", "--package", "--workspace"].contains(&argument.as_str()))
-        {
-            cargo.arg("--workspace");
+        let cargo_test = |arguments: &[String]| {
+            let mut cargo = Command::new("cargo");
+            cargo.arg("test").args(arguments);
+            show(cargo.current_dir(&repository.root))
+        };
+        if !self.arguments.is_empty() {
+            return cargo_test(&self.arguments);
         }
-        show(cargo.args(&self.arguments).current_dir(&repository.root))?;
-        if self.arguments.is_empty() {
-            let mut pytest = setup::program(repository, "python");
-            show(
-                pytest
-                    .args(["-m", "pytest", "tests"])
-                    .current_dir(&repository.root),
-            )?;
+        // One after the other: together, cargo would link lab with libtorch, which only the crate's features ask for.
+        for package in ["vitlab", "lab"] {
+            cargo_test(&["--locked", "--package", package].map(String::from))?;
         }
-        Ok(())
+        let mut pytest = setup::program(repository, "python");
+        let pytest = pytest.args(["-m", "pytest", "tests"]);
+        show(pytest.current_dir(&repository.root))
     }
 }
 
