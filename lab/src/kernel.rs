@@ -52,13 +52,16 @@ pub fn run(connection_file: &Path) -> Result<i32> {
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|error| Error::argument(error.to_string()))?;
+    // Caught from before the engine starts: a signal that comes at once must not leave the folder behind.
+    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT])
+        .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
     let mut child = command.spawn().map_err(|error| {
         Error::file(
             &engine.evcxr,
             format!("doesn't start ({error}); run `cargo lab setup`"),
         )
     })?;
-    end_on_signals(&child)?;
+    end_on_signals(signals, &child);
     let status = child
         .wait()
         .map_err(|error| Error::file(&engine.evcxr, error.to_string()))?;
@@ -67,16 +70,13 @@ pub fn run(connection_file: &Path) -> Result<i32> {
 }
 
 /// SIGTERM and SIGHUP end the kernel; SIGINT doesn't (interrupts come as messages, a Ctrl-C is meant for the client).
-fn end_on_signals(child: &Child) -> Result<()> {
+fn end_on_signals(mut signals: signal_hook::iterator::Signals, child: &Child) {
     let evcxr = Pid::from_raw(child.id() as i32);
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT])
-        .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
     std::thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGINT) {
             let _ = kill(evcxr, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
         }
     });
-    Ok(())
 }
 
 /// Ends what evcxr left behind: its process that runs the cells finishes a long cell before it notices that it is alone.
