@@ -7,6 +7,7 @@
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
 //! | [`weights`] | PyTorch and safetensors files, names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
+//! | [`fused`] | the same training steps by hand, several times as fast on a CPU | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
@@ -27,6 +28,8 @@ pub mod device;
 pub mod distill;
 #[cfg(feature = "torch")]
 pub mod explain;
+#[cfg(feature = "torch")]
+pub mod fused;
 #[cfg(feature = "torch")]
 pub mod metrics;
 #[cfg(feature = "torch")]

@@ -26,25 +26,17 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(weights::read(path)?.0.into_iter().collect())
 }
 
-/// Moves fresh weights far enough apart that attention and logits are uneven.
-pub fn spread(store: &VarStore) {
+/// Moves fresh weights apart by a standard deviation, so that attention and logits are uneven.
+pub fn spread(store: &VarStore, deviation: f64) {
     tch::no_grad(|| {
         for mut variable in store.trainable_variables() {
-            let _ = variable.g_add_(&(variable.randn_like() * 0.1));
+            let _ = variable.g_add_(&(variable.randn_like() * deviation));
         }
     });
 }
 
-/// Asserts that the gradients of `loss` equal `expected`'s `PREFIX.NAME` within 1e-5.
-///
-/// A key's bias gets no gradient (softmax ignores a shift of all scores), only rounding noise: a bias is compared with
-/// the largest gradient of its weight.
-pub fn assert_gradients(
-    loss: &Tensor,
-    store: &VarStore,
-    expected: &BTreeMap<String, Tensor>,
-    prefix: &str,
-) {
+/// The gradient of `loss` with respect to each trainable variable, by name.
+pub fn gradients(loss: &Tensor, store: &VarStore) -> BTreeMap<String, Tensor> {
     let variables: Vec<(String, Tensor)> = store
         .variables()
         .into_iter()
@@ -52,11 +44,31 @@ pub fn assert_gradients(
         .collect();
     let inputs: Vec<&Tensor> = variables.iter().map(|(_, tensor)| tensor).collect();
     let gradients = Tensor::run_backward(&[loss], &inputs, true, false);
-    for ((name, _), gradient) in variables.iter().zip(gradients) {
-        let of = |name: &str| &expected[&format!("{prefix}.{name}")];
-        let scale = of(&name.replace(".bias", ".weight")).abs().max();
-        let error = (&gradient - of(name)).abs().max() / scale.clamp_min(1e-12);
+    let names = variables.into_iter().map(|(name, _)| name);
+    names.zip(gradients).collect()
+}
+
+/// The tensors `PREFIX.NAME` of a file by their names.
+pub fn named<'a>(
+    tensors: &'a BTreeMap<String, Tensor>,
+    prefix: &'a str,
+) -> impl Fn(&str) -> Tensor + 'a {
+    move |name| tensors[&format!("{prefix}.{name}")].shallow_clone()
+}
+
+/// Asserts that gradients equal `expected`'s within 1e-5.
+///
+/// A key's bias gets no gradient (softmax ignores a shift of all scores), only rounding noise: a bias is compared with
+/// the largest gradient of its weight.
+pub fn assert_gradients(
+    ours: &BTreeMap<String, Tensor>,
+    expected: impl Fn(&str) -> Tensor,
+    what: &str,
+) {
+    for (name, gradient) in ours {
+        let scale = expected(&name.replace(".bias", ".weight")).abs().max();
+        let error = (gradient - expected(name)).abs().max() / scale.clamp_min(1e-12);
         let error = error.double_value(&[]);
-        assert!(error < 1e-5, "{prefix} of {name}: {error}");
+        assert!(error < 1e-5, "{what}: {name}: {error}");
     }
 }

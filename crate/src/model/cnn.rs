@@ -30,8 +30,16 @@ impl ConvBlock {
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        self.bn.forward_t(&self.conv.forward(x), train).relu()
+        let weight = channels_last(&self.conv.ws);
+        let x = x.conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1); // [B, C, I, I] -> [B, C', I, I]
+        self.bn.forward_t(&x, train).relu()
     }
+}
+
+/// The same tensor with the channels of a position side by side in memory: libtorch's convolutions, norms and pools keep
+/// that order and are half as long about it.
+fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 /// Three stages of two convolutions each with max pooling after the first two, the mean over the last 7 × 7

@@ -64,7 +64,7 @@ fn layer_norm(path: nn::Path, width: i64) -> nn::LayerNorm {
 }
 
 /// Images must be [B, C, I, I] float32.
-fn check_images(images: &Tensor, channels: i64, side: i64) -> Result<()> {
+pub(crate) fn check_images(images: &Tensor, channels: i64, side: i64) -> Result<()> {
     let size = images.size();
     if size.len() == 4 && size[1..] == [channels, side, side] && images.kind() == tch::Kind::Float {
         return Ok(());

@@ -1,5 +1,7 @@
 //! AdamW (arXiv 1711.05101) on one flat vector of all parameters.
 
+use std::borrow::Borrow;
+
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
@@ -75,9 +77,9 @@ impl AdamW {
     ///
     /// # Errors
     /// When their number of elements is not the parameters'.
-    pub fn step(&mut self, gradients: &[Tensor], lr: f64) -> Result<()> {
+    pub fn step<T: Borrow<Tensor>>(&mut self, gradients: &[T], lr: f64) -> Result<()> {
         no_grad(|| {
-            let flat: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
+            let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
             let gradient = Tensor::cat(&flat, 0); // [n]
             if gradient.size() != self.flat.size() {
                 return Err(Error::argument(format!(

@@ -9,4 +9,4 @@ mod trainer;
 pub use adamw::AdamW;
 pub use history::{Epoch, History};
 pub use schedule::learning_rate;
-pub use trainer::{OnStep, Step, TrainScore, Trainer};
+pub use trainer::{Batch, OnStep, Step, TrainScore, Trainer};

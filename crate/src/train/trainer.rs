@@ -41,6 +41,29 @@ pub struct Step {
 /// What is called with an epoch's progress.
 pub type OnStep = Box<dyn FnMut(&Step)>;
 
+/// A batch on its way through training: what the optimizer and the history need of it.
+#[derive(Debug)]
+pub struct Batch {
+    /// To minimise, a scalar.
+    pub loss: Tensor,
+    /// [B, classes], for the accuracy
+    pub logits: Tensor,
+    /// The loss's gradient with respect to all trainable variables in the order of their creation, [n]; without it
+    /// libtorch differentiates `loss`.
+    pub gradient: Option<Tensor>,
+}
+
+/// Loss and logits of a model's own forward pass.
+impl From<(Tensor, Tensor)> for Batch {
+    fn from((loss, logits): (Tensor, Tensor)) -> Self {
+        Batch {
+            loss,
+            logits,
+            gradient: None,
+        }
+    }
+}
+
 /// Optimizer, schedule and history of one training.
 ///
 /// ```no_run
@@ -98,17 +121,18 @@ impl Trainer {
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gives the loss to
-    /// minimise and the logits (for the accuracy) for images [B, 1, 28, 28] and labels [B].
+    /// minimise and the logits (for the accuracy) for images [B, 1, 28, 28] and labels [B], as a pair or as a [`Batch`]
+    /// with a gradient.
     ///
     /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a resumed
     /// training continues as if it had never stopped.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
-    pub fn epoch(
+    pub fn epoch<B: Into<Batch>>(
         &mut self,
         data: &Dataset,
-        mut loss: impl FnMut(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+        mut loss: impl FnMut(&Tensor, &Tensor) -> Result<B>,
     ) -> Result<TrainScore> {
         self.started = Instant::now();
         self.history.origin = data.origin.clone();
@@ -139,14 +163,18 @@ impl Trainer {
             let indices = order.narrow(0, batch * size, size);
             let images = augment(&data.images.index_select(0, &indices)); // [B, 28, 28] -> [B, 1, 28, 28]
             let labels = data.labels.index_select(0, &indices);
-            let (value, logits) = loss(&images, &labels)?;
-            self.optimizer.backward_step(&value, lr)?;
-            let hits = logits
+            let done: Batch = loss(&images, &labels)?.into();
+            match &done.gradient {
+                Some(gradient) => self.optimizer.step(&[gradient], lr)?,
+                None => self.optimizer.backward_step(&done.loss, lr)?,
+            }
+            let hits = done
+                .logits
                 .argmax(1, false)
                 .eq_tensor(&labels)
                 .to_kind(Kind::Double)
                 .mean(Kind::Double);
-            sums += Tensor::stack(&[value.detach().to_kind(Kind::Double), hits], 0);
+            sums += Tensor::stack(&[done.loss.detach().to_kind(Kind::Double), hits], 0);
             if let Some(report) = &mut self.on_step
                 && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches)
             {

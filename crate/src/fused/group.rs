@@ -1,0 +1,406 @@
+//! A whole network, forward and backward, for a group of images: embedding, blocks, last norm, heads.
+
+use super::block::{Block, Kept, Scratch, Site};
+use super::matmul::{Left, Out, Right, Start, matmul};
+use super::network::Network;
+use super::random::Random;
+use super::rows::{add_column_sums, layer_norm_backward, scale_shift, standardise};
+use super::vector::Instructions;
+
+/// Images whose activations are worked on together: few enough for the caches, many enough to read the weights seldom.
+pub(super) const GROUP: usize = 4;
+
+/// Place of the dropout after the embedding; each block has two more.
+const EMBEDDING: u64 = 0;
+
+/// What a head's scores should be, and how much it counts: a term w τ² CE(t, softmax(z/τ)) of each image's loss.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// [B, classes] the probabilities t
+    pub probabilities: Vec<f32>,
+    pub weight: f32,
+    pub temperature: f32,
+}
+
+/// Activations and memory of one thread.
+pub(super) struct Work {
+    /// [G · N, C · P · P padded]
+    patches: Vec<f32>,
+    /// [G · S, E]: the tokens, and later the gradient
+    x: Vec<f32>,
+    blocks: Vec<Kept>,
+    scratch: Scratch,
+    /// [G · prefix, E]
+    hat: Vec<f32>,
+    rstd: Vec<f32>,
+    features: Vec<f32>,
+    d_features: Vec<f32>,
+    /// [G, E]: after tanh
+    hidden: Vec<f32>,
+    d_hidden: Vec<f32>,
+    /// [E, C · P · P padded]
+    d_conv: Vec<f32>,
+    /// Heads × [G, classes]
+    logits: Vec<Vec<f32>>,
+}
+
+impl Work {
+    pub fn new(network: &Network) -> Self {
+        let sizes = &network.sizes;
+        let (e, last) = (sizes.embed, network.blocks.len() - 1);
+        let rows = |block| {
+            if block == last {
+                sizes.prefix
+            } else {
+                sizes.tokens
+            }
+        };
+        Work {
+            patches: vec![0.0; GROUP * sizes.patches * sizes.patch_width()],
+            x: vec![0.0; GROUP * sizes.tokens * e],
+            blocks: (0..=last)
+                .map(|i| Kept::new(sizes, GROUP, rows(i)))
+                .collect(),
+            scratch: Scratch::new(sizes, GROUP),
+            hat: vec![0.0; GROUP * sizes.prefix * e],
+            rstd: vec![0.0; GROUP * sizes.prefix],
+            features: vec![0.0; GROUP * sizes.prefix * e],
+            d_features: vec![0.0; GROUP * sizes.prefix * e],
+            hidden: vec![0.0; GROUP * e],
+            d_hidden: vec![0.0; GROUP * e],
+            d_conv: vec![0.0; e * sizes.patch_width()],
+            logits: vec![vec![0.0; GROUP * sizes.classes]; sizes.prefix],
+        }
+    }
+}
+
+/// A network on one level of the processor.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub instructions: Instructions,
+    pub network: &'a Network,
+}
+
+impl Pass<'_> {
+    /// Images [B, C, I, I] -> logits, heads × [B, classes].
+    #[inline(always)]
+    pub fn predict(&self, work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]) {
+        let numbers = self.numbers();
+        let classes = self.network.sizes.classes;
+        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
+            let group = images.len() / numbers;
+            self.forward(work, images, group, None);
+            for (all, logits) in logits.iter_mut().zip(&work.logits) {
+                let from = i * GROUP * classes;
+                all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
+            }
+        }
+    }
+
+    /// As [`Pass::predict`] for the images from `first` of a batch of `batch`, with dropout; adds the gradient of the
+    /// batch's mean loss to `gradient` and returns these images' share of the loss.
+    #[inline(always)]
+    pub fn train(
+        &self,
+        work: &mut Work,
+        images: &[f32],
+        (first, batch): (usize, usize),
+        targets: &[Target],
+        seed: u64,
+        logits: &mut [&mut [f32]],
+        gradient: &mut [f32],
+    ) -> f64 {
+        let (numbers, classes) = (self.numbers(), self.network.sizes.classes);
+        let mut loss = 0.0;
+        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
+            let group = images.len() / numbers;
+            let image = first + i * GROUP;
+            let seed = seed.wrapping_add(image as u64);
+            self.forward(work, images, group, Some(seed));
+            let from = i * GROUP * classes;
+            for (head, target) in targets.iter().enumerate() {
+                let scores = &mut work.logits[head][..group * classes];
+                logits[head][from..from + scores.len()].copy_from_slice(scores);
+                let wanted = &target.probabilities[image * classes..][..scores.len()];
+                for (z, t) in scores
+                    .chunks_exact_mut(classes)
+                    .zip(wanted.chunks_exact(classes))
+                {
+                    loss += loss_gradient(z, t, target, batch);
+                }
+            }
+            self.backward(work, group, seed, gradient);
+        }
+        loss
+    }
+
+    /// Numbers of an image.
+    fn numbers(&self) -> usize {
+        let sizes = &self.network.sizes;
+        sizes.channels * sizes.side * sizes.side
+    }
+
+    fn site(&self, block: usize, group: usize, dropout: Option<u64>) -> Site {
+        let (sizes, last) = (&self.network.sizes, self.network.blocks.len() - 1);
+        Site {
+            group,
+            rows: if block == last {
+                sizes.prefix
+            } else {
+                sizes.tokens
+            },
+            dropout,
+            place: EMBEDDING + 1 + 2 * block as u64,
+        }
+    }
+
+    fn block(&self, i: usize) -> Block<'_> {
+        Block {
+            instructions: self.instructions,
+            network: self.network,
+            weights: &self.network.blocks[i],
+            places: &self.network.places.blocks[i],
+        }
+    }
+
+    #[inline(always)]
+    fn forward(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
+        let (network, sizes) = (self.network, &self.network.sizes);
+        self.embed(work, images, group, dropout);
+        for (i, kept) in work.blocks.iter_mut().enumerate() {
+            let site = self.site(i, group, dropout);
+            self.block(i)
+                .forward(&mut work.x, kept, &mut work.scratch, site);
+        }
+
+        let (e, places) = (sizes.embed, &network.places);
+        let some = group * sizes.prefix;
+        standardise(&work.x[..some * e], e, &mut work.hat, &mut work.rstd);
+        let [weight, bias] = [places.norm.weight, places.norm.bias].map(|p| network.at(p, e));
+        scale_shift(&work.hat, weight, bias, &mut work.features);
+        let bias = Start::Bias(network.at(places.fc1.bias, e));
+        matmul(
+            self.instructions,
+            (group, e, e),
+            Left::rows(&work.features, sizes.prefix * e),
+            Right::rows(&network.fc1, e),
+            Out::rows(&mut work.hidden, e),
+            bias,
+        );
+        for x in &mut work.hidden[..group * e] {
+            *x = x.tanh();
+        }
+        for head in 0..sizes.prefix {
+            let (input, row) = if head == 0 {
+                (&work.hidden[..], e)
+            } else {
+                (&work.features[e..], sizes.prefix * e)
+            };
+            let place = self.head(head);
+            let logits = work.logits[head].chunks_exact_mut(sizes.classes);
+            for (logits, x) in logits.zip(input.chunks(row)).take(group) {
+                for (class, z) in logits.iter_mut().enumerate() {
+                    let weight = network.at(place.weight + class * e, e);
+                    let products = weight.iter().zip(x).map(|(w, x)| w * x);
+                    *z = network.flat[place.bias + class] + products.sum::<f32>();
+                }
+            }
+        }
+    }
+
+    /// The linear layer of a head: of the class token's classifier, or the distillation token's.
+    fn head(&self, head: usize) -> super::network::Place {
+        let places = &self.network.places;
+        match places.fc_dist {
+            Some(place) if head == 1 => place,
+            _ => places.fc2,
+        }
+    }
+
+    /// [group, C, I, I] -> tokens [group · S, E] in `x`
+    #[inline(always)]
+    fn embed(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
+        let (network, sizes) = (self.network, &self.network.sizes);
+        let (e, side, patch, places) = (sizes.embed, sizes.side, sizes.patch, &network.places);
+        let (width, across) = (sizes.patch_width(), side / patch);
+        for (row, to) in work
+            .patches
+            .chunks_exact_mut(width)
+            .take(group * sizes.patches)
+            .enumerate()
+        {
+            let (image, at) = (row / sizes.patches, row % sizes.patches);
+            for (i, to) in to
+                .chunks_exact_mut(patch)
+                .take(sizes.channels * patch)
+                .enumerate()
+            {
+                let (channel, y) = (i / patch, at / across * patch + i % patch);
+                let from =
+                    ((image * sizes.channels + channel) * side + y) * side + at % across * patch;
+                to.copy_from_slice(&images[from..from + patch]);
+            }
+        }
+        // Every token begins with its position; tokens without a row of the position embedding with zero.
+        let position = network.at(places.position, places.position_rows * e);
+        let bias = network.at(places.conv.bias, e);
+        let skipped = sizes.tokens - places.position_rows;
+        for (image, x) in work
+            .x
+            .chunks_exact_mut(sizes.tokens * e)
+            .take(group)
+            .enumerate()
+        {
+            x[..skipped * e].fill(0.0);
+            x[skipped * e..].copy_from_slice(position);
+            for (x, token) in x.chunks_exact_mut(e).zip(&places.tokens) {
+                super::rows::add(x, network.at(*token, e));
+            }
+            let x = &mut x[sizes.prefix * e..];
+            for x in x.chunks_exact_mut(e) {
+                super::rows::add(x, bias);
+            }
+            let patches = &work.patches[image * sizes.patches * width..];
+            let numbers = sizes.channels * patch * patch;
+            matmul(
+                self.instructions,
+                (sizes.patches, e, numbers),
+                Left::rows(patches, width),
+                Right::rows(&network.conv, e),
+                Out::rows(x, e),
+                Start::Out,
+            );
+        }
+        if let Some(seed) = dropout {
+            let x = &mut work.x[..group * sizes.tokens * e];
+            Random::new(seed, EMBEDDING).dropout(x, sizes.dropout);
+        }
+    }
+
+    /// From the gradients of the logits, which stand in their place, to those of all parameters.
+    #[inline(always)]
+    fn backward(&self, work: &mut Work, group: usize, seed: u64, gradient: &mut [f32]) {
+        let (network, sizes, places) = (self.network, &self.network.sizes, &self.network.places);
+        let (e, prefix, some) = (sizes.embed, sizes.prefix, group * sizes.prefix);
+        work.d_features.fill(0.0);
+        work.d_hidden.fill(0.0);
+        for head in 0..prefix {
+            let place = self.head(head);
+            for image in 0..group {
+                let token = (image * prefix + head) * e;
+                let (x, d_x) = if head == 0 {
+                    let range = image * e..(image + 1) * e;
+                    (&work.hidden[range.clone()], &mut work.d_hidden[range])
+                } else {
+                    (
+                        &work.features[token..token + e],
+                        &mut work.d_features[token..token + e],
+                    )
+                };
+                let d = &work.logits[head][image * sizes.classes..][..sizes.classes];
+                for (class, d) in d.iter().enumerate() {
+                    let weight = place.weight + class * e;
+                    gradient[place.bias + class] += d;
+                    let numbers = gradient[weight..weight + e].iter_mut();
+                    for ((g, w), (x, d_x)) in numbers
+                        .zip(network.at(weight, e))
+                        .zip(x.iter().zip(d_x.iter_mut()))
+                    {
+                        *g += d * x;
+                        *d_x += d * w;
+                    }
+                }
+            }
+        }
+        for (d, x) in work.d_hidden.iter_mut().zip(&work.hidden) {
+            *d *= 1.0 - x * x;
+        }
+        matmul(
+            self.instructions,
+            (e, e, group),
+            Left::transposed(&work.d_hidden, e),
+            Right::rows(&work.features, prefix * e),
+            Out::rows(&mut gradient[places.fc1.weight..], e),
+            Start::Out,
+        );
+        let sums = &mut gradient[places.fc1.bias..places.fc1.bias + e];
+        add_column_sums(&work.d_hidden[..group * e], e, sums);
+        matmul(
+            self.instructions,
+            (group, e, e),
+            Left::rows(&work.d_hidden, e),
+            Right::rows(network.at(places.fc1.weight, e * e), e),
+            Out::rows(&mut work.d_features, prefix * e),
+            Start::Out,
+        );
+
+        let x = &mut work.x[..some * e];
+        x.fill(0.0);
+        let of = [places.norm.weight, places.norm.bias].map(|p| p..p + e);
+        let [d_weight, d_bias] = gradient
+            .get_disjoint_mut(of)
+            .expect("parameters don't overlap");
+        layer_norm_backward(
+            &mut work.d_features[..some * e],
+            (&work.hat, &work.rstd),
+            network.at(places.norm.weight, e),
+            (d_weight, d_bias),
+            x,
+        );
+        for (i, kept) in work.blocks.iter().enumerate().rev() {
+            let site = self.site(i, group, Some(seed));
+            self.block(i)
+                .backward(&mut work.x, kept, &mut work.scratch, site, gradient);
+        }
+        self.embed_backward(work, group, seed, gradient);
+    }
+
+    #[inline(always)]
+    fn embed_backward(&self, work: &mut Work, group: usize, seed: u64, gradient: &mut [f32]) {
+        let (sizes, places) = (&self.network.sizes, &self.network.places);
+        let (e, width) = (sizes.embed, sizes.patch_width());
+        let d = &mut work.x[..group * sizes.tokens * e];
+        Random::new(seed, EMBEDDING).dropout(d, sizes.dropout);
+        work.d_conv.fill(0.0);
+        let skipped = sizes.tokens - places.position_rows;
+        for (image, d) in d.chunks_exact(sizes.tokens * e).enumerate() {
+            let position = places.position..places.position + places.position_rows * e;
+            super::rows::add(&mut gradient[position], &d[skipped * e..]);
+            for (d, token) in d.chunks_exact(e).zip(&places.tokens) {
+                super::rows::add(&mut gradient[*token..token + e], d);
+            }
+            let d = &d[sizes.prefix * e..];
+            add_column_sums(d, e, &mut gradient[places.conv.bias..places.conv.bias + e]);
+            matmul(
+                self.instructions,
+                (e, width, sizes.patches),
+                Left::transposed(d, e),
+                Right::rows(&work.patches[image * sizes.patches * width..], width),
+                Out::rows(&mut work.d_conv, width),
+                Start::Out,
+            );
+        }
+        let numbers = sizes.channels * sizes.patch * sizes.patch;
+        let rows = gradient[places.conv.weight..]
+            .chunks_exact_mut(numbers)
+            .take(e);
+        for (row, d) in rows.zip(work.d_conv.chunks_exact(width)) {
+            super::rows::add(row, d);
+        }
+    }
+}
+
+/// Scores z of an image -> their gradient of the batch's mean loss, in place; returns the image's share of that loss.
+#[inline(always)]
+fn loss_gradient(z: &mut [f32], t: &[f32], target: &Target, batch: usize) -> f64 {
+    let tau = target.temperature;
+    let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = z.iter().map(|z| ((z - highest) / tau).exp()).sum();
+    let mut loss = 0.0;
+    for (z, t) in z.iter_mut().zip(t) {
+        let log_p = (*z - highest) / tau - sum.ln();
+        loss -= f64::from(t * log_p);
+        *z = target.weight * tau * (log_p.exp() - t) / batch as f32;
+    }
+    loss * f64::from(target.weight * tau * tau) / batch as f64
+}

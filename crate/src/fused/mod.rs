@@ -1,0 +1,415 @@
+//! The training step of [`crate::model::VisionTransformer`] and [`crate::model::MyDeiT`] written out by hand: the same
+//! mathematics as the model's own forward pass and libtorch's gradients, several times as fast on a processor.
+//!
+//! libtorch runs each operation over the whole batch, so that every activation goes to the main memory and back, and it
+//! runs matrix products of 50 × 16 numbers, which are too small for its libraries. Here a thread takes four images at a
+//! time through the whole network and back while their activations stay in its cache ([`group`], [`block`]); the products
+//! keep their sums in registers ([`matmul`]); the last block is computed for the tokens that the classifier reads; dropout
+//! draws its bits sixteen at a time ([`random`]) and draws them again on the way back instead of keeping masks.
+//!
+//! The models stay the definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
+
+mod block;
+mod group;
+mod matmul;
+mod network;
+mod random;
+mod rows;
+mod vector;
+
+use std::sync::Mutex;
+
+use tch::{Device, Kind, Tensor};
+
+pub use vector::Instructions;
+
+use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
+use crate::train::Batch;
+use crate::{Error, Result};
+use group::{GROUP, Pass, Target, Work};
+use network::Network;
+use random::Random;
+
+/// Parts of a batch with a gradient of their own. Their number is fixed, so that the sum and thereby the training is the
+/// same for any number of threads.
+const PARTS: usize = 8;
+
+/// A ViT or DeiT on the CPU whose training steps and predictions are computed by this module.
+///
+/// It shares the model's parameters: what an optimizer or a weight file changes there counts here.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor, no_grad};
+/// use vitlab::{Config, fused::Fused, model::{Model, VisionTransformer}};
+/// let config = Config { dropout: 0.0, ..Config::default() };
+/// let model = VisionTransformer::new(&config, Device::Cpu)?;
+/// let mut fused = Fused::vit(&model)?;
+/// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
+/// let labels = Tensor::from_slice(&[1i64, 2, 3]);
+/// let batch = fused.cross_entropy(&images, &labels)?;
+/// let logits = model.predict(&images)?;
+/// assert!((&batch.logits - &logits).abs().max().double_value(&[]) < 1e-5);
+/// assert!((batch.loss - logits.cross_entropy_for_logits(&labels)).abs().double_value(&[]) < 1e-5);
+/// assert_eq!(batch.gradient.unwrap().size(), [model.parameters()]);
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+pub struct Fused {
+    network: Network,
+    parameters: Vec<Tensor>,
+    instructions: Instructions,
+    /// One per thread.
+    work: Vec<Work>,
+    /// [`PARTS`] × [parameters]
+    gradients: Vec<Vec<f32>>,
+}
+
+impl Fused {
+    /// # Errors
+    /// A model on a GPU, or heads whose width is not a multiple of 16.
+    pub fn vit(model: &VisionTransformer) -> Result<Self> {
+        Network::vit(model, model.variables()).map(Fused::new)
+    }
+
+    /// # Errors
+    /// As [`Fused::vit`].
+    pub fn deit(model: &MyDeiT) -> Result<Self> {
+        Network::deit(model, model.variables()).map(Fused::new)
+    }
+
+    fn new((network, parameters): (Network, Vec<Tensor>)) -> Self {
+        let threads = tch::get_num_threads().max(1) as usize;
+        Fused {
+            instructions: Instructions::detect(),
+            work: (0..threads.min(PARTS))
+                .map(|_| Work::new(&network))
+                .collect(),
+            gradients: vec![Vec::new(); PARTS],
+            network,
+            parameters,
+        }
+    }
+
+    /// Uses less than the processor has, for tests and comparisons.
+    ///
+    /// # Errors
+    /// When the processor doesn't have them.
+    pub fn with_instructions(mut self, instructions: Instructions) -> Result<Self> {
+        if instructions > Instructions::detect() {
+            return Err(Error::argument(format!(
+                "this processor has no {instructions:?}"
+            )));
+        }
+        self.instructions = instructions;
+        Ok(self)
+    }
+
+    /// Logits at inference, as [`Model::predict`]: [B, C, I, I] -> [B, classes], for a DeiT the mean of both heads.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn predict(&mut self, images: &Tensor) -> Result<Tensor> {
+        let mut heads = self.heads(images)?;
+        Ok(match heads.pop() {
+            Some(dist) if !heads.is_empty() => (&heads[0] + dist) / 2.0,
+            class => class.expect("a network has a head"),
+        })
+    }
+
+    /// Logits of each head at inference, the class token's first.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn heads(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let images = self.take(images)?;
+        self.network.load(&self.parameters);
+        let (mut heads, part) = self.logits(images.len());
+        let numbers = images.len() / (heads[0].len() / self.network.sizes.classes) * part;
+        let pass = Pass {
+            instructions: self.instructions,
+            network: &self.network,
+        };
+        let jobs = split(&mut heads, part * self.network.sizes.classes);
+        let jobs: Vec<_> = images.chunks(numbers).zip(jobs).collect();
+        in_threads(&mut self.work, jobs, |work, (images, mut logits)| {
+            pass.run_predict(work, images, &mut logits);
+        });
+        Ok(self.tensors(&heads))
+    }
+
+    /// What a training step on `batch` images multiplies by at each place of dropout, given the number that it drew from
+    /// libtorch's generator (`randint` below i64::MAX): after the embedding [B, S, E], then in each block after the
+    /// attention and after the MLP, [B, S, E] or in the last block [B, prefix, E].
+    pub fn dropout_factors(&self, seed: i64, batch: usize) -> Vec<Tensor> {
+        let sizes = &self.network.sizes;
+        let places = 1 + 2 * self.network.blocks.len();
+        let factors = |place: usize| {
+            let rows = if place + 2 < places {
+                sizes.tokens
+            } else {
+                sizes.prefix
+            };
+            let mut factors = vec![1.0; batch * rows * sizes.embed];
+            for (i, factors) in factors.chunks_mut(GROUP * rows * sizes.embed).enumerate() {
+                let seed = (seed as u64).wrapping_add((i * GROUP) as u64);
+                Random::new(seed, place as u64).dropout(factors, sizes.dropout);
+            }
+            Tensor::from_slice(&factors).view([batch as i64, rows as i64, sizes.embed as i64])
+        };
+        (0..places).map(factors).collect()
+    }
+
+    /// Loss, logits and gradient of a training batch with labels [B], dropout drawn from libtorch's generator.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn cross_entropy(&mut self, images: &Tensor, labels: &Tensor) -> Result<Batch> {
+        let target = self.target(&self.one_hot(labels, 0.0), 1.0, 1.0);
+        let (loss, mut heads, gradient) = self.train(images, &[target])?;
+        Ok(Batch {
+            loss: Tensor::from(loss as f32),
+            logits: heads.remove(0),
+            gradient: Some(gradient),
+        })
+    }
+
+    /// The same with [`HardDistillationLoss`] and the teacher's logits [B, classes]; the logits returned are the heads' mean.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn hard_distillation(
+        &mut self,
+        loss: &HardDistillationLoss,
+        images: &Tensor,
+        teacher: &Tensor,
+        labels: &Tensor,
+    ) -> Result<Batch> {
+        let targets = [
+            self.target(&self.one_hot(labels, loss.label_smoothing), 0.5, 1.0),
+            self.target(&self.one_hot(&teacher.argmax(-1, false), 0.0), 0.5, 1.0),
+        ];
+        self.distil(images, &targets, 0.0)
+    }
+
+    /// The same with [`SoftDistillationLoss`].
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn soft_distillation(
+        &mut self,
+        loss: &SoftDistillationLoss,
+        images: &Tensor,
+        teacher: &Tensor,
+        labels: &Tensor,
+    ) -> Result<Batch> {
+        let share = match loss.reduction {
+            KlReduction::BatchMean => 1.0,
+            KlReduction::ElementMean => 1.0 / self.network.sizes.classes as f64,
+        };
+        let weight = loss.lambda * share;
+        let followed = (teacher / loss.tau).softmax(-1, Kind::Float);
+        let targets = [
+            self.target(
+                &self.one_hot(labels, loss.label_smoothing),
+                1.0 - loss.lambda,
+                1.0,
+            ),
+            self.target(&followed, weight, loss.tau),
+        ];
+        // KL = cross-entropy − entropy of what is followed
+        let entropy = -(&followed * followed.clamp_min(1e-30).log()).sum(Kind::Double)
+            / followed.size()[0] as f64;
+        self.distil(
+            images,
+            &targets,
+            weight * loss.tau * loss.tau * entropy.double_value(&[]),
+        )
+    }
+
+    fn distil(&mut self, images: &Tensor, targets: &[Target], less: f64) -> Result<Batch> {
+        if self.network.sizes.prefix != 2 {
+            return Err(Error::argument(
+                "distillation needs a MyDeiT; this network has one head",
+            ));
+        }
+        let (loss, mut heads, gradient) = self.train(images, targets)?;
+        let dist = heads.remove(1);
+        let logits = HeadLogits {
+            class: heads.remove(0),
+            dist,
+        }
+        .average();
+        Ok(Batch {
+            loss: Tensor::from((loss - less) as f32),
+            logits,
+            gradient: Some(gradient),
+        })
+    }
+
+    /// [B] labels -> [B, classes], `smoothing` of each spread over all classes
+    fn one_hot(&self, labels: &Tensor, smoothing: f64) -> Tensor {
+        let classes = self.network.sizes.classes as i64;
+        labels.one_hot(classes).to_kind(Kind::Float) * (1.0 - smoothing)
+            + smoothing / classes as f64
+    }
+
+    fn target(&self, probabilities: &Tensor, weight: f64, temperature: f64) -> Target {
+        Target {
+            probabilities: numbers(probabilities),
+            weight: weight as f32,
+            temperature: temperature as f32,
+        }
+    }
+
+    /// Mean loss, logits of each head, gradient [parameters].
+    fn train(&mut self, images: &Tensor, targets: &[Target]) -> Result<(f64, Vec<Tensor>, Tensor)> {
+        let images = self.take(images)?;
+        let seed = match self.network.sizes.dropout {
+            0.0 => 0,
+            _ => {
+                Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]) as u64
+            }
+        };
+        self.network.load(&self.parameters);
+        let (mut heads, part) = self.logits(images.len());
+        let batch = heads[0].len() / self.network.sizes.classes;
+        let numbers = images.len() / batch * part;
+        let pass = Pass {
+            instructions: self.instructions,
+            network: &self.network,
+        };
+        let mut losses = vec![0.0; batch.div_ceil(part)];
+        let logits = split(&mut heads, part * self.network.sizes.classes);
+        let gradients = self.gradients.iter_mut().zip(&mut losses);
+        let jobs: Vec<_> = images
+            .chunks(numbers)
+            .zip(logits)
+            .zip(gradients)
+            .enumerate()
+            .collect();
+        in_threads(
+            &mut self.work,
+            jobs,
+            |work, (i, ((images, mut logits), (gradient, loss)))| {
+                gradient.clear();
+                gradient.resize(pass.network.flat.len(), 0.0);
+                let place = (i * part, batch);
+                *loss = pass.run_train(work, images, place, targets, seed, &mut logits, gradient);
+            },
+        );
+        let heads = self.tensors(&heads);
+        let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
+        for other in &others[..losses.len() - 1] {
+            rows::add(gradient, other);
+        }
+        Ok((losses.iter().sum(), heads, Tensor::from_slice(gradient)))
+    }
+
+    fn take(&self, images: &Tensor) -> Result<Vec<f32>> {
+        let sizes = &self.network.sizes;
+        check_images(images, sizes.channels as i64, sizes.side as i64)?;
+        Ok(numbers(images))
+    }
+
+    /// Room for the logits of images of `numbers` numbers in all, and the images in a part of them: whole groups.
+    fn logits(&self, numbers: usize) -> (Vec<Vec<f32>>, usize) {
+        let sizes = &self.network.sizes;
+        let batch = numbers / (sizes.channels * sizes.side * sizes.side);
+        let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
+        (vec![vec![0.0; batch * sizes.classes]; sizes.prefix], part)
+    }
+
+    fn tensors(&self, heads: &[Vec<f32>]) -> Vec<Tensor> {
+        let classes = self.network.sizes.classes as i64;
+        let tensor = |head: &Vec<f32>| Tensor::from_slice(head).view([-1, classes]);
+        heads.iter().map(tensor).collect()
+    }
+}
+
+/// All numbers of a tensor in the order of its axes.
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    let mut numbers = vec![0.0; tensor.numel()];
+    tensor.contiguous().copy_data(&mut numbers, tensor.numel());
+    numbers
+}
+
+/// Heads × [B · classes] -> parts × heads × [part · classes]
+fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
+    for head in heads {
+        for (i, part) in head.chunks_mut(part).enumerate() {
+            if i == parts.len() {
+                parts.push(Vec::new());
+            }
+            parts[i].push(part);
+        }
+    }
+    parts
+}
+
+/// Does the jobs in as many threads as there is work memory; whoever is free takes the next.
+fn in_threads<J: Send>(work: &mut [Work], jobs: Vec<J>, run: impl Fn(&mut Work, J) + Sync) {
+    let jobs = Mutex::new(jobs.into_iter());
+    let take = || {
+        jobs.lock()
+            .expect("no thread panics while it takes a job")
+            .next()
+    };
+    std::thread::scope(|scope| {
+        let mut others = work.iter_mut();
+        let own = others.next().expect("there is at least one thread");
+        for work in others {
+            scope.spawn(|| {
+                while let Some(job) = take() {
+                    run(work, job);
+                }
+            });
+        }
+        while let Some(job) = take() {
+            run(own, job);
+        }
+    });
+}
+
+/// Compiles the bodies of `predict` and `train` once for each level of the processor and calls the one that is chosen.
+macro_rules! levels {
+    ($run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
+        fn $run(&self, $($name: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            unsafe fn avx512(pass: &Pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2(pass: &Pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            // SAFETY: the level is one that the processor has, see `Instructions::detect` and `with_instructions`.
+            match self.instructions {
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx512 => unsafe { avx512(self, $($name),*) },
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx2 => unsafe { avx2(self, $($name),*) },
+                _ => self.$body($($name),*),
+            }
+        }
+    };
+}
+
+impl Pass<'_> {
+    levels!(run_predict, predict, (work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]));
+    levels!(
+        run_train,
+        train,
+        (
+            work: &mut Work,
+            images: &[f32],
+            place: (usize, usize),
+            targets: &[Target],
+            seed: u64,
+            logits: &mut [&mut [f32]],
+            gradient: &mut [f32]
+        ) -> f64
+    );
+}

@@ -1,0 +1,372 @@
+//! The fused training step against the models' own forward passes and libtorch's gradients.
+
+#[path = "common/tensors.rs"]
+#[allow(dead_code)] // what compares with files
+mod tensors;
+
+use std::sync::{Mutex, MutexGuard};
+
+use tch::nn::Module;
+use tch::{Device, Kind, Tensor};
+use tensors::{assert_gradients, difference, gradients, spread};
+use vitlab::data::{FashionMnist, seed_everything, source};
+use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use vitlab::fused::{Fused, Instructions};
+use vitlab::metrics::evaluate;
+use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
+use vitlab::train::{Batch, Trainer};
+use vitlab::{Config, Result};
+
+/// What this processor can do, the most first.
+fn levels() -> Vec<Instructions> {
+    let all = [
+        Instructions::Avx512,
+        Instructions::Avx2,
+        Instructions::Portable,
+    ];
+    let most = all.iter().position(|l| *l == Instructions::detect());
+    all[most.expect("one of them")..].to_vec()
+}
+
+fn assert_near(ours: &Tensor, expected: &Tensor, what: &str) {
+    let apart = difference(ours, expected);
+    assert!(apart < 1e-5, "{what}: {apart:e} of the largest value apart");
+}
+
+/// Against a loss and logits of the model's own: all three must agree, parameter by parameter.
+fn assert_equal(batch: &Batch, model: &impl Model, loss: &Tensor, logits: &Tensor, what: &str) {
+    assert_near(&batch.loss, &loss.detach(), what);
+    assert_near(&batch.logits, &logits.detach(), what);
+    let gradient = batch
+        .gradient
+        .as_ref()
+        .expect("a fused batch has a gradient");
+    let names = model.variables().variables();
+    let mut start = 0;
+    let ours = model
+        .variables()
+        .trainable_variables()
+        .iter()
+        .map(|parameter| {
+            let name = names
+                .iter()
+                .find(|(_, tensor)| tensor.data_ptr() == parameter.data_ptr())
+                .map(|(name, _)| name.clone())
+                .expect("every parameter has a name");
+            let length = parameter.numel() as i64;
+            let part = gradient.narrow(0, start, length);
+            start += length;
+            (name, part.view(parameter.size().as_slice()))
+        })
+        .collect();
+    assert_eq!(start, gradient.size()[0], "{what}");
+    let expected = gradients(loss, model.variables());
+    assert_gradients(&ours, |name| expected[name].shallow_clone(), what);
+}
+
+/// libtorch has one random generator per process, so tests that draw from it take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Real test images and their labels.
+fn images(n: i64) -> Result<(Tensor, Tensor)> {
+    let config = Config {
+        test_images: Some(n),
+        ..Config::default()
+    };
+    let data = FashionMnist::load(&config, Device::Cpu)?;
+    Ok((
+        data.test
+            .normalised(&Tensor::arange(n, (Kind::Int64, Device::Cpu))),
+        data.test.labels,
+    ))
+}
+
+fn config(dropout: f64) -> Config {
+    Config {
+        dropout,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn a_vits_step_equals_libtorchs() -> Result<()> {
+    let _turn = turn();
+    for (position_rows, n) in [(50, 37), (49, 8), (50, 1)] {
+        let (images, labels) = images(n)?;
+        seed_everything(7);
+        let sizes = ViTConfig {
+            position_rows,
+            ..ViTConfig::from(&config(0.0))
+        };
+        let model = VisionTransformer::with_sizes(sizes, Device::Cpu);
+        spread(model.variables(), 0.1);
+        let (logits, _) = model.forward(&images, true, false)?;
+        let loss = logits.cross_entropy_for_logits(&labels);
+        for level in levels() {
+            let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+            let what = format!("{level:?}, {position_rows} position rows, {n} images");
+            assert_equal(
+                &fused.cross_entropy(&images, &labels)?,
+                &model,
+                &loss,
+                &logits,
+                &what,
+            );
+            assert_near(&fused.predict(&images)?, &model.predict(&images)?, &what);
+        }
+    }
+    Ok(())
+}
+
+/// Two layers, colour, larger patches, wider heads: nothing is tied to the homework's sizes.
+#[test]
+fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
+    seed_everything(8);
+    let sizes = ViTConfig {
+        n_layers: 2,
+        n_channels: 3,
+        patch_size: 7,
+        embed_dim: 96,
+        n_attention_heads: 3,
+        forward_mul: 3,
+        n_classes: 7,
+        position_rows: 17,
+        ..ViTConfig::from(&config(0.0))
+    };
+    let model = VisionTransformer::with_sizes(sizes.clone(), Device::Cpu);
+    spread(model.variables(), 0.1);
+    let images = Tensor::randn([9, 3, 28, 28], (Kind::Float, Device::Cpu));
+    let labels = Tensor::randint(7, [9], (Kind::Int64, Device::Cpu));
+    let (logits, _) = model.forward(&images, true, false)?;
+    let loss = logits.cross_entropy_for_logits(&labels);
+    for level in levels() {
+        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+        assert_equal(
+            &fused.cross_entropy(&images, &labels)?,
+            &model,
+            &loss,
+            &logits,
+            &format!("{level:?}"),
+        );
+        let message = fused
+            .predict(&images.narrow(1, 0, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("this model needs [B, 3, 28, 28]"),
+            "{message}"
+        );
+    }
+    let narrow = ViTConfig {
+        embed_dim: 24,
+        ..sizes
+    };
+    let narrow = VisionTransformer::with_sizes(narrow, Device::Cpu);
+    let message = Fused::vit(&narrow).err().expect("heads of 8").to_string();
+    assert!(
+        message.contains("a multiple of 16 numbers") && message.contains("give 8"),
+        "{message}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_students_step_equals_libtorchs() -> Result<()> {
+    let _turn = turn();
+    let (images, labels) = images(21)?;
+    seed_everything(9);
+    let model = MyDeiT::new(&config(0.0), Device::Cpu)?;
+    spread(model.variables(), 0.1);
+    let teacher = Tensor::randn([21, 10], (Kind::Float, Device::Cpu)) * 3.0;
+    let (heads, _) = model.forward(&images, true, false)?;
+    let logits = heads.average();
+    for level in levels() {
+        let mut fused = Fused::deit(&model)?.with_instructions(level)?;
+        for label_smoothing in [0.0, 0.1] {
+            let what = format!("{level:?}, smoothing {label_smoothing}");
+            let hard = HardDistillationLoss { label_smoothing };
+            let batch = fused.hard_distillation(&hard, &images, &teacher, &labels)?;
+            assert_equal(
+                &batch,
+                &model,
+                &hard.forward(&heads, &teacher, &labels),
+                &logits,
+                &what,
+            );
+            for reduction in [KlReduction::BatchMean, KlReduction::ElementMean] {
+                let soft = SoftDistillationLoss {
+                    label_smoothing,
+                    reduction,
+                    lambda: 0.4,
+                    ..Default::default()
+                };
+                let batch = fused.soft_distillation(&soft, &images, &teacher, &labels)?;
+                assert_equal(
+                    &batch,
+                    &model,
+                    &soft.forward(&heads, &teacher, &labels),
+                    &logits,
+                    &what,
+                );
+            }
+        }
+        assert_near(
+            &fused.predict(&images)?,
+            &model.predict(&images)?,
+            "the mean of the heads",
+        );
+        let dist = &fused.heads(&images)?[1];
+        assert_near(dist, &heads.dist.detach(), "the distillation head");
+    }
+    let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
+    let refused =
+        Fused::vit(&vit)?.hard_distillation(&Default::default(), &images, &teacher, &labels);
+    assert!(refused.unwrap_err().to_string().contains("needs a MyDeiT"));
+    Ok(())
+}
+
+/// The ViT's forward pass with given factors in the places of dropout.
+fn forward_with(model: &VisionTransformer, images: &Tensor, factors: &[Tensor]) -> Tensor {
+    let (embedding, n) = (&model.embedding, images.size()[0]);
+    let patches = embedding
+        .conv1
+        .forward(images)
+        .flatten(2, 3)
+        .transpose(1, 2);
+    let cls = embedding.cls_token.expand([n, -1, -1], false);
+    let mut x = (Tensor::cat(&[cls, patches], 1) + &embedding.pos_embedding) * &factors[0];
+    let block = |block: &Encoder, x: Tensor, factors: &[Tensor]| {
+        // The last block's factors are for the class token; what the others become doesn't matter.
+        let drop = |y: Tensor, factors: &Tensor| {
+            let rows = factors.size()[1];
+            Tensor::cat(
+                &[
+                    y.narrow(1, 0, rows) * factors,
+                    y.narrow(1, rows, y.size()[1] - rows),
+                ],
+                1,
+            )
+        };
+        let x = &x
+            + drop(
+                block.attention.forward(&block.norm1.forward(&x)).0,
+                &factors[0],
+            );
+        let hidden = block.fc1.forward(&block.norm2.forward(&x)).gelu("none");
+        &x + drop(block.fc2.forward(&hidden), &factors[1])
+    };
+    for (i, encoder) in model.encoder.iter().enumerate() {
+        x = block(encoder, x, &factors[1 + 2 * i..]);
+    }
+    model.classifier.forward(&model.norm.forward(&x))
+}
+
+#[test]
+fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
+    let _turn = turn();
+    let (images, labels) = images(37)?;
+    seed_everything(10);
+    let model = VisionTransformer::new(&config(0.1), Device::Cpu)?;
+    spread(model.variables(), 0.1);
+    for level in levels() {
+        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+        seed_everything(11);
+        let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
+        let factors = fused.dropout_factors(seed, 37);
+        assert_eq!(factors.len(), 13);
+        let dropped = factors[0]
+            .eq(0.0)
+            .to_kind(Kind::Float)
+            .mean(Kind::Float)
+            .double_value(&[]);
+        assert!((dropped - 0.1).abs() < 0.005, "{dropped}");
+        let logits = forward_with(&model, &images, &factors);
+        let loss = logits.cross_entropy_for_logits(&labels);
+        seed_everything(11);
+        let batch = fused.cross_entropy(&images, &labels)?;
+        assert_equal(&batch, &model, &loss, &logits, &format!("{level:?}"));
+        // Another step draws other factors, inference none.
+        assert_ne!(fused.cross_entropy(&images, &labels)?.loss, batch.loss);
+        assert_near(
+            &fused.predict(&images)?,
+            &model.predict(&images)?,
+            "inference",
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() -> Result<()> {
+    let _turn = turn();
+    let (images, labels) = images(45)?;
+    let threads = tch::get_num_threads();
+    let mut results = Vec::new();
+    for count in [1, 2, 5] {
+        tch::set_num_threads(count);
+        seed_everything(12);
+        let model = VisionTransformer::new(&config(0.1), Device::Cpu)?;
+        let mut fused = Fused::vit(&model)?;
+        let batch = fused.cross_entropy(&images, &labels)?;
+        results.push((
+            batch.loss,
+            batch.logits,
+            batch.gradient,
+            fused.predict(&images)?,
+        ));
+    }
+    tch::set_num_threads(threads);
+    assert!(results.iter().all(|result| *result == results[0]));
+    Ok(())
+}
+
+#[test]
+fn a_training_goes_the_same_way() -> Result<()> {
+    let _turn = turn();
+    let config = Config {
+        epochs: 3,
+        warmup_epochs: 1,
+        lr: 2e-3,
+        batch_size: 32,
+        n_layers: 2,
+        train_images: Some(1280),
+        test_images: Some(200),
+        ..config(0.0)
+    };
+    let data = FashionMnist::read(&source::find(Some("synthetic"))?, &config, Device::Cpu)?;
+    let train = |by_hand: bool| -> Result<(Vec<f64>, f64)> {
+        seed_everything(13);
+        let model = VisionTransformer::new(&config, Device::Cpu)?;
+        let mut trainer = Trainer::new(&model, &config)?;
+        let mut fused = Fused::vit(&model)?;
+        let mut losses = Vec::new();
+        for _ in trainer.epochs() {
+            let score = trainer.epoch(&data.train, |images, labels| {
+                if by_hand {
+                    return fused.cross_entropy(images, labels);
+                }
+                let (logits, _) = model.forward(images, true, false)?;
+                Ok((logits.cross_entropy_for_logits(labels), logits).into())
+            })?;
+            losses.push(score.loss);
+            trainer.record(score, &evaluate(&model, &data.test)?);
+        }
+        Ok((losses, trainer.history.epochs[1].test_loss))
+    };
+    let (by_hand, plain) = (train(true)?, train(false)?);
+    for (a, b) in by_hand
+        .0
+        .iter()
+        .chain([&by_hand.1])
+        .zip(plain.0.iter().chain([&plain.1]))
+    {
+        assert!((a - b).abs() < 1e-3 * b, "{by_hand:?} {plain:?}");
+    }
+    assert!(plain.0[2] < 0.7 * plain.0[0], "it learns: {plain:?}");
+    Ok(())
+}
