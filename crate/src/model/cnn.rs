@@ -9,6 +9,9 @@ use crate::{Config, Result};
 /// Channels of the three stages; each stage halves the image's side.
 const STAGES: [i64; 3] = [32, 64, 128];
 
+/// Added to the variance by batch norm, as in PyTorch.
+const EPS: f64 = 1e-5;
+
 /// 3 × 3 convolution, batch norm, ReLU.
 #[derive(Debug)]
 struct ConvBlock {
@@ -25,14 +28,32 @@ impl ConvBlock {
         };
         ConvBlock {
             conv: nn::conv2d(&path / "conv", inputs, outputs, 3, config),
-            bn: nn::batch_norm2d(&path / "bn", outputs, Default::default()),
+            // tch's default draws the scales from [0, 1); PyTorch's, with which deep networks learn faster, are 1.
+            bn: nn::batch_norm2d(
+                &path / "bn",
+                outputs,
+                nn::BatchNormConfig {
+                    ws_init: nn::Init::Const(1.0),
+                    eps: EPS,
+                    ..Default::default()
+                },
+            ),
         }
     }
 
+    /// [B, C, I, I] -> [B, C', I, I]
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let weight = channels_last(&self.conv.ws);
-        let x = x.conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1); // [B, C, I, I] -> [B, C', I, I]
-        self.bn.forward_t(&x, train).relu()
+        let conv = |weight: &Tensor, bias| x.conv2d(&channels_last(weight), bias, 1, 1, 1, 1);
+        if train {
+            return self.bn.forward_t(&conv(&self.conv.ws, None), true).relu();
+        }
+        // With fixed statistics the norm is a factor and a shift per channel, which the convolution takes over.
+        let (Some(ws), Some(bs)) = (&self.bn.ws, &self.bn.bs) else {
+            unreachable!("the norm was made with factors and shifts");
+        };
+        let scale = ws / (&self.bn.running_var + EPS).sqrt(); // [C']
+        let shift = bs - &self.bn.running_mean * &scale;
+        conv(&(&self.conv.ws * scale.view([-1, 1, 1, 1])), Some(&shift)).relu_()
     }
 }
 
