@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
+use vitlab::config::Initialisation;
 use vitlab::data::{FashionMnist, seed_everything, source::Source};
 use vitlab::metrics::evaluate;
-use vitlab::model::{Cnn, Model, VisionTransformer};
-use vitlab::train::{History, Trainer};
+use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer};
+use vitlab::train::{History, Trainer, learning_rate, step_learning_rate};
 use vitlab::{Config, Error, Result};
 
 fn small() -> Config {
@@ -249,5 +250,147 @@ fn impossible_trainings_are_refused() -> Result<()> {
         diverged.contains("the training diverged; lower LR"),
         "{diverged}"
     );
+    Ok(())
+}
+
+/// `torch.nn.init.xavier_uniform_` draws from ±√(6 / (fan_in + fan_out)); biases, norms, tokens and positions stay.
+#[test]
+fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let config = Config {
+        initialisation: Initialisation::Xavier,
+        ..Config::default()
+    };
+    let draw = || -> Result<Vec<(String, Tensor)>> {
+        seed_everything(5);
+        let student = MyDeiT::new(&config, Device::Cpu)?;
+        let mut all: Vec<_> = student.variables().variables().into_iter().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
+    };
+    let all = draw()?;
+    assert_eq!(all, draw()?, "the same seed gives the same weights");
+    let mut linear = 0;
+    for (name, tensor) in &all {
+        let value = |t: Tensor| t.double_value(&[]);
+        let (deviation, largest) = (value(tensor.std(false)), value(tensor.abs().max()));
+        let fans = match name.rsplit('.').nth(1) {
+            Some("conv1") if name.ends_with("weight") => Some((16, 64)),
+            Some("fc1") if name.contains("encoder") => Some((64, 128)),
+            Some("fc2") if name.contains("encoder") => Some((128, 64)),
+            Some("fc2" | "fc_dist") => Some((64, 10)),
+            Some("fc1" | "queries" | "keys" | "values" | "out_projection") => Some((64, 64)),
+            _ => None,
+        };
+        match fans.filter(|_| name.ends_with("weight")) {
+            Some((inputs, outputs)) => {
+                linear += 1;
+                let bound = (6.0 / f64::from(inputs + outputs)).sqrt();
+                assert!(
+                    largest <= bound && largest > 0.95 * bound,
+                    "{name}: {largest}"
+                );
+                let uniform = bound / 3f64.sqrt();
+                assert!(
+                    (deviation / uniform - 1.0).abs() < 0.1,
+                    "{name}: {deviation}"
+                );
+            }
+            None if name.contains("token") || name.contains("pos_") => {
+                assert!((deviation - 0.02).abs() < 0.01, "{name}: {deviation}");
+            }
+            None => assert!(deviation == 0.0, "{name}: {deviation}"),
+        }
+    }
+    assert_eq!(linear, 1 + 6 * 6 + 3);
+    Ok(())
+}
+
+/// PyTorch's closed forms: `LinearLR` from 1/n of LR to LR over n steps, then `CosineAnnealingLR`,
+/// MIN_LR + (LR − MIN_LR) (1 + cos(π t / T)) / 2 at step t of T. And the trainer's steps follow them.
+#[test]
+fn the_learning_rate_of_each_step() -> Result<()> {
+    let config = Config {
+        epochs: 20,
+        warmup_epochs: 2,
+        lr: 2e-3,
+        lr_per_step: true,
+        ..Config::default()
+    };
+    let steps = 468;
+    let rate = |step| step_learning_rate(&config, step, steps);
+    for step in [0, 1, 467, 468, 935] {
+        let expected = 2e-3 * (step + 1) as f64 / 936.0;
+        assert!((rate(step) - expected).abs() < 1e-15, "step {step}");
+    }
+    for t in [0, 1, 4_212, 8_423] {
+        let cosine = (std::f64::consts::PI * f64::from(t) / 8_424.0).cos();
+        let expected = 1e-5 + (2e-3 - 1e-5) * (1.0 + cosine) / 2.0;
+        assert!((rate(936 + t as usize) - expected).abs() < 1e-15, "t {t}");
+    }
+    for epoch in 0..20 {
+        let first = step_learning_rate(&config, epoch, 1);
+        assert_eq!(first, learning_rate(&config, epoch), "one step an epoch");
+    }
+
+    let small = Config {
+        lr_per_step: true,
+        ..small()
+    };
+    let (_, history) = train(&small, &folder().path().join("c.safetensors"), 2)?;
+    let last: Vec<f64> = history.epochs.iter().map(|e| e.lr).collect();
+    let batches = 1_000 / 32;
+    assert_eq!(
+        last,
+        [1, 2].map(|n| step_learning_rate(&small, n * batches - 1, batches))
+    );
+    Ok(())
+}
+
+/// Choices are made on training images that were held out; the test set isn't even read.
+#[test]
+fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
+    let whole = data(&small())?;
+    let config = Config {
+        validation_images: Some(300),
+        ..small()
+    };
+    let split = data(&config)?;
+    assert_eq!((split.train.len(), split.test.len()), (700, 300));
+    let both = Tensor::cat(&[&split.train.images, &split.test.images], 0);
+    assert_eq!(both, whole.train.images);
+    let labels = Tensor::cat(&[&split.train.labels, &split.test.labels], 0);
+    assert_eq!(labels, whole.train.labels);
+    assert_eq!(labels.kind(), Kind::Int64);
+    let title = split.test.origin.title("Loss");
+    assert!(
+        title.contains("the last 300 training images held out instead of the test set"),
+        "{title}"
+    );
+    let all = Config {
+        validation_images: Some(1_000),
+        ..small()
+    };
+    assert_eq!(
+        message(data(&all)),
+        "1000 images are to be held out of the training set; it has 1000"
+    );
+    Ok(())
+}
+
+/// The homework's recipe is written with the homework's constants alone, and what departs from it is said.
+#[test]
+fn further_constants_stand_in_json_only_when_they_are_used() -> Result<()> {
+    let plain = Config::default().to_json();
+    for name in ["INITIALISATION", "LR_PER_STEP", "VALIDATION_IMAGES"] {
+        assert!(!plain.contains(name), "{plain}");
+    }
+    let text = r#"{"INITIALISATION": "xavier", "LR_PER_STEP": true, "VALIDATION_IMAGES": 5000}"#;
+    let config = Config::from_json(text)?;
+    assert_eq!(config.initialisation, Initialisation::Xavier);
+    assert_eq!(Config::from_json(&config.to_json())?, config);
+    assert_eq!(config.differences(&Config::default()).len(), 3);
     Ok(())
 }

@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// How the linear maps of a ViT or DeiT start. Biases start at 0, tokens and positions always as in the homework.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initialisation {
+    /// The material notebook's: normal with standard deviation 0.02.
+    #[default]
+    Normal,
+    /// Uniform in ±√(6 / (inputs + outputs)) (Glorot and Bengio 2010), as `torch.nn.init.xavier_uniform_`.
+    Xavier,
+}
+
 /// All constants of a run. In JSON they carry the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); what a file
 /// leaves out keeps the homework's value.
 ///
@@ -34,6 +45,9 @@ pub struct Config {
     pub min_lr: f64,
     /// Decoupled weight decay of AdamW; 1e-3 in the material notebook.
     pub weight_decay: f64,
+    /// The learning rate follows the schedule from step to step instead of from epoch to epoch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lr_per_step: bool,
     pub seed: i64,
     pub output_path: PathBuf,
 
@@ -48,6 +62,10 @@ pub struct Config {
     pub train_images: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<i64>,
+    /// Hold out the last so many training images and evaluate on them instead of the test set, which then is not read:
+    /// for choices, which the test set must not see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_images: Option<i64>,
 
     // ViT
     pub embed_dim: i64,
@@ -56,9 +74,17 @@ pub struct Config {
     pub forward_mul: i64,
     pub n_layers: i64,
     pub dropout: f64,
+    /// Of the ViT and the DeiT; the CNN keeps libtorch's own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub initialisation: Initialisation,
     pub model_path: PathBuf,
     /// Load the committed weights instead of training.
     pub load_model: bool,
+}
+
+/// What is not said in JSON: files and print-outs of the homework's own recipe hold the homework's constants alone.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Config {
@@ -73,6 +99,7 @@ impl Default for Config {
             lr: 5e-4,
             min_lr: 1e-5,
             weight_decay: 1e-3,
+            lr_per_step: false,
             seed: 42,
             output_path: "./outputs".into(),
             dataset: "fmnist".into(),
@@ -82,11 +109,13 @@ impl Default for Config {
             data_path: "./data/".into(),
             train_images: None,
             test_images: None,
+            validation_images: None,
             embed_dim: 64,
             n_attention_heads: 4,
             forward_mul: 2,
             n_layers: 6,
             dropout: 0.1,
+            initialisation: Initialisation::default(),
             model_path: "./model".into(),
             load_model: false,
         }
@@ -104,6 +133,7 @@ impl Config {
             warmup_epochs: self.warmup_epochs.min(2),
             train_images: Some(self.train_images.map_or(4_000, |n| n.min(4_000))),
             test_images: Some(self.test_images.map_or(1_000, |n| n.min(1_000))),
+            validation_images: self.validation_images.map(|n| n.min(1_000)),
             ..self
         }
     }
@@ -164,6 +194,7 @@ impl Config {
             ("N_LAYERS", self.n_layers),
             ("TRAIN_IMAGES", self.train_images.unwrap_or(1)),
             ("TEST_IMAGES", self.test_images.unwrap_or(1)),
+            ("VALIDATION_IMAGES", self.validation_images.unwrap_or(1)),
         ];
         let problem = if let Some((name, value)) = positive.iter().find(|(_, value)| *value < 1) {
             format!("{name} is {value}; it must be at least 1")

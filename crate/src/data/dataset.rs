@@ -16,6 +16,9 @@ pub struct Origin {
     /// Only the first so many test images (`None`: all).
     #[serde(default)]
     pub test_subset: Option<i64>,
+    /// The last so many training images stand in for the test set (`None`: none do).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<i64>,
 }
 
 impl Origin {
@@ -24,7 +27,7 @@ impl Origin {
     /// ```
     /// use vitlab::data::Origin;
     /// assert_eq!(Origin::default().title("Loss"), "Loss");
-    /// let origin = Origin { synthetic: true, subset: Some(4000), test_subset: None };
+    /// let origin = Origin { synthetic: true, subset: Some(4000), ..Origin::default() };
     /// assert_eq!(origin.title("Loss"), "Loss [synthetic stand-in data, 4000 training images]");
     /// ```
     pub fn title(&self, text: &str) -> String {
@@ -33,6 +36,8 @@ impl Origin {
                 .then(|| "synthetic stand-in data".to_string()),
             self.subset.map(|n| format!("{n} training images")),
             self.test_subset.map(|n| format!("{n} test images")),
+            self.validation
+                .map(|n| format!("the last {n} training images held out instead of the test set")),
         ]
         .into_iter()
         .flatten()
@@ -111,6 +116,31 @@ impl Dataset {
         of_class.map(|(index, _)| index).take(n).collect()
     }
 
+    /// All but the last `n` images, and these.
+    ///
+    /// # Errors
+    /// When nothing would be left on a side.
+    pub fn hold_out(self, n: i64) -> Result<(Self, Self)> {
+        let kept = self.len() - n;
+        if n < 1 || kept < 1 {
+            return Err(Error::argument(format!(
+                "{n} images are to be held out of the {} set; it has {}",
+                self.split.name(),
+                self.len()
+            )));
+        }
+        let part = |(images, labels)| Dataset {
+            images,
+            labels,
+            split: self.split,
+            origin: self.origin.clone(),
+        };
+        Ok((
+            part(self.range(0, kept)),
+            part(self.range(kept, self.len())),
+        ))
+    }
+
     /// The first `n` images only.
     ///
     /// # Errors
@@ -151,6 +181,7 @@ pub fn normalise(bytes: &Tensor) -> Tensor {
 #[derive(Debug)]
 pub struct FashionMnist {
     pub train: Dataset,
+    /// With VALIDATION_IMAGES the images held out of the training set.
     pub test: Dataset,
 }
 
@@ -173,18 +204,24 @@ impl FashionMnist {
     /// What is wrong with the files, or fewer images than `config` asks for.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
         let mut train = Dataset::read(source, Split::Train, device)?;
-        let mut test = Dataset::read(source, Split::Test, device)?;
         if let Some(n) = config.train_images {
             train = train.take(n)?;
         }
-        if let Some(n) = config.test_images {
-            test = test.take(n)?;
-        }
-        let origin = Origin {
+        let mut origin = Origin {
             subset: config.train_images,
-            test_subset: config.test_images,
             ..train.origin
         };
+        let mut test;
+        if let Some(n) = config.validation_images {
+            (train, test) = train.hold_out(n)?;
+            origin.validation = Some(n);
+        } else {
+            test = Dataset::read(source, Split::Test, device)?;
+            if let Some(n) = config.test_images {
+                test = test.take(n)?;
+            }
+            origin.test_subset = config.test_images;
+        }
         train.origin = origin.clone();
         test.origin = origin;
         Ok(FashionMnist { train, test })

@@ -3,6 +3,7 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::initialise::initialise;
 use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, layer_norm, linear};
 use crate::{Config, Result};
 
@@ -126,7 +127,9 @@ impl MyDeiT {
             position_rows: config.n_patches() + 2,
             ..ViTConfig::from(config)
         };
-        Ok(MyDeiT::with_sizes(sizes, device))
+        let model = MyDeiT::with_sizes(sizes, device);
+        initialise(model.variables(), config.initialisation);
+        Ok(model)
     }
 
     /// As [`MyDeiT::new`], for sizes read from a weight file.

@@ -6,6 +6,7 @@ mod cnn;
 mod deit;
 mod embed;
 mod encoder;
+mod initialise;
 mod vit;
 
 pub use attention::SelfAttention;

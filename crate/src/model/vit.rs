@@ -3,7 +3,10 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Tensor, no_grad};
 
-use super::{Classifier, EmbedLayer, Encoder, Model, check_images, encoder, layer_norm};
+use super::{
+    Classifier, EmbedLayer, Encoder, Model, check_images, encoder, initialise::initialise,
+    layer_norm,
+};
 use crate::{Config, Result};
 
 /// The sizes of a Vision Transformer.
@@ -69,10 +72,9 @@ impl VisionTransformer {
     /// A configuration that can't work.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
-        Ok(VisionTransformer::with_sizes(
-            ViTConfig::from(config),
-            device,
-        ))
+        let model = VisionTransformer::with_sizes(ViTConfig::from(config), device);
+        initialise(model.variables(), config.initialisation);
+        Ok(model)
     }
 
     /// As [`VisionTransformer::new`], for sizes read from a weight file; they must fit each other as

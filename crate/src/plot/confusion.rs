@@ -12,6 +12,11 @@ const CELL_HEIGHT: f32 = 34.0;
 /// The column of each class's share of right answers.
 const RECALL: f32 = 66.0;
 const MOST_CLASSES: usize = 12;
+const NOTE: &str = "Numbers are images; the colour is their share of the row.";
+/// Of two matrices side by side.
+const NUMBERED_NAMES: f32 = 100.0;
+const BETWEEN: f32 = 22.0;
+const PAIR_CELL_HEIGHT: f32 = 28.0;
 
 /// Counts [true class, predicted class] as numbers, coloured by their share of the row; at the right, the share of
 /// each class that was recognised.
@@ -26,13 +31,8 @@ const MOST_CLASSES: usize = 12;
 /// # Errors
 /// A matrix that is not square with one row per name, or has more than 12 classes.
 pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> Result<Figure> {
+    check(counts, class_names)?;
     let n = class_names.len();
-    if counts.dim() != (n, n) || n == 0 || n > MOST_CLASSES {
-        return Err(Error::argument(format!(
-            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MOST_CLASSES}",
-            counts.shape()
-        )));
-    }
     let left = MARGIN + NAMES;
     let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32)
         .min(90.0)
@@ -51,11 +51,6 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     canvas.text(MARGIN, top + 9.0, "True class", soft(Anchor::Left));
     canvas.text(right + RECALL, top + 9.0, "Recognised", soft(Anchor::Right));
 
-    let shares = Scale {
-        map: Map::Blues,
-        low: 0.0,
-        high: 1.15,
-    }; // the darkest blue is too dark for calm
     for (i, name) in class_names.iter().enumerate() {
         let x = left + cell * (i as f32 + 0.5);
         let above = first - 6.0 - names[i].len() as f32 * SMALL * LEADING;
@@ -76,22 +71,7 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
             style(SMALL, Color::INK, Anchor::Right),
         );
         let total: u64 = counts.row(i).sum();
-        for (j, &count) in counts.row(i).iter().enumerate() {
-            let share = count as f32 / total.max(1) as f32;
-            let background = shares.color(share);
-            let color = if count == 0 {
-                Color::AXIS
-            } else {
-                background.text_on()
-            };
-            let x = left + cell * j as f32;
-            canvas.rect(x + 0.5, y + 0.5, cell - 1.0, CELL_HEIGHT - 1.0, background);
-            let number = Style {
-                bold: i == j,
-                ..style(SMALL, color, Anchor::Middle)
-            };
-            canvas.text(x + cell / 2.0, middle, &count.to_string(), number);
-        }
+        row(&mut canvas, counts, i, (left, y), (cell, CELL_HEIGHT));
         let recognised = if total == 0 {
             "–".into()
         } else {
@@ -104,14 +84,140 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
             style(SMALL, Color::INK, Anchor::Right),
         );
     }
-    let note = "Numbers are images; the colour is their share of the row.";
     canvas.text(
         left,
         first + CELL_HEIGHT * n as f32 + 16.0,
-        note,
+        NOTE,
         style(SMALL, Color::SOFT, Anchor::Left),
     );
     Figure::new(canvas, alt(title, counts, class_names))
+}
+
+/// Two matrices of the same classes side by side, each under its name, coloured as in [`confusion_matrix`]. The columns
+/// carry the classes' numbers, which stand before their names at the left.
+///
+/// ```
+/// let (first, second) = (ndarray::arr2(&[[8, 2], [1, 9]]), ndarray::arr2(&[[9, 1], [0, 10]]));
+/// let figure = vitlab::plot::confusion_matrices("Test images", [("CNN", &first), ("ViT", &second)], &["cat", "dog"])?;
+/// assert!(figure.alt().starts_with("Test images. CNN. Confusion matrix of 20 images: 85.0 % right."));
+/// assert!(figure.alt().contains(" ViT. Confusion matrix of 20 images: 95.0 % right."));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`confusion_matrix`].
+pub fn confusion_matrices(
+    title: &str,
+    pair: [(&str, &Array2<u64>); 2],
+    class_names: &[&str],
+) -> Result<Figure> {
+    for (_, counts) in pair {
+        check(counts, class_names)?;
+    }
+    let n = class_names.len() as f32;
+    let left = MARGIN + NUMBERED_NAMES;
+    let half = (WIDTH - MARGIN - left - BETWEEN) / 2.0;
+    let cell = (half / n).min(60.0).floor();
+    let header = 56.0;
+    let (mut canvas, top) = Canvas::page(title, header + PAIR_CELL_HEIGHT * n + 24.0);
+    let first = top + header;
+    let middle = |i: usize| first + PAIR_CELL_HEIGHT * (i as f32 + 0.5);
+    canvas.text(
+        MARGIN,
+        top + 28.0,
+        "True class",
+        style(LABEL, Color::SOFT, Anchor::Left),
+    );
+    for (i, name) in class_names.iter().enumerate() {
+        let name = format!("{name}  {i}");
+        canvas.text(
+            left - 8.0,
+            middle(i),
+            &name,
+            style(SMALL, Color::INK, Anchor::Right),
+        );
+    }
+    for ((name, counts), x) in pair.into_iter().zip([left, left + half + BETWEEN]) {
+        let bold = Style {
+            bold: true,
+            ..style(LABEL, Color::INK, Anchor::Left)
+        };
+        let total = counts.sum().max(1);
+        let name = format!("{name}: {} right", percent(counts.diag().sum(), total));
+        canvas.text(x, top + 9.0, &name, bold);
+        canvas.text(
+            x,
+            top + 28.0,
+            "Predicted class",
+            style(LABEL, Color::SOFT, Anchor::Left),
+        );
+        for i in 0..class_names.len() {
+            let center = x + cell * (i as f32 + 0.5);
+            canvas.text(
+                center,
+                top + 46.0,
+                &i.to_string(),
+                style(SMALL, Color::INK, Anchor::Middle),
+            );
+            row(
+                &mut canvas,
+                counts,
+                i,
+                (x, middle(i) - PAIR_CELL_HEIGHT / 2.0),
+                (cell, PAIR_CELL_HEIGHT),
+            );
+        }
+    }
+    canvas.text(
+        left,
+        first + PAIR_CELL_HEIGHT * n + 16.0,
+        NOTE,
+        style(SMALL, Color::SOFT, Anchor::Left),
+    );
+    let alts = pair.map(|(name, counts)| alt(name, counts, class_names));
+    let title = title.trim_end_matches('.');
+    Figure::new(canvas, format!("{title}. {}", alts.join(" ")))
+}
+
+fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
+    let n = class_names.len();
+    if counts.dim() != (n, n) || n == 0 || n > MOST_CLASSES {
+        return Err(Error::argument(format!(
+            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MOST_CLASSES}",
+            counts.shape()
+        )));
+    }
+    Ok(())
+}
+
+/// The cells of the true class `i` from the corner (x, y), each of the given width and height.
+fn row(canvas: &mut Canvas, counts: &Array2<u64>, i: usize, (x, y): (f32, f32), cell: (f32, f32)) {
+    let shares = Scale {
+        map: Map::Blues,
+        low: 0.0,
+        high: 1.15,
+    }; // the darkest blue is too dark for calm
+    let total: u64 = counts.row(i).sum();
+    for (j, &count) in counts.row(i).iter().enumerate() {
+        let background = shares.color(count as f32 / total.max(1) as f32);
+        let color = if count == 0 {
+            Color::AXIS
+        } else {
+            background.text_on()
+        };
+        let x = x + cell.0 * j as f32;
+        canvas.rect(x + 0.5, y + 0.5, cell.0 - 1.0, cell.1 - 1.0, background);
+        let number = Style {
+            bold: i == j,
+            ..style(SMALL, color, Anchor::Middle)
+        };
+        canvas.text(
+            x + cell.0 / 2.0,
+            y + cell.1 / 2.0,
+            &count.to_string(),
+            number,
+        );
+    }
 }
 
 fn percent(part: u64, total: u64) -> String {

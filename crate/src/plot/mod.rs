@@ -19,7 +19,7 @@ mod tile;
 
 pub use bars::{Group, bars};
 pub use color::{Color, Map, Scale};
-pub use confusion::confusion_matrix;
+pub use confusion::{confusion_matrices, confusion_matrix};
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
 pub use grid::{Bar, Grid, image_grid, matrices};

@@ -14,11 +14,12 @@ use crate::{Config, Error, Result};
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
+    /// Of the epoch's last step.
     pub lr: f64,
     /// Mean over the epoch's batches while the weights were changing, with augmentation and dropout.
     pub train_loss: f64,
     pub train_accuracy: f64,
-    /// On the whole test set after the epoch.
+    /// On the whole test set after the epoch, or on what [`Config::validation_images`] holds out instead of it.
     pub test_loss: f64,
     pub test_accuracy: f64,
     /// Training and testing of this epoch, wall-clock.
@@ -34,6 +35,10 @@ pub struct History {
     /// Versions and device of the training, by component; for weights that are handed on, also the commit.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
+    /// Further scores of the final weights on the test set, shares from 0 to 1 by name. `vitlab train` writes those of a
+    /// student: accuracy of each head, and how often each head and their mean agree with the teacher.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, f64>,
     pub epochs: Vec<Epoch>,
 }
 

@@ -8,5 +8,5 @@ mod trainer;
 
 pub use adamw::AdamW;
 pub use history::{Epoch, History};
-pub use schedule::learning_rate;
+pub use schedule::{learning_rate, step_learning_rate};
 pub use trainer::{Batch, OnStep, Step, TrainScore, Trainer};

@@ -1,4 +1,4 @@
-//! The learning rate of each epoch.
+//! The learning rate of each epoch or step.
 
 use crate::Config;
 
@@ -20,10 +20,35 @@ use crate::Config;
 /// }
 /// ```
 pub fn learning_rate(config: &Config, epoch: usize) -> f64 {
-    let (peak, warmup) = (config.lr, config.warmup_epochs);
-    if epoch < warmup {
-        return peak * (epoch + 1) as f64 / warmup as f64;
+    rate(config, epoch, config.warmup_epochs, config.epochs)
+}
+
+/// The same curve from step to step, for LR_PER_STEP: with `steps` steps an epoch the warm-up takes WARMUP_EPOCHS · `steps`
+/// of them. `step` counts from 0 over the whole training.
+///
+/// ```
+/// use vitlab::{Config, train::step_learning_rate};
+/// // Two epochs of four steps, the first of them warm-up.
+/// let config = Config { epochs: 2, warmup_epochs: 1, lr: 1.0, min_lr: 0.0, ..Config::default() };
+/// let rates: Vec<f64> = (0..8).map(|step| step_learning_rate(&config, step, 4)).collect();
+/// for (rate, expected) in rates.iter().zip([0.25, 0.5, 0.75, 1.0, 1.0, 0.853553, 0.5, 0.146447]) {
+///     assert!((rate - expected).abs() < 1e-6);
+/// }
+/// ```
+pub fn step_learning_rate(config: &Config, step: usize, steps: usize) -> f64 {
+    rate(
+        config,
+        step,
+        config.warmup_epochs * steps,
+        config.epochs * steps,
+    )
+}
+
+fn rate(config: &Config, at: usize, warmup: usize, end: usize) -> f64 {
+    if at < warmup {
+        return config.lr * (at + 1) as f64 / warmup as f64;
     }
-    let progress = (epoch - warmup) as f64 / (config.epochs - warmup) as f64;
-    config.min_lr + (peak - config.min_lr) * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0
+    let progress = (at - warmup) as f64 / (end - warmup) as f64;
+    let cosine = (std::f64::consts::PI * progress).cos();
+    config.min_lr + (config.lr - config.min_lr) * (1.0 + cosine) / 2.0
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
 use super::checkpoint;
-use super::{AdamW, Epoch, History, learning_rate};
+use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
 use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
 use crate::device::{describe, versions};
 use crate::metrics::Evaluation;
@@ -91,6 +91,8 @@ pub struct Trainer {
     /// Called about once a second during an epoch; prints progress when set.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
+    /// Of the latest step.
+    lr: f64,
     started: Instant,
 }
 
@@ -106,11 +108,13 @@ impl Trainer {
                 config: config.clone(),
                 origin: Origin::default(),
                 made_with: made_with(model.variables().device()),
+                scores: BTreeMap::new(),
                 epochs: Vec::new(),
             },
             recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
+            lr: 0.0,
             started: Instant::now(),
         })
     }
@@ -153,7 +157,6 @@ impl Trainer {
                 data.len()
             )));
         }
-        let lr = learning_rate(&self.history.config, index);
         seed_everything(epoch_seed(self.history.config.seed, index));
         let order = shuffled(data.len(), device);
         // Sums stay on the device, so that a GPU is not waited for at every step.
@@ -163,10 +166,16 @@ impl Trainer {
             let indices = order.narrow(0, batch * size, size);
             let images = augment(&data.images.index_select(0, &indices)); // [B, 28, 28] -> [B, 1, 28, 28]
             let labels = data.labels.index_select(0, &indices);
+            self.lr = if self.history.config.lr_per_step {
+                let step = index * batches as usize + batch as usize;
+                step_learning_rate(&self.history.config, step, batches as usize)
+            } else {
+                learning_rate(&self.history.config, index)
+            };
             let done: Batch = loss(&images, &labels)?.into();
             match &done.gradient {
-                Some(gradient) => self.optimizer.step(&[gradient], lr)?,
-                None => self.optimizer.backward_step(&done.loss, lr)?,
+                Some(gradient) => self.optimizer.step(&[gradient], self.lr)?,
+                None => self.optimizer.backward_step(&done.loss, self.lr)?,
             }
             let hits = done
                 .logits
@@ -211,7 +220,7 @@ impl Trainer {
         let index = self.history.epochs.len();
         let epoch = Epoch {
             epoch: index + 1,
-            lr: learning_rate(&self.history.config, index),
+            lr: self.lr,
             train_loss: train.loss,
             train_accuracy: train.accuracy,
             test_loss: test.loss,

@@ -1,16 +1,18 @@
 //! `vitlab train`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 use tch::Tensor;
-use vitlab::data::{FashionMnist, seed_everything, source};
+use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
 use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
-use vitlab::metrics::evaluate;
-use vitlab::model::{Cnn, Model};
-use vitlab::train::{Step, Trainer};
+use vitlab::fused::Fused;
+use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
+use vitlab::model::{Cnn, Model, MyDeiT};
+use vitlab::train::{Batch, Step, Trainer};
 use vitlab::weights;
 use vitlab::{Config, Error, Result};
 
@@ -89,8 +91,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         network.parameters(),
         describe(device)
     );
+    let held_out = match config.validation_images {
+        Some(_) => "held-out training images as \"test\"",
+        None => "test images",
+    };
     println!(
-        "data: {source}, {} training and {} test images",
+        "data: {source}, {} training images, {} {held_out}",
         data.train.len(),
         data.test.len()
     );
@@ -111,15 +117,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let bar = progress_bar();
     let shown = bar.clone();
     trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
+    // Where the fast step isn't available, the model's own forward pass does the same.
+    let mut fused = match &network {
+        Network::Vit(model) => Fused::vit(model).ok(),
+        Network::Deit(model) => Fused::deit(model).ok(),
+        Network::Cnn(_) => None,
+    };
     for _ in trainer.epochs() {
         let score = trainer.epoch(&data.train, |images, labels| {
-            loss(&network, teacher.as_ref(), arguments.soft, images, labels)
+            let teacher = teacher.as_ref().map(|t| t.predict(images)).transpose()?;
+            match &mut fused {
+                Some(fused) => fused_step(fused, teacher.as_ref(), arguments.soft, images, labels),
+                None => step(&network, teacher.as_ref(), arguments.soft, images, labels),
+            }
         })?;
         let epoch = trainer.record(score, &evaluate(&network, &data.test)?);
         bar.suspend(|| println!("{epoch}"));
         trainer.save(&network, &checkpoint)?;
     }
     bar.finish_and_clear();
+    if let (Network::Deit(student), Some(teacher)) = (&network, &teacher) {
+        trainer.history.scores = scores(student, teacher, &data.test)?;
+    }
 
     for extension in ["pt", "safetensors"] {
         weights::write(
@@ -162,31 +181,69 @@ fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
     }
 }
 
-/// Loss and logits of one batch.
-fn loss(
-    network: &Network,
-    teacher: Option<&Cnn>,
+/// A training step on one batch; `teacher` are its logits, given for a student.
+fn fused_step(
+    fused: &mut Fused,
+    teacher: Option<&Tensor>,
     soft: bool,
     images: &Tensor,
     labels: &Tensor,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<Batch> {
+    match teacher {
+        None => fused.cross_entropy(images, labels),
+        Some(t) if soft => {
+            fused.soft_distillation(&SoftDistillationLoss::default(), images, t, labels)
+        }
+        Some(t) => fused.hard_distillation(&HardDistillationLoss::default(), images, t, labels),
+    }
+}
+
+/// The same for any device and size.
+fn step(
+    network: &Network,
+    teacher: Option<&Tensor>,
+    soft: bool,
+    images: &Tensor,
+    labels: &Tensor,
+) -> Result<Batch> {
     let logits = match network {
         Network::Vit(model) => model.forward(images, true, false)?.0,
         Network::Cnn(model) => model.forward(images, true)?,
         Network::Deit(model) => {
-            let teacher = teacher
-                .expect("clap requires --teacher for a DeiT")
-                .predict(images)?;
+            let teacher = teacher.expect("clap requires --teacher for a DeiT");
             let (heads, _) = model.forward(images, true, false)?;
             let loss = if soft {
-                SoftDistillationLoss::default().forward(&heads, &teacher, labels)
+                SoftDistillationLoss::default().forward(&heads, teacher, labels)
             } else {
-                HardDistillationLoss::default().forward(&heads, &teacher, labels)
+                HardDistillationLoss::default().forward(&heads, teacher, labels)
             };
-            return Ok((loss, heads.average()));
+            return Ok((loss, heads.average()).into());
         }
     };
-    Ok((logits.cross_entropy_for_logits(labels), logits))
+    Ok((logits.cross_entropy_for_logits(labels), logits).into())
+}
+
+/// What a student's history says beyond its accuracy: each head's accuracy, and how often they and their mean decide as
+/// the teacher does.
+fn scores(student: &MyDeiT, teacher: &Cnn, data: &Dataset) -> Result<BTreeMap<String, f64>> {
+    let class = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.class))?;
+    let dist = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.dist))?;
+    let average = evaluate(student, data)?;
+    let decided = evaluate(teacher, data)?.predictions();
+    let agreement = |e: &Evaluation| {
+        let same = e.predictions().eq_tensor(&decided);
+        same.to_kind(tch::Kind::Double)
+            .mean(tch::Kind::Double)
+            .double_value(&[])
+    };
+    let scores = [
+        ("class accuracy", class.accuracy),
+        ("distillation accuracy", dist.accuracy),
+        ("class agreement", agreement(&class)),
+        ("distillation agreement", agreement(&dist)),
+        ("average agreement", agreement(&average)),
+    ];
+    Ok(scores.map(|(name, score)| (name.to_string(), score)).into())
 }
 
 fn progress_bar() -> ProgressBar {
