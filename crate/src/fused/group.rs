@@ -4,7 +4,7 @@ use super::block::{Block, Kept, Scratch, Site};
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::Network;
 use super::random::Random;
-use super::rows::{add_column_sums, layer_norm_backward, scale_shift, standardise};
+use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise};
 use super::vector::Instructions;
 
 /// Images whose activations are worked on together: few enough for the caches, many enough to read the weights seldom.
@@ -201,8 +201,7 @@ impl Pass<'_> {
             for (logits, x) in logits.zip(input.chunks(row)).take(group) {
                 for (class, z) in logits.iter_mut().enumerate() {
                     let weight = network.at(place.weight + class * e, e);
-                    let products = weight.iter().zip(x).map(|(w, x)| w * x);
-                    *z = network.flat[place.bias + class] + products.sum::<f32>();
+                    *z = network.flat[place.bias + class] + dot(weight, &x[..e]);
                 }
             }
         }

@@ -150,13 +150,14 @@ impl Product {
         let mut vectors = n / V::LANES;
         unsafe {
             while vectors > 0 {
-                // The larger the tile, the fewer loads for a product; accumulators must fit the registers.
+                // The larger the tile, the fewer loads for a product; accumulators must fit the registers, and the compiler
+                // unrolls no more than eight rows.
                 let width = match vectors.min(V::TILE) {
                     4 => self.rows::<V, 6, 4>(m),
                     3 => self.rows::<V, 8, 3>(m),
-                    2 if V::TILE == 4 => self.rows::<V, 12, 2>(m),
+                    2 if V::TILE == 4 => self.rows::<V, 8, 2>(m),
                     2 => self.rows::<V, 6, 2>(m),
-                    _ if V::TILE == 4 => self.rows::<V, 14, 1>(m),
+                    _ if V::TILE == 4 => self.rows::<V, 8, 1>(m),
                     _ => self.rows::<V, 6, 1>(m),
                 };
                 vectors -= width;
@@ -180,10 +181,6 @@ impl Product {
             while m >= HEIGHT {
                 tile = tile.tile::<V, HEIGHT, WIDTH>();
                 m -= HEIGHT;
-            }
-            if m >= 8 {
-                tile = tile.tile::<V, 8, WIDTH>();
-                m -= 8;
             }
             if m >= 4 {
                 tile = tile.tile::<V, 4, WIDTH>();

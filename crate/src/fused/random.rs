@@ -22,8 +22,10 @@ impl Random {
     #[inline(always)]
     fn next(&mut self) -> [u32; LANES] {
         let [s0, s1, s2, s3] = &mut self.0;
-        std::array::from_fn(|i| {
-            let result = s0[i].wrapping_add(s3[i]).rotate_left(7).wrapping_add(s0[i]);
+        // Loops over arrays become the caller's vectors; a closure would be compiled by itself, without them.
+        let mut result = [0; LANES];
+        for i in 0..LANES {
+            result[i] = s0[i].wrapping_add(s3[i]).rotate_left(7).wrapping_add(s0[i]);
             let t = s1[i] << 9;
             s2[i] ^= s0[i];
             s3[i] ^= s1[i];
@@ -31,8 +33,8 @@ impl Random {
             s0[i] ^= s3[i];
             s2[i] ^= t;
             s3[i] = s3[i].rotate_left(11);
-            result
-        })
+        }
+        result
     }
 
     /// Dropout (arXiv 1207.0580): each number becomes 0 with probability `rate` and is divided by 1 − `rate` otherwise.

@@ -59,12 +59,12 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-fn dot(x: &[f32], y: &[f32]) -> f32 {
+pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let lanes = x.as_chunks::<LANES>().0.iter();
     for (x, y) in lanes.zip(y.as_chunks::<LANES>().0) {
-        for i in 0..LANES {
-            sums[i] += x[i] * y[i];
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
         }
     }
     sums.iter().sum()
@@ -89,8 +89,8 @@ pub(super) fn standardise(x: &[f32], width: usize, hat: &mut [f32], rstd: &mut [
 pub(super) fn scale_shift(hat: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
     let width = weight.len();
     for (hat, out) in hat.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        for i in 0..width {
-            out[i] = hat[i] * weight[i] + bias[i];
+        for ((out, hat), (weight, bias)) in out.iter_mut().zip(hat).zip(weight.iter().zip(bias)) {
+            *out = hat * weight + bias;
         }
     }
 }
@@ -108,15 +108,18 @@ pub(super) fn layer_norm_backward(
     let width = weight.len();
     let rows = d.chunks_exact_mut(width).zip(hat.chunks_exact(width));
     for (((d, hat), rstd), into) in rows.zip(rstd).zip(into.chunks_exact_mut(width)) {
-        for i in 0..width {
-            d_weight[i] += d[i] * hat[i];
-            d_bias[i] += d[i];
-            d[i] *= weight[i];
+        let parameters = weight
+            .iter()
+            .zip(d_weight.iter_mut().zip(d_bias.iter_mut()));
+        for ((d, hat), (weight, (d_weight, d_bias))) in d.iter_mut().zip(hat).zip(parameters) {
+            *d_weight += *d * hat;
+            *d_bias += *d;
+            *d *= weight;
         }
         let mean = sum(d, |d| d) / width as f32;
         let along = dot(d, hat) / width as f32;
-        for i in 0..width {
-            into[i] += *rstd * (d[i] - mean - hat[i] * along);
+        for ((into, d), hat) in into.iter_mut().zip(d.iter()).zip(hat) {
+            *into += *rstd * (d - mean - hat * along);
         }
     }
 }
@@ -205,8 +208,8 @@ pub(super) fn transpose(
     width: usize,
 ) {
     for (column, out) in out.chunks_exact_mut(width).take(columns).enumerate() {
-        for (i, out) in out[..rows].iter_mut().enumerate() {
-            *out = x[i * row + column];
+        for (out, x) in out[..rows].iter_mut().zip(x[column..].chunks(row)) {
+            *out = x[0];
         }
         out[rows..].fill(0.0);
     }

@@ -131,7 +131,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 None => step(&network, teacher.as_ref(), arguments.soft, images, labels),
             }
         })?;
-        let epoch = trainer.record(score, &evaluate(&network, &data.test)?);
+        let test = evaluate_with(&data.test, |images| match &mut fused {
+            Some(fused) => fused.predict(images),
+            None => network.predict(images),
+        })?;
+        let epoch = trainer.record(score, &test);
         bar.suspend(|| println!("{epoch}"));
         trainer.save(&network, &checkpoint)?;
     }
