@@ -13,6 +13,8 @@ pub struct Axis {
     pub high: f64,
     pub ticks: Vec<f64>,
     step: f64,
+    /// Equal distances are equal factors; both ends are positive.
+    log: bool,
 }
 
 /// 1, 2 or 5 times a power of ten, so that `extent` has at most `most` such steps.
@@ -55,16 +57,59 @@ impl Axis {
             high,
             ticks,
             step,
+            log: false,
+        }
+    }
+
+    /// Logarithmic from `low` to `high`, both positive: ticks at powers of ten and as many round multiples of them as make
+    /// no more than `most`, at every second (third, …) power where even the powers are too many.
+    pub fn logarithmic(low: f64, high: f64, most: f64) -> Self {
+        let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+        let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
+            let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
+            let ticks = powers.flat_map(|power| factors.iter().map(move |f| f * 10f64.powi(power)));
+            ticks
+                .filter(|tick| (low * 0.999..=high * 1.001).contains(tick))
+                .collect()
+        };
+        let choices = [
+            (&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0][..], 1),
+            (&[1.0, 2.0, 5.0][..], 1),
+            (&[1.0, 3.0][..], 1),
+        ];
+        let sparse = (1..=(last - first).max(1) as usize).map(|every| (&[1.0][..], every));
+        let narrow = Axis::new(low, high, most, false).ticks;
+        let ticks = choices
+            .into_iter()
+            .chain(sparse)
+            .map(|(factors, every)| ticks_of(factors, every))
+            .find(|ticks| ticks.len() as f64 <= most)
+            .filter(|ticks| ticks.len() > 1)
+            .unwrap_or(narrow);
+        let step = 0.0; // of no meaning here
+        let log = true;
+        Axis {
+            low,
+            high,
+            ticks,
+            step,
+            log,
         }
     }
 
     /// Position of `value`, 0 at the low end and 1 at the high one.
     pub fn share(&self, value: f64) -> f32 {
+        if self.log {
+            return ((value / self.low).ln() / (self.high / self.low).ln()) as f32;
+        }
         ((value - self.low) / (self.high - self.low)) as f32
     }
 
     /// With as many decimals as the distance of the ticks asks for.
     pub fn label(&self, value: f64, percent: bool) -> String {
+        if self.log {
+            return power_label(value, percent);
+        }
         let (value, step) = if percent {
             (value * 100.0, self.step * 100.0)
         } else {
@@ -84,12 +129,35 @@ impl Axis {
     }
 }
 
+/// A tick of a logarithmic axis, as short as it can be written.
+fn power_label(value: f64, percent: bool) -> String {
+    let (value, sign) = if percent {
+        (value * 100.0, " %")
+    } else {
+        (value, "")
+    };
+    let power = (value.log10() + 1e-9).floor();
+    let text = if (-3.0..5.0).contains(&power) {
+        let digits = (-power).max(0.0) as usize;
+        let round = (value * 10f64.powi(digits as i32)).fract();
+        let more = usize::from((0.01..0.99).contains(&round));
+        format!("{value:.*}", digits + more)
+    } else {
+        format!("{value:.0e}")
+    };
+    format!("{text}{sign}").replace('-', "−")
+}
+
 /// What plotters needs to know of an axis.
 impl Ranged for Axis {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        if self.log {
+            let ends = self.low.ln()..self.high.ln();
+            return RangedCoordf64::from(ends).map(&value.ln(), limit);
+        }
         RangedCoordf64::from(self.low..self.high).map(value, limit)
     }
 
@@ -137,6 +205,38 @@ mod tests {
                 .map(|&tick| axis.label(tick, true))
                 .collect::<Vec<_>>(),
             ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]
+        );
+    }
+
+    #[test]
+    fn logarithmic_ticks() {
+        let labels = |axis: &Axis, percent| -> Vec<String> {
+            let label = |&tick: &f64| axis.label(tick, percent);
+            axis.ticks.iter().map(label).collect()
+        };
+        let axis = Axis::logarithmic(4.0, 900.0, 8.0);
+        assert_eq!(
+            labels(&axis, false),
+            ["5", "10", "20", "50", "100", "200", "500"]
+        );
+        assert!((axis.share(60.0) - 0.5).abs() < 1e-6);
+        assert_eq!(axis.map(&60.0, (0, 100)), 50);
+        assert_eq!(
+            labels(&Axis::logarithmic(0.01, 1.0, 6.0), true),
+            ["1 %", "3 %", "10 %", "30 %", "100 %"]
+        );
+        assert_eq!(
+            labels(&Axis::logarithmic(1e-6, 3.0, 5.0), false),
+            ["1e−6", "1e−4", "0.01", "1"]
+        );
+        for i in 0..2000 {
+            let low = 10f64.powf(f64::from(i % 37) / 3.0 - 6.0);
+            let axis = Axis::logarithmic(low, low * 10f64.powf(1.0 + f64::from(i) / 100.0), 6.0);
+            assert!((1..=6).contains(&axis.ticks.len()), "{:?}", axis.ticks);
+        }
+        assert_eq!(
+            labels(&Axis::logarithmic(2.1, 2.9, 5.0), false),
+            ["2.2", "2.4", "2.6", "2.8"]
         );
     }
 

@@ -27,6 +27,24 @@ pub struct Panel {
     pub y_range: Option<(f64, f64)>,
     /// The values are shares from 0 to 1, shown as per cent.
     pub percent: bool,
+    /// A logarithmic x axis, on which values that are not positive leave gaps.
+    pub log_x: bool,
+    /// The same for the y axis.
+    pub log_y: bool,
+    /// The x values are shares, shown as per cent.
+    pub percent_x: bool,
+}
+
+impl Panel {
+    /// Whether the axes have a place for a point.
+    pub(super) fn has(&self, (x, y): (f64, f64)) -> bool {
+        let fits = |value: f64, log: bool| value.is_finite() && (!log || value > 0.0);
+        fits(x, self.log_x) && fits(y, self.log_y)
+    }
+
+    pub(super) fn drawn<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = (f64, f64)> + 'a {
+        series.points.iter().copied().filter(|&at| self.has(at))
+    }
 }
 
 /// One line. The same name has the same colour in all panels of a figure.
@@ -37,6 +55,8 @@ pub struct Series {
     /// (x, y); a y that is not finite leaves a gap.
     pub points: Vec<(f64, f64)>,
     pub dashed: bool,
+    /// (lowest, highest) y of each point, drawn as error bars, or as a band where there are many points; may be empty.
+    pub spread: Vec<(f64, f64)>,
 }
 
 impl Series {
@@ -51,15 +71,32 @@ impl Series {
         Series {
             name: name.to_string(),
             points,
-            dashed: false,
+            ..Series::default()
         }
     }
 
-    pub(super) fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.points
-            .iter()
-            .copied()
-            .filter(|(x, y)| x.is_finite() && y.is_finite())
+    /// Several runs: for each x the mean of its values, with the lowest and the highest as the spread.
+    ///
+    /// ```
+    /// use vitlab::plot::Series;
+    /// let series = Series::of_runs("CNN", [(0.01, vec![0.5, 0.75, 1.0]), (1.0, vec![0.75])]);
+    /// assert_eq!(series.points, [(0.01, 0.75), (1.0, 0.75)]);
+    /// assert_eq!(series.spread, [(0.5, 1.0), (0.75, 0.75)]);
+    /// ```
+    pub fn of_runs(name: &str, runs: impl IntoIterator<Item = (f64, Vec<f64>)>) -> Self {
+        let mut series = Series {
+            name: name.to_string(),
+            ..Series::default()
+        };
+        for (x, values) in runs {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            series.points.push((x, mean));
+            series.spread.push((
+                values.iter().copied().fold(f64::INFINITY, f64::min),
+                values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            ));
+        }
+        series
     }
 }
 
@@ -113,23 +150,32 @@ fn check(panels: &[Panel]) -> Result<()> {
         if panel
             .series
             .iter()
-            .all(|series| series.finite().next().is_none())
+            .all(|series| panel.drawn(series).next().is_none())
         {
             let problem = format!(
-                "the panel {:?} has no finite value to draw; give at least one",
+                "the panel {:?} has no finite value (on a logarithmic axis: no positive one) to draw; give at least one",
                 panel.y_label
             );
             return Err(Error::argument(problem));
         }
-        if let Some((low, high)) = panel
-            .y_range
-            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less))
-        {
+        if let Some((low, high)) = panel.y_range.filter(|(low, high)| {
+            low.partial_cmp(high) != Some(Ordering::Less) || panel.log_y && *low <= 0.0
+        }) {
             let problem = format!(
-                "the y range of the panel {:?} goes from {low} to {high}; give (low, high)",
+                "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
                 panel.y_label
             );
             return Err(Error::argument(problem));
+        }
+    }
+    for series in panels.iter().flat_map(|panel| &panel.series) {
+        if !series.spread.is_empty() && series.spread.len() != series.points.len() {
+            return Err(Error::argument(format!(
+                "the series {:?} has {} points and {} spreads; give one for each or none",
+                series.name,
+                series.points.len(),
+                series.spread.len()
+            )));
         }
     }
     Ok(())
@@ -195,7 +241,7 @@ fn alt(title: &str, panels: &[Panel]) -> String {
         }
     };
     let line = |panel: &Panel, series: &Series| {
-        let ends = series.finite().next().zip(series.finite().last());
+        let ends = panel.drawn(series).next().zip(panel.drawn(series).last());
         ends.map(|((_, first), (_, last))| {
             format!(
                 "{} from {} to {}",
@@ -255,6 +301,32 @@ mod tests {
         );
     }
 
+    /// Logarithmic axes leave out what they have no place for; spreads are drawn as bars and as bands.
+    #[test]
+    fn logarithmic_axes_and_spreads() {
+        let runs = |n: i32| {
+            let x = (0..n).map(f64::from);
+            Series::of_runs("a", x.map(|x| (x, vec![x, x * 2.0])))
+        };
+        let panel = |series| Panel {
+            series: vec![series],
+            log_x: true,
+            log_y: true,
+            percent_x: true,
+            ..Panel::default()
+        };
+        for n in [3, 100] {
+            let figure = curves("Runs", &[panel(runs(n))]).unwrap();
+            let alt = format!("a from 1.50 to {}", number((n - 1) as f32 * 1.5));
+            assert!(figure.alt().contains(&alt), "{}", figure.alt());
+        }
+        let message = |series| curves("", &[panel(series)]).unwrap_err().to_string();
+        assert!(message(runs(1)).contains("no positive one"));
+        let mut short = runs(5);
+        short.spread.pop();
+        assert!(message(short).contains("5 points and 4 spreads"));
+    }
+
     /// One epoch, one value for all, a gap and huge values are drawn like anything else.
     #[test]
     fn odd_series() {
@@ -267,6 +339,7 @@ mod tests {
                 name: "a".into(),
                 points,
                 dashed: true,
+                ..Series::default()
             }];
             let figure = curves(
                 "Odd",
