@@ -21,7 +21,8 @@ use crate::repository::Repository;
 use crate::step::Step;
 use crate::{cache, evcxr, tree};
 
-/// evcxr's own profile, but torch-sys, glue generated from libtorch's headers, is not worth a minute of optimising.
+/// evcxr's own profile, but torch-sys, glue generated from libtorch's headers, is not worth a minute of optimising, and
+/// checks of every pointer would halve the speed of vitlab's inner loops.
 const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "hold"]
@@ -35,6 +36,9 @@ panic = "unwind"
 
 [profile.dev.package.torch-sys]
 opt-level = 0
+
+[profile.dev.package.vitlab]
+debug-assertions = false
 "#;
 
 /// The lines a notebook begins with, and a cell that makes cargo link all of it. A blank line separates cells.
