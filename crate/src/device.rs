@@ -34,6 +34,16 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// Runs `f` with libtorch on one thread, for small operations between larger ones that have threads of their own: a
+/// thread of libtorch that has nothing to do goes on waiting at full speed for milliseconds, and takes that time from them.
+pub(crate) fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
+    let result = f();
+    tch::set_num_threads(threads);
+    result
+}
+
 /// The device in words: the GPU's name, or the processor's and the number of threads libtorch uses.
 pub fn describe(device: Device) -> String {
     match device {

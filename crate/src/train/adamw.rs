@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use crate::device::on_one_thread;
 use crate::{Error, Result};
 
 const BETA1: f64 = 0.9;
@@ -78,7 +79,7 @@ impl AdamW {
     /// # Errors
     /// When their number of elements is not the parameters'.
     pub fn step<T: Borrow<Tensor>>(&mut self, gradients: &[T], lr: f64) -> Result<()> {
-        no_grad(|| {
+        let add_update = || {
             let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
             let gradient = Tensor::cat(&flat, 0); // [n]
             if gradient.size() != self.flat.size() {
@@ -98,6 +99,7 @@ impl AdamW {
             let update = (&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1);
             let _ = self.flat.g_add_(&update);
             Ok(())
-        })
+        };
+        on_one_thread(|| no_grad(add_update))
     }
 }
