@@ -10,7 +10,9 @@ use std::path::Path;
 use common::reference;
 use tch::{Device, Kind, Tensor};
 use tensors::{assert_gradients, difference, gradients, named, read, spread, write};
-use vitlab::data::{self, FashionMnist, seed_everything};
+use vitlab::data::source::{self, Source, Split};
+use vitlab::data::{self, Dataset, FashionMnist, seed_everything};
+use vitlab::metrics::evaluate;
 use vitlab::model::{Model, ViTConfig, VisionTransformer};
 use vitlab::train::{AdamW, learning_rate};
 use vitlab::weights;
@@ -108,6 +110,30 @@ fn attention_is_a_distribution_and_asking_for_it_changes_nothing() -> Result<()>
     assert_eq!(attention.get(0).size(), [6, 4, 50, 50]);
     let rows = attention.sum_dim_intlist(-1, false, Kind::Double);
     assert!((rows - 1.0).abs().max().double_value(&[]) < 1e-6);
+    Ok(())
+}
+
+/// Both ways: our weights in PyTorch, and what PyTorch saves of them here.
+#[test]
+fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
+    let source = source::find(None)?;
+    let test = Dataset::read(&source, Split::Test, Device::Cpu)?;
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/ViT_model.pt");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let saved = folder.path().join("saved.pt");
+    let Source::Folder(raw) = &source else {
+        panic!("the committed weights belong to the real data");
+    };
+    let printed = reference("check_accuracy.py", &[&ours, raw, &saved]);
+    let right: i64 = printed.trim().parse().expect("a number");
+    assert!(right > 7_000, "{right} of 10000");
+
+    let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
+    for path in [ours, saved] {
+        weights::assign(model.variables(), &weights::read(&path)?, &path)?;
+        let accuracy = evaluate(&model, &test)?.accuracy;
+        assert_eq!((accuracy * 1e4).round() as i64, right, "{}", path.display());
+    }
     Ok(())
 }
 
