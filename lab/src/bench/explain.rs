@@ -6,7 +6,7 @@ use serde_json::json;
 use vitlab::Result;
 
 use super::Measured;
-use super::report::{Bar, Section};
+use super::report::{self, Bar, Section};
 use super::sample::Sample;
 use super::worker::{Pair, number};
 use crate::step::Step;
@@ -110,8 +110,9 @@ pub fn measure(pair: &mut Pair, settings: &Settings) -> Result<Measured> {
         columns: &["side", "images/s", "peak MB", "times PyTorch's loop"],
         rows,
         notes: vec![format!(
-            "Forward pass, rollout (max fusion, 0.9 discarded) and 28 × 28 map of each image; {rounds} rounds in turns, {threads} threads \
-             on either side; median, and least to most. PyTorch's loop takes {singles} images one by one, as users of vit-explain do."
+            "Forward pass, rollout (max fusion, 0.9 discarded) and 28 × 28 map of each image; {} in turns, {threads} threads \
+             on either side; median, and least to most. PyTorch's loop takes {singles} images one by one, as users of vit-explain do.",
+            report::rounds(rounds)
         )],
         bars: vec![
             Bar::of("vitlab, in batches", &batch_ratio),

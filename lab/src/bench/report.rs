@@ -43,6 +43,11 @@ impl Bar {
     }
 }
 
+/// "1 round", "5 rounds"
+pub fn rounds(n: u32) -> String {
+    format!("{n} round{}", if n == 1 { "" } else { "s" })
+}
+
 fn table(section: &Section, preset: &str) -> String {
     let mut table = Table::new();
     table.load_preset(preset).set_header(section.columns);
@@ -71,7 +76,7 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
         text += &format!(
             "{}\n{}\n",
             section.title,
-            table(section, presets::UTF8_HORIZONTAL_ONLY)
+            table(section, presets::UTF8_FULL_CONDENSED)
         );
         for note in &section.notes {
             text += &format!("{note}\n");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vitlab::Result;
 
 use super::Measured;
-use super::report::{Bar, Section};
+use super::report::{self, Bar, Section};
 use super::sample::Sample;
 use super::worker::{Pair, Worker, number};
 use crate::step::Step;
@@ -185,8 +185,9 @@ pub fn measure(pair: &mut Pair, settings: &Settings) -> Result<Measured> {
         notes.push("torch.compile was left out because of --quick.".to_string());
     }
     let (rounds, steps, threads) = (settings.rounds, settings.steps, settings.threads);
+    let turns = report::rounds(rounds);
     notes.insert(0, format!(
-        "{rounds} rounds of {steps} steps of 128 images in turns, {threads} threads on either side; median, and least to most. A step \
+        "{turns} of {steps} steps of 128 images in turns, {threads} threads on either side; median, and least to most. A step \
          is all of it: drawing and augmenting the batch, forward, backward, optimizer. An epoch is 468 steps at that pace. \
          Floor: {GFLOP_PER_STEP} GFLOP per step of the ViT over what a product of two {FLOOR} × {FLOOR} matrices reached in this \
          run ({best:.0} GFLOP/s); vitlab skips what the classifier doesn't read of the last block, which is counted all the same.",
