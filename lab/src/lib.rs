@@ -3,7 +3,9 @@
 //! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`] is
 //! the engine of the kernel, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
 //! Jupyter to start [`kernel`]. [`cache`] holds what all clones share; [`step`] shows what is going on.
+//! [`bench`] measures all of it.
 
+pub mod bench;
 pub mod cache;
 pub mod data;
 pub mod doctor;

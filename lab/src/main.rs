@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::repository::Repository;
 use lab::setup::{self, Setup};
-use lab::{doctor, kernel, run, test};
+use lab::{bench, doctor, kernel, run, test};
 use vitlab::Result;
 
 #[derive(Parser)]
@@ -52,6 +52,8 @@ enum Command {
     },
     /// Run every test
     Test(test::Test),
+    /// Measure how fast this is, beside PyTorch in the same run
+    Bench(bench::Bench),
     /// Show what is installed, what is missing and what to type
     #[command(after_help = "Example:
   cargo lab doctor    ends with status 1 when something is missing")]
@@ -105,6 +107,7 @@ fn act(command: Command) -> Result<ExitCode> {
             )?;
         }
         Command::Test(test) => test.run(&repository)?,
+        Command::Bench(bench) => bench.run(&repository)?,
         Command::Doctor => doctor::run(&repository)?,
         Command::Kernel { .. } => unreachable!("handled above"),
     }

@@ -120,6 +120,17 @@ impl Warm {
         Ok(true)
     }
 
+    /// Takes it away, for a clone that is gone.
+    pub fn remove(&self) -> Result<()> {
+        let io = |error: std::io::Error| Error::file(&self.folder, error.to_string());
+        let guard = self.guard().map_err(io)?;
+        guard
+            .lock()
+            .and_then(|()| fs::remove_dir_all(&self.folder))
+            .and_then(|()| fs::remove_file(self.folder.with_extension("lock")))
+            .map_err(io)
+    }
+
     /// Gives a kernel its own copy; `to` becomes evcxr's workspace, with `to/ctx` as its folder.
     pub fn copy_to(&self, to: &Path) -> Result<()> {
         let guard = self

@@ -1,5 +1,6 @@
 //! The command `vitlab`: what the notebooks do, without a notebook.
 
+mod bench;
 mod convert;
 mod evaluate;
 mod explain;
@@ -36,6 +37,9 @@ enum Command {
     Predict(predict::Arguments),
     Explain(explain::Arguments),
     Convert(convert::Arguments),
+    /// The Rust side of `cargo lab bench`.
+    #[command(hide = true)]
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Bench => bench::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,289 @@
+//! `vitlab bench`: the Rust side of `cargo lab bench`. It measures what it is asked for, one JSON request a line on standard
+//! input; each gets one line, {"ok": …} or {"error": "…"}. `tests/reference/bench.py` speaks the same.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tch::{Device, Tensor, no_grad};
+use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
+use vitlab::distill::HardDistillationLoss;
+use vitlab::explain::{Fusion, Heatmap, Rollout, rollout};
+use vitlab::fused::Fused;
+use vitlab::model::{Cnn, Model};
+use vitlab::plot::{Group, bars};
+use vitlab::train::{Batch, Trainer};
+use vitlab::{Config, Error, Result};
+
+use crate::kind::{Kind, Network};
+
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum Request {
+    /// The first one: where FashionMNIST lies, and how many threads to use.
+    Hello { data: String, threads: i32 },
+    /// Product of two float32 matrices of this size.
+    Floor { size: i64 },
+    /// So many training steps of the homework's batch from the data on.
+    Train { model: String, steps: i64 },
+    /// Maps of the first test images, `batch` at a time.
+    Explain {
+        weights: PathBuf,
+        images: i64,
+        batch: i64,
+    },
+    /// Bars: (name, value, half the length of its error bar).
+    Plot {
+        out: PathBuf,
+        title: String,
+        label: String,
+        groups: Vec<(String, f64, f64)>,
+    },
+}
+
+#[derive(Default)]
+struct Worker {
+    data: Option<FashionMnist>,
+    training: Option<(String, Training)>,
+    explained: Option<(PathBuf, Network)>,
+}
+
+pub fn run() -> Result<()> {
+    let mut worker = Worker::default();
+    let (stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
+    for line in stdin.lines().map_while(|line| line.ok()) {
+        let reply = serde_json::from_str(&line)
+            .map_err(|error| Error::argument(format!("the request can't be read ({error})")))
+            .and_then(|request| worker.answer(request));
+        let reply = match reply {
+            Ok(value) => json!({ "ok": value }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        // Whoever asked has gone when this fails.
+        if writeln!(stdout, "{reply}")
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Worker {
+    fn answer(&mut self, request: Request) -> Result<Value> {
+        match request {
+            Request::Hello { data, threads } => {
+                tch::set_num_threads(threads);
+                let source = source::find(Some(&data))?;
+                self.data = Some(FashionMnist::read(
+                    &source,
+                    &Config::default(),
+                    Device::Cpu,
+                )?);
+                Ok(json!({ "threads": tch::get_num_threads() }))
+            }
+            Request::Floor { size } => Ok(floor(size)),
+            Request::Train { model, steps } => self.train(&model, steps),
+            Request::Explain {
+                weights,
+                images,
+                batch,
+            } => self.explain(weights, images, batch),
+            Request::Plot {
+                out,
+                title,
+                label,
+                groups,
+            } => {
+                let groups: Vec<Group> = groups
+                    .into_iter()
+                    .map(|(label, value, error)| Group {
+                        label,
+                        values: vec![(value, error)],
+                    })
+                    .collect();
+                let figure = bars(&title, &label, &[], &groups, false)?;
+                figure.save(&out)?;
+                Ok(json!({ "alt": figure.alt() }))
+            }
+        }
+    }
+
+    fn data(&self) -> Result<&FashionMnist> {
+        self.data
+            .as_ref()
+            .ok_or_else(|| Error::argument("the first request must be `hello`"))
+    }
+
+    fn train(&mut self, model: &str, steps: i64) -> Result<Value> {
+        if self.training.as_ref().is_none_or(|(name, _)| name != model) {
+            self.training = None;
+            self.training = Some((model.to_string(), Training::new(model)?));
+        }
+        let data = &self.data()?.train;
+        let images = steps * Config::default().batch_size;
+        if steps < 1 || images > data.len() {
+            return Err(Error::argument(format!(
+                "{steps} steps need {images} images, the training set has {}",
+                data.len()
+            )));
+        }
+        let (part, labels) = data.range(0, images);
+        let part = Dataset {
+            images: part,
+            labels,
+            split: data.split,
+            origin: data.origin.clone(),
+        };
+        let (_, training) = self.training.as_mut().expect("set above");
+        reset_peak();
+        let start = Instant::now();
+        let loss = training.steps(&part)?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(
+            json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": training.fused.is_some() }),
+        )
+    }
+
+    fn explain(&mut self, weights: PathBuf, images: i64, batch: i64) -> Result<Value> {
+        if self
+            .explained
+            .as_ref()
+            .is_none_or(|(path, _)| *path != weights)
+        {
+            let network = Network::read(&weights, Device::Cpu)?;
+            self.explained = Some((weights, network));
+        }
+        let (_, network) = self.explained.as_ref().expect("set above");
+        let test = &self.data()?.test;
+        if images < 1 || images > test.len() || batch < 1 {
+            return Err(Error::argument(format!(
+                "{images} images in batches of {batch} were asked for, the test set has {}",
+                test.len()
+            )));
+        }
+        let options = Rollout {
+            fusion: Fusion::Max,
+            discard_ratio: 0.9,
+            ..Rollout::default()
+        };
+        let heatmap = Heatmap {
+            prefix_tokens: network.prefix_tokens()?,
+            ..Heatmap::default()
+        };
+        reset_peak();
+        let start = Instant::now();
+        let mut total = 0.0;
+        for first in (0..images).step_by(batch as usize) {
+            let (bytes, _) = test.range(first, (first + batch).min(images));
+            let (_, attention) = no_grad(|| network.forward_layers(&normalise(&bytes)))?;
+            let maps = heatmap.maps(&rollout(&Tensor::stack(&attention, 1), &options)?)?;
+            total += maps.mean().unwrap_or_default() as f64 * bytes.size()[0] as f64;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(
+            json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }),
+        )
+    }
+}
+
+/// What a user trains: model, trainer and, for ViT and DeiT, the fast step.
+struct Training {
+    network: Network,
+    teacher: Option<Cnn>,
+    fused: Option<Fused>,
+    trainer: Trainer,
+}
+
+impl Training {
+    fn new(model: &str) -> Result<Self> {
+        let (config, device) = (Config::default(), Device::Cpu);
+        let kind = match model {
+            "vit" => Kind::Vit,
+            "deit" => Kind::Deit,
+            "cnn" => Kind::Cnn,
+            _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
+        };
+        seed_everything(config.seed);
+        let network = Network::new(kind, &config, device)?;
+        Ok(Training {
+            teacher: match kind {
+                Kind::Deit => Some(Cnn::new(&config, device)?),
+                _ => None,
+            },
+            trainer: Trainer::new(&network, &config)?,
+            fused: match &network {
+                Network::Vit(model) => Fused::vit(model).ok(),
+                Network::Deit(model) => Fused::deit(model).ok(),
+                Network::Cnn(_) => None,
+            },
+            network,
+        })
+    }
+
+    /// The trainer's own epoch over `data`; its loss.
+    fn steps(&mut self, data: &Dataset) -> Result<f64> {
+        let Training {
+            network,
+            teacher,
+            fused,
+            trainer,
+        } = self;
+        let distillation = HardDistillationLoss::default();
+        let score = trainer.epoch(data, |images, labels| {
+            let teacher = teacher.as_ref().map(|t| t.predict(images)).transpose()?;
+            Ok(match (&*network, fused.as_mut(), &teacher) {
+                (_, Some(fused), None) => fused.cross_entropy(images, labels)?,
+                (_, Some(fused), Some(teacher)) => {
+                    fused.hard_distillation(&distillation, images, teacher, labels)?
+                }
+                (Network::Vit(model), None, _) => {
+                    plain(model.forward(images, true, false)?.0, labels)
+                }
+                (Network::Cnn(model), None, _) => plain(model.forward(images, true)?, labels),
+                (Network::Deit(model), None, Some(teacher)) => {
+                    let (heads, _) = model.forward(images, true, false)?;
+                    let loss = distillation.forward(&heads, teacher, labels);
+                    (loss, heads.average()).into()
+                }
+                (Network::Deit(_), None, None) => {
+                    return Err(Error::argument("a DeiT is trained with a teacher"));
+                }
+            })
+        })?;
+        Ok(score.loss)
+    }
+}
+
+fn plain(logits: Tensor, labels: &Tensor) -> Batch {
+    (logits.cross_entropy_for_logits(labels), logits).into()
+}
+
+/// GFLOP/s of the best of five products after one that warms up.
+fn floor(size: i64) -> Value {
+    let matrix = || Tensor::randn([size, size], (tch::Kind::Float, Device::Cpu));
+    let (a, b) = (matrix(), matrix());
+    let seconds = (0..6).map(|_| {
+        let start = Instant::now();
+        let _product = a.matmul(&b);
+        start.elapsed().as_secs_f64()
+    });
+    let best = seconds.skip(1).fold(f64::INFINITY, f64::min);
+    json!({ "gflops": 2.0 * (size as f64).powi(3) / best / 1e9 })
+}
+
+/// Linux counts the most memory that was resident since this was written.
+fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// In MB; none where the system doesn't tell.
+fn peak() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}

@@ -1,0 +1,133 @@
+//! What a user of a notebook waits for: the kernel, its first cell, ordinary cells.
+
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vitlab::{Error, Result};
+
+use super::Measured;
+use super::report::Section;
+use super::sample::Sample;
+use crate::engine::Engine;
+use crate::kernelspec;
+use crate::repository::Repository;
+use crate::setup::{self, Ready};
+use crate::step::Step;
+
+const FIRST: &str =
+    ":dep vitlab = { path = \"../crate\" }\nuse vitlab::tch::{Device, Kind, Tensor};";
+
+/// As in the notebooks: a variable, a printed value, a function and its use, a tensor, a table's worth of text.
+const CELLS: [&str; 6] = [
+    "let config = vitlab::Config::default();",
+    "println!(\"{}\", config.n_patches());",
+    "fn twice(x: i64) -> i64 { 2 * x }",
+    "let x = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));",
+    "println!(\"{:?} {}\", x.size(), twice(21));",
+    "for layer in 0..config.n_layers { println!(\"layer {layer}\"); }",
+];
+
+/// What cells.py tells, in seconds.
+#[derive(Deserialize)]
+struct Times {
+    ready: f64,
+    first: f64,
+    cells: Vec<f64>,
+}
+
+pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Measured> {
+    let step = Step::new("Cells");
+    step.line("a kernel of vitlab");
+    let mut python = setup::program(repository, "python");
+    let ours = times(
+        &mut python,
+        repository,
+        json!({ "kernel": kernelspec::NAME }),
+        &step,
+    )?;
+    let mut value = json!({ "vitlab": json_of(&ours) });
+    let mut ratios = json!({});
+    let mut rows = vec![row("vitlab", &ours)];
+    if plain {
+        step.line("a plain evcxr_jupyter, which builds everything in its first cell");
+        let plain = plain_times(repository, &ready.engine, &step)?;
+        value["plain"] = json_of(&plain);
+        ratios["first"] = json!(plain.first / ours.first);
+        ratios["ordinary"] = json!(median(&plain).median() / median(&ours).median());
+        rows.push(row("plain evcxr_jupyter", &plain));
+    }
+    let section = Section {
+        name: "cells",
+        title: "Cells of a notebook",
+        columns: &[
+            "kernel",
+            "ready, s",
+            "first cell (`:dep`), s",
+            "ordinary cell, s",
+        ],
+        rows,
+        notes: vec![format!(
+            "A fresh kernel; the first cell brings the crate in; {} ordinary cells, median, and least to most.",
+            CELLS.len()
+        )],
+        bars: Vec::new(),
+    };
+    step.done(&format!("the first cell takes {:.1} s", ours.first));
+    let ratios = match plain {
+        true => vec![("cells".to_string(), ratios)],
+        false => Vec::new(),
+    };
+    Ok((value, ratios, section))
+}
+
+/// Without what the kernel `vitlab` does for a user, but with libtorch, which nothing runs without.
+fn plain_times(repository: &Repository, engine: &Engine, step: &Step) -> Result<Times> {
+    let folder = tempfile::tempdir()
+        .map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
+    let mut python = setup::program(repository, "python");
+    engine.prepare(&mut python, folder.path());
+    let argv = json!({ "argv": [engine.evcxr, "--control_file", "{connection_file}"] });
+    times(&mut python, repository, argv, step)
+}
+
+fn times(
+    python: &mut Command,
+    repository: &Repository,
+    kernel: Value,
+    step: &Step,
+) -> Result<Times> {
+    let mut job = kernel;
+    job["folder"] = json!(repository.notebooks());
+    job["first"] = json!(FIRST);
+    job["cells"] = json!(CELLS);
+    python.args([
+        "-I",
+        "-c",
+        include_str!("../python/cells.py"),
+        &job.to_string(),
+    ]);
+    let mut found = None;
+    step.run(python, |line| {
+        found = serde_json::from_str(line).ok().or(found.take());
+        None
+    })?;
+    found.ok_or_else(|| Error::argument("the cells were run, but their times weren't told"))
+}
+
+fn median(times: &Times) -> Sample {
+    Sample(times.cells.clone())
+}
+
+fn json_of(times: &Times) -> Value {
+    json!({ "ready_seconds": times.ready, "first_seconds": times.first, "ordinary_seconds": median(times).json() })
+}
+
+fn row(name: &str, times: &Times) -> Vec<String> {
+    vec![
+        name.to_string(),
+        format!("{:.1}", times.ready),
+        format!("{:.1}", times.first),
+        median(times).text(2),
+    ]
+}

@@ -1,0 +1,89 @@
+//! `cargo lab bench` with the smallest settings: what it tells is there and positive. How fast it is depends on the machine.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use lab::repository::Repository;
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    let repository = Repository::containing(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_lab"))
+        .arg("bench")
+        .args(arguments)
+        .current_dir(repository.root)
+        .env_remove(vitlab::data::source::VARIABLE)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn positive(value: &Value, pointers: &[&str]) {
+    for pointer in pointers {
+        let number = value.pointer(pointer).and_then(Value::as_f64);
+        assert!(
+            number.is_some_and(|number| number > 0.0 && number.is_finite()),
+            "{pointer} is {number:?} in {value:#}"
+        );
+    }
+}
+
+#[test]
+fn training_and_explaining_are_measured_beside_pytorch() {
+    let output = bench(&[
+        "train", "explain", "--quick", "--rounds", "1", "--steps", "1", "--images", "20", "--json",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    positive(
+        &result,
+        &[
+            "/ratio/eager/end_to_end",
+            "/ratio/eager/deit",
+            "/ratio/eager/cnn",
+            "/ratio/eager/range/end_to_end/0",
+            "/ratio/explain/batch",
+            "/ratio/explain/one_by_one",
+            "/train/floor/gflops",
+            "/explain/ours/images_per_second/median",
+            "/explain/loop/images_per_second/median",
+            "/machine/cores",
+        ],
+    );
+    for (model, side) in [("vit", "ours"), ("deit", "ours"), ("cnn", "eager")] {
+        for field in ["step_seconds", "epoch_seconds", "images_per_second"] {
+            positive(
+                &result,
+                &[&format!("/train/models/{model}/{side}/{field}/median")],
+            );
+        }
+    }
+    positive(
+        &result,
+        &[
+            "/train/models/vit/ours/share_of_floor",
+            "/train/models/vit/eager/share_of_floor",
+        ],
+    );
+    for field in [
+        "/versions/torch",
+        "/versions/rustc",
+        "/machine/cpu",
+        "/date",
+    ] {
+        let text = result.pointer(field).and_then(Value::as_str);
+        assert!(text.is_some_and(|text| !text.is_empty()), "{field}");
+    }
+    assert!(result["train"]["notes"].to_string().contains("--quick"));
+}
+
+#[test]
+fn a_wrong_setting_is_refused() {
+    for arguments in [["train", "--steps", "0"], ["explain", "--images", "10001"]] {
+        let output = bench(&arguments);
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("is not in"), "{said}");
+    }
+}

@@ -1,0 +1,164 @@
+"""The PyTorch side of `cargo lab bench`: trains and explains when asked to, one JSON request a line on standard input.
+
+Requests carry the field `do`; each gets one line, {"ok": …} or {"error": "…"}. The Rust side (`vitlab bench`) speaks the
+same. What is measured is the homework's recipe: torchvision's transforms and loader, modules of torch.nn, torch.optim.
+"""
+
+import itertools
+import json
+import pathlib
+import sys
+import time
+
+import torch
+from torch import optim
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from cnn import Cnn
+from deit import MyDeiT
+from train_vit import FashionMnist
+from vit import VisionTransformer
+
+BATCH = 128
+NORMALISE = [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
+AUGMENT = [transforms.Resize([28, 28]), transforms.RandomCrop(28, padding=2), transforms.RandomHorizontalFlip()]
+
+
+def peak(reset=False):
+    """The most memory that was resident since the last reset, in MB; None where the system doesn't tell."""
+    try:
+        if reset:
+            pathlib.Path("/proc/self/clear_refs").write_text("5")
+            return None
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def heads(model, images):
+    """Logits of a ViT or both heads of a DeiT. The attention isn't stacked: a training step doesn't need it."""
+    x = model.embedding(images)
+    for block in model.encoder:
+        x, _ = block(x)
+    return model.classifier(model.norm(x))
+
+
+class Training:
+    def __init__(self, kind, raw):
+        torch.manual_seed(42)
+        self.teacher = Cnn().eval() if kind == "deit" else None
+        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[kind.split("-")[0]]().train()
+        self.forward = self.model if kind == "cnn" else lambda images: heads(self.model, images)
+        if kind == "vit-compile":
+            self.forward = torch.compile(self.forward)
+        self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3)
+        data = FashionMnist(raw, "train", transforms.Compose(AUGMENT + NORMALISE))
+        self.loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=0)
+
+    def loss(self, images, labels):
+        """Loss and logits of one batch."""
+        if self.teacher is None:
+            logits = self.forward(images)
+            return F.cross_entropy(logits, labels), logits
+        with torch.no_grad():
+            chosen = self.teacher(images).argmax(1)
+        of_class, of_dist = self.forward(images)
+        loss = 0.5 * F.cross_entropy(of_class, labels) + 0.5 * F.cross_entropy(of_dist, chosen)
+        return loss, (of_class + of_dist) / 2
+
+    def batches(self):
+        while True:
+            yield from self.loader
+
+    def train(self, steps):
+        losses, hits = [], []
+        for x, y in itertools.islice(self.batches(), steps):
+            loss, logits = self.loss(x, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+            hits.append((logits.argmax(1) == y).float().mean().item())
+        return sum(losses) / steps
+
+
+class Rollout:
+    """The maps of one image after the other, as users of vit-explain make them: hooks, max fusion, 0.9 discarded."""
+
+    def __init__(self, weights):
+        state = torch.load(weights)
+        self.model = VisionTransformer(dropout=0.0, rows=state["embedding.pos_embedding"].shape[1]).eval()
+        self.model.load_state_dict(state)
+        self.attention = []
+        for block in self.model.encoder:
+            block.attention.register_forward_hook(lambda module, inputs, output: self.attention.append(output[1]))
+
+    def map(self, image):
+        self.attention.clear()
+        with torch.no_grad():
+            self.model(image[None])
+            product = torch.eye(self.attention[0].shape[-1])
+            for layer in self.attention:
+                fused = layer[0].amax(0)
+                flat = fused.flatten()
+                _, lowest = flat.topk(int(len(flat) * 0.9), largest=False)
+                flat[lowest[lowest != 0]] = 0
+                residual = (fused + torch.eye(len(fused))) / 2
+                product = (residual / residual.sum(-1)) @ product
+            grid = product[0, 1:].view(1, 1, 7, 7)
+            grid = F.interpolate(grid / grid.max(), size=(28, 28), mode="bilinear")
+        return grid[0, 0].numpy()
+
+
+class Worker:
+    def __init__(self):
+        self.trainings, self.rollouts, self.test = {}, {}, None
+
+    def hello(self, data, threads):
+        self.data = data
+        torch.set_num_threads(threads)
+        return {"torch": torch.__version__, "python": sys.version.split()[0], "threads": torch.get_num_threads()}
+
+    def forget(self):
+        self.trainings.clear()
+        return {}
+
+    def train(self, model, steps):
+        if model not in self.trainings:
+            self.trainings[model] = Training(model, self.data)
+        peak(reset=True)
+        start = time.perf_counter()
+        loss = self.trainings[model].train(steps)
+        return {"seconds": time.perf_counter() - start, "images": steps * BATCH, "loss": loss, "peak_mb": peak()}
+
+    def explain(self, weights, images, batch):
+        if self.test is None:
+            self.test = FashionMnist(self.data, "t10k", transforms.Compose([transforms.Resize([28, 28])] + NORMALISE))
+        if weights not in self.rollouts:
+            self.rollouts[weights] = Rollout(weights)
+        peak(reset=True)
+        start = time.perf_counter()
+        total = 0.0
+        for i in range(images):
+            total += float(self.rollouts[weights].map(self.test[i][0]).mean())
+        return {"seconds": time.perf_counter() - start, "images": images, "mean": total / images, "peak_mb": peak()}
+
+
+def main():
+    answers, sys.stdout = sys.stdout, sys.stderr
+    worker = Worker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = {"ok": getattr(worker, request.pop("do"))(**request)}
+        except Exception as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reply = {"error": f"{type(error).__name__}: {lines[0] if lines else 'without a message'}"}
+        print(json.dumps(reply), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
