@@ -1,4 +1,4 @@
-"""The CNN teacher in plain PyTorch: three stages of two 3 × 3 convolutions, batch norm and ReLU, mean, linear layer."""
+"""The CNN teacher in plain PyTorch: three stages of 3 × 3 convolutions, batch norm, ReLU and pooling, two linear layers."""
 
 from torch import nn
 
@@ -14,14 +14,19 @@ class Block(nn.Module):
 
 
 class Cnn(nn.Module):
-    def __init__(self, widths=(32, 64, 128), classes=10, dropout=0.1):
+    def __init__(self, stages=((32,), (64, 64), (128, 128)), classes=10, dropout=0.1):
         super().__init__()
-        pairs = zip((1,) + widths[:-1], widths)
-        self.stages = nn.ModuleList(nn.Sequential(Block(i, o), Block(o, o)) for i, o in pairs)
+        inputs, self.stages = 1, nn.ModuleList()
+        for widths in stages:
+            pairs = zip((inputs,) + widths[:-1], widths)
+            self.stages.append(nn.Sequential(*(Block(i, o) for i, o in pairs)))
+            inputs = widths[-1]
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(widths[-1], classes)
+        self.fc1 = nn.Linear(inputs * 3 * 3, 256)
+        self.fc2 = nn.Linear(256, classes)
 
     def forward(self, x):
-        for stage in self.stages[:-1]:
+        for stage in self.stages:
             x = nn.functional.max_pool2d(stage(x), 2)
-        return self.fc(self.dropout(self.stages[-1](x).mean(dim=(2, 3))))
+        hidden = nn.functional.relu(self.fc1(self.dropout(x.flatten(1))))
+        return self.fc2(self.dropout(hidden))

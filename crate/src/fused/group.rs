@@ -22,6 +22,15 @@ pub(super) struct Target {
     pub temperature: f32,
 }
 
+/// What a whole batch is trained for.
+pub(super) struct Training<'a> {
+    /// One for each head.
+    pub targets: &'a [Target],
+    pub seed: u64,
+    /// Number of images.
+    pub batch: usize,
+}
+
 /// Activations and memory of one thread.
 pub(super) struct Work {
     /// [G · N, C · P · P padded]
@@ -97,16 +106,15 @@ impl Pass<'_> {
         }
     }
 
-    /// As [`Pass::predict`] for the images from `first` of a batch of `batch`, with dropout; adds the gradient of the
+    /// As [`Pass::predict`] for the images from `first` of a batch, with dropout; adds the gradient of the
     /// batch's mean loss to `gradient` and returns these images' share of the loss.
     #[inline(always)]
     pub fn train(
         &self,
         work: &mut Work,
         images: &[f32],
-        (first, batch): (usize, usize),
-        targets: &[Target],
-        seed: u64,
+        first: usize,
+        training: &Training,
         logits: &mut [&mut [f32]],
         gradient: &mut [f32],
     ) -> f64 {
@@ -115,10 +123,10 @@ impl Pass<'_> {
         for (i, images) in images.chunks(GROUP * numbers).enumerate() {
             let group = images.len() / numbers;
             let image = first + i * GROUP;
-            let seed = seed.wrapping_add(image as u64);
+            let seed = training.seed.wrapping_add(image as u64);
             self.forward(work, images, group, Some(seed));
             let from = i * GROUP * classes;
-            for (head, target) in targets.iter().enumerate() {
+            for (head, target) in training.targets.iter().enumerate() {
                 let scores = &mut work.logits[head][..group * classes];
                 logits[head][from..from + scores.len()].copy_from_slice(scores);
                 let wanted = &target.probabilities[image * classes..][..scores.len()];
@@ -126,7 +134,7 @@ impl Pass<'_> {
                     .chunks_exact_mut(classes)
                     .zip(wanted.chunks_exact(classes))
                 {
-                    loss += loss_gradient(z, t, target, batch);
+                    loss += loss_gradient(z, t, target, training.batch);
                 }
             }
             self.backward(work, group, seed, gradient);

@@ -27,7 +27,7 @@ use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
-use group::{GROUP, Pass, Target, Work};
+use group::{GROUP, Pass, Target, Training, Work};
 use network::Network;
 use random::Random;
 
@@ -278,6 +278,11 @@ impl Fused {
             instructions: self.instructions,
             network: &self.network,
         };
+        let training = Training {
+            targets,
+            seed,
+            batch,
+        };
         let mut losses = vec![0.0; batch.div_ceil(part)];
         let logits = split(&mut heads, part * self.network.sizes.classes);
         let gradients = self.gradients.iter_mut().zip(&mut losses);
@@ -293,8 +298,7 @@ impl Fused {
             |work, (i, ((images, mut logits), (gradient, loss)))| {
                 gradient.clear();
                 gradient.resize(pass.network.flat.len(), 0.0);
-                let place = (i * part, batch);
-                *loss = pass.run_train(work, images, place, targets, seed, &mut logits, gradient);
+                *loss = pass.run_train(work, images, i * part, &training, &mut logits, gradient);
             },
         );
         let heads = self.tensors(&heads);
@@ -405,9 +409,8 @@ impl Pass<'_> {
         (
             work: &mut Work,
             images: &[f32],
-            place: (usize, usize),
-            targets: &[Target],
-            seed: u64,
+            first: usize,
+            training: &Training,
             logits: &mut [&mut [f32]],
             gradient: &mut [f32]
         ) -> f64

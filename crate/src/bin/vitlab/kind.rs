@@ -52,7 +52,7 @@ impl Network {
                 sizes(&dict, path, 1)?,
                 device,
             ))
-        } else if dict.get("fc.weight").is_some() {
+        } else if dict.get("stages.0.0.conv.weight").is_some() {
             Network::Cnn(Cnn::new(&Config::default(), device)?)
         } else {
             let names: Vec<&str> = dict
