@@ -19,7 +19,7 @@ use vitlab::{Error, Result};
 use crate::repository::Repository;
 use crate::setup::Setup;
 use report::Section;
-use worker::Pair;
+use worker::Sides;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -106,16 +106,16 @@ impl Bench {
             }
             sections.push(section);
         };
-        let mut pair = None;
+        let mut sides = None;
         if wanted(Part::Train) || wanted(Part::Explain) {
             let Source::Folder(folder) = &ready.data else {
                 return Err(Error::argument(
                     "the synthetic stand-in has no files for PyTorch to read; unset VITLAB_DATA or name a folder with FashionMNIST",
                 ));
             };
-            pair = Some(Pair::start(repository, folder, threads)?);
+            sides = Some(Sides::new(repository, folder, threads)?);
         }
-        if let Some(pair) = &mut pair {
+        if let Some(sides) = &sides {
             if wanted(Part::Train) {
                 let settings = train::Settings {
                     rounds: self.rounds(),
@@ -124,7 +124,7 @@ impl Bench {
                     compile: !self.quick,
                     threads,
                 };
-                add(Part::Train, train::measure(pair, &settings)?);
+                add(Part::Train, train::measure(sides, &settings)?);
             }
             if wanted(Part::Explain) {
                 let images = self
@@ -137,7 +137,7 @@ impl Bench {
                     weights: weights(repository)?,
                     threads,
                 };
-                add(Part::Explain, explain::measure(pair, &settings)?);
+                add(Part::Explain, explain::measure(sides, &settings)?);
             }
         }
         if wanted(Part::Cells) {
@@ -149,7 +149,7 @@ impl Bench {
         result.insert("ratio".to_string(), Value::Object(ratio));
         let result = Value::Object(result);
         if self.write {
-            report::write(repository, &result, &sections, pair.as_mut())?;
+            report::write(repository, &result, &sections, sides.as_ref())?;
         }
         if self.json {
             println!("{result:#}");

@@ -122,10 +122,6 @@ class Worker:
         torch.set_num_threads(threads)
         return {"torch": torch.__version__, "python": sys.version.split()[0], "threads": torch.get_num_threads()}
 
-    def forget(self):
-        self.trainings.clear()
-        return {}
-
     def train(self, model, steps):
         if model not in self.trainings:
             self.trainings[model] = Training(model, self.data)

@@ -8,7 +8,7 @@ use vitlab::Result;
 use super::Measured;
 use super::report::{self, Bar, Section};
 use super::sample::Sample;
-use super::worker::{Pair, number};
+use super::worker::{Sides, number};
 use crate::step::Step;
 
 /// As `vitlab explain` takes them.
@@ -24,7 +24,7 @@ pub struct Settings {
     pub threads: u32,
 }
 
-pub fn measure(pair: &mut Pair, settings: &Settings) -> Result<Measured> {
+pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     let step = Step::new("Attention rollout");
     let request = |images: u32, batch: u32| json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch });
     let (many, single) = (
@@ -34,16 +34,17 @@ pub fn measure(pair: &mut Pair, settings: &Settings) -> Result<Measured> {
     let mut peaks = [None, None];
     let mut rates = [Sample::default(), Sample::default(), Sample::default()];
     step.line("warming up");
+    let (mut vitlab, mut torch) = (sides.ours()?, sides.torch()?);
     let few = settings.singles.min(20);
-    pair.ours.ask(&request(few.min(settings.images), BATCH))?;
-    pair.ours.ask(&request(few, 1))?;
-    pair.torch.ask(&request(few, 1))?;
+    vitlab.ask(&request(few.min(settings.images), BATCH))?;
+    vitlab.ask(&request(few, 1))?;
+    torch.ask(&request(few, 1))?;
     for round in 1..=settings.rounds {
         step.line(&format!("round {round} of {}", settings.rounds));
         let answers = [
-            pair.ours.ask(&many)?,
-            pair.ours.ask(&single)?,
-            pair.torch.ask(&single)?,
+            vitlab.ask(&many)?,
+            vitlab.ask(&single)?,
+            torch.ask(&single)?,
         ];
         for (rate, answer) in rates.iter_mut().zip(&answers) {
             rate.0

@@ -8,7 +8,7 @@ use vitlab::{Error, Result};
 
 use super::machine;
 use super::sample::Sample;
-use super::worker::Pair;
+use super::worker::Sides;
 use crate::cache;
 use crate::repository::Repository;
 
@@ -93,7 +93,7 @@ pub fn write(
     repository: &Repository,
     result: &Value,
     sections: &[Section],
-    mut pair: Option<&mut Pair>,
+    sides: Option<&Sides>,
 ) -> Result<()> {
     let path = repository.root.join("BENCHMARKS.md");
     let mut text = match fs::read_to_string(&path) {
@@ -107,14 +107,14 @@ pub fn write(
             section.title,
             table(section, presets::ASCII_MARKDOWN)
         );
-        if let (Some(pair), false) = (pair.as_deref_mut(), section.bars.is_empty()) {
+        if let (Some(sides), false) = (sides, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
             let groups: Vec<_> = section
                 .bars
                 .iter()
                 .map(|bar| (&bar.name, bar.median, bar.error))
                 .collect();
-            let answer = pair.ours.ask(&json!({
+            let answer = sides.ours()?.ask(&json!({
                 "do": "plot",
                 "out": repository.root.join(&name),
                 "title": format!("{}: how many times as fast as PyTorch", section.title),

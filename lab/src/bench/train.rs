@@ -6,7 +6,7 @@ use vitlab::Result;
 use super::Measured;
 use super::report::{self, Bar, Section};
 use super::sample::Sample;
-use super::worker::{Pair, Worker, number};
+use super::worker::{Sides, Worker, number};
 use crate::step::Step;
 
 /// Of the homework's ViT in one training step, all tokens of all blocks counted.
@@ -115,49 +115,54 @@ const MODELS: [(&str, &str); 3] = [
     ("CNN", "cnn"),
 ];
 
-pub fn measure(pair: &mut Pair, settings: &Settings) -> Result<Measured> {
+pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     let step = Step::new("Training");
     let floor = json!({ "do": "floor", "size": FLOOR });
-    let mut gflops = vec![number(&pair.ours.ask(&floor)?, "gflops")?];
+    let mut gflops = Vec::new();
     let mut models = json!({});
     let (mut eager, mut compiled, mut ranges) = (json!({}), json!({}), json!({}));
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut sides = Vec::new();
+    let mut measured = Vec::new();
     for (title, model) in MODELS {
         let mut ours = Side::default();
         let mut theirs = Side::default();
         let mut compile = (model == "vit" && settings.compile).then(Side::default);
         step.line(&format!("{title}: warming up"));
-        Side::default().turn(&mut pair.ours, model, WARM_UP)?;
-        Side::default().turn(&mut pair.torch, model, WARM_UP)?;
+        let (mut vitlab, mut torch, mut compiler) = (sides.ours()?, sides.torch()?, None);
+        gflops.push(number(&vitlab.ask(&floor)?, "gflops")?);
+        Side::default().turn(&mut vitlab, model, WARM_UP)?;
+        Side::default().turn(&mut torch, model, WARM_UP)?;
         if compile.is_some() {
             step.line("ViT: torch.compile");
-            if let Err(error) = Side::default().turn(&mut pair.torch, "vit-compile", WARM_UP) {
-                notes.push(format!("torch.compile was left out: {error}."));
-                compile = None;
+            let mut worker = sides.torch()?;
+            match Side::default().turn(&mut worker, "vit-compile", WARM_UP) {
+                Ok(()) => compiler = Some(worker),
+                Err(error) => {
+                    notes.push(format!("torch.compile was left out: {error}."));
+                    compile = None;
+                }
             }
         }
         for round in 1..=settings.rounds {
             step.line(&format!("{title}: round {round} of {}", settings.rounds));
-            ours.turn(&mut pair.ours, model, settings.steps)?;
-            theirs.turn(&mut pair.torch, model, settings.steps)?;
-            if let Some(compile) = &mut compile {
-                compile.turn(&mut pair.torch, "vit-compile", settings.steps)?;
+            ours.turn(&mut vitlab, model, settings.steps)?;
+            theirs.turn(&mut torch, model, settings.steps)?;
+            if let (Some(compile), Some(worker)) = (&mut compile, &mut compiler) {
+                compile.turn(worker, "vit-compile", settings.steps)?;
             }
         }
         if model == "vit" && settings.epoch {
             step.line("ViT: a whole epoch of ours");
-            ours.whole_epoch(&mut pair.ours, model)?;
+            ours.whole_epoch(&mut vitlab, model)?;
             step.line("ViT: a whole epoch of PyTorch's");
-            theirs.whole_epoch(&mut pair.torch, model)?;
+            theirs.whole_epoch(&mut torch, model)?;
         }
-        gflops.push(number(&pair.ours.ask(&floor)?, "gflops")?);
-        pair.torch.ask(&json!({ "do": "forget" }))?;
-        sides.push((title, model, ours, theirs, compile));
+        gflops.push(number(&vitlab.ask(&floor)?, "gflops")?);
+        measured.push((title, model, ours, theirs, compile));
     }
     // The best of the run: the floor is what the machine can do.
     let best = gflops.iter().copied().fold(0.0, f64::max);
-    for (title, model, ours, theirs, compile) in &sides {
+    for (title, model, ours, theirs, compile) in &measured {
         let key = if *model == "vit" { "end_to_end" } else { model };
         let floor = (*model == "vit").then_some(best);
         let ratio = theirs.step.over(&ours.step);

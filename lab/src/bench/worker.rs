@@ -89,56 +89,53 @@ impl Drop for Worker {
     }
 }
 
-/// This crate and PyTorch.
-pub struct Pair {
-    pub ours: Worker,
-    pub torch: Worker,
+/// Starts this crate's side and PyTorch's. Each model gets processes of its own, so that none counts another's memory.
+pub struct Sides<'a> {
+    repository: &'a Repository,
+    hello: Value,
 }
 
-impl Pair {
-    pub fn start(repository: &Repository, data: &Path, threads: u32) -> Result<Self> {
+impl<'a> Sides<'a> {
+    /// Builds the command `vitlab`. `data` is the folder with FashionMNIST, `threads` what each side works with.
+    pub fn new(repository: &'a Repository, data: &Path, threads: u32) -> Result<Self> {
         let step = Step::new("Command vitlab");
-        let mut cargo = Command::new("cargo");
-        cargo
-            .args([
-                "build",
-                "--locked",
-                "--package",
-                "vitlab",
-                "--bin",
-                "vitlab",
-            ])
-            .current_dir(&repository.root);
-        step.run(&mut cargo, |line| Some(line.to_string()))?;
+        step.run(&mut cargo(repository, "build", &[]), |line| {
+            Some(line.to_string())
+        })?;
         step.nothing();
-        // Cargo gives its place to the program.
-        let mut cargo = Command::new("cargo");
-        cargo
-            .args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--package",
-                "vitlab",
-                "--bin",
-                "vitlab",
-                "--",
-                "bench",
-            ])
-            .current_dir(&repository.root);
-        let mut python = setup::program(repository, "python");
-        python
-            .arg(repository.root.join("tests/reference/bench.py"))
-            .current_dir(&repository.root);
-        let mut pair = Pair {
-            ours: Worker::start("vitlab", &mut cargo)?,
-            torch: Worker::start("PyTorch", &mut python)?,
-        };
         let hello = json!({ "do": "hello", "data": data, "threads": threads });
-        pair.ours.ask(&hello)?;
-        pair.torch.ask(&hello)?;
-        Ok(pair)
+        Ok(Sides { repository, hello })
     }
+
+    pub fn ours(&self) -> Result<Worker> {
+        // Cargo gives its place to the program.
+        let mut command = cargo(self.repository, "run", &["--", "bench"]);
+        self.greeted(Worker::start("vitlab", &mut command)?)
+    }
+
+    pub fn torch(&self) -> Result<Worker> {
+        let root = &self.repository.root;
+        let mut python = setup::program(self.repository, "python");
+        python
+            .arg(root.join("tests/reference/bench.py"))
+            .current_dir(root);
+        self.greeted(Worker::start("PyTorch", &mut python)?)
+    }
+
+    fn greeted(&self, mut worker: Worker) -> Result<Worker> {
+        worker.ask(&self.hello)?;
+        Ok(worker)
+    }
+}
+
+fn cargo(repository: &Repository, verb: &str, further: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args([verb, "--quiet", "--locked"])
+        .args(["--package", "vitlab", "--bin", "vitlab"])
+        .args(further)
+        .current_dir(&repository.root);
+    cargo
 }
 
 /// A number of an answer.
