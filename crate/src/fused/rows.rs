@@ -14,7 +14,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
-    let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
+    // ln 2 in two parts, of which the first has few digits: n times it is exact.
+    let r = x - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
     let p = p * r + 4.166_579_6e-2;
