@@ -132,7 +132,9 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
     for path in [ours, saved] {
         weights::assign(model.variables(), &weights::read(&path)?, &path)?;
         let accuracy = evaluate(&model, &test)?.accuracy;
-        assert_eq!((accuracy * 1e4).round() as i64, right, "{}", path.display());
+        // Equal so far; rounding may decide an image or two that lie on the border of two classes.
+        let ours = (accuracy * 1e4).round() as i64;
+        assert!((ours - right).abs() <= 2, "{ours} here, {right} there");
     }
     Ok(())
 }
