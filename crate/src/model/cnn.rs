@@ -61,7 +61,7 @@ impl ConvBlock {
 }
 
 /// The same tensor with the channels of a position side by side in memory: libtorch's convolutions, norms and pools keep
-/// that order and are half as long about it.
+/// that order and are faster in it (by a fifth to a third, measured on two processors).
 fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
