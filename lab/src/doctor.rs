@@ -30,7 +30,7 @@ pub fn run(repository: &Repository) -> Result<()> {
         ("C++ compiler", version("c++", "apt-get install g++")),
         ("Python environment", python(repository)),
         ("libtorch", libtorch(repository)),
-        ("evcxr_jupyter", engine(repository)),
+        ("Kernel's program", engine(repository)),
         ("FashionMNIST", data()),
         ("Warm build", warm(repository)),
         ("Kernel", kernel(repository)),
@@ -120,8 +120,12 @@ fn libtorch(repository: &Repository) -> State {
 
 fn engine(repository: &Repository) -> State {
     match evcxr::find(repository) {
-        Some(program) => State::Good(format!("{} in {}", evcxr::VERSION, program.display())),
-        None => State::Bad(format!("no version {}", evcxr::VERSION), SETUP.into()),
+        Some(program) => State::Good(format!(
+            "on evcxr {} in {}",
+            evcxr::VERSION,
+            program.display()
+        )),
+        None => State::Bad("not built from the present kernel/".into(), SETUP.into()),
     }
 }
 

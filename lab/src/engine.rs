@@ -1,4 +1,4 @@
-//! How evcxr_jupyter is started for a clone, whether for the warm build or for a kernel: what set-up found, written down
+//! How the kernel's program is started for a clone, whether for the warm build or for a kernel: what set-up found, written down
 //! in `.venv/vitlab.json`, because a kernel is started by any client from any environment.
 
 use std::env;
@@ -13,7 +13,7 @@ use crate::{cache, evcxr};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Engine {
-    pub evcxr: PathBuf,
+    pub kernel: PathBuf,
     /// libtorch by its real path, the same for all clones: torch-sys is built anew when the text of this path changes.
     pub libtorch: PathBuf,
     /// Rust's shared libraries. A cell's own search path for them is wrong where cache and toolchain share a parent folder.
@@ -29,10 +29,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(evcxr: PathBuf, libtorch: PathBuf) -> Result<Self> {
+    pub fn new(kernel: PathBuf, libtorch: PathBuf) -> Result<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         Ok(Engine {
-            evcxr,
+            kernel,
             libtorch,
             rust_libraries: evcxr::rust_libraries()?,
             cargo: env::split_paths(&path).find(|folder| folder.join("cargo").is_file()),
@@ -66,7 +66,7 @@ impl Engine {
         repository.venv().join("vitlab.json")
     }
 
-    /// Gives a command that runs evcxr_jupyter in `folder` its environment.
+    /// Gives a command that runs the kernel in `folder` its environment.
     pub fn prepare(&self, command: &mut Command, folder: &Path) {
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()];

@@ -1,4 +1,4 @@
-//! evcxr_jupyter, the engine of the kernel: taken from PATH when its version fits, else built once per user.
+//! The program of the kernel, which holds evcxr: built once per user from `kernel/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,63 +6,74 @@ use std::process::Command;
 
 use vitlab::{Error, Result};
 
-use crate::engine::Engine;
 use crate::repository::Repository;
 use crate::step::Step;
 use crate::{cache, system};
 
-/// The version that the kernel is tested with.
+/// evcxr's, which the kernel is built on.
 pub const VERSION: &str = "0.22.0";
 
-/// An evcxr_jupyter of the right version: from the cache, else from PATH, else the one that this clone's kernel runs on.
+/// Where the program of the clone's present `kernel/` lies, whether it is there or not.
+fn folder(repository: &Repository) -> Result<PathBuf> {
+    let mut parts = vec![rustc()?];
+    for folder in [repository.kernel(), repository.kernel().join("src")] {
+        let failed = |error: std::io::Error| Error::file(&folder, error.to_string());
+        let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+            .map_err(failed)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        for file in files {
+            let text =
+                fs::read_to_string(&file).map_err(|error| Error::file(&file, error.to_string()))?;
+            parts.extend([
+                file.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+                text,
+            ]);
+        }
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    Ok(cache::path().join(format!("kernel-{}", cache::key(&parts))))
+}
+
+/// The program, if it is built.
 pub fn find(repository: &Repository) -> Option<PathBuf> {
-    let built = cache::path().join(format!("evcxr-{VERSION}/bin/evcxr_jupyter"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("evcxr_jupyter"));
-    let used = Engine::read(repository).ok().map(|engine| engine.evcxr);
-    std::iter::once(built)
-        .chain(on_path)
-        .chain(used)
-        .find(|program| fits(program))
+    let program = folder(repository).ok()?.join("bin/vitlab-kernel");
+    program.is_file().then_some(program)
 }
 
-/// evcxr_jupyter has no option that prints its version, but cargo keeps a list of what it installed beside it.
-fn fits(program: &Path) -> bool {
-    let list = program
-        .ancestors()
-        .nth(2)
-        .map(|root| root.join(".crates.toml"));
-    let listed = list.and_then(|list| fs::read_to_string(list).ok());
-    let wanted = format!("\"evcxr_jupyter {VERSION} (");
-    program.is_file() && listed.is_some_and(|text| text.contains(&wanted))
+/// Where it is compiled. Kept: rust-analyzer, which evcxr is built on, takes 13 CPU-minutes, the kernel itself half a minute.
+pub fn target() -> PathBuf {
+    cache::path().join("kernel-build")
 }
 
-/// Finds or builds it: 13 CPU-minutes.
+/// Finds or builds it.
 pub fn install(repository: &Repository, step: &Step) -> Result<PathBuf> {
-    let _lock = cache::lock("evcxr", step)?;
+    let _lock = cache::lock("kernel", step)?;
     if let Some(program) = find(repository) {
         return Ok(program);
     }
     let home = cache::home()?;
-    // Kept between tries, so that an interrupted build goes on where it stopped.
-    let target = home.join("evcxr-build");
-    let root = home.join(format!("evcxr-{VERSION}"));
+    let root = folder(repository)?;
     let mut command = Command::new("cargo");
     command
-        .args(["install", "--locked", "evcxr_jupyter"])
-        .args(["--version", VERSION])
+        .args(["install", "--locked", "--path"])
+        .arg(repository.kernel())
         .arg("--root")
         .arg(&root)
         .arg("--target-dir")
-        .arg(&target)
+        .arg(target())
         .current_dir(&home);
     clean_cargo(&mut command);
     step.run(&mut command, compiling())?;
-    let _ = fs::remove_dir_all(&target);
     find(repository).ok_or_else(|| {
         Error::file(
             root,
-            "holds no evcxr_jupyter after building it; remove it and run `cargo lab setup` again",
+            "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again",
         )
     })
 }

@@ -1,5 +1,5 @@
-//! `lab kernel CONNECTION_FILE`: what the kernelspec `vitlab` starts. evcxr_jupyter is the engine; this gives it a folder of its
-//! own with a copy of the warm build, the libraries' paths, and an orderly end.
+//! `lab kernel CONNECTION_FILE`: what the kernelspec `vitlab` starts. The kernel itself is the program of `kernel/`; this gives
+//! it a folder of its own with a copy of the warm build, the libraries' paths, and an orderly end.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -21,17 +21,18 @@ use crate::warm::Warm;
 ///
 /// When the crate has changed since the last set-up the kernel works all the same: cargo builds vitlab again in the
 /// kernel's own folder, which makes the first cell slower.
-pub fn run(connection_file: &Path) -> Result<i32> {
+pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
     let program = std::env::current_exe().map_err(|error| Error::file("lab", error.to_string()))?;
     let repository = Repository::containing(&program)?;
     let engine = Engine::read(&repository)?;
     let folder = KernelFolder::create(&engine.home.join("kernels"))?;
     Warm::of(&repository, &engine).copy_to(&folder.path)?;
 
-    let mut command = Command::new(&engine.evcxr);
+    let mut command = Command::new(&engine.kernel);
     // Its standard output holds remarks about itself; what cells print goes through the protocol.
     command
-        .arg("--control_file")
+        // With it the program is evcxr_jupyter.
+        .args(plain.then_some("--control_file"))
         .arg(connection_file)
         .stdout(Stdio::null());
     engine.prepare(&mut command, &folder.path.join("ctx"));
@@ -57,30 +58,29 @@ pub fn run(connection_file: &Path) -> Result<i32> {
         .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
     let mut child = command.spawn().map_err(|error| {
         Error::file(
-            &engine.evcxr,
+            &engine.kernel,
             format!("doesn't start ({error}); run `cargo lab setup`"),
         )
     })?;
     end_on_signals(signals, &child);
     let status = child
         .wait()
-        .map_err(|error| Error::file(&engine.evcxr, error.to_string()))?;
+        .map_err(|error| Error::file(&engine.kernel, error.to_string()))?;
     end_descendants();
     Ok(status.code().unwrap_or(1))
 }
 
 /// SIGTERM and SIGHUP end the kernel; SIGINT doesn't (interrupts come as messages, a Ctrl-C is meant for the client).
 fn end_on_signals(mut signals: signal_hook::iterator::Signals, child: &Child) {
-    let evcxr = Pid::from_raw(child.id() as i32);
+    let kernel = Pid::from_raw(child.id() as i32);
     std::thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGINT) {
-            let _ = kill(evcxr, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
+            let _ = kill(kernel, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
         }
     });
 }
 
-/// Ends what evcxr left behind: its process that runs the cells finishes a long cell before it notices that it is alone.
-/// Such processes come to this one, their subreaper.
+/// Ends what the kernel left behind, such as compilers that were at work. Such processes come to this one, their subreaper.
 fn end_descendants() {
     let children = || fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for _ in 0..100 {

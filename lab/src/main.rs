@@ -60,7 +60,12 @@ enum Command {
     Doctor,
     /// What Jupyter starts for a notebook
     #[command(hide = true)]
-    Kernel { connection_file: PathBuf },
+    Kernel {
+        /// As evcxr_jupyter is, without what vitlab adds
+        #[arg(long)]
+        plain: bool,
+        connection_file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,10 +79,13 @@ fn main() -> ExitCode {
 }
 
 fn act(command: Command) -> Result<ExitCode> {
-    if let Command::Kernel { connection_file } = command {
-        return Ok(ExitCode::from(
-            kernel::run(&connection_file)?.clamp(0, 255) as u8
-        ));
+    if let Command::Kernel {
+        plain,
+        connection_file,
+    } = command
+    {
+        let status = kernel::run(&connection_file, plain)?;
+        return Ok(ExitCode::from(status.clamp(0, 255) as u8));
     }
     let repository = Repository::find()?;
     match command {

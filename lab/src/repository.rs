@@ -48,6 +48,11 @@ impl Repository {
         self.venv().join("bin").join(program)
     }
 
+    /// The package of the kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.root.join("kernel")
+    }
+
     pub fn notebooks(&self) -> PathBuf {
         self.root.join("notebooks")
     }

@@ -54,11 +54,11 @@ impl Setup {
             );
         }
         let python = self.python(repository)?;
-        let evcxr = self.evcxr(repository)?;
+        let kernel = self.kernel(repository)?;
         if first || self.verbose {
             rust_src(self.verbose);
         }
-        let engine = Engine::new(evcxr, python.libtorch()?)?;
+        let engine = Engine::new(kernel, python.libtorch()?)?;
         let step = Step::new("Warm build of the kernel");
         let built = Warm::of(repository, &engine).install(repository, &engine, &python, &step)?;
         self.finish(step, built, "first cells start in seconds");
@@ -66,7 +66,7 @@ impl Setup {
         kernelspec::install(repository)?;
         if self.verbose {
             eprintln!(
-                "✓ Kernel: \"{}\" in .venv\nReady after {}. Next: cargo lab run, cargo lab open",
+                "✓ Kernelspec: \"{}\" in .venv\nReady after {}. Next: cargo lab run, cargo lab open",
                 kernelspec::DISPLAY_NAME,
                 seconds(started.elapsed())
             );
@@ -116,8 +116,8 @@ impl Setup {
         Ok(python)
     }
 
-    fn evcxr(&self, repository: &Repository) -> Result<PathBuf> {
-        let step = Step::new(format!("evcxr_jupyter {}", evcxr::VERSION));
+    fn kernel(&self, repository: &Repository) -> Result<PathBuf> {
+        let step = Step::new(format!("Kernel on evcxr {}", evcxr::VERSION));
         let before = evcxr::find(repository).is_some();
         let program = evcxr::install(repository, &step)?;
         self.finish(step, !before, &program.display().to_string());

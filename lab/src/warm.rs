@@ -1,6 +1,6 @@
 //! The warm build: everything that a fresh kernel's `:dep vitlab = { path = "../crate" }` builds, made once.
 //!
-//! It is a small cargo workspace of two packages. evcxr_jupyter writes its own, `ctx`, anew in every kernel; `hold` depends
+//! It is a small cargo workspace of two packages. evcxr writes its own, `ctx`, anew in every kernel; `hold` depends
 //! on vitlab all the time. Because of it the lock file, which belongs to the workspace, keeps the versions of the
 //! repository's Cargo.lock (alone, evcxr would drop them with the first cell, which has no dependencies yet) and the
 //! profile can be said here. `:opt` in a notebook has no effect therefore.
@@ -209,7 +209,7 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     cache::create(&folder.join("ctx"))
 }
 
-/// Really runs evcxr_jupyter on the folder, through the same client library that runs the notebooks.
+/// Really runs a kernel on the folder, through the same client library that runs the notebooks.
 fn build(
     folder: &Path,
     repository: &Repository,
@@ -222,7 +222,7 @@ fn build(
     let mut command = Command::new(&python.executable);
     command
         .args(["-I", "-c", include_str!("python/warm.py")])
-        .arg(&engine.evcxr)
+        .arg(&engine.kernel)
         .arg(&notebooks);
     engine.prepare(&mut command, &folder.join("ctx"));
     step.run_with_input(&mut command, CELLS, evcxr::compiling())

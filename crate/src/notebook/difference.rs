@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{display, source};
+use super::{Show, show, source};
 use crate::Result;
 
 /// Two listings as one, which shows itself in a notebook: lines of the first alone are marked −, of the second alone +.
@@ -83,11 +83,15 @@ fn compare(before: &[String], after: &[String]) -> Vec<Line> {
 impl Difference {
     /// Called by the kernel for a difference that ends a cell: Markdown, which JupyterLab, HTML and PDF colour.
     pub fn evcxr_display(&self) {
+        show(self);
+    }
+}
+
+impl Show for Difference {
+    fn contents(&self) -> Vec<(&'static str, String)> {
         let text = self.to_string();
-        display(&[
-            ("text/markdown", &format!("```diff\n{text}\n```\n")),
-            ("text/plain", &text),
-        ]);
+        let markdown = format!("```diff\n{text}\n```\n");
+        vec![("text/markdown", markdown), ("text/plain", text)]
     }
 }
 

@@ -1,19 +1,31 @@
-//! The blocks by which evcxr carries rich content from a cell to the notebook.
+//! How rich content gets from a cell to the notebook.
 
 use std::io::Write;
 
-/// Prints one block per MIME type; a cell shows one of each type, and the front end picks the richest it can.
-///
-/// Written in one go with whole lines: a part of a line would glue itself to the kernel's own end-of-cell mark and
-/// hang the cell.
+use serde_json::json;
+
+use super::live::{bundle, kernel, line};
+
+/// Shows one thing, given by MIME type. vitlab's kernel shows each where it occurs; evcxr_jupyter shows one of each type at
+/// the end of the cell.
 pub(crate) fn display(contents: &[(&str, &str)]) {
+    write(&match kernel() {
+        Some(_) => line(&json!({ "show": bundle(contents) })),
+        None => blocks(contents),
+    });
+}
+
+/// Written in one go with whole lines: a part of a line would glue itself to evcxr's own end-of-cell mark and hang the
+/// cell.
+pub(super) fn write(lines: &str) {
     let mut stdout = std::io::stdout().lock();
     // Nobody is left to tell when the kernel has closed its end.
     _ = stdout
-        .write_all(blocks(contents).as_bytes())
+        .write_all(lines.as_bytes())
         .and_then(|()| stdout.flush());
 }
 
+/// What evcxr takes for rich content.
 fn blocks(contents: &[(&str, &str)]) -> String {
     let block = |(mime, content): &(&str, &str)| {
         format!(

@@ -2,10 +2,13 @@
 
 mod difference;
 mod display;
+mod live;
 mod source;
 mod table;
 
 pub use difference::{Difference, difference};
 pub(crate) use display::display;
+pub(crate) use live::{Interrupt, kernel};
+pub use live::{Place, Show, clear_output, show};
 pub use source::{Listing, source};
 pub use table::Table;

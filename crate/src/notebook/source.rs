@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use include_dir::{Dir, include_dir};
 
-use super::display;
+use super::{Show, show};
 use crate::{Error, Result};
 
 const SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
@@ -266,6 +266,12 @@ fn part(file: &str, lines: &[&str], range: Range<usize>) -> Part {
 impl Listing {
     /// Called by the kernel for a listing that ends a cell: Markdown, which JupyterLab, HTML and PDF highlight.
     pub fn evcxr_display(&self) {
+        show(self);
+    }
+}
+
+impl Show for Listing {
+    fn contents(&self) -> Vec<(&'static str, String)> {
         let markdown: Vec<String> = self
             .parts
             .iter()
@@ -276,10 +282,10 @@ impl Listing {
                 )
             })
             .collect();
-        display(&[
-            ("text/markdown", &markdown.join("\n")),
-            ("text/plain", &self.to_string()),
-        ]);
+        vec![
+            ("text/markdown", markdown.join("\n")),
+            ("text/plain", self.to_string()),
+        ]
     }
 }
 

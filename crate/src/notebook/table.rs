@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::display;
+use super::{Show, show};
 
 /// A captioned table that shows itself in a notebook; `Display` gives it as text.
 ///
@@ -115,10 +115,13 @@ impl Table {
 
     /// Called by the kernel for a table that ends a cell.
     pub fn evcxr_display(&self) {
-        display(&[
-            ("text/html", &self.html()),
-            ("text/plain", &self.to_string()),
-        ]);
+        show(self);
+    }
+}
+
+impl Show for Table {
+    fn contents(&self) -> Vec<(&'static str, String)> {
+        vec![("text/html", self.html()), ("text/plain", self.to_string())]
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Epoch {
     pub test_accuracy: f64,
     /// Training and testing of this epoch, wall-clock.
     pub seconds: f64,
+    /// Batches that were trained when the user interrupted the epoch; none of a whole epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<i64>,
 }
 
 /// A training: its configuration, its data and its epochs. In JSON it is what `models/*.json` and `vitlab train`

@@ -5,8 +5,9 @@ mod checkpoint;
 mod history;
 mod schedule;
 mod trainer;
+mod view;
 
 pub use adamw::AdamW;
 pub use history::{Epoch, History};
 pub use schedule::{learning_rate, step_learning_rate};
-pub use trainer::{Batch, OnStep, Step, TrainScore, Trainer};
+pub use trainer::{Batch, Epochs, OnStep, Step, TrainScore, Trainer};

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
 use super::checkpoint;
+use super::view::View;
 use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
 use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
 use crate::device::{describe, on_one_thread, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
+use crate::notebook::Interrupt;
 use crate::{Config, Error, Result};
 
 /// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
@@ -94,6 +96,24 @@ pub struct Trainer {
     /// Of the latest step.
     lr: f64,
     started: Instant,
+    /// Batches of the latest epoch, if the user interrupted it.
+    stopped_after: Option<i64>,
+    view: Option<View>,
+}
+
+/// Counts the epochs still to do; ends early when the user interrupts the training.
+#[derive(Clone, Debug)]
+pub struct Epochs {
+    left: Range<usize>,
+    interrupt: Interrupt,
+}
+
+impl Iterator for Epochs {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left.next().filter(|_| !self.interrupt.asked())
+    }
 }
 
 impl Trainer {
@@ -116,12 +136,17 @@ impl Trainer {
             optimizer: AdamW::new(model.variables(), config.weight_decay),
             lr: 0.0,
             started: Instant::now(),
+            stopped_after: None,
+            view: None,
         })
     }
 
-    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint left.
-    pub fn epochs(&self) -> Range<usize> {
-        self.history.epochs.len()..self.history.config.epochs
+    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint or an interrupt left.
+    pub fn epochs(&self) -> Epochs {
+        Epochs {
+            left: self.history.epochs.len()..self.history.config.epochs,
+            interrupt: Interrupt::listen(),
+        }
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gives the loss to
@@ -130,6 +155,9 @@ impl Trainer {
     ///
     /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a resumed
     /// training continues as if it had never stopped.
+    ///
+    /// A notebook's interrupt ends the epoch after the present step, and with it the loop over [`Trainer::epochs`]: the
+    /// score is that of the batches so far, and what is recorded and saved after it says so.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
@@ -162,6 +190,11 @@ impl Trainer {
         // Sums stay on the device, so that a GPU is not waited for at every step.
         let mut sums = Tensor::zeros([2], (Kind::Double, device));
         let mut shown = Instant::now();
+        let mut trained = batches;
+        let interrupt = Interrupt::listen();
+        if self.view.is_none() {
+            self.view = View::open();
+        }
         for batch in 0..batches {
             let indices = order.narrow(0, batch * size, size);
             // [B, 28, 28] -> [B, 1, 28, 28]
@@ -185,15 +218,16 @@ impl Trainer {
                 .to_kind(Kind::Double)
                 .mean(Kind::Double);
             sums += Tensor::stack(&[done.loss.detach().to_kind(Kind::Double), hits], 0);
-            if let Some(report) = &mut self.on_step
-                && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches)
+            let stop = interrupt.asked();
+            if (self.on_step.is_some() || self.view.is_some())
+                && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches || stop)
             {
                 shown = Instant::now();
                 let elapsed = self.started.elapsed();
                 let done = batch + 1;
                 let to_do =
                     batches - done + batches * (self.history.config.epochs - index - 1) as i64;
-                report(&Step {
+                let step = Step {
                     epoch: index + 1,
                     epochs: self.history.config.epochs,
                     batch: done,
@@ -201,10 +235,21 @@ impl Trainer {
                     score: mean(&sums, done),
                     images_per_second: (done * size) as f64 / elapsed.as_secs_f64(),
                     left: elapsed.mul_f64(to_do as f64 / done as f64),
-                });
+                };
+                if let Some(report) = &mut self.on_step {
+                    report(&step);
+                }
+                if let Some(view) = &mut self.view {
+                    view.step(&step, &self.history);
+                }
+            }
+            if stop {
+                trained = batch + 1;
+                break;
             }
         }
-        let score = mean(&sums, batches);
+        self.stopped_after = (trained < batches).then_some(trained);
+        let score = mean(&sums, trained);
         if !score.loss.is_finite() {
             return Err(Error::argument(format!(
                 "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
@@ -227,8 +272,12 @@ impl Trainer {
             test_loss: test.loss,
             test_accuracy: test.accuracy,
             seconds: self.started.elapsed().as_secs_f64(),
+            stopped_after: self.stopped_after,
         };
         self.history.epochs.push(epoch.clone());
+        if let Some(view) = &mut self.view {
+            view.epoch(&epoch, &self.history);
+        }
         epoch
     }
 
@@ -290,6 +339,10 @@ impl std::fmt::Display for Epoch {
             self.test_loss,
             self.test_accuracy * 100.0,
             self.seconds
-        )
+        )?;
+        match self.stopped_after {
+            Some(batches) => write!(f, "  (interrupted after {batches} batches)"),
+            None => Ok(()),
+        }
     }
 }

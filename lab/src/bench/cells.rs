@@ -88,7 +88,7 @@ fn plain_times(repository: &Repository, engine: &Engine, step: &Step) -> Result<
         .map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
     let mut python = setup::program(repository, "python");
     engine.prepare(&mut python, folder.path());
-    let argv = json!({ "argv": [engine.evcxr, "--control_file", "{connection_file}"] });
+    let argv = json!({ "argv": [engine.kernel, "--control_file", "{connection_file}"] });
     times(&mut python, repository, argv, step)
 }
 

@@ -47,10 +47,7 @@ pub fn measure(repository: &Repository, cold: bool) -> Result<Measured> {
         title: "Set-up",
         columns: &["`cargo lab setup` of", "s"],
         rows,
-        notes: vec![
-            "Without building `lab` itself. What is committed is cloned; an evcxr_jupyter on the PATH is used where there is one."
-                .to_string(),
-        ],
+        notes: vec!["Without building `lab` itself. What is committed is cloned.".to_string()],
         bars: Vec::new(),
     };
     step.done(&format!("{warm:.1} s, in a second clone {second:.1} s"));

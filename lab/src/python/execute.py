@@ -2,9 +2,6 @@
 
 usage: execute.py JSON   with the fields notebook, folder, kernel, display_name, metadata, written, html, removed
 
-evcxr answers "ok" to a panic and to a failing `?`, and only writes to standard error. So a cell counts as failed when it
-replies with an error or writes anything there.
-
 Events go to standard output, one JSON object a line: start, cell, line, failed, done. Status 0: executed; 1: a cell
 failed (what ran is written all the same); 2: it couldn't be executed; 130: interrupted.
 """
@@ -12,7 +9,6 @@ failed (what ran is written all the same); 2: it couldn't be executed; 130: inte
 import asyncio
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
@@ -24,12 +20,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
-
-# A line on standard error can come a moment after the reply to its cell.
-LATE = 0.15
-LATE_AT_THE_END = 1.0
-# "[W1123 07:00:00.123456789 NNPACK.cpp:57] Could not initialize NNPACK!": libtorch's remarks are no failures.
-WARNING = re.compile(r"\[W\d{3,4} ")
 
 
 def tell(event, **fields):
@@ -53,41 +43,14 @@ class Client(NotebookClient):
             tell("line", text=text.splitlines()[-1])
         return super().process_message(msg, cell, cell_index)
 
-    async def late_errors(self, cell, wait):
-        """Adds to the cell what it wrote to standard error after its reply."""
-        while True:
-            try:
-                msg = await self.kc.iopub_channel.get_msg(timeout=wait)
-            except queue.Empty:
-                return
-            if msg["msg_type"] == "stream" and msg["content"]["name"] == "stderr":
-                text = msg["content"]["text"]
-                last = next((output for output in cell.outputs if output.get("name") == "stderr"), None)
-                if last is None:
-                    cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=text))
-                else:
-                    last["text"] += text
-
 
 def failure(cell, index):
     """What went wrong in an executed cell, if anything did."""
     for output in cell.outputs:
         if output.output_type == "error":
-            return Failed(index, first_line(output.evalue), "\n".join(output.traceback))
-        if output.output_type == "stream" and output.name == "stderr":
-            lines = [line for line in output.text.splitlines() if not WARNING.match(line)]
-            if any(line.strip() for line in lines):
-                return Failed(index, first_line("\n".join(lines)), output.text)
+            first = plain(output.evalue).strip().split("\n")[0]
+            return Failed(index, f"{output.ename}: {first}", "\n".join(output.traceback))
     return None
-
-
-def first_line(text):
-    """The line that says what happened: of a panic, the one after "thread … panicked at …"."""
-    lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
-    for number, line in enumerate(lines[:-1]):
-        if re.match(r"thread '.*' .*panicked at ", line):
-            return f"panicked: {lines[number + 1]}"
-    return lines[0] if lines else "failed without a message"
 
 
 def plain(text):
@@ -134,7 +97,6 @@ async def execute(notebook, job):
                 if interrupted.is_set():
                     raise asyncio.CancelledError from None
                 raise Failed(index, "the kernel died", str(error)) from None
-            await client.late_errors(cell, LATE if number < len(cells) else LATE_AT_THE_END)
             if failed := failure(cell, index):
                 raise failed
         language = notebook.metadata.get("language_info")
@@ -143,33 +105,20 @@ async def execute(notebook, job):
 
 
 def clean(notebook, job):
-    """Counts cells from 1, and takes this machine's folders out of what the cells said."""
-    count = 0
+    """Takes this machine's folders out of what the cells said."""
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        ran = cell.get("execution_count") is not None
-        count += ran
-        cell.execution_count = count if ran else None
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
+        for output in cell.get("outputs", []):
             for field in ("text", "evalue"):
                 if field in output:
                     output[field] = without_folders(output[field], job["removed"])
             if "traceback" in output:
                 output.traceback = [without_folders(line, job["removed"]) for line in output.traceback]
-            data = output.get("data", {})
-            if "image/png" in data and "text/plain" in data:
-                # Where Jupyter's exporters look for it; evcxr can't send metadata.
-                output.metadata["image/png"] = {"alt": data["text/plain"]}
-            for kind, value in data.items():
+            for kind, value in output.get("data", {}).items():
                 if kind.startswith("text/") and isinstance(value, str):
                     output.data[kind] = without_folders(value, job["removed"])
     notebook.metadata.kernelspec = {"name": job["kernel"], "display_name": job["display_name"], "language": "rust"}
     notebook.metadata.vitlab = job["metadata"]
     notebook.metadata.pop("widgets", None)
-    return count
 
 
 def without_folders(text, removed):

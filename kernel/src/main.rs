@@ -1,0 +1,36 @@
+//! The kernel of vitlab's notebooks. evcxr, as a library, compiles the cells; everything between it and Jupyter is here.
+//!
+//! `vitlab-kernel CONNECTION_FILE` is that kernel. [`server`] speaks with Jupyter, [`engine`] evaluates cells one after the
+//! other, and [`failure`] says what went wrong. evcxr starts [`watch`], which starts [`cells`], the process that runs the
+//! cells' code: so panics, `?`, crashes and every line of output are seen where they happen, and told as an [`event`].
+//!
+//! With the arguments of evcxr_jupyter this program is evcxr_jupyter itself.
+
+mod cells;
+mod engine;
+mod event;
+mod failure;
+mod interrupt;
+mod publish;
+mod requests;
+mod server;
+mod text;
+mod watch;
+
+use std::path::Path;
+
+fn main() -> anyhow::Result<()> {
+    if let Some(events) = watch::events() {
+        watch::run(events);
+    }
+    if cells::is_meant() {
+        cells::run();
+    }
+    // Of a plain evcxr_jupyter, and of evcxr's wrapper around rustc.
+    evcxr::runtime_hook();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [file] if !file.starts_with('-') => server::run(Path::new(file)),
+        _ => evcxr_jupyter::main(),
+    }
+}

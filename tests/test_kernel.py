@@ -1,0 +1,471 @@
+"""The kernel `vitlab` through Jupyter's own client: faults, protocol, output, interrupts. `cargo lab setup` installs it."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client import KernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+CRATE = ':dep vitlab = { path = "../crate" }'
+# Of one cell, on a busy machine.
+LIMIT = 120
+
+
+class Kernel:
+    """A running kernel and its client."""
+
+    def __init__(self):
+        self.manager = KernelManager(kernel_name="vitlab")
+        environment = dict(os.environ, VITLAB_DATA="synthetic")
+        self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=subprocess.DEVNULL)
+        self.client = self.manager.client()
+        self.client.start_channels()
+        started = time.monotonic()
+        self.client.wait_for_ready(timeout=LIMIT)
+        self.ready = time.monotonic() - started
+
+    def end(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel()
+
+    def send(self, code, **options):
+        return self.client.execute(code, **options)
+
+    def messages(self, request, limit=LIMIT):
+        """What a cell shows, until it is done."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=limit)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                return
+            if kind not in ("status", "execute_input"):
+                yield kind, content
+
+    def reply(self, request, limit=LIMIT):
+        while True:
+            message = self.client.get_shell_msg(timeout=limit)
+            if message["parent_header"]["msg_id"] == request:
+                return message["content"]
+
+    def run(self, code, **options):
+        """Runs a cell: its reply and what it showed."""
+        request = self.send(code, **options)
+        shown = list(self.messages(request))
+        return self.reply(request), shown
+
+    def text(self, code):
+        """What a cell that works prints and returns."""
+        reply, shown = self.run(code)
+        assert reply["status"] == "ok", reply
+        return "".join(content.get("text") or content["data"]["text/plain"] for _, content in shown)
+
+    def processes(self):
+        """All that the kernel consists of, by id."""
+
+        def below(process):
+            found = [process]
+            for thread in Path("/proc", str(process), "task").glob("*/children"):
+                for child in thread.read_text().split():
+                    found += below(int(child))
+            return found
+
+        return below(self.manager.provisioner.pid)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    kernel = Kernel()
+    kernel.text(CRATE + "\nuse vitlab::{Error, Result, tch::{self, Tensor}};")
+    yield kernel
+    kernel.end()
+
+
+def output(shown, stream):
+    return "".join(content["text"] for kind, content in shown if kind == "stream" and content["name"] == stream)
+
+
+# Code, the error's name, a part of what it says; whether the process of the cells ends.
+FAULTS = {
+    "compile error": ("let s: String = 1i32;", "E0308", "mismatched types", False),
+    "unknown name": ("no_such_function();", "E0425", "no_such_function", False),
+    "a variable that can't be kept": ("let f = |x: i32| x + 1;", "Error", "closure", False),
+    "panic": ('panic!("on purpose");', "panicked", "on purpose", False),
+    "failed assertion": ("let two = 2;\nassert_eq!(1 + 2, two);", "panicked", "left == right", False),
+    "index out of bounds": ("let v: Vec<i32> = vec![]; let x = v[3];", "panicked", "the len is 0 but the index is 3", False),
+    "unwrap": ("let none: Option<i32> = None; none.unwrap();", "panicked", "None", False),
+    "tensor shapes": (
+        "Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu)).matmul(&Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu)));",
+        "panicked",
+        "shapes cannot be multiplied",
+        False,
+    ),
+    "? on a standard error": ('let n = "x".parse::<i32>()?;', "Error", "invalid digit", False),
+    "? on the crate's error": ('Err::<i32, _>(Error::argument("too few images"))?;', "Error", "too few images", False),
+    "? on a file": ('std::fs::read("no/such/file")?;', "Error", "No such file", False),
+    "? on a boxed text": ('let text: std::result::Result<i32, String> = Err("just text".into()); text?;', "Error", "just text", False),
+    "unknown command": (":no_such_command", "Error", "no_such_command", False),
+    "abort": ("std::process::abort();", "Crash", "SIGABRT", True),
+    "segmentation fault": ("unsafe { std::ptr::null_mut::<i32>().write_volatile(1) };", "Crash", "SIGSEGV", True),
+    "stack overflow": (
+        "#[allow(unconditional_recursion)]\nfn deep(n: u64) -> u64 { let a = [n; 1000]; std::hint::black_box(&a); deep(n + 1) + a[7] }\ndeep(0);",
+        "Crash",
+        "SIGABRT",
+        True,
+    ),
+    "killed, as for want of memory": (
+        'std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status()?;\nloop { std::thread::sleep(std::time::Duration::from_secs(1)) }',
+        "Crash",
+        "memory ran out",
+        True,
+    ),
+    "exit": ("std::process::exit(3);", "Exit", "status 3", True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_an_error_at_its_cell(kernel, fault):
+    code, name, part, ends = FAULTS[fault]
+    kernel.text("let kept: i32 = 7;")
+    # As Run All does: what is queued behind the fault doesn't run.
+    failing, behind = kernel.send(code), kernel.send('println!("went on");')
+    shown = list(kernel.messages(failing))
+    reply = kernel.reply(failing)
+    assert reply["status"] == "error", shown
+    assert reply["ename"] == name and part in reply["evalue"], reply
+    errors = [content for kind, content in shown if kind == "error"]
+    assert [(error["ename"], error["evalue"]) for error in errors] == [(name, reply["evalue"])]
+    told = "\n".join(errors[0]["traceback"])
+    assert part in told
+    for hidden in ("frame #", "RUST_BACKTRACE", ".cargo/registry", "src/lib.rs", str(Path.home()) + "/"):
+        assert hidden not in told, told
+    assert kernel.reply(behind)["status"] == "aborted"
+    assert list(kernel.messages(behind)) == []
+    if ends:
+        assert "variable" in reply["evalue"] and "kept" in reply["evalue"]
+        assert kernel.run("kept")[0]["ename"] == "E0425"
+    else:
+        assert kernel.text("kept") == "7"
+    # Items and dependencies stay in any case.
+    assert kernel.text('println!("{}", Error::argument("fine"));') == "fine\n"
+
+
+@pytest.mark.parametrize("fault", ["compile error", "panic", "? on the crate's error", "abort", "segmentation fault"])
+def test_nbclient_stops_at_a_fault(fault):
+    cells = [CRATE + "\nuse vitlab::Error;", FAULTS[fault][0], 'println!("went on");']
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(notebook, kernel_name="vitlab", timeout=LIMIT, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    with pytest.raises(CellExecutionError) as error:
+        client.execute()
+    assert error.value.ename == FAULTS[fault][1]
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, None]
+    assert notebook.cells[1].outputs[-1].output_type == "error"
+
+
+def test_a_caught_panic_and_an_error_that_is_printed_are_no_faults(kernel):
+    reply, shown = kernel.run(
+        'let caught = std::panic::catch_unwind(|| panic!("caught")).is_err();\n'
+        'let thread = std::thread::spawn(|| panic!("of a thread")).join().is_err();\n'
+        'eprintln!("a remark");\nprintln!("{caught} {thread}");'
+    )
+    assert reply["status"] == "ok"
+    assert output(shown, "stdout") == "true true\n"
+    assert "a remark" in output(shown, "stderr") and "caught" in output(shown, "stderr")
+
+
+def test_a_panic_names_the_line(kernel):
+    reply, shown = kernel.run('let a = 1;\nlet b = 2;\nassert!(a > b, "{a} is not above {b}");')
+    told = "\n".join(shown[-1][1]["traceback"])
+    assert 'at line 3 of the cell: assert!(a > b, "{a} is not above {b}");' in told
+
+
+def test_counts_begin_at_one_and_silent_cells_have_none():
+    kernel = Kernel()
+    try:
+        replies = [kernel.run(code)[0] for code in ("1", "let x = 2;", "x")]
+        assert [reply["execution_count"] for reply in replies] == [1, 2, 3]
+        assert kernel.run("x + 1", store_history=False)[0]["execution_count"] == 3
+        assert kernel.run("println!(\"unseen\");", silent=True)[1] == []
+        assert kernel.run("x")[0]["execution_count"] == 4
+        assert kernel.ready < 10
+    finally:
+        kernel.end()
+
+
+def test_figures_show_where_they_occur_and_change_in_place(kernel):
+    kernel.text("use vitlab::notebook::{Place, Table, clear_output, show};\nfn table(n: i32) -> Table { Table::new(&format!(\"T{n}\"), &[\"n\"], &[vec![n.to_string()]]) }")
+    reply, shown = kernel.run(
+        'show(&table(1));\nprintln!("between");\nshow(&table(2));\nlet mut place = Place::new();\n'
+        "for n in 3..6 { place.show(&table(n)); }\nclear_output(true);\ntable(6)"
+    )
+    assert reply["status"] == "ok", reply
+    assert [kind for kind, _ in shown] == [
+        "display_data", "stream", "display_data", "display_data",
+        "update_display_data", "update_display_data", "clear_output", "execute_result",
+    ]  # fmt: skip
+    titles = [content["data"]["text/plain"][:2] for kind, content in shown if "data" in content]
+    assert titles == ["T1", "T2", "T3", "T4", "T5", "T6"]
+    assert all("text/html" in content["data"] for _, content in shown if "data" in content)
+    ids = {content["transient"]["display_id"] for kind, content in shown[3:6]}
+    assert len(ids) == 1
+    # From a later cell, too.
+    _, shown = kernel.run("place.show(&table(7));")
+    assert shown[0][0] == "update_display_data" and shown[0][1]["transient"]["display_id"] in ids
+
+
+def test_several_evcxr_blocks_of_one_cell_all_show(kernel):
+    block = 'println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{n}</b>\\nEVCXR_END_CONTENT");'
+    _, shown = kernel.run(f"for n in 0..3 {{ {block} }}")
+    assert [content["data"]["text/html"] for _, content in shown] == ["<b>0</b>", "<b>1</b>", "<b>2</b>"]
+    assert [kind for kind, _ in shown] == ["display_data", "display_data", "execute_result"]
+
+
+def test_output_is_live_and_in_order(kernel):
+    request = kernel.send(
+        "use std::io::Write;\nfor n in 0..5 {\n    print!(\"{n} ä\\r\"); std::io::stdout().flush()?;\n"
+        "    std::thread::sleep(std::time::Duration::from_millis(300));\n}\nprintln!(\"end\");"
+    )
+    times, text = [], ""
+    for _, content in kernel.messages(request):
+        times.append(time.monotonic())
+        text += content["text"]
+    assert text == "".join(f"{n} ä\r" for n in range(5)) + "end\n"
+    assert len(times) >= 5 and times[4] - times[0] > 0.9
+    _, shown = kernel.run('for n in 0..20 { println!("o{n}"); eprintln!("e{n}"); std::thread::sleep(std::time::Duration::from_millis(50)); }')
+    lines = "".join(content["text"] for _, content in shown).split()
+    assert [int(line[1:]) for line in lines] == sorted(int(line[1:]) for line in lines)
+
+
+@pytest.mark.parametrize("end", ["", "panic!(\"after a part of a line\");", "Err::<(), _>(Error::argument(\"no\"))?;"])
+def test_a_part_of_a_line_hangs_no_cell(kernel, end):
+    code = f'use std::io::Write;\nprint!("part"); std::io::stdout().flush()?;\n{end}'
+    reply, shown = kernel.run(code)
+    assert output(shown, "stdout") == "part"
+    assert reply["status"] == ("error" if end else "ok")
+
+
+def memory(process):
+    """Resident, in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+def test_a_flood_neither_stalls_nor_grows(kernel):
+    kernel.text("1")
+    before = max(memory(process) for process in kernel.processes())
+    request = kernel.send('let line = "x".repeat(99);\nfor _ in 0..1_000_000 { println!("{line}"); }\nprintln!("last");')
+    count, last, peak = 0, "", 0
+    for number, (_, content) in enumerate(kernel.messages(request)):
+        count += len(content["text"])
+        last = content["text"][-200:]
+        if number % 100 == 0:
+            peak = max(peak, *(memory(process) for process in kernel.processes()))
+    assert count == 100_000_005 and last.endswith("x\nlast\n")
+    assert peak < before + 100, (before, peak)
+    assert kernel.text("2") == "2"
+
+
+def interrupt(kernel):
+    message = kernel.client.session.msg("interrupt_request", {})
+    kernel.client.control_channel.send(message)
+    assert kernel.client.control_channel.get_msg(timeout=10)["content"]["status"] == "ok"
+
+
+def test_what_does_not_listen_is_ended_after_a_second(kernel):
+    kernel.text("let kept: i32 = 7;\nfn item() -> i32 { 3 }")
+    request = kernel.send('println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }')
+    messages = kernel.messages(request)
+    assert next(messages)[1]["text"] == "begun\n"
+    started = time.monotonic()
+    interrupt(kernel)
+    shown = list(messages)
+    assert 0.9 < time.monotonic() - started < 10
+    reply = kernel.reply(request)
+    assert reply["ename"] == "Interrupted" and "kept" in reply["evalue"], reply
+    assert shown[-1][0] == "error"
+    assert kernel.text("item()") == "3"
+
+
+def test_a_compilation_is_interrupted(kernel):
+    kernel.text("let kept: i32 = 7;")
+    # Constant evaluation that takes minutes.
+    request = kernel.send(
+        "#![allow(long_running_const_eval)]\nconst SLOW: u64 = { let mut n = 0u64; let mut i = 0u64; while i < 1 << 40 { n = n.wrapping_add(i * i); i += 1; } n };\nprintln!(\"{SLOW}\");"
+    )
+    time.sleep(4)
+    interrupt(kernel)
+    list(kernel.messages(request))
+    reply = kernel.reply(request)
+    assert reply["ename"] == "Interrupted" and "compiling" in reply["evalue"], reply
+    assert kernel.text("kept") == "7"
+
+
+TRAINING = """use vitlab::{Config, data::FashionMnist, metrics::evaluate, model::VisionTransformer, train::Trainer};
+let config = Config { epochs: EPOCHS, warmup_epochs: 1, batch_size: 32, train_images: Some(960), test_images: Some(64), ..Config::default() };
+let data = FashionMnist::load(&config, tch::Device::Cpu)?;
+let model = VisionTransformer::new(&config, tch::Device::Cpu)?;
+let mut trainer = Trainer::new(&model, &config)?;"""
+LOOP = """for _ in trainer.epochs() {
+    let score = trainer.epoch(&data.train, |images, labels| {
+        let (logits, _) = model.forward(images, true, false)?;
+        Ok((logits.cross_entropy_for_logits(labels), logits))
+    })?;
+    println!("{}", trainer.record(score, &evaluate(&model, &data.test)?));
+    trainer.save(&model, std::env::temp_dir().join("interrupted.safetensors"))?;
+}"""
+
+
+def test_a_training_shows_its_progress_and_stops_in_order(kernel):
+    kernel.text(TRAINING.replace("EPOCHS", "50"))
+    request = kernel.send(LOOP)
+    shown = []
+    messages = kernel.messages(request)
+    for kind, content in messages:
+        shown.append((kind, content))
+        if sum(kind == "stream" for kind, _ in shown) == 2:
+            break
+    behind = kernel.send("println!(\"went on\");")
+    started = time.monotonic()
+    interrupt(kernel)
+    shown += list(messages)
+    assert time.monotonic() - started < 60
+    reply = kernel.reply(request)
+    assert reply["status"] == "ok", reply
+    # The rest of Run All doesn't go on with a model that is half trained.
+    assert kernel.reply(behind)["status"] == "aborted"
+    bars = [content for kind, content in shown if "text/html" in content.get("data", {})]
+    curves = [content for kind, content in shown if "image/png" in content.get("data", {})]
+    assert len({content["transient"]["display_id"] for content in bars}) == 1
+    assert len({content["transient"]["display_id"] for content in curves}) == 1
+    assert len({content["data"]["image/png"] for content in curves}) > 1
+    assert "interrupted after" in bars[-1]["data"]["text/plain"] or "of 50 epochs" in bars[-1]["data"]["text/plain"]
+    epochs = kernel.text("trainer.history.epochs.len()")
+    assert 2 <= int(epochs) < 50
+    # Everything is still there, and the training goes on where it was.
+    assert kernel.text("trainer.epochs().next()") == f"Some({epochs})"
+    assert (Path(os.environ.get("TMPDIR", "/tmp")) / "interrupted.safetensors").is_file()
+
+
+def test_a_second_interrupt_ends_a_training(kernel):
+    kernel.text(TRAINING.replace("EPOCHS", "50"))
+    # It listens, but doesn't come to the end of a step.
+    request = kernel.send(
+        'for _ in trainer.epochs() {\n    println!("begun");\n    trainer.epoch(&data.train, |_, _| -> Result<(Tensor, Tensor)> { loop { std::thread::sleep(std::time::Duration::from_millis(10)) } })?;\n}'
+    )
+    messages = kernel.messages(request)
+    assert next(messages)[1]["text"] == "begun\n"
+    interrupt(kernel)
+    time.sleep(3)
+    assert kernel.client.shell_channel.msg_ready() is False
+    interrupt(kernel)
+    list(messages)
+    assert kernel.reply(request)["ename"] == "Interrupted"
+
+
+def test_completion_and_inspection_know_the_crate(kernel):
+    kernel.text("use vitlab::Config;\nlet config = Config::default();")
+    code = "let ä = 1; config.epo"
+    request = kernel.client.complete(code)
+    reply = kernel.reply(request)
+    assert "epochs" in reply["matches"]
+    assert code[reply["cursor_start"] : reply["cursor_end"]] == "epo"
+    request = kernel.client.inspect("Config::default", 3)
+    reply = kernel.reply(request)
+    assert reply["found"] and "Config" in reply["data"]["text/plain"], reply
+    request = kernel.client.inspect("nothing_of_that_name", 5)
+    assert kernel.reply(request)["found"] is False
+
+
+def test_input_is_asked_for(kernel):
+    kernel.text(":dep evcxr_input")
+    request = kernel.send('let name = evcxr_input::get_string("Name?");\nprintln!("hello {name}");', allow_stdin=True)
+    asked = kernel.client.get_stdin_msg(timeout=LIMIT)
+    assert asked["content"] == {"prompt": "Name?", "password": False}
+    kernel.client.input("you")
+    assert [content["text"] for _, content in kernel.messages(request)] == ["hello you\n"]
+
+
+def test_requests_without_evcxr_are_answered(kernel):
+    kernel.client.comm_info()
+    assert kernel.client.get_shell_msg(timeout=LIMIT)["content"] == {"status": "ok", "comms": {}}
+    for code, status in [("1 + 1", "complete"), ("fn f() {", "incomplete"), ("let x = );", "invalid")]:
+        request = kernel.client.is_complete(code)
+        assert kernel.reply(request)["status"] == status
+    kernel.run("40 + 2")
+    request = kernel.client.history(hist_access_type="tail", n=1, output=True)
+    assert kernel.reply(request)["history"][0][2] == ["40 + 2", "42"]
+
+
+@pytest.mark.parametrize("way", ["shutdown", "restart", "kill"])
+def test_the_end_leaves_no_process(way):
+    kernel = Kernel()
+    request = kernel.send('println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }')
+    next(kernel.messages(request))
+    before = kernel.processes()
+    assert len(before) >= 4
+    if way == "restart":
+        kernel.manager.restart_kernel()
+        kernel.client.wait_for_ready(timeout=LIMIT)
+        assert kernel.text("1 + 1") == "2"
+    elif way == "kill":
+        os.kill(before[0], signal.SIGKILL)
+    else:
+        kernel.manager.shutdown_kernel()
+    deadline = time.monotonic() + 20
+    while any(Path("/proc", str(process)).exists() and alive(process) for process in before):
+        assert time.monotonic() < deadline, before
+        time.sleep(0.1)
+    kernel.end()
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_notebook_runs_on_a_plain_evcxr_jupyter(tmp_path):
+    """With less comfort: a notebook's cells work on evcxr_jupyter as it is."""
+    notebook = nbformat.read(NOTEBOOKS / "0_vision_transformer.ipynb", as_version=4)
+    spec = tmp_path / "plain" / "kernel.json"
+    spec.parent.mkdir()
+    program = NOTEBOOKS.parent / ".venv/bin/lab"
+    argv = [str(program), "kernel", "--plain", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "plain", "language": "rust", "interrupt_mode": "message"}))
+    environment = dict(os.environ, VITLAB_QUICK="1", VITLAB_DATA="synthetic")
+    manager = KernelManager(
+        kernel_name="plain", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(tmp_path)], ensure_native_kernel=False)
+    )
+    manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=subprocess.DEVNULL)
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=LIMIT)
+        for cell in notebook.cells:
+            if cell.cell_type != "code":
+                continue
+            said = []
+
+            def keep(message):
+                content = message["content"]
+                if message["msg_type"] == "error" or content.get("name") == "stderr":
+                    said.append(content)
+
+            reply = client.execute_interactive(cell.source, output_hook=keep, timeout=600)
+            faults = [content for content in said if not content.get("text", "").startswith("[W")]
+            assert reply["content"]["status"] == "ok" and not faults, (cell.source, faults)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
