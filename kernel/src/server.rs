@@ -209,10 +209,10 @@ impl Shell {
             };
             let request = Arc::new(request);
             self.state("busy", &request).await;
-            let stop = self.answer(&request).await;
+            let behind = self.answer(&request, &mut requests).await;
             self.state("idle", &request).await;
-            if stop {
-                self.abort(&mut requests).await;
+            for request in behind {
+                self.abort(&request).await;
             }
         }
     }
@@ -222,12 +222,16 @@ impl Shell {
         self.kernel.publish("status", content, request).await;
     }
 
-    /// Returns whether the cells that wait are to be aborted.
-    async fn answer(&mut self, request: &Arc<JupyterMessage>) -> bool {
+    /// Returns the cells that are not to be run after this one.
+    async fn answer(
+        &mut self,
+        request: &Arc<JupyterMessage>,
+        requests: &mut mpsc::UnboundedReceiver<JupyterMessage>,
+    ) -> Vec<JupyterMessage> {
         let content = content(request);
         let code = content["code"].as_str().unwrap_or_default().to_string();
         let cursor = content["cursor_pos"].as_u64().unwrap_or(u64::MAX) as usize;
-        let mut stop = false;
+        let mut behind = Vec::new();
         let (kind, reply) = match request.header.msg_type.as_str() {
             "execute_request" => {
                 let (asked, sent, input) = (
@@ -242,8 +246,10 @@ impl Shell {
                 let reply = reply.unwrap_or_else(gone);
                 self.remember(&content, &reply);
                 let interrupted = self.kernel.now().interrupts > 0;
-                stop = interrupted
-                    || (reply["status"] == "error" && content["stop_on_error"] != false);
+                let failed = reply["status"] == "error" && content["stop_on_error"] != false;
+                if interrupted || failed {
+                    behind = self.behind(requests).await;
+                }
                 ("execute_reply", reply)
             }
             "complete_request" => {
@@ -268,16 +274,16 @@ impl Shell {
                 // There are no widgets: whoever opens a channel is told that it is closed.
                 let close = json!({ "comm_id": content["comm_id"], "data": {} });
                 self.kernel.publish("comm_close", close, request).await;
-                return false;
+                return behind;
             }
             "shutdown_request" => shut_down(request),
-            _ => return false,
+            _ => return behind,
         };
         let _ = self.shell.send(message(kind, reply, request)).await;
         if kind == "shutdown_reply" {
             end(&self.kernel, request).await;
         }
-        stop
+        behind
     }
 
     fn remember(&mut self, request: &Value, reply: &Value) {
@@ -289,23 +295,32 @@ impl Shell {
         }
     }
 
-    /// Aborts the cells that are queued behind one that failed.
-    async fn abort(&mut self, requests: &mut mpsc::UnboundedReceiver<JupyterMessage>) {
-        // Run All sends them all; the last may still be on their way.
+    /// The cells that were sent before the present one's end is told.
+    async fn behind(
+        &mut self,
+        requests: &mut mpsc::UnboundedReceiver<JupyterMessage>,
+    ) -> Vec<JupyterMessage> {
+        // Run All sends them all at once; the last may still be on their way.
         tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut cells = Vec::new();
         while let Ok(request) = requests.try_recv() {
-            if request.header.msg_type != "execute_request" {
-                self.waiting.push_back(request);
-                continue;
+            match request.header.msg_type.as_str() {
+                "execute_request" => cells.push(request),
+                _ => self.waiting.push_back(request),
             }
-            self.state("busy", &request).await;
-            let reply = json!({ "status": "aborted", "execution_count": self.kernel.now().count, "payload": [], "user_expressions": {} });
-            let _ = self
-                .shell
-                .send(message("execute_reply", reply, &request))
-                .await;
-            self.state("idle", &request).await;
         }
+        cells
+    }
+
+    async fn abort(&mut self, request: &JupyterMessage) {
+        self.state("busy", request).await;
+        let count = self.kernel.now().count;
+        let reply = json!({ "status": "aborted", "execution_count": count, "payload": [], "user_expressions": {} });
+        let _ = self
+            .shell
+            .send(message("execute_reply", reply, request))
+            .await;
+        self.state("idle", request).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything around the notebooks: set-up, kernel, run, test. Free of tch, so that it runs before libtorch is there.
 //!
-//! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`] is
-//! the engine of the kernel, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
+//! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`]
+//! builds the kernel's program, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
 //! Jupyter to start [`kernel`]. [`cache`] holds what all clones share; [`step`] shows what is going on.
 //! [`bench`] measures all of it.
 

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use vitlab::{Error, Result};
 
+use crate::evcxr;
 use crate::repository::Repository;
 use crate::setup::{self, Setup};
 
@@ -38,6 +39,15 @@ impl Test {
         for package in ["vitlab", "lab"] {
             cargo_test(&["--locked", "--package", package].map(String::from))?;
         }
+        // Where set-up compiled what it depends on.
+        let mut kernel = Command::new("cargo");
+        kernel
+            .args(["test", "--locked", "--release", "--manifest-path"])
+            .arg(repository.kernel().join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(evcxr::target());
+        evcxr::clean_cargo(&mut kernel);
+        show(&mut kernel)?;
         let mut pytest = setup::program(repository, "python");
         let pytest = pytest.args(["-m", "pytest", "tests"]);
         show(pytest.current_dir(&repository.root))
