@@ -1,7 +1,5 @@
 """Jupyter's own test of kernels, which checks every message against the protocol's schema."""
 
-import unittest
-
 import jupyter_kernel_test
 
 
@@ -24,6 +22,7 @@ class VitlabKernel(jupyter_kernel_test.KernelTests):
             "mime": "text/html",
         }
     ]
+    code_clear_output = 'println!(r#"VITLAB_OUTPUT {{"clear": {{"wait": false}}}}"#);'
     code_history_pattern = "1?*"
     supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "std::collections::HashMap"
@@ -32,10 +31,4 @@ class VitlabKernel(jupyter_kernel_test.KernelTests):
     def setUpClass(cls):
         super().setUpClass()
         # Later cells are done within the test's limit of 15 s.
-        cls.kc.execute_interactive("1;", timeout=120)
-
-
-del jupyter_kernel_test.KernelTests
-
-if __name__ == "__main__":
-    unittest.main()
+        cls.kc.execute_interactive("let ready = true;", timeout=120, store_history=False)
