@@ -267,7 +267,7 @@ impl Kernel {
     }
 }
 
-/// The folder that a running evcxr_jupyter, the launcher's child, was given.
+/// The folder that a running kernel, the launcher's child, was given.
 fn folder_of(launcher: u32) -> Option<PathBuf> {
     let child = child_of(launcher)?;
     let environment = fs::read(format!("/proc/{child}/environ")).ok()?;

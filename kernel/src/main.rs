@@ -14,6 +14,7 @@ mod interrupt;
 mod publish;
 mod requests;
 mod server;
+mod sorter;
 mod text;
 mod watch;
 

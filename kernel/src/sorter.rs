@@ -1,0 +1,385 @@
+//! Tells apart what comes from the process that runs the cells: marks for evcxr, things to show, and text.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::cells;
+use crate::event::{Bundle, Event, Output, Stream};
+use crate::watch::Teller;
+
+const PANIC: &str = "EVCXR_PANIC_NOTIFICATION";
+const QUESTION: &str = "EVCXR_ERROR_OCCURRED";
+const BEGIN: &str = "EVCXR_BEGIN_CONTENT ";
+const END: &str = "EVCXR_END_CONTENT";
+/// Lines that only evcxr understands: a variable of another type, a request for input.
+const PASSED: [&str; 2] = ["EVCXR_VARIABLE_CHANGED_TYPE:", "EVCXR_INPUT_REQUEST"];
+const OUTPUT: &str = "VITLAB_OUTPUT ";
+
+/// What may belong to something that comes next is held back for so long: part of a line, a figure that may turn out to be
+/// the cell's result, a line on standard error that may turn out to be its error.
+const HELD: Duration = Duration::from_millis(30);
+/// After a panic values are dropped first.
+const HELD_PANIC: Duration = Duration::from_secs(1);
+/// So many bytes are told even when they are a part of a line.
+const MOST: usize = 1 << 16;
+
+/// What came from the cells and isn't told yet.
+pub struct Sorter {
+    teller: Teller,
+    /// What came after the last end of a line.
+    line: Vec<u8>,
+    /// Whether the beginning of that line is told already.
+    begun: bool,
+    /// Whole lines that belong together.
+    text: String,
+    /// The MIME type and what came of a block that evcxr_display began.
+    block: Option<(String, String)>,
+    figure: Option<Bundle>,
+    /// Whether another MIME type may still be added.
+    open: bool,
+    error: Vec<u8>,
+    /// The last of what was written on standard error and isn't held any more.
+    last_error: String,
+    since: Instant,
+}
+
+impl Sorter {
+    pub fn new(teller: Teller) -> Self {
+        Sorter {
+            teller,
+            line: Vec::new(),
+            begun: false,
+            text: String::new(),
+            block: None,
+            figure: None,
+            open: false,
+            error: Vec::new(),
+            last_error: String::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Takes what was written on standard error.
+    pub fn error(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && self.error.is_empty() {
+            self.tell_text();
+            self.since = Instant::now();
+        }
+        self.error.extend_from_slice(bytes);
+        if self.error.len() > MOST {
+            self.tell_error();
+        }
+    }
+
+    /// Takes what was written on standard output.
+    pub fn output(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = std::mem::take(&mut self.line);
+            self.take_line(&String::from_utf8_lossy(&line));
+            self.begun = false;
+        }
+        if !bytes.is_empty() && self.line.is_empty() {
+            self.since = Instant::now();
+        }
+        self.line.extend_from_slice(bytes);
+        if self.line.len() > MOST {
+            self.tell_line();
+        }
+        self.tell_text();
+    }
+
+    fn take_line(&mut self, line: &str) {
+        if let Some((kind, content)) = &mut self.block {
+            if line == END || line == PANIC {
+                let (kind, content) = (std::mem::take(kind), std::mem::take(content));
+                self.block = None;
+                self.add(kind, content);
+            } else {
+                if !content.is_empty() {
+                    content.push('\n');
+                }
+                content.push_str(line);
+            }
+            if line != PANIC {
+                return;
+            }
+        }
+        // A part of a line can stand before a mark.
+        for mark in [cells::COMPLETE, PANIC, QUESTION] {
+            if let Some(before) = line.strip_suffix(mark) {
+                self.tell_before(before);
+                return self.take_mark(mark);
+            }
+        }
+        if let Some((before, kind)) = line.split_once(BEGIN) {
+            self.tell_before(before);
+            self.block = Some((kind.trim().to_string(), String::new()));
+        } else if let Some((before, output)) = line.split_once(OUTPUT) {
+            self.tell_before(before);
+            match serde_json::from_str(output) {
+                Ok(output) => self.take_output(output),
+                Err(_) => self.add_text(line, "\n"),
+            }
+        } else if let Some(at) = PASSED.iter().find_map(|mark| line.find(mark)) {
+            self.tell_before(&line[..at]);
+            self.release();
+            println!("{}", &line[at..]);
+        } else {
+            self.add_text(line, "\n");
+        }
+    }
+
+    fn take_mark(&mut self, mark: &str) {
+        self.tell_text();
+        match mark {
+            PANIC | QUESTION => {
+                self.tell_figure();
+                let mut said = self.said();
+                let held = !std::mem::take(&mut self.error).is_empty();
+                if mark == PANIC {
+                    // What the cell wrote before the panic's own message stays what it is.
+                    let message = said.rfind("thread '").unwrap_or(0);
+                    let message = said.split_off(message);
+                    if held && !said.trim().is_empty() {
+                        self.tell_stream(Stream::Stderr, said);
+                    }
+                    self.teller.tell(&Event::Panic { said: message });
+                } else {
+                    self.teller.tell(&Event::Question { said });
+                }
+            }
+            _ => {
+                self.tell_error();
+                if let Some(figure) = self.figure.take() {
+                    self.teller.tell(&Event::Result(figure));
+                }
+                self.last_error.clear();
+                self.teller.tell(&Event::Done);
+            }
+        }
+        println!("{mark}");
+    }
+
+    fn take_output(&mut self, output: Output) {
+        self.tell_error();
+        self.tell_text();
+        self.tell_figure();
+        match output {
+            Output::Show(bundle) => {
+                self.figure = Some(bundle);
+                self.open = false;
+                self.since = Instant::now();
+            }
+            output => self.teller.tell(&Event::Output(output)),
+        }
+    }
+
+    /// Adds what evcxr_display wrote to the figure, or begins another when it has this MIME type already.
+    fn add(&mut self, kind: String, content: String) {
+        self.tell_error();
+        self.tell_text();
+        let fits = |figure: &Bundle| self.open && !figure.data.contains_key(&kind);
+        if !self.figure.as_ref().is_some_and(fits) {
+            self.tell_figure();
+            self.figure = Some(Bundle::default());
+            self.open = true;
+        }
+        let value = match kind.contains("json") {
+            true => serde_json::from_str(&content).unwrap_or(Value::from(content)),
+            false => Value::from(content),
+        };
+        let data: &mut Map<_, _> = &mut self.figure.as_mut().expect("put there").data;
+        data.insert(kind, value);
+        self.since = Instant::now();
+    }
+
+    /// The part of a line that stood before a mark.
+    fn tell_before(&mut self, before: &str) {
+        if !before.is_empty() {
+            self.add_text(before, "");
+        }
+    }
+
+    fn add_text(&mut self, line: &str, end: &str) {
+        self.tell_error();
+        self.tell_figure();
+        self.text += line;
+        self.text += end;
+    }
+
+    /// What was written on standard error last.
+    pub fn said(&self) -> String {
+        match self.error.is_empty() {
+            true => self.last_error.clone(),
+            false => String::from_utf8_lossy(&self.error).into_owned(),
+        }
+    }
+
+    /// How long until something has been held back long enough; none when nothing is.
+    pub fn held_for(&self) -> Option<Duration> {
+        let held = if !self.error.is_empty() {
+            let panic = self.error.windows(12).any(|bytes| bytes == b"panicked at ");
+            if panic { HELD_PANIC } else { HELD }
+        } else if self.figure.is_some() || (!self.line.is_empty() && self.block.is_none()) {
+            HELD
+        } else {
+            return None;
+        };
+        Some(held.saturating_sub(self.since.elapsed()))
+    }
+
+    pub fn release(&mut self) {
+        self.tell_error();
+        self.tell_figure();
+        self.tell_line();
+        self.tell_text();
+    }
+
+    pub fn end(&mut self) {
+        if self.last_error.is_empty() {
+            self.last_error = self.said();
+        }
+        self.release();
+    }
+
+    fn tell_error(&mut self) {
+        if self.error.is_empty() {
+            return;
+        }
+        self.tell_text();
+        // The end of a longer character may still be on its way.
+        let whole = whole_characters(&self.error);
+        let rest = self.error.split_off(whole);
+        let text = String::from_utf8_lossy(&self.error).into_owned();
+        self.error = rest;
+        self.last_error = text.clone();
+        self.tell_stream(Stream::Stderr, text);
+    }
+
+    fn tell_figure(&mut self) {
+        if let Some(figure) = self.figure.take() {
+            self.tell_text();
+            self.teller.tell(&Event::Output(Output::Show(figure)));
+        }
+    }
+
+    /// The beginning of a line whose end isn't there yet, unless it can be one of the marks.
+    fn tell_line(&mut self) {
+        if self.block.is_some() || self.line.is_empty() {
+            return;
+        }
+        let starts = |mark: &[u8]| mark.starts_with(&self.line[..self.line.len().min(mark.len())]);
+        if !self.begun && (starts(b"EVCXR_") || starts(OUTPUT.as_bytes())) {
+            self.since = Instant::now();
+            return;
+        }
+        let whole = whole_characters(&self.line);
+        let rest = self.line.split_off(whole);
+        let text = String::from_utf8_lossy(&self.line).into_owned();
+        self.line = rest;
+        self.begun = true;
+        self.since = Instant::now();
+        self.add_text(&text, "");
+    }
+
+    fn tell_text(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        self.tell_stream(Stream::Stdout, text);
+    }
+
+    fn tell_stream(&self, stream: Stream, text: String) {
+        if !text.is_empty() {
+            self.teller.tell(&Event::Text { stream, text });
+        }
+    }
+}
+
+/// How many bytes hold whole characters: what isn't text at all counts as whole.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    /// What is told of what `feed` gives.
+    fn told(feed: impl FnOnce(&mut Sorter)) -> Vec<Value> {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        feed(&mut Sorter::new(Teller::new(File::from(OwnedFd::from(
+            writer,
+        )))));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn text(stream: &str, text: &str) -> Value {
+        json!({ "text": { "stream": stream, "text": text } })
+    }
+
+    #[test]
+    fn a_part_of_a_line_before_a_mark_is_text() {
+        let events = told(|sorter| sorter.output(b"one\ntwo EVCXR_EXECUTION_COMPLETE\n"));
+        assert_eq!(events, [text("stdout", "one\ntwo "), json!("done")]);
+    }
+
+    #[test]
+    fn a_character_in_two_reads_is_one() {
+        let events = told(|sorter| {
+            sorter.output(&"aä".as_bytes()[..2]);
+            sorter.release();
+            sorter.output(&"aä\n".as_bytes()[2..]);
+        });
+        assert_eq!(events, [text("stdout", "a"), text("stdout", "ä\n")]);
+    }
+
+    #[test]
+    fn a_second_block_of_a_type_is_another_figure_and_the_last_is_the_result() {
+        let block =
+            |mime: &str, n: i32| format!("EVCXR_BEGIN_CONTENT {mime}\n{n}\nEVCXR_END_CONTENT\n");
+        let lines = [
+            block("text/html", 1),
+            block("text/plain", 1),
+            block("text/html", 2),
+        ];
+        let events = told(|sorter| {
+            sorter.output(lines.concat().as_bytes());
+            sorter.output(b"EVCXR_EXECUTION_COMPLETE\n");
+        });
+        let first = json!({ "text/html": "1", "text/plain": "1" });
+        assert_eq!(events[0]["output"]["show"]["data"], first);
+        assert_eq!(events[1]["result"]["data"], json!({ "text/html": "2" }));
+        assert_eq!(events[2], "done");
+    }
+
+    #[test]
+    fn of_a_panic_only_its_own_message_is_kept_from_standard_error() {
+        let events = told(|sorter| {
+            sorter.error(b"a remark\n\nthread 'main' panicked at a.rs:1:1:\nno\n");
+            sorter.output(b"EVCXR_PANIC_NOTIFICATION\nEVCXR_EXECUTION_COMPLETE\n");
+        });
+        let said = "thread 'main' panicked at a.rs:1:1:\nno\n";
+        assert_eq!(
+            events,
+            [
+                text("stderr", "a remark\n\n"),
+                json!({ "panic": { "said": said } }),
+                json!("done")
+            ]
+        );
+    }
+}
