@@ -76,6 +76,10 @@ impl Kernel {
     pub fn result(&self, bundle: Bundle) {
         let mut now = self.now();
         let text = bundle.data.get("text/plain").and_then(Value::as_str);
+        // Of a cell that ends with a loop; Python shows no `None` either.
+        if bundle.data.len() == 1 && text == Some("()") {
+            return;
+        }
         now.result = text.map(String::from);
         let count = now.count;
         drop(now);

@@ -314,8 +314,7 @@ impl Shell {
 
     async fn abort(&mut self, request: &JupyterMessage) {
         self.state("busy", request).await;
-        let count = self.kernel.now().count;
-        let reply = json!({ "status": "aborted", "execution_count": count, "payload": [], "user_expressions": {} });
+        let reply = json!({ "status": "aborted" });
         let _ = self
             .shell
             .send(message("execute_reply", reply, request))
