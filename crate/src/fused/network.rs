@@ -211,13 +211,13 @@ impl Network {
 }
 
 /// Finds parameters in the order of their creation, which is also the optimizer's.
-struct Index {
-    parameters: Vec<Tensor>,
-    length: usize,
+pub(super) struct Index {
+    pub parameters: Vec<Tensor>,
+    pub length: usize,
 }
 
 impl Index {
-    fn new(store: &VarStore) -> Result<Self> {
+    pub fn new(store: &VarStore) -> Result<Self> {
         let parameters = store.trainable_variables();
         let fits = |p: &Tensor| p.device() == Device::Cpu && p.kind() == Kind::Float;
         if !parameters.iter().all(fits) {
@@ -231,7 +231,7 @@ impl Index {
         })
     }
 
-    fn start(&self, parameter: &Tensor) -> usize {
+    pub fn start(&self, parameter: &Tensor) -> usize {
         let before = |p: &&Tensor| p.data_ptr() != parameter.data_ptr();
         self.parameters
             .iter()
@@ -240,14 +240,14 @@ impl Index {
             .sum()
     }
 
-    fn place(&self, weight: &Tensor, bias: Option<&Tensor>) -> Place {
+    pub fn place(&self, weight: &Tensor, bias: Option<&Tensor>) -> Place {
         Place {
             weight: self.start(weight),
             bias: self.start(bias.expect("the layers of this network have a bias")),
         }
     }
 
-    fn linear(&self, layer: &Linear) -> Place {
+    pub fn linear(&self, layer: &Linear) -> Place {
         self.place(&layer.ws, layer.bs.as_ref())
     }
 

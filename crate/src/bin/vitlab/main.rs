@@ -6,6 +6,7 @@ mod evaluate;
 mod explain;
 mod images;
 mod kind;
+mod learner;
 mod predict;
 mod train;
 
