@@ -63,19 +63,17 @@ impl Learner {
             SoftDistillationLoss::default(),
         );
         match (&mut self.fused, lesson) {
-            (Some(Step::Cnn(fused)), _) => return fused.cross_entropy(images, labels),
-            (Some(Step::Transformer(fused)), None) => return fused.cross_entropy(images, labels),
+            (Some(Step::Cnn(fused)), _) => fused.cross_entropy(images, labels),
+            (Some(Step::Transformer(fused)), None) => fused.cross_entropy(images, labels),
             (
                 Some(Step::Transformer(fused)),
                 Some(Lesson {
                     teacher,
                     soft: true,
                 }),
-            ) => {
-                return fused.soft_distillation(&soft, images, teacher, labels);
-            }
+            ) => fused.soft_distillation(&soft, images, teacher, labels),
             (Some(Step::Transformer(fused)), Some(Lesson { teacher, .. })) => {
-                return fused.hard_distillation(&hard, images, teacher, labels);
+                fused.hard_distillation(&hard, images, teacher, labels)
             }
             (None, lesson) => {
                 let logits = match &self.network {
