@@ -52,7 +52,7 @@ pub fn difference(before: &str, after: &str) -> Result<Difference> {
     })
 }
 
-/// The lines of both in one sequence, as few as possible of them not common to both.
+/// The lines of both in one sequence, what they have in common once.
 fn compare(before: &[String], after: &[String]) -> Vec<Line> {
     let line = |change: Change<String>| {
         let tag = change.tag();
