@@ -14,7 +14,6 @@ mod curves;
 mod figure;
 mod grid;
 mod history;
-mod palette;
 mod text;
 mod tile;
 

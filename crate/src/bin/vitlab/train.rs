@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
+use tch::{Device, Tensor};
 use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
-use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
+use vitlab::metrics::evaluate_with;
 use vitlab::model::{Model, MyDeiT};
 use vitlab::train::{Step, Trainer};
 use vitlab::weights;
@@ -168,7 +169,7 @@ fn recipe(arguments: &Arguments) -> Result<String> {
     ))
 }
 
-fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Learner> {
+fn read_teacher(path: &std::path::Path, device: Device) -> Result<Learner> {
     match Network::read(path, device)? {
         teacher @ Network::Cnn(_) => Ok(Learner::new(teacher)),
         _ => Err(Error::file(
@@ -185,22 +186,26 @@ fn scores(
     teacher: &mut Learner,
     data: &Dataset,
 ) -> Result<BTreeMap<String, f64>> {
-    let class = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.class))?;
-    let dist = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.dist))?;
-    let average = evaluate(student, data)?;
+    let (mut class, mut dist) = (Vec::new(), Vec::new()); // decisions, [B] of each batch
+    let average = evaluate_with(data, |images| {
+        let (heads, _) = student.forward(images, false, false)?;
+        class.push(heads.class.argmax(1, false));
+        dist.push(heads.dist.argmax(1, false));
+        Ok(heads.average())
+    })?;
+    let [class, dist] =
+        [class, dist].map(|batches| Tensor::cat(&batches, 0).to_device(Device::Cpu));
     let decided = evaluate_with(data, |x| teacher.predict(x))?.predictions();
-    let agreement = |e: &Evaluation| {
-        let same = e.predictions().eq_tensor(&decided);
-        same.to_kind(tch::Kind::Double)
-            .mean(tch::Kind::Double)
-            .double_value(&[])
+    let same = |a: &Tensor, b: &Tensor| {
+        let equal = a.eq_tensor(b).to_kind(tch::Kind::Double);
+        equal.mean(tch::Kind::Double).double_value(&[])
     };
     let scores = [
-        ("class accuracy", class.accuracy),
-        ("distillation accuracy", dist.accuracy),
-        ("class agreement", agreement(&class)),
-        ("distillation agreement", agreement(&dist)),
-        ("average agreement", agreement(&average)),
+        ("class accuracy", same(&class, &average.labels)),
+        ("distillation accuracy", same(&dist, &average.labels)),
+        ("class agreement", same(&class, &decided)),
+        ("distillation agreement", same(&dist, &decided)),
+        ("average agreement", same(&average.predictions(), &decided)),
     ];
     Ok(scores.map(|(name, score)| (name.to_string(), score)).into())
 }
