@@ -6,9 +6,9 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oxipng::{BitDepth, ColorType, Options, PngError, RawImage};
 
 use super::canvas::Canvas;
+use super::palette::palette;
 use crate::notebook::display;
 use crate::{Error, Result};
 
@@ -29,7 +29,11 @@ impl Figure {
         let page = canvas.into_rgb();
         let (rows, columns, _) = page.dim();
         let (width, height) = (columns as u32, rows as u32);
-        let rgb = page.into_raw_vec_and_offset().0;
+        let rgb = page
+            .as_slice()
+            .expect("a page lies in one piece")
+            .as_chunks()
+            .0;
         let png = encode(rgb, width, height).map_err(|error| {
             Error::argument(format!("the figure can't be encoded as PNG ({error})"))
         })?;
@@ -87,13 +91,28 @@ impl fmt::Debug for Figure {
     }
 }
 
-/// Without loss; with a palette where there are no more than 256 colours.
-fn encode(rgb: Vec<u8>, width: u32, height: u32) -> Result<Vec<u8>, PngError> {
-    let color = ColorType::RGB {
-        transparent_color: None,
-    };
-    let image = RawImage::new(width, height, color, BitDepth::Eight, rgb)?;
-    image.create_optimized_png(&Options::default())
+/// With a palette where 256 colours suffice, which most figures do.
+fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, width, height);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    match palette(rgb) {
+        Some((palette, indices)) => {
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(palette.concat());
+            encoder.set_filter(png::Filter::NoFilter);
+            encoder.write_header()?.write_image_data(&indices)?;
+        }
+        None => {
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_filter(png::Filter::Adaptive);
+            encoder
+                .write_header()?
+                .write_image_data(rgb.as_flattened())?;
+        }
+    }
+    Ok(png)
 }
 
 #[cfg(test)]
@@ -101,22 +120,39 @@ mod tests {
     use super::*;
     use crate::plot::{Color, text::Anchor, text::style};
 
+    fn decode(figure: &Figure) -> (png::OutputInfo, Vec<u8>) {
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(figure.png()));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        (info, pixels)
+    }
+
     #[test]
-    fn what_is_drawn_is_exactly_in_the_png_with_few_and_many_colours() {
+    fn what_is_drawn_is_in_the_png_with_and_without_a_palette() {
         for colors in [3, 600] {
             let (mut canvas, top) = Canvas::page("", 100.0);
-            let color = |i: usize| [(i % 256) as u8, (i / 256) as u8, 7];
             canvas.cells((0.0, top, 300.0, 10.0), 1, colors, |_, i| {
-                let [red, green, blue] = color(i);
-                Color(red, green, blue)
+                Color((i % 256) as u8, (i / 256) as u8, 7)
             });
             let figure = Figure::new(canvas, "three words here".into()).unwrap();
-            let page = image::load_from_memory(figure.png()).unwrap().into_rgb8();
-            assert_eq!(page.dimensions(), (figure.width(), figure.height()));
-            let row = (top * 2.0) as u32;
-            assert_eq!(page.get_pixel(0, row).0, color(0));
-            assert_eq!(page.get_pixel(599, row).0, color(colors - 1));
-            assert_eq!(page.get_pixel(0, 0).0, [255; 3]);
+            let (info, pixels) = decode(&figure);
+            assert_eq!((info.width, info.height), (figure.width(), figure.height()));
+            let start = (top * 2.0) as usize * info.width as usize * 3;
+            let near = |at: usize, color: [u8; 3]| {
+                let off = pixels[at..at + 3].iter().zip(color);
+                // With more colours than a palette holds, similar ones become one.
+                let most = if colors <= 256 { 0 } else { 7 };
+                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= most);
+            };
+            near(start, [0, 0, 7]);
+            let last = start + 599 * 3;
+            near(
+                last,
+                [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7],
+            );
+            assert_eq!(pixels[..3], [255; 3]);
         }
     }
 

@@ -14,6 +14,7 @@ mod curves;
 mod figure;
 mod grid;
 mod history;
+mod palette;
 mod text;
 mod tile;
 
