@@ -12,7 +12,7 @@ use super::network::{Index, Place};
 use super::random::Random;
 use super::rows::{add, add_column_sums, transpose};
 use super::vector::Instructions;
-use super::{PARTS, draw_seed, in_threads, numbers, one_hot};
+use super::{PARTS, draw_seed, flatten, in_threads, numbers, one_hot};
 use crate::Result;
 use crate::model::{Cnn, EPS, MOMENTUM, Model, check_images};
 use crate::train::Batch;
@@ -83,12 +83,7 @@ impl Network {
     }
 
     fn load(&mut self, parameters: &[Tensor]) {
-        let mut start = 0;
-        for parameter in parameters {
-            let length = parameter.numel();
-            parameter.copy_data(&mut self.flat[start..start + length], length);
-            start += length;
-        }
+        flatten(parameters, &mut self.flat);
         let (flat, columns) = (&self.flat, self.columns());
         for layer in &mut self.layers {
             layer.load(&flat[layer.conv..layer.conv + 9 * layer.inputs * layer.outputs]);

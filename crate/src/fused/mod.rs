@@ -368,6 +368,16 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
     numbers
 }
 
+/// The parameters' numbers, one after the other.
+fn flatten(parameters: &[Tensor], flat: &mut [f32]) {
+    let mut start = 0;
+    for parameter in parameters {
+        let length = parameter.numel();
+        parameter.copy_data(&mut flat[start..start + length], length);
+        start += length;
+    }
+}
+
 /// Heads × [B · classes] -> parts × heads × [part · classes]
 fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
     let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();

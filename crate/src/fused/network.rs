@@ -3,6 +3,7 @@
 use tch::nn::{LayerNorm, Linear, VarStore};
 use tch::{Device, Kind, Tensor};
 
+use super::flatten;
 use super::rows::transpose;
 use crate::model::{Encoder, MyDeiT, ViTConfig, VisionTransformer};
 use crate::{Error, Result};
@@ -174,12 +175,7 @@ impl Network {
 
     /// Takes over the parameters as they are now.
     pub fn load(&mut self, parameters: &[Tensor]) {
-        let mut start = 0;
-        for parameter in parameters {
-            let length = parameter.numel();
-            parameter.copy_data(&mut self.flat[start..start + length], length);
-            start += length;
-        }
+        flatten(parameters, &mut self.flat);
         let (flat, e, f) = (&self.flat, self.sizes.embed, self.sizes.hidden);
         // [outputs, inputs] as libtorch has it -> [inputs, outputs] in rows of `width`
         let turn = |place: Place, (outputs, inputs), to: &mut [f32], width| {
