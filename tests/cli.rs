@@ -273,3 +273,18 @@ fn bad_arguments_are_sentences() {
         assert!(said.contains(expected), "{line}: {said}");
     }
 }
+
+#[test]
+fn a_reader_that_has_enough_makes_no_panic() {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut child = command(folder.path(), &format!("evaluate --weights {weights}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+}

@@ -11,9 +11,9 @@ use tch::{Device, Kind, Tensor};
 use tensors::{assert_gradients, difference, gradients, spread};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use vitlab::fused::{Fused, Instructions};
+use vitlab::fused::{Fused, FusedCnn, Instructions};
 use vitlab::metrics::evaluate;
-use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
+use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};
 use vitlab::{Config, Result};
 
@@ -310,15 +310,19 @@ fn the_number_of_threads_changes_nothing() -> Result<()> {
     for count in [1, 2, 5] {
         tch::set_num_threads(count);
         seed_everything(12);
-        let model = VisionTransformer::new(&config(0.1), Device::Cpu)?;
-        let mut fused = Fused::vit(&model)?;
-        let batch = fused.cross_entropy(&images, &labels)?;
-        results.push((
-            batch.loss,
-            batch.logits,
-            batch.gradient,
+        let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
+        let mut fused = Fused::vit(&vit)?;
+        let vit = (
+            fused.cross_entropy(&images, &labels)?,
             fused.predict(&images)?,
-        ));
+        );
+        let cnn = Cnn::new(&config(0.1), Device::Cpu)?;
+        let mut fused = FusedCnn::new(&cnn)?;
+        let cnn = (
+            fused.cross_entropy(&images, &labels)?,
+            fused.predict(&images)?,
+        );
+        results.push([vit, cnn].map(|(b, prediction)| (b.loss, b.logits, b.gradient, prediction)));
     }
     tch::set_num_threads(threads);
     assert!(results.iter().all(|result| *result == results[0]));
@@ -369,4 +373,115 @@ fn a_training_goes_the_same_way() -> Result<()> {
     }
     assert!(plain.0[2] < 0.7 * plain.0[0], "it learns: {plain:?}");
     Ok(())
+}
+
+/// The teacher's forward pass in training from its variables, with given factors in the two places of dropout; its running
+/// statistics stay.
+fn cnn_forward_with(model: &Cnn, images: &Tensor, factors: &[Tensor; 2]) -> Tensor {
+    let variables = model.variables().variables();
+    let of = |name: &str| &variables[name];
+    let mut x = images.shallow_clone();
+    for (i, convolutions) in [1, 2, 2].into_iter().enumerate() {
+        for j in 0..convolutions {
+            let [conv, weight, bias] = ["conv.weight", "bn.weight", "bn.bias"]
+                .map(|name| of(&format!("stages.{i}.{j}.{name}")));
+            x = x.conv2d(conv, None::<Tensor>, 1, 1, 1, 1);
+            let none = None::<Tensor>;
+            x = x
+                .batch_norm(
+                    Some(weight),
+                    Some(bias),
+                    none.as_ref(),
+                    none.as_ref(),
+                    true,
+                    0.1,
+                    1e-5,
+                    false,
+                )
+                .relu();
+        }
+        x = x.max_pool2d_default(2);
+    }
+    let linear = |x: &Tensor, name: &str| {
+        let [weight, bias] = ["weight", "bias"].map(|end| of(&format!("{name}.{end}")));
+        x.linear(weight, Some(bias))
+    };
+    let hidden = linear(&(x.flatten(1, -1) * &factors[0]), "fc1").relu();
+    linear(&(hidden * &factors[1]), "fc2")
+}
+
+/// Noise instead of pictures: in those, equal neighbours make rounding decide which of a pool is the highest.
+fn noise(n: i64) -> (Tensor, Tensor) {
+    let options = (Kind::Float, Device::Cpu);
+    let labels = Tensor::randint(10, [n], (Kind::Int64, Device::Cpu));
+    (Tensor::randn([n, 1, 28, 28], options), labels)
+}
+
+#[test]
+fn a_teachers_step_equals_libtorchs() -> Result<()> {
+    let _turn = turn();
+    for (n, dropout) in [(2, 0.0), (1, 0.0), (3, 0.1)] {
+        seed_everything(14);
+        let (images, labels) = noise(n);
+        let model = Cnn::new(&config(dropout), Device::Cpu)?;
+        spread(model.variables(), 0.01);
+        for level in levels() {
+            let what = format!("{level:?}, {n} images, dropout {dropout}");
+            let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+            seed_everything(15);
+            let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
+            let factors = fused.dropout_factors(seed, n as usize);
+            let logits = cnn_forward_with(&model, &images, &factors);
+            let loss = logits.cross_entropy_for_logits(&labels);
+            seed_everything(15);
+            let batch = fused.cross_entropy(&images, &labels)?;
+            assert_equal(&batch, &model, &loss, &logits, &what);
+        }
+    }
+    Ok(())
+}
+
+/// Running statistics after steps, and what inference makes of them, on real images and more than a thread takes at once.
+#[test]
+fn a_teachers_norms_remember_what_libtorchs_do() -> Result<()> {
+    let _turn = turn();
+    let (images, labels) = images(131)?;
+    let buffers = |model: &Cnn| -> Vec<(String, Tensor)> {
+        let all = model.variables().variables().into_iter();
+        let running = all.filter(|(name, _)| name.contains("running"));
+        running.map(|(name, t)| (name, t.copy())).collect()
+    };
+    for level in levels() {
+        seed_everything(16);
+        let model = Cnn::new(&config(0.0), Device::Cpu)?;
+        spread(model.variables(), 0.01);
+        let other = Cnn::new(&config(0.0), Device::Cpu)?;
+        copy(&model, &other);
+        let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+        for _ in 0..3 {
+            let batch = fused.cross_entropy(&images, &labels)?;
+            let logits = other.forward(&images, true)?;
+            assert_near(&batch.logits, &logits.detach(), "logits in training");
+        }
+        let expected: std::collections::BTreeMap<_, _> = buffers(&other).into_iter().collect();
+        assert_eq!(expected.len(), 10);
+        for (name, ours) in buffers(&model) {
+            assert_near(&ours, &expected[&name], &format!("{level:?} {name}"));
+        }
+        assert_near(
+            &fused.predict(&images)?,
+            &other.predict(&images)?,
+            "inference",
+        );
+    }
+    Ok(())
+}
+
+fn copy(from: &Cnn, to: &Cnn) {
+    let from = from.variables().variables();
+    tch::no_grad(|| {
+        for (name, mut variable) in to.variables().variables() {
+            variable.copy_(&from[&name]);
+        }
+    });
 }

@@ -85,15 +85,6 @@ impl Step {
     pub fn run(
         &self,
         command: &mut Command,
-        show: impl FnMut(&str) -> Option<String>,
-    ) -> Result<()> {
-        self.run_with_input(command, "", show)
-    }
-
-    pub fn run_with_input(
-        &self,
-        command: &mut Command,
-        input: &str,
         mut show: impl FnMut(&str) -> Option<String>,
     ) -> Result<()> {
         let name = command.get_program().to_string_lossy().into_owned();
@@ -106,16 +97,11 @@ impl Step {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let mut stdin = child.stdin.take().expect("piped");
-        // A program that ends without reading its input tells so by its status.
-        let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
-        drop(stdin);
-
         let (sender, lines) = mpsc::channel();
         let read = |stream: Box<dyn Read + Send>| {
             let sender = sender.clone();

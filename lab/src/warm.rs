@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
 use vitlab::{Error, Result};
 
 use crate::engine::Engine;
@@ -41,8 +42,11 @@ opt-level = 0
 debug-assertions = false
 "#;
 
-/// The lines a notebook begins with, and a cell that makes cargo link all of it. A blank line separates cells.
-const CELLS: &str = ":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;\n\nprintln!(\"{}\", Error::argument(\"warm\"));";
+/// The lines a notebook begins with, and a cell that makes cargo link all of it.
+const CELLS: [&str; 2] = [
+    ":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;",
+    "println!(\"{}\", Error::argument(\"warm\"));",
+];
 
 /// The warm build of one clone.
 pub struct Warm {
@@ -219,13 +223,17 @@ fn build(
 ) -> Result<()> {
     let notebooks = repository.notebooks();
     cache::create(&notebooks)?;
+    let argv = json!([engine.kernel, "--control_file", "{connection_file}"]);
+    let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
     let mut command = Command::new(&python.executable);
-    command
-        .args(["-I", "-c", include_str!("python/warm.py")])
-        .arg(&engine.kernel)
-        .arg(&notebooks);
+    command.args([
+        "-I",
+        "-c",
+        include_str!("python/cells.py"),
+        &job.to_string(),
+    ]);
     engine.prepare(&mut command, &folder.join("ctx"));
-    step.run_with_input(&mut command, CELLS, evcxr::compiling())
+    step.run(&mut command, evcxr::compiling())
 }
 
 /// Takes away what belongs to the cells that were run: a kernel builds its own.

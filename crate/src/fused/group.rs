@@ -399,7 +399,7 @@ impl Pass<'_> {
 
 /// Scores z of an image -> their gradient of the batch's mean loss, in place; returns the image's share of that loss.
 #[inline(always)]
-fn loss_gradient(z: &mut [f32], t: &[f32], target: &Target, batch: usize) -> f64 {
+pub(super) fn loss_gradient(z: &mut [f32], t: &[f32], target: &Target, batch: usize) -> f64 {
     let tau = target.temperature;
     let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = z.iter().map(|z| ((z - highest) / tau).exp()).sum();

@@ -7,9 +7,38 @@
 //! keep their sums in registers ([`matmul`]); the last block is computed for the tokens that the classifier reads; dropout
 //! draws its bits sixteen at a time ([`random`]) and draws them again on the way back instead of keeping masks.
 //!
+//! The teacher has its own ([`cnn`], [`convolution`]).
+//!
 //! The models stay the definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
 
+/// Compiles a body once for each level of the processor and calls the one that is chosen.
+macro_rules! levels {
+    ($pass:ident, $run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
+        fn $run(&self, $($name: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            unsafe fn avx512(pass: &$pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2(pass: &$pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            // SAFETY: the level is one that the processor has, see `Instructions::detect` and `with_instructions`.
+            match self.instructions {
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx512 => unsafe { avx512(self, $($name),*) },
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx2 => unsafe { avx2(self, $($name),*) },
+                _ => self.$body($($name),*),
+            }
+        }
+    };
+}
 mod block;
+mod cnn;
+mod convolution;
 mod group;
 mod matmul;
 mod network;
@@ -21,6 +50,7 @@ use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor};
 
+pub use cnn::FusedCnn;
 pub use vector::Instructions;
 
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
@@ -95,12 +125,7 @@ impl Fused {
     /// # Errors
     /// When the processor doesn't have them.
     pub fn with_instructions(mut self, instructions: Instructions) -> Result<Self> {
-        if instructions > Instructions::detect() {
-            return Err(Error::argument(format!(
-                "this processor has no {instructions:?}"
-            )));
-        }
-        self.instructions = instructions;
+        self.instructions = instructions.check()?;
         Ok(self)
     }
 
@@ -246,11 +271,8 @@ impl Fused {
         })
     }
 
-    /// [B] labels -> [B, classes], `smoothing` of each spread over all classes
     fn one_hot(&self, labels: &Tensor, smoothing: f64) -> Tensor {
-        let classes = self.network.sizes.classes as i64;
-        labels.one_hot(classes).to_kind(Kind::Float) * (1.0 - smoothing)
-            + smoothing / classes as f64
+        one_hot(labels, self.network.sizes.classes, smoothing)
     }
 
     fn target(&self, probabilities: &Tensor, weight: f64, temperature: f64) -> Target {
@@ -264,12 +286,7 @@ impl Fused {
     /// Mean loss, logits of each head, gradient [parameters].
     fn train(&mut self, images: &Tensor, targets: &[Target]) -> Result<(f64, Vec<Tensor>, Tensor)> {
         let images = self.take(images)?;
-        let seed = match self.network.sizes.dropout {
-            0.0 => 0,
-            _ => {
-                Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]) as u64
-            }
-        };
+        let seed = draw_seed(self.network.sizes.dropout);
         self.network.load(&self.parameters);
         let (mut heads, part) = self.logits(images.len());
         let batch = heads[0].len() / self.network.sizes.classes;
@@ -330,11 +347,35 @@ impl Fused {
     }
 }
 
+/// [B] labels -> [B, classes], `smoothing` of each spread over all classes
+fn one_hot(labels: &Tensor, classes: usize, smoothing: f64) -> Tensor {
+    labels.one_hot(classes as i64).to_kind(Kind::Float) * (1.0 - smoothing)
+        + smoothing / classes as f64
+}
+
+/// What a step's dropout is drawn from.
+fn draw_seed(dropout: f64) -> u64 {
+    match dropout {
+        0.0 => 0,
+        _ => Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]) as u64,
+    }
+}
+
 /// All numbers of a tensor in the order of its axes.
 fn numbers(tensor: &Tensor) -> Vec<f32> {
     let mut numbers = vec![0.0; tensor.numel()];
     tensor.contiguous().copy_data(&mut numbers, tensor.numel());
     numbers
+}
+
+/// The parameters' numbers, one after the other.
+fn flatten(parameters: &[Tensor], flat: &mut [f32]) {
+    let mut start = 0;
+    for parameter in parameters {
+        let length = parameter.numel();
+        parameter.copy_data(&mut flat[start..start + length], length);
+        start += length;
+    }
 }
 
 /// Heads × [B · classes] -> parts × heads × [part · classes]
@@ -352,7 +393,7 @@ fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
 }
 
 /// Does the jobs in as many threads as there is work memory; whoever is free takes the next.
-fn in_threads<J: Send>(work: &mut [Work], jobs: Vec<J>, run: impl Fn(&mut Work, J) + Sync) {
+fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut W, J) + Sync) {
     let jobs = Mutex::new(jobs.into_iter());
     let take = || {
         jobs.lock()
@@ -375,35 +416,10 @@ fn in_threads<J: Send>(work: &mut [Work], jobs: Vec<J>, run: impl Fn(&mut Work, 
     });
 }
 
-/// Compiles the bodies of `predict` and `train` once for each level of the processor and calls the one that is chosen.
-macro_rules! levels {
-    ($run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
-        fn $run(&self, $($name: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            unsafe fn avx512(pass: &Pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2(pass: &Pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            // SAFETY: the level is one that the processor has, see `Instructions::detect` and `with_instructions`.
-            match self.instructions {
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 => unsafe { avx512(self, $($name),*) },
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => unsafe { avx2(self, $($name),*) },
-                _ => self.$body($($name),*),
-            }
-        }
-    };
-}
-
 impl Pass<'_> {
-    levels!(run_predict, predict, (work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]));
+    levels!(Pass, run_predict, predict, (work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]));
     levels!(
+        Pass,
         run_train,
         train,
         (

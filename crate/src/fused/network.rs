@@ -3,6 +3,7 @@
 use tch::nn::{LayerNorm, Linear, VarStore};
 use tch::{Device, Kind, Tensor};
 
+use super::flatten;
 use super::rows::transpose;
 use crate::model::{Encoder, MyDeiT, ViTConfig, VisionTransformer};
 use crate::{Error, Result};
@@ -174,12 +175,7 @@ impl Network {
 
     /// Takes over the parameters as they are now.
     pub fn load(&mut self, parameters: &[Tensor]) {
-        let mut start = 0;
-        for parameter in parameters {
-            let length = parameter.numel();
-            parameter.copy_data(&mut self.flat[start..start + length], length);
-            start += length;
-        }
+        flatten(parameters, &mut self.flat);
         let (flat, e, f) = (&self.flat, self.sizes.embed, self.sizes.hidden);
         // [outputs, inputs] as libtorch has it -> [inputs, outputs] in rows of `width`
         let turn = |place: Place, (outputs, inputs), to: &mut [f32], width| {
@@ -211,13 +207,13 @@ impl Network {
 }
 
 /// Finds parameters in the order of their creation, which is also the optimizer's.
-struct Index {
-    parameters: Vec<Tensor>,
-    length: usize,
+pub(super) struct Index {
+    pub parameters: Vec<Tensor>,
+    pub length: usize,
 }
 
 impl Index {
-    fn new(store: &VarStore) -> Result<Self> {
+    pub fn new(store: &VarStore) -> Result<Self> {
         let parameters = store.trainable_variables();
         let fits = |p: &Tensor| p.device() == Device::Cpu && p.kind() == Kind::Float;
         if !parameters.iter().all(fits) {
@@ -231,7 +227,7 @@ impl Index {
         })
     }
 
-    fn start(&self, parameter: &Tensor) -> usize {
+    pub fn start(&self, parameter: &Tensor) -> usize {
         let before = |p: &&Tensor| p.data_ptr() != parameter.data_ptr();
         self.parameters
             .iter()
@@ -240,14 +236,14 @@ impl Index {
             .sum()
     }
 
-    fn place(&self, weight: &Tensor, bias: Option<&Tensor>) -> Place {
+    pub fn place(&self, weight: &Tensor, bias: Option<&Tensor>) -> Place {
         Place {
             weight: self.start(weight),
             bias: self.start(bias.expect("the layers of this network have a bias")),
         }
     }
 
-    fn linear(&self, layer: &Linear) -> Place {
+    pub fn linear(&self, layer: &Linear) -> Place {
         self.place(&layer.ws, layer.bs.as_ref())
     }
 

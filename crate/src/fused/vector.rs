@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use crate::{Error, Result};
+
 /// What the processor can do at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
@@ -32,6 +34,14 @@ impl Instructions {
             }
         }
         Instructions::Portable
+    }
+
+    /// The same, if this processor has them.
+    pub(super) fn check(self) -> Result<Self> {
+        if self > Instructions::detect() {
+            return Err(Error::argument(format!("this processor has no {self:?}")));
+        }
+        Ok(self)
     }
 }
 

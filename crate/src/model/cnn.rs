@@ -13,7 +13,10 @@ const STAGES: [&[i64]; 3] = [&[32], &[64, 64], &[128, 128]];
 const HIDDEN: i64 = 256;
 
 /// Added to the variance by batch norm, as in PyTorch.
-const EPS: f64 = 1e-5;
+pub(crate) const EPS: f64 = 1e-5;
+
+/// How much of a batch's statistics the running ones take over, as in PyTorch.
+pub(crate) const MOMENTUM: f64 = 0.1;
 
 /// PyTorch's initial weights and biases for an output of `inputs` numbers. tch's default is √6 times as wide, and behind a
 /// batch norm, which takes the width out again, that much wider weights turn that much more slowly.
@@ -24,9 +27,9 @@ fn uniform(inputs: i64) -> nn::Init {
 
 /// 3 × 3 convolution, batch norm, ReLU.
 #[derive(Debug)]
-struct ConvBlock {
-    conv: nn::Conv2D,
-    bn: nn::BatchNorm,
+pub(crate) struct ConvBlock {
+    pub(crate) conv: nn::Conv2D,
+    pub(crate) bn: nn::BatchNorm,
 }
 
 impl ConvBlock {
@@ -46,6 +49,7 @@ impl ConvBlock {
                 nn::BatchNormConfig {
                     ws_init: nn::Init::Const(1.0),
                     eps: EPS,
+                    momentum: MOMENTUM,
                     ..Default::default()
                 },
             ),
@@ -87,11 +91,12 @@ fn channels_last(x: &Tensor) -> Tensor {
 /// ```
 #[derive(Debug)]
 pub struct Cnn {
-    stages: Vec<Vec<ConvBlock>>,
-    fc1: nn::Linear,
-    fc2: nn::Linear,
-    image: (i64, i64),
-    dropout: f64,
+    pub(crate) stages: Vec<Vec<ConvBlock>>,
+    pub(crate) fc1: nn::Linear,
+    pub(crate) fc2: nn::Linear,
+    /// Channels and side of the images.
+    pub(crate) image: (i64, i64),
+    pub(crate) dropout: f64,
     variables: VarStore,
 }
 

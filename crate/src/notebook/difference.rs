@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use similar::{Algorithm, Change, ChangeTag, capture_diff_slices};
+
 use super::{Show, show, source};
 use crate::Result;
 
@@ -50,34 +52,22 @@ pub fn difference(before: &str, after: &str) -> Result<Difference> {
     })
 }
 
-/// The fewest lines that are not common to both, by the longest common subsequence.
+/// The lines of both in one sequence, what they have in common once.
 fn compare(before: &[String], after: &[String]) -> Vec<Line> {
-    // longest[i][j]: the most lines that before[i..] and after[j..] have in common
-    let mut longest = vec![vec![0; after.len() + 1]; before.len() + 1];
-    for i in (0..before.len()).rev() {
-        for j in (0..after.len()).rev() {
-            longest[i][j] = if before[i] == after[j] {
-                longest[i + 1][j + 1] + 1
-            } else {
-                longest[i + 1][j].max(longest[i][j + 1])
-            };
+    let line = |change: Change<String>| {
+        let tag = change.tag();
+        let text = change.value();
+        match tag {
+            ChangeTag::Equal => Line::Both(text),
+            ChangeTag::Delete => Line::Before(text),
+            ChangeTag::Insert => Line::After(text),
         }
-    }
-    let (mut i, mut j) = (0, 0);
-    let mut lines = Vec::new();
-    while i < before.len() || j < after.len() {
-        if i < before.len() && j < after.len() && before[i] == after[j] {
-            lines.push(Line::Both(before[i].clone()));
-            (i, j) = (i + 1, j + 1);
-        } else if j == after.len() || (i < before.len() && longest[i + 1][j] >= longest[i][j + 1]) {
-            lines.push(Line::Before(before[i].clone()));
-            i += 1;
-        } else {
-            lines.push(Line::After(after[j].clone()));
-            j += 1;
-        }
-    }
-    lines
+    };
+    capture_diff_slices(Algorithm::Myers, before, after)
+        .iter()
+        .flat_map(|part| part.iter_changes(before, after))
+        .map(line)
+        .collect()
 }
 
 impl Difference {

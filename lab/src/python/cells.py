@@ -1,9 +1,10 @@
-"""Times the cells of a fresh kernel.
+"""Runs cells on a fresh kernel and times them; stops at the first that fails.
 
-usage: cells.py JSON   with the fields folder (where the kernel works), first (its first cell), cells (ordinary ones), and
-kernel (an installed one's name) or argv (what to start instead)
+usage: cells.py JSON   with the fields folder (where the kernel works), cells, and kernel (an installed one's name) or argv
+(what to start instead)
 
-Prints one JSON object: seconds until the kernel is `ready`, of the `first` cell, of each of the `cells`.
+Prints one JSON object: seconds until the kernel is `ready` and of each of the `cells`. What the kernel itself prints, such
+as cargo's lines while evcxr_jupyter builds, goes to standard error as it comes.
 """
 
 import json
@@ -53,6 +54,7 @@ def main():
         start = time.perf_counter()
         manager.start_kernel(cwd=job["folder"], stdout=sys.stderr)
 
+        # SIGTERM comes also when the program that started this is killed: the kernel and its cargo have to end, too.
         def end(*_):
             os.killpg(manager.provisioner.pgid, signal.SIGTERM)
             os._exit(1)
@@ -64,12 +66,11 @@ def main():
             client.start_channels()
             client.wait_for_ready(timeout=600)
             ready = time.perf_counter() - start
-            first = run(client, job["first"])
             cells = [run(client, cell) for cell in job["cells"]]
         finally:
             client.stop_channels()
             manager.shutdown_kernel()
-    print(json.dumps({"ready": ready, "first": first, "cells": cells}))
+    print(json.dumps({"ready": ready, "cells": cells}))
 
 
 if __name__ == "__main__":

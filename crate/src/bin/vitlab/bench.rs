@@ -9,15 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Tensor, no_grad};
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
-use vitlab::distill::HardDistillationLoss;
 use vitlab::explain::{Fusion, Heatmap, Rollout, rollout};
-use vitlab::fused::Fused;
-use vitlab::model::{Cnn, Model};
 use vitlab::plot::{Group, bars};
-use vitlab::train::{Batch, Trainer};
+use vitlab::train::Trainer;
 use vitlab::{Config, Error, Result};
 
 use crate::kind::{Kind, Network};
+use crate::learner::{Learner, Lesson};
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -144,7 +142,7 @@ impl Worker {
         let loss = training.steps(&part)?;
         let seconds = start.elapsed().as_secs_f64();
         Ok(
-            json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": training.fused.is_some() }),
+            json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": training.learner.is_fused() }),
         )
     }
 
@@ -190,11 +188,10 @@ impl Worker {
     }
 }
 
-/// What a user trains: model, trainer and, for ViT and DeiT, the fast step.
+/// What a user trains, as `vitlab train` does it.
 struct Training {
-    network: Network,
-    teacher: Option<Cnn>,
-    fused: Option<Fused>,
+    learner: Learner,
+    teacher: Option<Learner>,
     trainer: Trainer,
 }
 
@@ -208,58 +205,33 @@ impl Training {
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
         seed_everything(config.seed);
-        let network = Network::new(kind, &config, device)?;
+        let new = |kind| Network::new(kind, &config, device).map(Learner::new);
+        let learner = new(kind)?;
         Ok(Training {
+            trainer: Trainer::new(&learner.network, &config)?,
             teacher: match kind {
-                Kind::Deit => Some(Cnn::new(&config, device)?),
+                Kind::Deit => Some(new(Kind::Cnn)?),
                 _ => None,
             },
-            trainer: Trainer::new(&network, &config)?,
-            fused: match &network {
-                Network::Vit(model) => Fused::vit(model).ok(),
-                Network::Deit(model) => Fused::deit(model).ok(),
-                Network::Cnn(_) => None,
-            },
-            network,
+            learner,
         })
     }
 
     /// The trainer's own epoch over `data`; its loss.
     fn steps(&mut self, data: &Dataset) -> Result<f64> {
-        let Training {
-            network,
-            teacher,
-            fused,
-            trainer,
-        } = self;
-        let distillation = HardDistillationLoss::default();
-        let score = trainer.epoch(data, |images, labels| {
-            let teacher = teacher.as_ref().map(|t| t.predict(images)).transpose()?;
-            Ok(match (&*network, fused.as_mut(), &teacher) {
-                (_, Some(fused), None) => fused.cross_entropy(images, labels)?,
-                (_, Some(fused), Some(teacher)) => {
-                    fused.hard_distillation(&distillation, images, teacher, labels)?
-                }
-                (Network::Vit(model), None, _) => {
-                    plain(model.forward(images, true, false)?.0, labels)
-                }
-                (Network::Cnn(model), None, _) => plain(model.forward(images, true)?, labels),
-                (Network::Deit(model), None, Some(teacher)) => {
-                    let (heads, _) = model.forward(images, true, false)?;
-                    let loss = distillation.forward(&heads, teacher, labels);
-                    (loss, heads.average()).into()
-                }
-                (Network::Deit(_), None, None) => {
-                    return Err(Error::argument("a DeiT is trained with a teacher"));
-                }
-            })
+        let score = self.trainer.epoch(data, |images, labels| {
+            let Some(teacher) = &mut self.teacher else {
+                return self.learner.step(images, labels, None);
+            };
+            let teacher = &teacher.predict(images)?;
+            let lesson = Lesson {
+                teacher,
+                soft: false,
+            };
+            self.learner.step(images, labels, Some(lesson))
         })?;
         Ok(score.loss)
     }
-}
-
-fn plain(logits: Tensor, labels: &Tensor) -> Batch {
-    (logits.cross_entropy_for_logits(labels), logits).into()
 }
 
 /// GFLOP/s of the best of five products after one that warms up.

@@ -6,6 +6,7 @@ mod evaluate;
 mod explain;
 mod images;
 mod kind;
+mod learner;
 mod predict;
 mod train;
 
@@ -43,6 +44,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A reader that has enough, such as `head`, ends the command without a panic.
+    sigpipe::reset();
     let result = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),

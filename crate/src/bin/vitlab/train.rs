@@ -5,18 +5,17 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
-use tch::Tensor;
+use tch::{Device, Tensor};
 use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
-use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
-use vitlab::fused::Fused;
-use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
-use vitlab::model::{Cnn, Model, MyDeiT};
-use vitlab::train::{Batch, Step, Trainer};
+use vitlab::metrics::evaluate_with;
+use vitlab::model::{Model, MyDeiT};
+use vitlab::train::{Step, Trainer};
 use vitlab::weights;
 use vitlab::{Config, Error, Result};
 
 use crate::kind::{Kind, Network};
+use crate::learner::{Learner, Lesson};
 
 /// Train a model; write its weights, history and configuration.
 #[derive(clap::Args)]
@@ -70,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let device = device(&arguments.device)?;
     let source = source::find(arguments.data.as_deref())?;
     let data = FashionMnist::read(&source, &config, device)?;
-    let teacher = match &arguments.teacher {
+    let mut teacher = match &arguments.teacher {
         Some(path) if arguments.model == Kind::Deit => Some(read_teacher(path, device)?),
         Some(_) => return Err(Error::argument("--teacher goes with --model deit only")),
         None => None,
@@ -84,11 +83,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ));
     }
     seed_everything(config.seed);
-    let network = Network::new(arguments.model, &config, device)?;
+    let mut learner = Learner::new(Network::new(arguments.model, &config, device)?);
     println!(
         "{:?}: {} parameters, on {}",
         arguments.model,
-        network.parameters(),
+        learner.network.parameters(),
         describe(device)
     );
     let held_out = match config.validation_images {
@@ -101,14 +100,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         data.test.len()
     );
 
-    let mut trainer = Trainer::new(&network, &config)?;
+    let mut trainer = Trainer::new(&learner.network, &config)?;
     trainer.recipe = recipe(&arguments)?;
     let stem = arguments.out.join(arguments.model.stem());
     let checkpoint = arguments
         .out
         .join(format!("{}_checkpoint.safetensors", arguments.model.stem()));
     if arguments.resume {
-        let done = trainer.resume(&network, &checkpoint, &data.train)?;
+        let done = trainer.resume(&learner.network, &checkpoint, &data.train)?;
         println!("resuming after {done} epochs");
     } else if checkpoint.exists() {
         let problem = "is the checkpoint of an unfinished training; add --resume to go on with it, or delete it";
@@ -117,37 +116,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let bar = progress_bar();
     let shown = bar.clone();
     trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
-    // Where the fast step isn't available, the model's own forward pass does the same.
-    let mut fused = match &network {
-        Network::Vit(model) => Fused::vit(model).ok(),
-        Network::Deit(model) => Fused::deit(model).ok(),
-        Network::Cnn(_) => None,
-    };
     for _ in trainer.epochs() {
         let score = trainer.epoch(&data.train, |images, labels| {
-            let teacher = teacher.as_ref().map(|t| t.predict(images)).transpose()?;
-            match &mut fused {
-                Some(fused) => fused_step(fused, teacher.as_ref(), arguments.soft, images, labels),
-                None => step(&network, teacher.as_ref(), arguments.soft, images, labels),
-            }
+            let teacher = match &mut teacher {
+                Some(teacher) => Some(teacher.predict(images)?),
+                None => None,
+            };
+            let lesson = teacher.as_ref().map(|teacher| Lesson {
+                teacher,
+                soft: arguments.soft,
+            });
+            learner.step(images, labels, lesson)
         })?;
-        let test = evaluate_with(&data.test, |images| match &mut fused {
-            Some(fused) => fused.predict(images),
-            None => network.predict(images),
-        })?;
+        let test = evaluate_with(&data.test, |images| learner.predict(images))?;
         let epoch = trainer.record(score, &test);
         bar.suspend(|| println!("{epoch}"));
-        trainer.save(&network, &checkpoint)?;
+        trainer.save(&learner.network, &checkpoint)?;
     }
     bar.finish_and_clear();
-    if let (Network::Deit(student), Some(teacher)) = (&network, &teacher) {
+    if let (Network::Deit(student), Some(teacher)) = (&learner.network, &mut teacher) {
         trainer.history.scores = scores(student, teacher, &data.test)?;
     }
 
     for extension in ["pt", "safetensors"] {
         weights::write(
             stem.with_extension(extension),
-            &weights::state_dict(network.variables()),
+            &weights::state_dict(learner.network.variables()),
         )?;
     }
     trainer.history.write(stem.with_extension("json"))?;
@@ -175,9 +169,9 @@ fn recipe(arguments: &Arguments) -> Result<String> {
     ))
 }
 
-fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
+fn read_teacher(path: &std::path::Path, device: Device) -> Result<Learner> {
     match Network::read(path, device)? {
-        Network::Cnn(teacher) => Ok(teacher),
+        teacher @ Network::Cnn(_) => Ok(Learner::new(teacher)),
         _ => Err(Error::file(
             path,
             "is not a CNN; train one with `vitlab train --model cnn`",
@@ -185,67 +179,33 @@ fn read_teacher(path: &std::path::Path, device: tch::Device) -> Result<Cnn> {
     }
 }
 
-/// A training step on one batch; `teacher` are its logits, given for a student.
-fn fused_step(
-    fused: &mut Fused,
-    teacher: Option<&Tensor>,
-    soft: bool,
-    images: &Tensor,
-    labels: &Tensor,
-) -> Result<Batch> {
-    match teacher {
-        None => fused.cross_entropy(images, labels),
-        Some(t) if soft => {
-            fused.soft_distillation(&SoftDistillationLoss::default(), images, t, labels)
-        }
-        Some(t) => fused.hard_distillation(&HardDistillationLoss::default(), images, t, labels),
-    }
-}
-
-/// The same for any device and size.
-fn step(
-    network: &Network,
-    teacher: Option<&Tensor>,
-    soft: bool,
-    images: &Tensor,
-    labels: &Tensor,
-) -> Result<Batch> {
-    let logits = match network {
-        Network::Vit(model) => model.forward(images, true, false)?.0,
-        Network::Cnn(model) => model.forward(images, true)?,
-        Network::Deit(model) => {
-            let teacher = teacher.expect("clap requires --teacher for a DeiT");
-            let (heads, _) = model.forward(images, true, false)?;
-            let loss = if soft {
-                SoftDistillationLoss::default().forward(&heads, teacher, labels)
-            } else {
-                HardDistillationLoss::default().forward(&heads, teacher, labels)
-            };
-            return Ok((loss, heads.average()).into());
-        }
-    };
-    Ok((logits.cross_entropy_for_logits(labels), logits).into())
-}
-
 /// What a student's history says beyond its accuracy: each head's accuracy, and how often they and their mean decide as
 /// the teacher does.
-fn scores(student: &MyDeiT, teacher: &Cnn, data: &Dataset) -> Result<BTreeMap<String, f64>> {
-    let class = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.class))?;
-    let dist = evaluate_with(data, |x| Ok(student.forward(x, false, false)?.0.dist))?;
-    let average = evaluate(student, data)?;
-    let decided = evaluate(teacher, data)?.predictions();
-    let agreement = |e: &Evaluation| {
-        let same = e.predictions().eq_tensor(&decided);
-        same.to_kind(tch::Kind::Double)
-            .mean(tch::Kind::Double)
-            .double_value(&[])
+fn scores(
+    student: &MyDeiT,
+    teacher: &mut Learner,
+    data: &Dataset,
+) -> Result<BTreeMap<String, f64>> {
+    let (mut class, mut dist) = (Vec::new(), Vec::new()); // decisions, [B] of each batch
+    let average = evaluate_with(data, |images| {
+        let (heads, _) = student.forward(images, false, false)?;
+        class.push(heads.class.argmax(1, false));
+        dist.push(heads.dist.argmax(1, false));
+        Ok(heads.average())
+    })?;
+    let [class, dist] =
+        [class, dist].map(|batches| Tensor::cat(&batches, 0).to_device(Device::Cpu));
+    let decided = evaluate_with(data, |x| teacher.predict(x))?.predictions();
+    let same = |a: &Tensor, b: &Tensor| {
+        let equal = a.eq_tensor(b).to_kind(tch::Kind::Double);
+        equal.mean(tch::Kind::Double).double_value(&[])
     };
     let scores = [
-        ("class accuracy", class.accuracy),
-        ("distillation accuracy", dist.accuracy),
-        ("class agreement", agreement(&class)),
-        ("distillation agreement", agreement(&dist)),
-        ("average agreement", agreement(&average)),
+        ("class accuracy", same(&class, &average.labels)),
+        ("distillation accuracy", same(&dist, &average.labels)),
+        ("class agreement", same(&class, &decided)),
+        ("distillation agreement", same(&dist, &decided)),
+        ("average agreement", same(&average.predictions(), &decided)),
     ];
     Ok(scores.map(|(name, score)| (name.to_string(), score)).into())
 }

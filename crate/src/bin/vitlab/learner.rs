@@ -1,0 +1,97 @@
+//! A network with the fastest way to train it and to predict with it.
+
+use tch::Tensor;
+use vitlab::Result;
+use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
+use vitlab::fused::{Fused, FusedCnn};
+use vitlab::model::Model;
+use vitlab::train::Batch;
+
+use crate::kind::Network;
+
+pub struct Learner {
+    pub network: Network,
+    fused: Option<Step>,
+}
+
+/// The step written out by hand.
+enum Step {
+    Transformer(Fused),
+    Cnn(FusedCnn),
+}
+
+/// What a batch is learned from besides its labels.
+pub struct Lesson<'a> {
+    /// The teacher's logits [B, 10].
+    pub teacher: &'a Tensor,
+    /// Follow its probabilities instead of its decision.
+    pub soft: bool,
+}
+
+impl Learner {
+    pub fn new(network: Network) -> Self {
+        // Where the fast step isn't available, the model's own forward pass does the same.
+        let fused = match &network {
+            Network::Vit(model) => Fused::vit(model).ok().map(Step::Transformer),
+            Network::Deit(model) => Fused::deit(model).ok().map(Step::Transformer),
+            Network::Cnn(model) => FusedCnn::new(model).ok().map(Step::Cnn),
+        };
+        Learner { network, fused }
+    }
+
+    pub fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
+    pub fn predict(&mut self, images: &Tensor) -> Result<Tensor> {
+        match &mut self.fused {
+            Some(Step::Transformer(fused)) => fused.predict(images),
+            Some(Step::Cnn(fused)) => fused.predict(images),
+            None => self.network.predict(images),
+        }
+    }
+
+    /// Loss, logits and gradient of a training batch. A DeiT needs a lesson, the others take none.
+    pub fn step(
+        &mut self,
+        images: &Tensor,
+        labels: &Tensor,
+        lesson: Option<Lesson>,
+    ) -> Result<Batch> {
+        let (hard, soft) = (
+            HardDistillationLoss::default(),
+            SoftDistillationLoss::default(),
+        );
+        match (&mut self.fused, lesson) {
+            (Some(Step::Cnn(fused)), _) => fused.cross_entropy(images, labels),
+            (Some(Step::Transformer(fused)), None) => fused.cross_entropy(images, labels),
+            (
+                Some(Step::Transformer(fused)),
+                Some(Lesson {
+                    teacher,
+                    soft: true,
+                }),
+            ) => fused.soft_distillation(&soft, images, teacher, labels),
+            (Some(Step::Transformer(fused)), Some(Lesson { teacher, .. })) => {
+                fused.hard_distillation(&hard, images, teacher, labels)
+            }
+            (None, lesson) => {
+                let logits = match &self.network {
+                    Network::Vit(model) => model.forward(images, true, false)?.0,
+                    Network::Cnn(model) => model.forward(images, true)?,
+                    Network::Deit(model) => {
+                        let lesson = lesson.expect("a DeiT comes with a teacher");
+                        let (heads, _) = model.forward(images, true, false)?;
+                        let loss = if lesson.soft {
+                            soft.forward(&heads, lesson.teacher, labels)
+                        } else {
+                            hard.forward(&heads, lesson.teacher, labels)
+                        };
+                        return Ok((loss, heads.average()).into());
+                    }
+                };
+                Ok((logits.cross_entropy_for_logits(labels), logits).into())
+            }
+        }
+    }
+}
