@@ -4,13 +4,16 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client import KernelManager
+import zmq
+from jupyter_client import BlockingKernelClient, KernelManager, write_connection_file
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -27,7 +30,8 @@ class Kernel:
     def __init__(self):
         self.manager = KernelManager(kernel_name="vitlab")
         environment = dict(os.environ, VITLAB_DATA="synthetic")
-        self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=subprocess.DEVNULL)
+        self.log = tempfile.TemporaryFile("w+")
+        self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=self.log)
         self.client = self.manager.client()
         self.client.start_channels()
         started = time.monotonic()
@@ -37,6 +41,12 @@ class Kernel:
     def end(self):
         self.client.stop_channels()
         self.manager.shutdown_kernel()
+        self.log.close()
+
+    def logged(self):
+        """What the kernel wrote on standard error so far."""
+        # The kernel's end of the file has a position of its own.
+        return Path(f"/proc/self/fd/{self.log.fileno()}").read_text()
 
     def send(self, code, **options):
         return self.client.execute(code, **options)
@@ -407,6 +417,52 @@ def test_requests_without_evcxr_are_answered(kernel):
     kernel.run("40 + 2")
     request = kernel.client.history(hist_access_type="tail", n=1, output=True)
     assert kernel.reply(request)["history"][0][2] == ["40 + 2", "42"]
+
+
+def test_what_is_not_for_this_kernel_is_left_out(kernel):
+    """As when another kernel's client has drawn one of this kernel's ports."""
+    stranger = BlockingKernelClient()
+    stranger.load_connection_info(dict(kernel.manager.get_connection_info(), key=b"of another kernel"))
+    stranger.start_channels()
+    for channel in (stranger.shell_channel, stranger.control_channel, stranger.stdin_channel):
+        for kind in ("kernel_info_request", "execute_request", "interrupt_request", "shutdown_request", "input_reply"):
+            channel.send(stranger.session.msg(kind, {"code": "std::process::exit(1)", "restart": False}))
+        # Not even a message.
+        for frames in ([b"x"], [b"<IDS|MSG>"], [b"<IDS|MSG>", b"not hexadecimal", b"", b"", b"", b""], [b"<IDS|MSG>", b"00", b"{}"]):
+            channel.socket.send_multipart(frames)
+    ports = [port for name, port in kernel.manager.get_connection_info().items() if name.endswith("_port")]
+    for port in ports:
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    # Asks whether the kernel lives, and is gone before the answer.
+    for _ in range(3):
+        asking = stranger.context.socket(zmq.REQ)
+        asking.connect(stranger._make_url("hb"))
+        asking.send(b"ping")
+        time.sleep(0.05)
+        asking.close(linger=0)
+    with pytest.raises(queue.Empty):
+        stranger.get_shell_msg(timeout=1)
+    stranger.stop_channels()
+    assert kernel.text("6 * 7") == "42"
+    assert kernel.reply(kernel.client.comm_info())["status"] == "ok"
+    asking = kernel.client.context.socket(zmq.REQ)
+    asking.connect(kernel.client._make_url("hb"))
+    asking.send(b"ping")
+    assert asking.poll(10_000), "the heart has stopped"
+    asking.close(linger=0)
+    assert kernel.logged().count("a message that can't be read is left out") >= 3 * 5
+
+
+@pytest.mark.parametrize("name", ["shell", "iopub", "stdin", "control", "hb"])
+def test_a_port_that_is_taken_ends_the_kernel_at_once(tmp_path, name):
+    file, connection = write_connection_file(str(tmp_path / "connection.json"), ip="127.0.0.1")
+    port = connection[name + "_port"]
+    command = [word.replace("{connection_file}", file) for word in KernelSpecManager().get_kernel_spec("vitlab").argv]
+    with socket.create_server(("127.0.0.1", port)):
+        started = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert started.returncode != 0
+    assert f"port {port} of the connection file can't be listened on" in started.stderr
 
 
 @pytest.mark.parametrize("way", ["shutdown", "restart", "kill"])

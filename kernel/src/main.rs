@@ -19,8 +19,9 @@ mod text;
 mod watch;
 
 use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     if let Some(events) = watch::events() {
         watch::run(events);
     }
@@ -30,8 +31,15 @@ fn main() -> anyhow::Result<()> {
     // Of a plain evcxr_jupyter, and of evcxr's wrapper around rustc.
     evcxr::runtime_hook();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match &arguments[..] {
+    let ended = match &arguments[..] {
         [file] if !file.starts_with('-') => server::run(Path::new(file)),
         _ => evcxr_jupyter::main(),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vitlab-kernel: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The kernel's side of Jupyter's protocol 5.3: five sockets, and one request after the other on the shell's.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc as sync;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use jupyter_protocol::{ConnectionInfo, Header, JupyterMessage, UnknownMessage};
 use jupyter_zmq_client::{
     KernelIoPubConnection, RawMessage, RouterRecvConnection, RouterSendConnection,
@@ -22,8 +24,14 @@ use crate::interrupt;
 use crate::publish::{Kernel, message};
 use crate::requests::{History, is_complete, kernel_info};
 
+/// After an error of a socket, which may last.
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub fn run(connection_file: &Path) -> anyhow::Result<()> {
-    let info: ConnectionInfo = serde_json::from_str(&std::fs::read_to_string(connection_file)?)?;
+    let info = std::fs::read_to_string(connection_file).map_err(anyhow::Error::from);
+    let info: ConnectionInfo = info
+        .and_then(|text| Ok(serde_json::from_str(&text)?))
+        .with_context(|| format!("{} isn't a connection file", connection_file.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -34,21 +42,26 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
 /// Until a client asks to shut down, which ends the process.
 async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let session = uuid::Uuid::new_v4().to_string();
-    let mut heartbeat = create_kernel_heartbeat_connection(info).await?;
-    let iopub = create_kernel_iopub_connection(info, &session).await?;
-    let (shell, shell_requests) = create_kernel_shell_connection(info, &session)
-        .await?
-        .split();
-    let (control, control_requests) = create_kernel_control_connection(info, &session)
-        .await?
-        .split();
-    let (stdin, stdin_replies) = create_kernel_stdin_connection(info, &session)
-        .await?
-        .split();
+    let mut heartbeat = bound(info.hb_port, create_kernel_heartbeat_connection(info).await)?;
+    let iopub = create_kernel_iopub_connection(info, &session).await;
+    let iopub = bound(info.iopub_port, iopub)?;
+    let shell = create_kernel_shell_connection(info, &session).await;
+    let (shell, shell_requests) = bound(info.shell_port, shell)?.split();
+    let control = create_kernel_control_connection(info, &session).await;
+    let (control, control_requests) = bound(info.control_port, control)?.split();
+    let stdin = create_kernel_stdin_connection(info, &session).await;
+    let (stdin, stdin_replies) = bound(info.stdin_port, stdin)?.split();
 
     let (to_iopub, published) = mpsc::channel(64);
     tokio::spawn(send_all(iopub, published));
-    tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
+    tokio::spawn(async move {
+        loop {
+            // Whoever asked may be gone before the answer; others ask on.
+            if heartbeat.single_heartbeat().await.is_err() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    });
     let kernel = Arc::new(Kernel::new(to_iopub, folder()?));
     let engine = engine::start(Arc::clone(&kernel))?;
     let input = Arc::new(Input::new(stdin, Arc::clone(&kernel)));
@@ -73,6 +86,13 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     };
     shell.serve(queue(shell_requests)).await;
     Ok(())
+}
+
+/// Clients draw ports before kernels take them: two that draw at once can draw the same.
+fn bound<T, E: Display>(port: u16, socket: Result<T, E>) -> anyhow::Result<T> {
+    socket.map_err(|error| {
+        anyhow::anyhow!("port {port} of the connection file can't be listened on: {error}")
+    })
 }
 
 /// evcxr's folder, where nobody else writes.
@@ -108,15 +128,21 @@ fn queue(requests: RouterRecvConnection) -> mpsc::UnboundedReceiver<JupyterMessa
 
 async fn read_all(mut connection: RouterRecvConnection, take: impl Fn(JupyterMessage)) {
     loop {
-        let Ok(frames) = connection.socket.recv().await else {
-            return;
+        let frames = match connection.socket.recv().await {
+            Ok(frames) => frames,
+            Err(error) => {
+                eprintln!("a socket can't be read: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         };
         match RawMessage::from_multipart(frames, &connection.mac)
             .map_err(anyhow::Error::from)
             .and_then(parsed)
         {
             Ok(message) => take(message),
-            Err(error) => eprintln!("a message that can't be read: {error}"),
+            // Such as one that another key has signed: it is for another kernel.
+            Err(error) => eprintln!("a message that can't be read is left out: {error}"),
         }
     }
 }
