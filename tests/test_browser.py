@@ -1,0 +1,183 @@
+"""The kernel `vitlab` as a user of JupyterLab meets it, in a headless Chromium.
+
+Skipped where these aren't there; nothing else of vitlab needs them:
+
+    apt-get install chromium
+    .venv/bin/python -m pip install --target target/browser playwright==1.65.2
+    PYTHONPATH=target/browser .venv/bin/python -m pytest tests/test_browser.py
+
+Screenshots are left in target/browser-shots.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from test_kernel import CRATE, FAULTS, LOOP, TRAINING
+
+ROOT = Path(__file__).parent.parent
+SHOTS = ROOT / "target/browser-shots"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Milliseconds, of one cell on a busy machine.
+LIMIT = 180_000
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed; this file's head says how")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A running JupyterLab of nobody's settings: its folder and its address."""
+    folder, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
+    # No question about news in front of the notebook.
+    settings = own / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = dict(
+        os.environ,
+        VITLAB_DATA="synthetic",
+        JUPYTERLAB_SETTINGS_DIR=str(own / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(own / "workspaces"),
+        JUPYTER_CONFIG_DIR=str(own / "config"),
+        JUPYTER_RUNTIME_DIR=str(own / "runtime"),
+    )
+    command = [ROOT / ".venv/bin/python", "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
+    with open(own / "log", "w") as log:
+        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: answers(address + "/api/status"), "JupyterLab to start")
+        yield folder, address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def answers(address):
+    try:
+        return urllib.request.urlopen(address, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def wait_for(condition, what, limit=LIMIT):
+    deadline = time.monotonic() + limit / 1000
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+    return found
+
+
+class Notebook:
+    """A notebook that is open in JupyterLab, with its kernel ready."""
+
+    def __init__(self, lab, browser, name, cells):
+        folder, address = lab
+        cells = [CRATE.replace("../crate", str(ROOT / "crate")) + "\nuse vitlab::{Error, tch::{self, Tensor}};", *cells]
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata.kernelspec = {"name": "vitlab", "display_name": "Rust (vitlab)", "language": "rust"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+        self.name, self.page = name, browser.new_page(viewport={"width": 1200, "height": 1000})
+        self.page.set_default_timeout(LIMIT)
+        self.page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+
+    def menu(self, top, item):
+        self.page.locator(f".lm-MenuBar-itemLabel:text-is('{top}')").click()
+        self.page.locator(f".lm-Menu-itemLabel:text-is('{item}')").click()
+
+    def prompts(self):
+        """What stands in brackets beside each cell; `*` while it runs or waits."""
+        return [text.strip("[]: \n") for text in self.page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()]
+
+    def done(self):
+        """The prompts, when nothing runs or waits."""
+        wait_for(lambda: "*" not in self.prompts(), f"the end of {self.name}")
+        return self.prompts()
+
+    def outputs(self, cell):
+        return self.page.locator(".jp-CodeCell").nth(cell).locator(".jp-OutputArea-output")
+
+    def shot(self, name):
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SHOTS / f"{name}.png")
+
+    def close(self):
+        self.menu("Kernel", "Shut Down Kernel")
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator:not([data-status='idle'])")
+        self.page.close()
+
+
+EPOCHS = 14
+
+
+def test_a_training_is_seen_interrupted_and_run_again(lab, browser):
+    cells = [TRAINING.replace("EPOCHS", str(EPOCHS)), LOOP, "trainer.history.epochs.len()"]
+    notebook = Notebook(lab, browser, "training", cells)
+    notebook.menu("Run", "Run All Cells")
+    bar = notebook.page.locator(".jp-OutputArea progress")
+    curve = notebook.page.locator(".jp-OutputArea img")
+    bar.first.wait_for()
+    curve.first.wait_for()
+    before = bar.first.get_attribute("value"), curve.first.get_attribute("src")
+    notebook.shot("training-1")
+    wait_for(lambda: bar.first.get_attribute("value") != before[0], "the bar to move")
+    wait_for(lambda: curve.first.get_attribute("src") != before[1], "the curve to grow")
+    # In place, not once more.
+    assert (bar.count(), curve.count()) == (1, 1)
+    notebook.shot("training-2")
+    notebook.menu("Kernel", "Interrupt Kernel")
+    # Stopped in order: the cell is done, the one behind it didn't run.
+    assert notebook.done() == ["1", "2", "3", ""]
+    assert notebook.outputs(3).count() == 0
+    notebook.shot("training-interrupted")
+    notebook.page.locator(".jp-CodeCell").nth(3).locator(".cm-content").click()
+    notebook.page.keyboard.press("Control+Enter")
+    notebook.outputs(3).first.wait_for()
+    epochs = int(notebook.outputs(3).first.inner_text())
+    assert 1 <= epochs < EPOCHS
+
+    notebook.menu("Kernel", "Restart Kernel and Run All Cells…")
+    notebook.page.locator(".jp-Dialog .jp-mod-accept").click()
+    wait_for(lambda: "*" in notebook.prompts(), "the restart")
+    assert notebook.done() == ["1", "2", "3", "4"]
+    assert notebook.outputs(3).first.inner_text() == str(EPOCHS)
+    assert f"{EPOCHS} epochs" in notebook.outputs(2).first.inner_text()
+    assert notebook.page.locator("[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']").count() == 0
+    notebook.shot("training-again")
+    notebook.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_run_all_stops_at_a_fault(lab, browser, fault):
+    code, name, part, _ = FAULTS[fault]
+    notebook = Notebook(lab, browser, f"fault-{list(FAULTS).index(fault)}", [code, 'println!("went on");'])
+    notebook.menu("Run", "Run All Cells")
+    assert notebook.done() == ["1", "2", ""]
+    said = notebook.outputs(1).last.inner_text()
+    notebook.shot(notebook.name)
+    assert part in said, said
+    error = notebook.page.locator(".jp-CodeCell").nth(1).locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert error.count() == 1
+    assert notebook.outputs(2).count() == 0
+    notebook.close()
