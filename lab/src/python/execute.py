@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,10 @@ LATE = 0.15
 LATE_AT_THE_END = 1.0
 # "[W1123 07:00:00.123456789 NNPACK.cpp:57] Could not initialize NNPACK!": libtorch's remarks are no failures.
 WARNING = re.compile(r"\[W\d{3,4} ")
+
+# Set-up has built everything before, so a kernel answers within seconds; the limit is for a machine that is very busy.
+START_ATTEMPTS = 3
+START_TIMEOUT = 180
 
 
 def tell(event, **fields):
@@ -108,21 +113,35 @@ def cancelled_by_signals():
     return event
 
 
+async def started(kernel, notebook, job):
+    """A client with a kernel that answers. Two programs that start kernels at the same moment can draw the same ports; then
+    one kernel ends or stays silent, and another try draws others."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        client = Client(
+            notebook,
+            kernel_name=job["kernel"],
+            resources={"metadata": {"path": job["folder"]}},
+            timeout=None,
+            startup_timeout=START_TIMEOUT,
+            allow_errors=True,
+            record_timing=False,
+            coalesce_streams=True,
+        )
+        try:
+            # The events' stream is not the kernel's.
+            await kernel.enter_async_context(client.async_setup_kernel(stdout=subprocess.DEVNULL))
+            return client
+        except RuntimeError as error:
+            if attempt == START_ATTEMPTS:
+                raise
+            tell("line", text=f"the kernel doesn't start ({error}); once more")
+
+
 async def execute(notebook, job):
     cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
-    client = Client(
-        notebook,
-        kernel_name=job["kernel"],
-        resources={"metadata": {"path": job["folder"]}},
-        timeout=None,
-        startup_timeout=600,
-        allow_errors=True,
-        record_timing=False,
-        coalesce_streams=True,
-    )
     tell("start", cells=len(cells))
-    # The events' stream is not the kernel's.
-    async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
+    async with AsyncExitStack() as kernel:
+        client = await started(kernel, notebook, job)
         interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
