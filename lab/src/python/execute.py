@@ -36,6 +36,17 @@ WARNING = re.compile(r"\[W\d{3,4} ")
 START_ATTEMPTS = 3
 START_TIMEOUT = 180
 
+# Jupyter's page cuts long lines of code off where the window is narrow; here they wrap. And it shows listings in outputs like
+# prose, differences without colours.
+PAGE = """{% extends "lab/index.html.j2" %}
+{% block html_head_css %}{{ super() }}
+<style>
+.highlight pre { font-family: var(--jp-code-font-family); font-size: var(--jp-code-font-size); white-space: pre-wrap; overflow-wrap: anywhere; }
+.highlight .gd { color: #a40000; }
+.highlight .gi { color: #00702a; }
+</style>
+{% endblock %}"""
+
 
 def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
@@ -210,7 +221,7 @@ def save(notebook, job):
     write(job["written"], nbformat.writes(notebook) + "\n")
     if job["html"]:
         resources = {"metadata": {"name": Path(job["written"]).stem}}
-        html, _ = HTMLExporter().from_notebook_node(notebook, resources=resources)
+        html, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook, resources=resources)
         write(job["html"], html)
 
 
