@@ -10,6 +10,7 @@ use std::path::Path;
 use common::reference;
 use tch::{Device, Kind, Tensor};
 use tensors::{assert_gradients, difference, gradients, named, read, spread, write};
+use vitlab::config::Augmentation;
 use vitlab::data::source::{self, Source, Split};
 use vitlab::data::{self, Dataset, FashionMnist, seed_everything};
 use vitlab::metrics::evaluate;
@@ -223,5 +224,16 @@ fn augmentation_is_the_homeworks() -> Result<()> {
             .double_value(&[]);
         assert!(chi_squared < 85.4, "χ² = {chi_squared}");
     }
+
+    // Mirrored or not, in the middle of the padding: of the 50 views, those two, one as often as the other.
+    let flipped = Augmentation::Flip.apply(&many).flatten(1, -1);
+    let (nearest, which) =
+        Tensor::cdist(&flipped, &views.get(0).flatten(1, -1), 2.0, None).min_dim(1, false);
+    assert!(nearest.max().double_value(&[]) < 0.05);
+    let counts = Vec::<i64>::try_from(which.bincount::<Tensor>(None, 50))?;
+    assert_eq!(counts[24] + counts[25], draws);
+    assert!((counts[24] - draws / 2).abs() < 250, "{counts:?}"); // 3.5 standard deviations
+    let plain = Augmentation::None.apply(images);
+    assert_eq!(plain, data::normalise(images));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor};
-use vitlab::config::Initialisation;
+use vitlab::config::{Augmentation, Initialisation};
 use vitlab::data::{FashionMnist, seed_everything, source::Source};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer};
@@ -384,13 +384,19 @@ fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
 #[test]
 fn further_constants_stand_in_json_only_when_they_are_used() -> Result<()> {
     let plain = Config::default().to_json();
-    for name in ["INITIALISATION", "LR_PER_STEP", "VALIDATION_IMAGES"] {
+    for name in [
+        "INITIALISATION",
+        "LR_PER_STEP",
+        "VALIDATION_IMAGES",
+        "AUGMENTATION",
+    ] {
         assert!(!plain.contains(name), "{plain}");
     }
-    let text = r#"{"INITIALISATION": "xavier", "LR_PER_STEP": true, "VALIDATION_IMAGES": 5000}"#;
+    let text = r#"{"INITIALISATION": "xavier", "LR_PER_STEP": true, "VALIDATION_IMAGES": 5000, "AUGMENTATION": "flip"}"#;
     let config = Config::from_json(text)?;
     assert_eq!(config.initialisation, Initialisation::Xavier);
     assert_eq!(Config::from_json(&config.to_json())?, config);
-    assert_eq!(config.differences(&Config::default()).len(), 3);
+    assert_eq!(config.augmentation, Augmentation::Flip);
+    assert_eq!(config.differences(&Config::default()).len(), 4);
     Ok(())
 }

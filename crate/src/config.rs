@@ -17,6 +17,19 @@ pub enum Initialisation {
     Xavier,
 }
 
+/// What an epoch does to its images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Augmentation {
+    /// The homework's: `RandomCrop(28, padding=2)`, then `RandomHorizontalFlip`.
+    #[default]
+    CropFlip,
+    /// `RandomHorizontalFlip` alone.
+    Flip,
+    /// The images as they are.
+    None,
+}
+
 /// All constants of a run. In JSON they carry the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); what a file
 /// leaves out keeps the homework's value.
 ///
@@ -66,6 +79,8 @@ pub struct Config {
     /// for choices, which the test set must not see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_images: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub augmentation: Augmentation,
 
     // ViT
     pub embed_dim: i64,
@@ -110,6 +125,7 @@ impl Default for Config {
             train_images: None,
             test_images: None,
             validation_images: None,
+            augmentation: Augmentation::default(),
             embed_dim: 64,
             n_attention_heads: 4,
             forward_mul: 2,
@@ -138,11 +154,18 @@ impl Config {
         }
     }
 
-    /// [`Config::quick`] when the environment asks for it (`cargo lab run --quick` sets VITLAB_QUICK).
-    pub fn or_quick(self) -> Self {
-        match std::env::var("VITLAB_QUICK") {
-            Ok(value) if !value.is_empty() && value != "0" => self.quick(),
-            _ => self,
+    /// As the environment asks: [`Config::quick`] with VITLAB_QUICK, LOAD_MODEL with VITLAB_LOAD_MODEL (`cargo lab run` sets them
+    /// for `--quick` and `--load-model`).
+    pub fn as_asked(self) -> Self {
+        let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
+        let config = if asked("VITLAB_QUICK") {
+            self.quick()
+        } else {
+            self
+        };
+        Config {
+            load_model: config.load_model || asked("VITLAB_LOAD_MODEL"),
+            ..config
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{cache, data, kernelspec, select};
   cargo lab run                                 all notebooks of notebooks/
   cargo lab run 0_vision_transformer --quick    one of them, in minutes on a small subset
   cargo lab run 2                               a unique beginning of its name is enough
+  cargo lab run --load-model                    all of them with the committed weights, nothing is trained
   cargo lab run --data synthetic --quick        on a generated stand-in for FashionMNIST
   cargo lab run 0 --in-place                    renew the outputs of the notebook itself, too")]
 pub struct Run {
@@ -32,11 +33,14 @@ pub struct Run {
     /// A small subset and few epochs; the outputs are named NOTEBOOK-quick
     #[arg(long)]
     quick: bool,
+    /// With the committed weights instead of the trainings (the homework's LOAD_MODEL); the outputs are named NOTEBOOK-loaded
+    #[arg(long, conflicts_with = "quick")]
+    load_model: bool,
     /// Folder with FashionMNIST's four files, or `synthetic`
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
     /// Write the executed notebook over the original as well
-    #[arg(long, conflicts_with = "quick")]
+    #[arg(long, conflicts_with_all = ["quick", "load_model"])]
     in_place: bool,
     /// Folder to write to [default: outputs]
     #[arg(long, value_name = "DIR")]
@@ -110,7 +114,12 @@ impl Run {
             .expect("a notebook's name")
             .to_string_lossy()
             .into_owned();
-        let written = format!("{name}{}", if self.quick { "-quick" } else { "" });
+        let variant = if self.quick {
+            Some("quick")
+        } else {
+            self.load_model.then_some("loaded")
+        };
+        let written = variant.map_or(name.clone(), |variant| format!("{name}-{variant}"));
         let (ipynb, html) = (
             out.join(format!("{written}.ipynb")),
             out.join(format!("{written}.html")),
@@ -138,11 +147,16 @@ impl Run {
             Source::Folder(folder) => command.env(vitlab::data::source::VARIABLE, folder),
             Source::Synthetic => command.env(vitlab::data::source::VARIABLE, "synthetic"),
         };
-        if self.quick {
-            command.env("VITLAB_QUICK", "1")
-        } else {
-            command.env_remove("VITLAB_QUICK")
-        };
+        for (name, asked) in [
+            ("VITLAB_QUICK", self.quick),
+            ("VITLAB_LOAD_MODEL", self.load_model),
+        ] {
+            if asked {
+                command.env(name, "1")
+            } else {
+                command.env_remove(name)
+            };
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -157,10 +171,8 @@ impl Run {
             });
         }
 
-        let step = Step::new(format!(
-            "{shown}{}",
-            if self.quick { " (quick)" } else { "" }
-        ));
+        let step =
+            Step::new(variant.map_or(shown.clone(), |variant| format!("{shown} ({variant})")));
         step.line("starting the kernel");
         let failed = |error: std::io::Error| {
             Error::argument(format!(

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::normalise;
+use crate::config::Augmentation;
 
 /// Zero padding of `RandomCrop(28, padding=2)`, in pixels.
 pub const PADDING: i64 = 2;
@@ -11,10 +12,39 @@ pub const PADDING: i64 = 2;
 /// likely), mirrored with probability ½, normalised: the distribution of the homework's torchvision transforms.
 /// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. Draws from libtorch's generator of the images' device.
 pub fn augment(images: &Tensor) -> Tensor {
-    let (batch, device) = (images.size()[0], images.device());
-    let offset = || Tensor::randint(2 * PADDING + 1, [batch], (Kind::Int64, device));
-    let mirrored = Tensor::randint(2, [batch], (Kind::Int64, device));
-    view(images, &offset(), &offset(), &mirrored)
+    Augmentation::CropFlip.apply(images)
+}
+
+impl Augmentation {
+    /// One view of every image, normalised. [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. Draws from libtorch's generator of
+    /// the images' device.
+    ///
+    /// ```
+    /// use vitlab::config::Augmentation;
+    /// let images = vitlab::tch::Tensor::from_slice(&[0u8, 255]).view([1, 1, 2]);
+    /// let x = Augmentation::None.apply(&images);
+    /// assert_eq!(Vec::<f32>::try_from(x.flatten(0, -1)).unwrap(), [-1., 1.]);
+    /// ```
+    pub fn apply(self, images: &Tensor) -> Tensor {
+        let (batch, device) = (images.size()[0], images.device());
+        let drawn = |n| Tensor::randint(n, [batch], (Kind::Int64, device));
+        match self {
+            Augmentation::None => normalise(images),
+            Augmentation::Flip => {
+                let centre = Tensor::full([batch], PADDING, (Kind::Int64, device));
+                view(images, &centre, &centre, &drawn(2))
+            }
+            Augmentation::CropFlip => {
+                let mirrored = drawn(2);
+                view(
+                    images,
+                    &drawn(2 * PADDING + 1),
+                    &drawn(2 * PADDING + 1),
+                    &mirrored,
+                )
+            }
+        }
+    }
 }
 
 /// The view of each image that starts at `dy`, `dx` (0 to 4) of the padded image and is mirrored where `mirrored`

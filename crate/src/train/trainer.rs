@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::checkpoint;
 use super::view::View;
 use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
-use crate::data::{Dataset, Origin, augment, seed_everything, shuffled};
+use crate::data::{Dataset, Origin, seed_everything, shuffled};
 use crate::device::{describe, on_one_thread, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
@@ -198,7 +198,8 @@ impl Trainer {
         for batch in 0..batches {
             let indices = order.narrow(0, batch * size, size);
             // [B, 28, 28] -> [B, 1, 28, 28]
-            let images = on_one_thread(|| augment(&data.images.index_select(0, &indices)));
+            let bytes = data.images.index_select(0, &indices);
+            let images = on_one_thread(|| self.history.config.augmentation.apply(&bytes));
             let labels = data.labels.index_select(0, &indices);
             self.lr = if self.history.config.lr_per_step {
                 let step = index * batches as usize + batch as usize;

@@ -14,12 +14,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+
+# Set-up has built everything before, so a kernel answers within seconds; the limit is for a machine that is very busy.
+START_ATTEMPTS = 3
+START_TIMEOUT = 180
+
+# Jupyter's page cuts long lines of code off where the window is narrow; here they wrap. And it shows listings in outputs like
+# prose, differences without colours.
+PAGE = """{% extends "lab/index.html.j2" %}
+{% block html_head_css %}{{ super() }}
+<style>
+.highlight pre { font-family: var(--jp-code-font-family); font-size: var(--jp-code-font-size); white-space: pre-wrap; overflow-wrap: anywhere; }
+.highlight .gd { color: #a40000; }
+.highlight .gi { color: #00702a; }
+</style>
+{% endblock %}"""
 
 
 def tell(event, **fields):
@@ -71,21 +87,35 @@ def cancelled_by_signals():
     return event
 
 
+async def started(kernel, notebook, job):
+    """A client with a kernel that answers. Two programs that start kernels at the same moment can draw the same ports; then
+    one kernel ends or stays silent, and another try draws others."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        client = Client(
+            notebook,
+            kernel_name=job["kernel"],
+            resources={"metadata": {"path": job["folder"]}},
+            timeout=None,
+            startup_timeout=START_TIMEOUT,
+            allow_errors=True,
+            record_timing=False,
+            coalesce_streams=True,
+        )
+        try:
+            # The events' stream is not the kernel's.
+            await kernel.enter_async_context(client.async_setup_kernel(stdout=subprocess.DEVNULL))
+            return client
+        except RuntimeError as error:
+            if attempt == START_ATTEMPTS:
+                raise
+            tell("line", text=f"the kernel doesn't start ({error}); once more")
+
+
 async def execute(notebook, job):
     cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
-    client = Client(
-        notebook,
-        kernel_name=job["kernel"],
-        resources={"metadata": {"path": job["folder"]}},
-        timeout=None,
-        startup_timeout=600,
-        allow_errors=True,
-        record_timing=False,
-        coalesce_streams=True,
-    )
     tell("start", cells=len(cells))
-    # The events' stream is not the kernel's.
-    async with client.async_setup_kernel(stdout=subprocess.DEVNULL):
+    async with AsyncExitStack() as kernel:
+        client = await started(kernel, notebook, job)
         interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
@@ -140,7 +170,7 @@ def save(notebook, job):
     write(job["written"], nbformat.writes(notebook) + "\n")
     if job["html"]:
         resources = {"metadata": {"name": Path(job["written"]).stem}}
-        html, _ = HTMLExporter().from_notebook_node(notebook, resources=resources)
+        html, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook, resources=resources)
         write(job["html"], html)
 
 
