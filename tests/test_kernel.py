@@ -6,6 +6,7 @@ import queue
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,13 +28,17 @@ LIMIT = 120
 class Kernel:
     """A running kernel and its client."""
 
-    def __init__(self):
+    def __init__(self, ready=True):
         self.manager = KernelManager(kernel_name="vitlab")
         environment = dict(os.environ, VITLAB_DATA="synthetic")
         self.log = tempfile.TemporaryFile("w+")
         self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=self.log)
         self.client = self.manager.client()
         self.client.start_channels()
+        if ready:
+            self.wait()
+
+    def wait(self):
         started = time.monotonic()
         self.client.wait_for_ready(timeout=LIMIT)
         self.ready = time.monotonic() - started
@@ -144,7 +149,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+# Of the others `pytest --long` makes sure.
+USUAL = ["compile error", "panic", "tensor shapes", "? on the crate's error", "abort", "exit"]
+
+
+@pytest.mark.parametrize("fault", [fault if fault in USUAL else pytest.param(fault, marks=pytest.mark.long) for fault in FAULTS])
 def test_a_fault_is_an_error_at_its_cell(kernel, fault):
     code, name, part, ends = FAULTS[fault]
     kernel.text("let kept: i32 = 7;")
@@ -171,9 +180,10 @@ def test_a_fault_is_an_error_at_its_cell(kernel, fault):
     assert kernel.text('println!("{}", Error::argument("fine"));') == "fine\n"
 
 
-@pytest.mark.parametrize("fault", ["compile error", "panic", "? on the crate's error", "abort", "segmentation fault"])
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS)
 def test_nbclient_stops_at_a_fault(fault):
-    cells = [CRATE + "\nuse vitlab::Error;", FAULTS[fault][0], 'println!("went on");']
+    cells = [CRATE + "\nuse vitlab::{Error, tch::{self, Tensor}};", FAULTS[fault][0], 'println!("went on");']
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = NotebookClient(notebook, kernel_name="vitlab", timeout=LIMIT, resources={"metadata": {"path": str(NOTEBOOKS)}})
     with pytest.raises(CellExecutionError) as error:
@@ -274,6 +284,7 @@ def memory(process):
     return int(status.split("VmRSS:")[1].split()[0]) / 1000 if "VmRSS:" in status else 0
 
 
+@pytest.mark.long
 def test_a_flood_neither_stalls_nor_grows(kernel):
     kernel.text("1")
     before = max(memory(process) for process in kernel.processes())
@@ -310,6 +321,7 @@ def test_what_does_not_listen_is_ended_after_a_second(kernel):
     assert kernel.text("item()") == "3"
 
 
+@pytest.mark.long
 def test_a_compilation_is_interrupted(kernel):
     kernel.text("let kept: i32 = 7;")
     # Constant evaluation that takes minutes.
@@ -370,6 +382,7 @@ def test_a_training_shows_its_progress_and_stops_in_order(kernel):
     assert (Path(os.environ.get("TMPDIR", "/tmp")) / "interrupted.safetensors").is_file()
 
 
+@pytest.mark.long
 def test_a_second_interrupt_ends_a_training(kernel):
     kernel.text(TRAINING.replace("EPOCHS", "50"))
     # It listens, but doesn't come to the end of a step.
@@ -400,6 +413,7 @@ def test_completion_and_inspection_know_the_crate(kernel):
     assert kernel.reply(request)["found"] is False
 
 
+@pytest.mark.long
 def test_input_is_asked_for(kernel):
     kernel.text(":dep evcxr_input")
     request = kernel.send('let name = evcxr_input::get_string("Name?");\nprintln!("hello {name}");', allow_stdin=True)
@@ -465,7 +479,7 @@ def test_a_port_that_is_taken_ends_the_kernel_at_once(tmp_path, name):
     assert f"port {port} of the connection file can't be listened on" in started.stderr
 
 
-@pytest.mark.parametrize("way", ["shutdown", "restart", "kill"])
+@pytest.mark.parametrize("way", ["shutdown", *(pytest.param(way, marks=pytest.mark.long) for way in ("restart", "kill"))])
 def test_the_end_leaves_no_process(way):
     kernel = Kernel()
     request = kernel.send('println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }')
@@ -495,36 +509,23 @@ def alive(process):
         return False
 
 
-def test_the_notebook_runs_on_a_plain_evcxr_jupyter(tmp_path):
-    """With less comfort: a notebook's cells work on evcxr_jupyter as it is."""
-    notebook = nbformat.read(NOTEBOOKS / "0_vision_transformer.ipynb", as_version=4)
-    spec = tmp_path / "plain" / "kernel.json"
-    spec.parent.mkdir()
-    program = NOTEBOOKS.parent / ".venv/bin/lab"
-    argv = [str(program), "kernel", "--plain", "{connection_file}"]
-    spec.write_text(json.dumps({"argv": argv, "display_name": "plain", "language": "rust", "interrupt_mode": "message"}))
-    environment = dict(os.environ, VITLAB_QUICK="1", VITLAB_DATA="synthetic")
-    manager = KernelManager(
-        kernel_name="plain", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(tmp_path)], ensure_native_kernel=False)
-    )
-    manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=subprocess.DEVNULL)
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=LIMIT)
-        for cell in notebook.cells:
-            if cell.cell_type != "code":
-                continue
-            said = []
+CLIENT = """import sys
+from jupyter_client import KernelManager
+manager = KernelManager(kernel_name="vitlab")
+manager.start_kernel()
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=120)
+print(manager.provisioner.pid, flush=True)
+sys.stdin.read()
+"""
 
-            def keep(message):
-                content = message["content"]
-                if message["msg_type"] == "error" or content.get("name") == "stderr":
-                    said.append(content)
 
-            reply = client.execute_interactive(cell.source, output_hook=keep, timeout=600)
-            faults = [content for content in said if not content.get("text", "").startswith("[W")]
-            assert reply["content"]["status"] == "ok" and not faults, (cell.source, faults)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel()
+def test_a_kernel_ends_when_its_client_is_killed():
+    with subprocess.Popen([sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        kernel = int(client.stdout.readline())
+        client.kill()
+    deadline = time.monotonic() + 20
+    while alive(kernel):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

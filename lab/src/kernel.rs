@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -63,6 +64,7 @@ pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
         )
     })?;
     end_on_signals(signals, &child);
+    end_with_client(&child);
     let status = child
         .wait()
         .map_err(|error| Error::file(&engine.kernel, error.to_string()))?;
@@ -78,6 +80,21 @@ fn end_on_signals(mut signals: signal_hook::iterator::Signals, child: &Child) {
             let _ = kill(kernel, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
         }
     });
+}
+
+/// Ends the kernel when the program that started it is gone. Jupyter says by a variable which that is, unless it wants the
+/// kernel to outlive it.
+fn end_with_client(child: &Child) {
+    let kernel = Pid::from_raw(child.id() as i32);
+    let client = nix::unistd::getppid();
+    if std::env::var("JPY_PARENT_PID").is_ok_and(|named| named == client.to_string()) {
+        std::thread::spawn(move || {
+            while nix::unistd::getppid() == client {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let _ = kill(kernel, Signal::SIGTERM);
+        });
+    }
 }
 
 /// Ends what the kernel left behind, such as compilers that were at work. Such processes come to this one, their subreaper.

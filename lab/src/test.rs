@@ -49,7 +49,8 @@ impl Test {
         evcxr::clean_cargo(&mut kernel);
         show(&mut kernel)?;
         let mut pytest = setup::program(repository, "python");
-        let pytest = pytest.args(["-m", "pytest", "tests"]);
+        // Much of the time these wait.
+        let pytest = pytest.args(["-m", "pytest", "tests", "-n", "2", "--dist", "loadfile"]);
         show(pytest.current_dir(&repository.root))
     }
 }

@@ -16,8 +16,8 @@ use crate::setup::{self, Ready};
 use crate::step::Step;
 
 /// As in the notebooks: what brings the crate in, then a variable, a printed value, a function and its use, a tensor, a
-/// table's worth of text.
-const CELLS: [&str; 7] = [
+/// table's worth of text; last a figure that ends its cell.
+const CELLS: [&str; 8] = [
     ":dep vitlab = { path = \"../crate\" }\nuse vitlab::tch::{Device, Kind, Tensor};",
     "let config = vitlab::Config::default();",
     "println!(\"{}\", config.n_patches());",
@@ -25,6 +25,7 @@ const CELLS: [&str; 7] = [
     "let x = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));",
     "println!(\"{:?} {}\", x.size(), twice(21));",
     "for layer in 0..config.n_layers { println!(\"layer {layer}\"); }",
+    "vitlab::plot::confusion_matrix(\"Two classes\", &vitlab::ndarray::array![[3, 1], [0, 4]], &[\"a\", \"b\"])?",
 ];
 
 /// What cells.py tells, in seconds.
@@ -52,7 +53,8 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
         let plain = plain_times(repository, &ready.engine, &step)?;
         value["plain"] = json_of(&plain);
         ratios["first"] = json!(plain.cells[0] / ours.cells[0]);
-        ratios["ordinary"] = json!(ordinary(&plain).median() / ordinary(&ours).median());
+        ratios["ordinary"] = json!(plain.ordinary().median() / ours.ordinary().median());
+        ratios["figure"] = json!(plain.figure() / ours.figure());
         rows.push(row("plain evcxr_jupyter", &plain));
     }
     let section = Section {
@@ -64,12 +66,13 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
             "first cell (`:dep`), s",
             "second cell, s",
             "ordinary cell, s",
+            "cell that ends with a figure, s",
         ],
         rows,
         notes: vec![format!(
             "A fresh kernel; the first cell brings the crate in, the one after it is the first to run code; then {} \
              ordinary cells, median, and least to most.",
-            CELLS.len() - 2
+            CELLS.len() - 3
         )],
         bars: Vec::new(),
     };
@@ -114,13 +117,19 @@ fn times(
     found.ok_or_else(|| Error::argument("the cells were run, but their times weren't told"))
 }
 
-/// All but the first two of the cells: one builds, the other loads libtorch.
-fn ordinary(times: &Times) -> Sample {
-    Sample(times.cells[2..].to_vec())
+impl Times {
+    /// All but the first two of the cells, of which one builds and the other loads libtorch, and the last.
+    fn ordinary(&self) -> Sample {
+        Sample(self.cells[2..self.cells.len() - 1].to_vec())
+    }
+
+    fn figure(&self) -> f64 {
+        self.cells[self.cells.len() - 1]
+    }
 }
 
 fn json_of(times: &Times) -> Value {
-    json!({ "ready_seconds": times.ready, "first_seconds": times.cells[0], "second_seconds": times.cells[1], "ordinary_seconds": ordinary(times).json() })
+    json!({ "ready_seconds": times.ready, "first_seconds": times.cells[0], "second_seconds": times.cells[1], "ordinary_seconds": times.ordinary().json(), "figure_seconds": times.figure() })
 }
 
 fn row(name: &str, times: &Times) -> Vec<String> {
@@ -129,6 +138,7 @@ fn row(name: &str, times: &Times) -> Vec<String> {
         format!("{:.1}", times.ready),
         format!("{:.1}", times.cells[0]),
         format!("{:.1}", times.cells[1]),
-        ordinary(times).text(2),
+        times.ordinary().text(2),
+        format!("{:.2}", times.figure()),
     ]
 }

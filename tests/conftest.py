@@ -1,0 +1,18 @@
+"""Which tests are run: the long ones, most of them of rarer faults of the kernel, only on request."""
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long tests as well")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: run only with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long; `.venv/bin/python -m pytest tests --long` runs it"))

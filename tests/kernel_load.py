@@ -1,0 +1,238 @@
+"""Many kernels at once, and kernels over a long time: what they cost and whether anything is left of them.
+
+    .venv/bin/python tests/kernel_load.py many --kernels 20
+    .venv/bin/python tests/kernel_load.py soak --minutes 60 --seed 1
+
+`many` starts kernels at once and prints what each costs until it is ready and until its first cell is done: disk of its own,
+processor time, memory; then it kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both end with status 1 when a process, a
+folder, an open file or a port is left, and `soak` when a kernel that lives all the time grows.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from test_kernel import CRATE, Kernel, alive, interrupt, memory
+
+ROOT = Path(__file__).parent.parent
+HOME = Path(os.environ.get("VITLAB_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vitlab")).expanduser()
+KERNELS = HOME / "kernels"
+LOOP = 'println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }'
+
+
+def folders():
+    return {folder for folder in KERNELS.glob("kernel-*") if folder.is_dir()}
+
+
+def own_disk(folder):
+    """MB that only this folder holds: the warm build's files are links."""
+    found = 0
+    for file in folder.rglob("*"):
+        try:
+            status = file.lstat()
+        except OSError:
+            continue
+        if status.st_nlink == 1 or file.is_dir():
+            found += status.st_blocks * 512
+    return found / 1e6
+
+
+def processor(processes):
+    """Seconds, those of ended children included."""
+    ticks = 0
+    for process in processes:
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def ports(kernel):
+    return [port for name, port in kernel.manager.get_connection_info().items() if name.endswith("_port")]
+
+
+def listened():
+    """Ports of this machine that somebody listens on."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {int(fields[1].rsplit(":", 1)[1], 16) for fields in lines if fields[3] == "0A"}
+
+
+def kill(kernel):
+    os.kill(kernel.manager.provisioner.pid, signal.SIGKILL)
+    kernel.client.stop_channels()
+    kernel.manager.shutdown_kernel(now=True)
+    kernel.log.close()
+
+
+def left(processes, taken, before):
+    """What of these kernels is still there, after a moment and the start of another one."""
+    deadline = time.monotonic() + 20
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    Kernel().end()
+    return {
+        "processes": [process for process in processes if alive(process)],
+        "ports": sorted(listened() & set(taken)),
+        "folders": sorted(map(str, folders() - before)),
+    }
+
+
+def report(found):
+    print("left behind:", ", ".join(f"{len(what)} {name}" for name, what in found.items()))
+    return int(any(found.values()))
+
+
+def cost(kernels, before):
+    """Prints what each costs so far; returns their processes."""
+    trees = [kernel.processes() for kernel in kernels]
+    rows = {
+        "processor, s": [processor(tree) for tree in trees],
+        "disk, MB": [own_disk(folder) for folder in folders() - before],
+        "memory, MB": [sum(map(memory, tree)) for tree in trees],
+    }
+    for name, values in rows.items():
+        values.sort()
+        print(f"  {name}: {values[0]:.2f}  {values[len(values) // 2]:.2f}  {values[-1]:.2f}", flush=True)
+    return trees
+
+
+def many(arguments):
+    before, started = folders(), time.monotonic()
+    kernels = [Kernel(ready=False) for _ in range(arguments.kernels)]
+    for kernel in kernels:
+        kernel.wait()
+    seconds = time.monotonic() - started
+    print(f"{len(kernels)} kernels ready after {seconds:.1f} s; of each one, least, median and most:")
+    cost(kernels, before)
+    answers = [kernel.text(f"println!(\"{{}}\", {number} * 2);") for number, kernel in enumerate(kernels)]
+    assert answers == [f"{number * 2}\n" for number in range(len(kernels))], answers
+    print("and after a cell in each:")
+    trees = cost(kernels, before)
+    processes, taken = [process for tree in trees for process in tree], [port for kernel in kernels for port in ports(kernel)]
+    for kernel in kernels:
+        kill(kernel)
+    return report(left(processes, taken, before))
+
+
+class Soak:
+    """Kernels at random, beside one that lives all the time."""
+
+    def __init__(self, seed):
+        self.random, self.done = random.Random(seed), {}
+        self.processes, self.ports = set(), set()
+        self.before = folders()
+        self.old = self.start()
+        self.old.text(CRATE)
+
+    def start(self):
+        kernel = Kernel()
+        self.ports.update(ports(kernel))
+        return kernel
+
+    def note(self, kernel):
+        self.processes.update(kernel.processes())
+
+    def round(self):
+        kernel = self.start()
+        try:
+            for _ in range(self.random.randint(0, 3)):
+                step = self.random.choice([self.cell, self.fault, self.crash, self.interrupted, self.restarted])
+                step(kernel)
+                self.count(step.__name__)
+            self.note(kernel)
+        except BaseException:
+            kill(kernel)
+            raise
+        self.old.text("1 + 1")
+        end = self.random.choice([self.shut_down, self.killed, self.killed_at_work, self.killed_while_compiling])
+        end(kernel)
+        self.count(end.__name__)
+
+    def count(self, name):
+        self.done[name] = self.done.get(name, 0) + 1
+
+    def cell(self, kernel):
+        assert kernel.text("6 * 7") == "42"
+
+    def fault(self, kernel):
+        assert kernel.run('panic!("on purpose");')[0]["ename"] == "panicked"
+
+    def crash(self, kernel):
+        assert kernel.run("std::process::abort();")[0]["ename"] == "Crash"
+
+    def interrupted(self, kernel):
+        request = kernel.send(LOOP)
+        messages = kernel.messages(request)
+        next(messages)
+        self.note(kernel)
+        interrupt(kernel)
+        list(messages)
+        assert kernel.reply(request)["ename"] == "Interrupted"
+
+    def restarted(self, kernel):
+        self.note(kernel)
+        kernel.manager.restart_kernel(now=self.random.random() < 0.5)
+        kernel.client.wait_for_ready(timeout=120)
+
+    def shut_down(self, kernel):
+        kernel.end()
+
+    def killed(self, kernel):
+        kill(kernel)
+
+    def killed_at_work(self, kernel):
+        next(kernel.messages(kernel.send(LOOP)))
+        self.note(kernel)
+        kill(kernel)
+
+    def killed_while_compiling(self, kernel):
+        kernel.send("fn f(n: u64) -> u64 { n }\nf(1)")
+        time.sleep(self.random.random())
+        self.note(kernel)
+        kill(kernel)
+
+
+def soak(arguments):
+    soak = Soak(arguments.seed)
+    end = time.monotonic() + 60 * arguments.minutes
+    engine = max(soak.old.processes(), key=memory)
+    sizes, files = [], []
+    while time.monotonic() < end:
+        soak.round()
+        sizes.append(memory(engine))
+        files.append(len(os.listdir(f"/proc/{engine}/fd")))
+        print(f"round {len(sizes)}: the old kernel has {sizes[-1]:.0f} MB and {files[-1]} files", flush=True)
+    soak.note(soak.old)
+    soak.old.end()
+    found = left(soak.processes, soak.ports, soak.before)
+    print(f"{len(sizes)} kernels; {', '.join(f'{count} {name}' for name, count in sorted(soak.done.items()))}")
+    # A cell is a library that stays loaded in the process that runs it, not in the one that compiles.
+    third = max(1, len(sizes) // 3)
+    grown = sum(sizes[-third:]) / third - sum(sizes[:third]) / third
+    print(f"the old kernel grew by {grown:.1f} MB and {files[-1] - files[0]} files")
+    found["grown"] = [grown] if grown > 30 or files[-1] > files[0] + 2 else []
+    return report(found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("many")
+    command.add_argument("--kernels", type=int, default=20)
+    command.set_defaults(run=many)
+    command = commands.add_parser("soak")
+    command.add_argument("--minutes", type=float, default=60)
+    command.add_argument("--seed", type=int, default=1)
+    command.set_defaults(run=soak)
+    arguments = parser.parse_args()
+    sys.exit(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    main()
