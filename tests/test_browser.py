@@ -52,7 +52,7 @@ def lab(tmp_path_factory):
         JUPYTER_RUNTIME_DIR=str(own / "runtime"),
     )
     command = [ROOT / ".venv/bin/python", "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.expose_app_in_browser=True", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
     with open(own / "log", "w") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
@@ -87,6 +87,13 @@ def wait_for(condition, what, limit=LIMIT):
     return found
 
 
+# Before that, JupyterLab would ask for a kernel.
+READY = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    return session?.isReady && session.session?.kernel?.status === "idle";
+}"""
+
+
 class Notebook:
     """A notebook that is open in JupyterLab, with its kernel ready."""
 
@@ -100,7 +107,7 @@ class Notebook:
         self.page.set_default_timeout(LIMIT)
         self.page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        self.page.wait_for_function(READY)
 
     def menu(self, top, item):
         self.page.locator(f".lm-MenuBar-itemLabel:text-is('{top}')").click()
@@ -122,9 +129,15 @@ class Notebook:
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
-    def close(self):
-        self.menu("Kernel", "Shut Down Kernel")
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator:not([data-status='idle'])")
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind:
+            self.shot(f"{self.name}-failed")
+        else:
+            self.menu("Kernel", "Shut Down Kernel")
+            self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator:not([data-status='idle'])")
         self.page.close()
 
 
@@ -133,51 +146,49 @@ EPOCHS = 14
 
 def test_a_training_is_seen_interrupted_and_run_again(lab, browser):
     cells = [TRAINING.replace("EPOCHS", str(EPOCHS)), LOOP, "trainer.history.epochs.len()"]
-    notebook = Notebook(lab, browser, "training", cells)
-    notebook.menu("Run", "Run All Cells")
-    bar = notebook.page.locator(".jp-OutputArea progress")
-    curve = notebook.page.locator(".jp-OutputArea img")
-    bar.first.wait_for()
-    curve.first.wait_for()
-    before = bar.first.get_attribute("value"), curve.first.get_attribute("src")
-    notebook.shot("training-1")
-    wait_for(lambda: bar.first.get_attribute("value") != before[0], "the bar to move")
-    wait_for(lambda: curve.first.get_attribute("src") != before[1], "the curve to grow")
-    # In place, not once more.
-    assert (bar.count(), curve.count()) == (1, 1)
-    notebook.shot("training-2")
-    notebook.menu("Kernel", "Interrupt Kernel")
-    # Stopped in order: the cell is done, the one behind it didn't run.
-    assert notebook.done() == ["1", "2", "3", ""]
-    assert notebook.outputs(3).count() == 0
-    notebook.shot("training-interrupted")
-    notebook.page.locator(".jp-CodeCell").nth(3).locator(".cm-content").click()
-    notebook.page.keyboard.press("Control+Enter")
-    notebook.outputs(3).first.wait_for()
-    epochs = int(notebook.outputs(3).first.inner_text())
-    assert 1 <= epochs < EPOCHS
+    with Notebook(lab, browser, "training", cells) as notebook:
+        notebook.menu("Run", "Run All Cells")
+        bar = notebook.page.locator(".jp-OutputArea progress")
+        curve = notebook.page.locator(".jp-OutputArea img")
+        bar.first.wait_for()
+        curve.first.wait_for()
+        before = bar.first.get_attribute("value"), curve.first.get_attribute("src")
+        notebook.shot("training-1")
+        wait_for(lambda: bar.first.get_attribute("value") != before[0], "the bar to move")
+        wait_for(lambda: curve.first.get_attribute("src") != before[1], "the curve to grow")
+        # In place, not once more.
+        assert (bar.count(), curve.count()) == (1, 1)
+        notebook.shot("training-2")
+        notebook.menu("Kernel", "Interrupt Kernel")
+        # Stopped in order: the cell is done, the one behind it didn't run.
+        assert notebook.done() == ["1", "2", "3", ""]
+        assert notebook.outputs(3).count() == 0
+        notebook.shot("training-interrupted")
+        notebook.page.locator(".jp-CodeCell").nth(3).locator(".cm-content").click()
+        notebook.page.keyboard.press("Control+Enter")
+        notebook.outputs(3).first.wait_for()
+        epochs = int(notebook.outputs(3).first.inner_text())
+        assert 1 <= epochs < EPOCHS
 
-    notebook.menu("Kernel", "Restart Kernel and Run All Cells…")
-    notebook.page.locator(".jp-Dialog .jp-mod-accept").click()
-    wait_for(lambda: "*" in notebook.prompts(), "the restart")
-    assert notebook.done() == ["1", "2", "3", "4"]
-    assert notebook.outputs(3).first.inner_text() == str(EPOCHS)
-    assert f"{EPOCHS} epochs" in notebook.outputs(2).first.inner_text()
-    assert notebook.page.locator("[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']").count() == 0
-    notebook.shot("training-again")
-    notebook.close()
+        notebook.menu("Kernel", "Restart Kernel and Run All Cells…")
+        notebook.page.locator(".jp-Dialog .jp-mod-accept").click()
+        wait_for(lambda: "*" in notebook.prompts(), "the restart")
+        assert notebook.done() == ["1", "2", "3", "4"]
+        assert notebook.outputs(3).first.inner_text() == str(EPOCHS)
+        assert f"{EPOCHS} epochs" in notebook.outputs(2).first.inner_text()
+        assert notebook.page.locator("[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']").count() == 0
+        notebook.shot("training-again")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_run_all_stops_at_a_fault(lab, browser, fault):
     code, name, part, _ = FAULTS[fault]
-    notebook = Notebook(lab, browser, f"fault-{list(FAULTS).index(fault)}", [code, 'println!("went on");'])
-    notebook.menu("Run", "Run All Cells")
-    assert notebook.done() == ["1", "2", ""]
-    said = notebook.outputs(1).last.inner_text()
-    notebook.shot(notebook.name)
-    assert part in said, said
-    error = notebook.page.locator(".jp-CodeCell").nth(1).locator("[data-mime-type='application/vnd.jupyter.error']")
-    assert error.count() == 1
-    assert notebook.outputs(2).count() == 0
-    notebook.close()
+    with Notebook(lab, browser, f"fault-{list(FAULTS).index(fault)}", [code, 'println!("went on");']) as notebook:
+        notebook.menu("Run", "Run All Cells")
+        assert notebook.done() == ["1", "2", ""]
+        said = notebook.outputs(1).last.inner_text()
+        notebook.shot(notebook.name)
+        assert part in said, said
+        error = notebook.page.locator(".jp-CodeCell").nth(1).locator("[data-mime-type='application/vnd.jupyter.error']")
+        assert error.count() == 1
+        assert notebook.outputs(2).count() == 0
