@@ -220,8 +220,10 @@ fn row(canvas: &mut Canvas, counts: &Array2<u64>, i: usize, (x, y): (f32, f32), 
     }
 }
 
+/// As exact as the images allow: up to a thousand, one more in ten thousand.
 fn percent(part: u64, total: u64) -> String {
-    format!("{:.1} %", 100.0 * part as f64 / total as f64)
+    let digits = if total > 1000 { 2 } else { 1 };
+    format!("{:.digits$} %", 100.0 * part as f64 / total as f64)
 }
 
 fn alt(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> String {

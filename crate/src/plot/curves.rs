@@ -240,15 +240,31 @@ fn alt(title: &str, panels: &[Panel]) -> String {
             number(y as f32)
         }
     };
+    // Curves that share both ends, as those of a deletion test, differ in between.
+    let alike = |panel: &Panel| {
+        let ends = |series: &Series| panel.drawn(series).next().zip(panel.drawn(series).last());
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        let mut all = panel.series.iter().filter_map(ends);
+        let first = all.next();
+        panel.series.len() > 1
+            && first.is_some_and(|(start, end)| {
+                all.all(|(other, last)| near(other.1, start.1) && near(last.1, end.1))
+            })
+    };
     let line = |panel: &Panel, series: &Series| {
-        let ends = panel.drawn(series).next().zip(panel.drawn(series).last());
-        ends.map(|((_, first), (_, last))| {
-            format!(
-                "{} from {} to {}",
-                series.name,
-                value(panel, first),
-                value(panel, last)
-            )
+        let drawn: Vec<f64> = panel.drawn(series).map(|(_, y)| y).collect();
+        let text = |y: f64| value(panel, y);
+        let (first, last) = (text(*drawn.first()?), text(*drawn.last()?));
+        Some(match drawn.len() {
+            1 => format!("{} {first}", series.name),
+            n if alike(panel) => {
+                format!(
+                    "{} from {first} over {} to {last}",
+                    series.name,
+                    text(drawn[n / 2])
+                )
+            }
+            _ => format!("{} from {first} to {last}", series.name),
         })
     };
     let panels = panels.iter().map(|panel| {
@@ -325,6 +341,30 @@ mod tests {
         let mut short = runs(5);
         short.spread.pop();
         assert!(message(short).contains("5 points and 4 spreads"));
+    }
+
+    /// Curves that share both ends are told apart by their middle; a single point has no course.
+    #[test]
+    fn the_alternative_text_tells_curves_apart() {
+        let panel = |ys: &[&[f64]]| Panel {
+            series: ys
+                .iter()
+                .map(|ys| Series {
+                    name: "s".into(),
+                    points: ys.iter().enumerate().map(|(i, y)| (i as f64, *y)).collect(),
+                    ..Series::default()
+                })
+                .collect(),
+            ..Panel::default()
+        };
+        let alt = |ys: &[&[f64]]| curves("", &[panel(ys)]).unwrap().alt().to_string();
+        let told = alt(&[&[1.0, 0.5, 0.0], &[1.0, 0.25, 0.0]]);
+        assert!(
+            told.contains("s from 1 over 0.50 to 0, s from 1 over 0.25 to 0"),
+            "{told}"
+        );
+        assert!(alt(&[&[1.0, 0.5], &[1.0, 0.25]]).contains("s from 1 to 0.50, s from 1 to 0.25"));
+        assert!(alt(&[&[0.5]]).contains(": s 0.50."));
     }
 
     /// One epoch, one value for all, a gap and huge values are drawn like anything else.

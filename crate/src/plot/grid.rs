@@ -1,10 +1,8 @@
 //! Grids of images, heatmaps, overlays and matrices.
 
-use ndarray::Array2;
-
 use super::canvas::{Canvas, DENSITY, MARGIN, WIDTH};
 use super::text::{Anchor, LABEL, LEADING, number, style, wrap};
-use super::{Color, Figure, Map, Scale, Tile};
+use super::{Color, Figure, Scale, Tile};
 use crate::{Error, Result};
 
 /// Between tiles; wider where whole pixels for each value leave room.
@@ -54,43 +52,6 @@ pub fn image_grid(title: &str, tiles: &[Tile], columns: usize) -> Result<Figure>
         title: title.to_string(),
         tiles: tiles.to_vec(),
         columns,
-        ..Grid::default()
-    }
-    .figure()
-}
-
-/// Captioned matrices in colour, as attention of S × S tokens: with `common` all on one scale that a colour bar
-/// explains, else each on its own, whose ends stand in the caption.
-///
-/// # Errors
-/// As [`Grid::figure`].
-pub fn matrices(
-    title: &str,
-    items: &[(String, Array2<f32>)],
-    columns: usize,
-    map: Map,
-    common: bool,
-) -> Result<Figure> {
-    let shared = Scale::fit(map, items.iter().map(|(_, values)| values));
-    let tile = |(caption, values): &(String, Array2<f32>)| {
-        if common {
-            return Tile::map(values.clone(), shared, caption);
-        }
-        let scale = Scale::fit(map, [values]);
-        Tile::map(
-            values.clone(),
-            scale,
-            format!("{caption}\n{} to {}", number(scale.low), number(scale.high)),
-        )
-    };
-    Grid {
-        title: title.to_string(),
-        tiles: items.iter().map(tile).collect(),
-        columns,
-        bar: common.then(|| Bar {
-            scale: shared,
-            label: "one scale for all".to_string(),
-        }),
         ..Grid::default()
     }
     .figure()
@@ -323,7 +284,7 @@ mod tests {
 
     fn tile(rows: usize, columns: usize) -> Tile {
         Tile::grey(
-            Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32),
+            ndarray::Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32),
             "a caption",
         )
     }
@@ -374,25 +335,5 @@ mod tests {
                 "{columns} columns of {width}"
             );
         }
-    }
-
-    #[test]
-    fn own_scales_stand_in_the_captions_and_a_common_one_in_the_bar() {
-        let items = [
-            ("one".to_string(), ndarray::arr2(&[[0.0, 0.5]])),
-            ("two".to_string(), ndarray::arr2(&[[1.0, 2.0]])),
-        ];
-        let own = matrices("Matrices", &items, 2, Map::Viridis, false).unwrap();
-        assert!(
-            own.alt().contains("one, 0 to 0.50; two, 1 to 2"),
-            "{}",
-            own.alt()
-        );
-        let common = matrices("Matrices", &items, 2, Map::Viridis, true).unwrap();
-        assert!(
-            common.alt().contains("Colours from 0 to 2"),
-            "{}",
-            common.alt()
-        );
     }
 }

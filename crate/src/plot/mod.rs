@@ -1,4 +1,4 @@
-//! Figures: learning curves, grids of images and maps, matrices, confusion matrices, bars.
+//! Figures: learning curves, grids of images and maps, confusion matrices, bars.
 //!
 //! Each function returns a [`Figure`], a PNG with a text that says the same. All figures have one page width and one
 //! font, which is compiled in, so that they look the same on every machine. They are drawn with `plotters`;
@@ -23,6 +23,6 @@ pub use color::{Color, Map, Scale};
 pub use confusion::{confusion_matrices, confusion_matrix};
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
-pub use grid::{Bar, Grid, image_grid, matrices};
+pub use grid::{Bar, Grid, image_grid};
 pub use history::learning_curves;
 pub use tile::{Overlay, Tile, pixels};
