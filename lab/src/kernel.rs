@@ -82,12 +82,20 @@ fn end_on_signals(mut signals: signal_hook::iterator::Signals, child: &Child) {
     });
 }
 
-/// Ends the kernel when the program that started it is gone. Jupyter says by a variable which that is, unless it wants the
-/// kernel to outlive it.
+/// Ends the kernel when the program that started it is gone, as it may be already. Jupyter says by a variable which that is,
+/// unless it wants the kernel to outlive it.
 fn end_with_client(child: &Child) {
     let kernel = Pid::from_raw(child.id() as i32);
-    let client = nix::unistd::getppid();
-    if std::env::var("JPY_PARENT_PID").is_ok_and(|named| named == client.to_string()) {
+    let Some(client) = std::env::var("JPY_PARENT_PID")
+        .ok()
+        .and_then(|named| named.parse().ok())
+        .map(Pid::from_raw)
+    else {
+        return;
+    };
+    let parent = nix::unistd::getppid();
+    let gone = parent == Pid::from_raw(1) && kill(client, None).is_err();
+    if parent == client || gone {
         std::thread::spawn(move || {
             while nix::unistd::getppid() == client {
                 std::thread::sleep(Duration::from_secs(1));
