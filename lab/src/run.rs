@@ -147,14 +147,14 @@ impl Run {
             Source::Folder(folder) => command.env(vitlab::data::source::VARIABLE, folder),
             Source::Synthetic => command.env(vitlab::data::source::VARIABLE, "synthetic"),
         };
-        for (name, asked) in [
+        for (variable, asked) in [
             ("VITLAB_QUICK", self.quick),
             ("VITLAB_LOAD_MODEL", self.load_model),
         ] {
             if asked {
-                command.env(name, "1")
+                command.env(variable, "1")
             } else {
-                command.env_remove(name)
+                command.env_remove(variable)
             };
         }
         command

@@ -35,6 +35,7 @@ impl Augmentation {
                 view(images, &centre, &centre, &drawn(2))
             }
             Augmentation::CropFlip => {
+                // Before the offsets: the committed trainings repeat bit for bit with this order only.
                 let mirrored = drawn(2);
                 view(
                     images,

@@ -241,7 +241,7 @@ fn alt(title: &str, panels: &[Panel]) -> String {
         }
     };
     // Curves that share both ends, as those of a deletion test, differ in between.
-    let alike = |panel: &Panel| {
+    let ends_alike = |panel: &Panel| {
         let ends = |series: &Series| panel.drawn(series).next().zip(panel.drawn(series).last());
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
         let mut all = panel.series.iter().filter_map(ends);
@@ -251,27 +251,22 @@ fn alt(title: &str, panels: &[Panel]) -> String {
                 all.all(|(other, last)| near(other.1, start.1) && near(last.1, end.1))
             })
     };
-    let line = |panel: &Panel, series: &Series| {
+    let line = |panel: &Panel, series: &Series, middle: bool| {
         let drawn: Vec<f64> = panel.drawn(series).map(|(_, y)| y).collect();
         let text = |y: f64| value(panel, y);
-        let (first, last) = (text(*drawn.first()?), text(*drawn.last()?));
+        let (name, first, last) = (&series.name, text(*drawn.first()?), text(*drawn.last()?));
         Some(match drawn.len() {
-            1 => format!("{} {first}", series.name),
-            n if alike(panel) => {
-                format!(
-                    "{} from {first} over {} to {last}",
-                    series.name,
-                    text(drawn[n / 2])
-                )
-            }
-            _ => format!("{} from {first} to {last}", series.name),
+            1 => format!("{name} {first}"),
+            n if middle => format!("{name} from {first} over {} to {last}", text(drawn[n / 2])),
+            _ => format!("{name} from {first} to {last}"),
         })
     };
     let panels = panels.iter().map(|panel| {
+        let middle = ends_alike(panel);
         let lines: Vec<String> = panel
             .series
             .iter()
-            .filter_map(|series| line(panel, series))
+            .filter_map(|series| line(panel, series, middle))
             .collect();
         format!(
             " {} by {}: {}.",
