@@ -4,8 +4,9 @@
     .venv/bin/python tests/kernel_load.py soak --minutes 60 --seed 1
 
 `many` starts kernels at once and prints what each costs until it is ready and until its first cell is done: disk of its own,
-processor time, memory; then it kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both end with status 1 when a process, a
-folder, an open file or a port is left, and `soak` when a kernel that lives all the time grows.
+processor time, memory; then it kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both end
+with status 1 when a process, a folder, an open file or a port is left, `many` also when a start takes more than 30 MB of disk
+or 1 s of processor time at the median, `soak` when a kernel that lives all the time grows.
 """
 
 import argparse

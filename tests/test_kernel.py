@@ -18,6 +18,7 @@ from jupyter_client import BlockingKernelClient, KernelManager, write_connection
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from safetensors import safe_open
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 CRATE = ':dep vitlab = { path = "../crate" }'
@@ -375,11 +376,67 @@ def test_a_training_shows_its_progress_and_stops_in_order(kernel):
     assert len({content["transient"]["display_id"] for content in curves}) == 1
     assert len({content["data"]["image/png"] for content in curves}) > 1
     assert "interrupted after" in bars[-1]["data"]["text/plain"] or "of 50 epochs" in bars[-1]["data"]["text/plain"]
-    epochs = kernel.text("trainer.history.epochs.len()")
-    assert 2 <= int(epochs) < 50
-    # Everything is still there, and the training goes on where it was.
-    assert kernel.text("trainer.epochs().next()") == f"Some({epochs})"
-    assert (Path(os.environ.get("TMPDIR", "/tmp")) / "interrupted.safetensors").is_file()
+    # Everything is still there.
+    last = int(kernel.text("trainer.history.epochs.len()"))
+    assert 2 <= last < 50
+    interrupted = kernel.text("trainer.history.epochs.last().is_some_and(|epoch| epoch.stopped_after.is_some())") == "true"
+    whole = last - interrupted
+    assert kernel.text("trainer.epochs().next()") == f"Some({whole})"
+    # The training goes on where it was, in a bar of its own, up to its last batch.
+    kernel.text(f"trainer.history.config.epochs = {whole + 2};")
+    _, shown = kernel.run(LOOP)
+    again = [content["transient"]["display_id"] for kind, content in shown if "text/html" in content.get("data", {})]
+    assert again and set(again).isdisjoint(content["transient"]["display_id"] for content in bars)
+    assert next(kind for kind, content in shown if "text/html" in content.get("data", {})) == "display_data"
+    assert kernel.text("trainer.history.epochs.iter().filter(|epoch| epoch.stopped_after.is_none()).count()") == str(whole + 2)
+    checkpoint = Path(os.environ.get("TMPDIR", "/tmp")) / "interrupted.safetensors"
+    with safe_open(checkpoint, "pt") as file:
+        assert file.metadata()["steps"] == str(30 * (whole + 2))
+
+
+def test_after_a_training_its_cell_is_ended_like_any_other(kernel):
+    kernel.text("let kept: i32 = 7;\n" + TRAINING.replace("EPOCHS", "1"))
+    request = kernel.send(LOOP + '\nprintln!("trained");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }')
+    messages = kernel.messages(request)
+    while "trained" not in next(messages)[1].get("text", ""):
+        pass
+    interrupt(kernel)
+    list(messages)
+    reply = kernel.reply(request)
+    assert reply["ename"] == "Interrupted" and "kept" in reply["evalue"], reply
+
+
+def test_a_thread_that_goes_on_writing_leaves_its_cell_in_peace(kernel):
+    kernel.text(
+        "use std::sync::atomic::{AtomicBool, Ordering};\npub static WRITES: AtomicBool = AtomicBool::new(true);\n"
+        'let line = "x".repeat(10_000);\nlet writer = std::thread::spawn(move || while WRITES.load(Ordering::Relaxed) { println!("{line}"); });'
+    )
+    reply, _ = kernel.run("let after: i32 = 1;")
+    assert reply["status"] == "ok"
+    reply, _ = kernel.run("WRITES.store(false, Ordering::Relaxed); writer.join().unwrap();")
+    assert reply["status"] == "ok"
+
+
+def test_a_long_panic_keeps_its_beginning(kernel):
+    reply, _ = kernel.run("assert_eq!(vec![0.5; 100_000], vec![0.25; 100_000], \"thread 'a' differs\");")
+    assert reply["ename"] == "panicked" and "thread 'a' differs" in reply["evalue"].splitlines()[0], reply["evalue"][:200]
+
+
+def test_quit_is_refused_and_the_kernel_stays(kernel):
+    assert "menu" in kernel.run(":quit")[0]["evalue"]
+    assert kernel.text("1 + 1") == "2"
+
+
+@pytest.mark.long
+def test_a_cell_is_interrupted_before_evcxr_is_there():
+    kernel = Kernel()
+    try:
+        request = kernel.send('println!("went on");')
+        interrupt(kernel)
+        assert kernel.reply(request)["ename"] == "Interrupted"
+        assert kernel.text("1 + 1") == "2"
+    finally:
+        kernel.end()
 
 
 @pytest.mark.long

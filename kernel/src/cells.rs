@@ -17,6 +17,11 @@ pub fn is_meant() -> bool {
 }
 
 pub fn run() -> ! {
+    // What a cell starts may be a kernel itself.
+    for name in [VARIABLE, "EVCXR_IS_RUNTIME"] {
+        // SAFETY: no other thread is there yet.
+        unsafe { std::env::remove_var(name) };
+    }
     let mut variables = std::ptr::null_mut();
     for line in std::io::stdin().lock().lines() {
         let Some((library, function)) = line.as_deref().ok().and_then(asked) else {

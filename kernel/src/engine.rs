@@ -139,14 +139,13 @@ impl Engine {
     }
 
     fn begin(&self, request: &Arc<JupyterMessage>, silent: bool, stored: bool) -> usize {
-        interrupt::forget(&self.kernel.folder);
         let mut now = self.kernel.now();
         now.cell += 1;
+        interrupt::begin(&self.kernel.folder, now.cell);
         now.phase = Phase::Compiling;
         now.request = Some(Arc::clone(request));
         now.silent = silent;
         now.count += usize::from(stored);
-        now.interrupts = 0;
         now.ended_by_interrupt = false;
         // The process may have ended between two cells: then this one reports it.
         if !matches!(now.problem, Some(Event::Ended { .. })) {
@@ -163,6 +162,15 @@ impl Engine {
         input: &Input,
         allowed: bool,
     ) -> Result<(), Failure> {
+        if self.kernel.now().interrupts > 0 {
+            return Err(Failure::interrupted(None));
+        }
+        // evcxr would end the process of the kernel, and nobody would get an answer.
+        if code.trim() == ":quit" {
+            return Err(Failure::refused(
+                "a notebook's kernel is shut down from the menu \"Kernel\"".into(),
+            ));
+        }
         let context = self
             .context
             .as_mut()
@@ -189,7 +197,11 @@ impl Engine {
         let (problem, interrupted) = {
             let mut now = self.kernel.now();
             now.phase = Phase::Compiling;
-            (now.problem.take(), now.ended_by_interrupt)
+            // evcxr finds out that the process has ended when it next wants to run something.
+            let unnoticed = matches!(outcome, Ok(Ok(_) | Err(Error::CompilationErrors(_))))
+                && matches!(now.problem, Some(Event::Ended { .. }));
+            let problem = if unnoticed { None } else { now.problem.take() };
+            (problem, now.ended_by_interrupt)
         };
         match (problem, outcome) {
             (Some(Event::Ended { .. }), _) if interrupted => {
@@ -283,6 +295,11 @@ impl Engine {
     }
 }
 
+/// More bytes than a stream's buffers hold.
+const WAITED_FOR: usize = 1 << 20;
+/// So many bytes are taken in before somebody who waits is looked for.
+const LOOKED_AFTER: usize = 1 << 16;
+
 /// Takes in what the watching process tells.
 struct Events {
     wake: UnixStream,
@@ -310,18 +327,31 @@ impl Events {
 fn listen(kernel: &Kernel, heard: UnixStream, mut wakes: UnixStream, woken: &mpsc::Sender<()>) {
     let mut heard = BufReader::new(heard);
     let mut line = Vec::new();
+    // Bytes that were taken in since the last look, and since somebody waits.
+    let (mut unseen, mut taken) = (0, 0);
     loop {
-        if heard.buffer().is_empty() {
+        let buffered = !heard.buffer().is_empty();
+        if !buffered || unseen > LOOKED_AFTER {
             let mut polled = [heard.get_ref().as_fd(), wakes.as_fd()]
                 .map(|file| PollFd::new(file, PollFlags::POLLIN));
-            if poll(&mut polled, PollTimeout::NONE).is_err() {
+            let limit = match buffered {
+                true => PollTimeout::ZERO,
+                false => PollTimeout::NONE,
+            };
+            if poll(&mut polled, limit).is_err() {
                 continue;
             }
             let [events, wake] = polled.map(|file| file.any().unwrap_or(false));
-            // Only when nothing else is there to read.
-            if wake && !events {
+            let events = events || buffered;
+            taken = if wake { taken + unseen } else { 0 };
+            unseen = 0;
+            // When nothing else is there to read, or only what a thread of the cell's goes on to write.
+            if wake && (!events || taken > WAITED_FOR) {
                 let _ = wakes.read(&mut [0]);
                 let _ = woken.send(());
+                taken = 0;
+            }
+            if !events {
                 continue;
             }
         }
@@ -329,6 +359,7 @@ fn listen(kernel: &Kernel, heard: UnixStream, mut wakes: UnixStream, woken: &mps
             Ok(count) if count > 0 => {}
             _ => return,
         }
+        unseen += line.len();
         // A process that was killed while it wrote leaves a part of a line.
         if let Ok(event) = serde_json::from_slice(&line) {
             kernel.take(event);

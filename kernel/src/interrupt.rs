@@ -8,40 +8,48 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::event::Event;
 use crate::publish::{Kernel, Phase};
 
 /// Made by the kernel, looked for by a training.
 const ASKED: &str = "interrupt";
 /// Made by a training.
 const LISTENING: &str = "listening";
+/// Made by the kernel: the cell that runs.
+const CELL: &str = "cell";
 
-/// Takes away what the cell before left.
-pub fn forget(folder: &Path) {
+/// Takes away what the cell before left, and leaves this one's number.
+pub fn begin(folder: &Path, cell: u64) {
     for name in [ASKED, LISTENING] {
         let _ = fs::remove_file(folder.join(name));
     }
+    let _ = fs::write(folder.join(CELL), cell.to_string());
 }
 
 /// Interrupts the present cell, if there is one: asks first, and ends what hasn't listened within a second or is
 /// interrupted again.
 pub fn interrupt(kernel: &Kernel) {
-    let (cell, again) = {
+    let (cell, mine) = {
         let mut now = kernel.now();
         if now.phase == Phase::Idle {
             return;
         }
         now.interrupts += 1;
-        (now.cell, now.interrupts > 1)
+        // Under the lock, lest the next cell finds it.
+        let _ = fs::write(kernel.folder.join(ASKED), "");
+        (now.cell, now.interrupts)
     };
     let asked = Instant::now();
-    let _ = fs::write(kernel.folder.join(ASKED), "");
     loop {
         let mut now = kernel.now();
-        if now.cell != cell {
+        // A later interrupt has taken over, or the processes are being started anew.
+        let over = matches!(now.problem, Some(Event::Ended { .. }));
+        if now.cell != cell || now.interrupts != mine || over {
             return;
         }
         match now.phase {
-            Phase::Idle => return,
+            // The engine looks at the count before it begins.
+            Phase::Idle | Phase::Waiting => return,
             Phase::Compiling => {
                 let compilers = children(std::process::id() as i32);
                 let compilers = compilers.into_iter().filter(|child| *child != now.watch);
@@ -52,7 +60,7 @@ pub fn interrupt(kernel: &Kernel) {
             }
             Phase::Running => {
                 let listens = kernel.folder.join(LISTENING).exists();
-                if again || (!listens && asked.elapsed() > Duration::from_secs(1)) {
+                if mine > 1 || (!listens && asked.elapsed() > Duration::from_secs(1)) {
                     now.ended_by_interrupt = true;
                     end(now.cells);
                     return;

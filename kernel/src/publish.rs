@@ -42,6 +42,8 @@ pub struct Now {
 pub enum Phase {
     #[default]
     Idle,
+    /// Asked for, while evcxr starts or is at something else.
+    Waiting,
     Compiling,
     Running,
 }
@@ -59,11 +61,19 @@ impl Kernel {
         self.now.lock().unwrap()
     }
 
+    /// A cell is asked for: from now on it can be interrupted.
+    pub fn expect(&self) {
+        let mut now = self.now();
+        now.phase = Phase::Waiting;
+        now.interrupts = 0;
+    }
+
     pub async fn publish(&self, kind: &str, content: Value, parent: &JupyterMessage) {
         let _ = self.iopub.send(message(kind, content, parent)).await;
     }
 
-    /// Publishes an output of the present cell. Waits when clients are slow: then the cell waits, too.
+    /// Publishes an output of the present cell. Waits, and with it the cell, while the socket is behind; what a client hasn't
+    /// read yet is kept for it.
     pub fn show(&self, kind: &str, content: Value) {
         let now = self.now();
         let (request, silent) = (now.request.clone(), now.silent);
@@ -112,7 +122,7 @@ impl Kernel {
     /// evcxr runs code of its own when no cell is at work.
     fn enter(&self, phase: Phase) {
         let mut now = self.now();
-        if now.phase != Phase::Idle {
+        if matches!(now.phase, Phase::Compiling | Phase::Running) {
             now.phase = phase;
         }
     }

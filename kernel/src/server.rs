@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use zeromq::SocketRecv;
 
 use crate::engine::{self, Line};
+use crate::event::Event;
 use crate::interrupt;
 use crate::publish::{Kernel, message};
 use crate::requests::{History, is_complete, kernel_info};
@@ -260,6 +261,7 @@ impl Shell {
         let mut behind = Vec::new();
         let (kind, reply) = match request.header.msg_type.as_str() {
             "execute_request" => {
+                self.kernel.expect();
                 let (asked, sent, input) = (
                     Arc::clone(request),
                     content.clone(),
@@ -397,7 +399,11 @@ impl Input {
                 .send(message("input_request", content, &request))
                 .await
         });
-        while asked.is_ok() && !self.kernel.now().ended_by_interrupt {
+        let over = || {
+            let now = self.kernel.now();
+            now.ended_by_interrupt || matches!(now.problem, Some(Event::Ended { .. }))
+        };
+        while asked.is_ok() && !over() {
             if let Ok(value) = taken.recv_timeout(Duration::from_millis(50)) {
                 return value;
             }

@@ -29,8 +29,6 @@ pub struct Sorter {
     teller: Teller,
     /// What came after the last end of a line.
     line: Vec<u8>,
-    /// Whether the beginning of that line is told already.
-    begun: bool,
     /// Whole lines that belong together.
     text: String,
     /// The MIME type and what came of a block that evcxr_display began.
@@ -49,7 +47,6 @@ impl Sorter {
         Sorter {
             teller,
             line: Vec::new(),
-            begun: false,
             text: String::new(),
             block: None,
             figure: None,
@@ -68,7 +65,17 @@ impl Sorter {
         }
         self.error.extend_from_slice(bytes);
         if self.error.len() > MOST {
-            self.tell_error();
+            // The end of a panic's message can be missed, its beginning can't.
+            match panicked(&self.error) {
+                Some(0) => self.error.truncate(MOST),
+                Some(at) => {
+                    let message = self.error.split_off(at);
+                    self.tell_error();
+                    self.error = message;
+                    self.error.truncate(MOST);
+                }
+                None => self.tell_error(),
+            }
         }
     }
 
@@ -79,7 +86,6 @@ impl Sorter {
             bytes = &bytes[end + 1..];
             let line = std::mem::take(&mut self.line);
             self.take_line(&String::from_utf8_lossy(&line));
-            self.begun = false;
         }
         if !bytes.is_empty() && self.line.is_empty() {
             self.since = Instant::now();
@@ -93,19 +99,26 @@ impl Sorter {
 
     fn take_line(&mut self, line: &str) {
         if let Some((kind, content)) = &mut self.block {
-            if line == END || line == PANIC {
-                let (kind, content) = (std::mem::take(kind), std::mem::take(content));
-                self.block = None;
-                self.add(kind, content);
-            } else {
+            // Code can fail before it has ended its block, and write the end after the content without a new line.
+            let ends = [END, cells::COMPLETE, PANIC, QUESTION];
+            let end = ends
+                .into_iter()
+                .find_map(|mark| Some((mark, line.strip_suffix(mark)?)));
+            let more = end.map_or(line, |(_, before)| before);
+            if end.is_none() || !more.is_empty() {
                 if !content.is_empty() {
                     content.push('\n');
                 }
-                content.push_str(line);
+                content.push_str(more);
             }
-            if line != PANIC {
-                return;
+            let Some((mark, _)) = end else { return };
+            let (kind, content) = (std::mem::take(kind), std::mem::take(content));
+            self.block = None;
+            self.add(kind, content);
+            if mark != END {
+                self.take_mark(mark);
             }
+            return;
         }
         // A part of a line can stand before a mark.
         for mark in [cells::COMPLETE, PANIC, QUESTION] {
@@ -141,8 +154,7 @@ impl Sorter {
                 let held = !std::mem::take(&mut self.error).is_empty();
                 if mark == PANIC {
                     // What the cell wrote before the panic's own message stays what it is.
-                    let message = said.rfind("thread '").unwrap_or(0);
-                    let message = said.split_off(message);
+                    let message = said.split_off(panicked(said.as_bytes()).unwrap_or(0));
                     if held && !said.trim().is_empty() {
                         self.tell_stream(Stream::Stderr, said);
                     }
@@ -221,8 +233,10 @@ impl Sorter {
     /// How long until something has been held back long enough; none when nothing is.
     pub fn held_for(&self) -> Option<Duration> {
         let held = if !self.error.is_empty() {
-            let panic = self.error.windows(12).any(|bytes| bytes == b"panicked at ");
-            if panic { HELD_PANIC } else { HELD }
+            match panicked(&self.error) {
+                Some(_) => HELD_PANIC,
+                None => HELD,
+            }
         } else if self.figure.is_some() || (!self.line.is_empty() && self.block.is_none()) {
             HELD
         } else {
@@ -271,17 +285,22 @@ impl Sorter {
         if self.block.is_some() || self.line.is_empty() {
             return;
         }
-        let starts = |mark: &[u8]| mark.starts_with(&self.line[..self.line.len().min(mark.len())]);
-        if !self.begun && (starts(b"EVCXR_") || starts(OUTPUT.as_bytes())) {
-            self.since = Instant::now();
+        self.since = Instant::now();
+        let marks = [b"EVCXR_".as_slice(), OUTPUT.as_bytes()];
+        let begins = |at: &usize| {
+            let rest = &self.line[*at..];
+            marks
+                .iter()
+                .any(|mark| rest.starts_with(mark) || mark.starts_with(rest))
+        };
+        let before = (0..self.line.len()).find(begins).unwrap_or(self.line.len());
+        let whole = whole_characters(&self.line[..before]);
+        if whole == 0 {
             return;
         }
-        let whole = whole_characters(&self.line);
         let rest = self.line.split_off(whole);
         let text = String::from_utf8_lossy(&self.line).into_owned();
         self.line = rest;
-        self.begun = true;
-        self.since = Instant::now();
         self.add_text(&text, "");
     }
 
@@ -295,6 +314,19 @@ impl Sorter {
             self.teller.tell(&Event::Text { stream, text });
         }
     }
+}
+
+/// Where the last panic's message begins: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a line.
+fn panicked(error: &[u8]) -> Option<usize> {
+    let mut found = None;
+    let mut at = 0;
+    for line in error.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"thread '") && line.windows(12).any(|part| part == b"panicked at ") {
+            found = Some(at);
+        }
+        at += line.len();
+    }
+    found
 }
 
 /// How many bytes hold whole characters: what isn't text at all counts as whole.
@@ -316,11 +348,15 @@ mod tests {
     /// What is told of what `feed` gives.
     fn told(feed: impl FnOnce(&mut Sorter)) -> Vec<Value> {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        feed(&mut Sorter::new(Teller::new(File::from(OwnedFd::from(
-            writer,
-        )))));
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
+        // A pipe holds less than a figure.
+        let read = std::thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            text
+        });
+        let events = File::from(OwnedFd::from(writer));
+        feed(&mut Sorter::new(Teller::new(events)));
+        let text = read.join().unwrap();
         let lines = text.lines();
         lines
             .map(|line| serde_json::from_str(line).unwrap())
@@ -364,6 +400,60 @@ mod tests {
         assert_eq!(events[0]["output"]["show"]["data"], first);
         assert_eq!(events[1]["result"]["data"], json!({ "text/html": "2" }));
         assert_eq!(events[2], "done");
+    }
+
+    #[test]
+    fn a_block_that_is_not_ended_properly_ends_with_its_cell() {
+        let block = b"EVCXR_BEGIN_CONTENT text/html\n<b>x</b>";
+        let shown = json!({ "text/html": "<b>x</b>" });
+        for end in ["EVCXR_END_CONTENT\n", ""] {
+            let events = told(|sorter| {
+                sorter.output(block);
+                sorter.output(end.as_bytes());
+                sorter.output(b"EVCXR_EXECUTION_COMPLETE\n");
+            });
+            assert_eq!(events[0]["result"]["data"], shown, "{end}");
+            assert_eq!(events[1], "done");
+        }
+        let events = told(|sorter| {
+            sorter.output(block);
+            sorter.output(b"\nEVCXR_ERROR_OCCURRED\n");
+        });
+        assert_eq!(events[0]["output"]["show"]["data"], shown);
+        assert!(events[1].get("question").is_some());
+    }
+
+    #[test]
+    fn a_large_figure_after_a_part_of_a_line_is_a_figure() {
+        let picture = "x".repeat(3 * MOST);
+        let output = json!({ "show": { "data": { "image/png": picture } } });
+        let line = format!("so: VITLAB_OUTPUT {output}\n");
+        let events = told(|sorter| {
+            for part in line.as_bytes().chunks(MOST / 2) {
+                sorter.output(part);
+                sorter.release();
+            }
+            sorter.output(b"EVCXR_EXECUTION_COMPLETE\n");
+        });
+        assert_eq!(events[0], text("stdout", "so: "));
+        assert_eq!(events[1]["output"]["show"]["data"]["image/png"], picture);
+        assert_eq!(events[2], "done");
+    }
+
+    #[test]
+    fn a_panic_keeps_its_beginning_however_long_it_is_and_whatever_it_says() {
+        let said = "thread 'main' (7) panicked at a.rs:1:1:\na worker thread 'a' failed: ";
+        let events = told(|sorter| {
+            sorter.error(b"before\n");
+            sorter.error(said.as_bytes());
+            for _ in 0..5 {
+                sorter.error("1.0, ".repeat(MOST / 10).as_bytes());
+            }
+            sorter.output(b"EVCXR_PANIC_NOTIFICATION\n");
+        });
+        assert_eq!(events[0], text("stderr", "before\n"));
+        let told = events[1]["panic"]["said"].as_str().unwrap();
+        assert!(told.starts_with(said) && told.len() <= MOST);
     }
 
     #[test]

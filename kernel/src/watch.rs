@@ -1,5 +1,5 @@
 //! The process between evcxr and the one that runs the cells: passes evcxr's own lines on and tells the kernel everything
-//! else, as it happens and in order.
+//! else, as it happens. What is written on one stream stays in order; between the two the order is what reading them tells.
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};

@@ -174,8 +174,10 @@ fn sweep(kernels: &Path) -> std::io::Result<()> {
         if File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_err()) {
             continue;
         }
-        fs::remove_dir_all(&folder)?;
-        let _ = fs::remove_file(lock_path);
+        // Should one resist, new kernels start all the same.
+        if fs::remove_dir_all(&folder).is_ok() {
+            let _ = fs::remove_file(lock_path);
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! in place, and ask a training to stop. On a plain evcxr_jupyter the same calls show the last thing of each kind.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -86,23 +87,46 @@ pub(crate) fn kernel() -> Option<PathBuf> {
     std::env::var_os("VITLAB_KERNEL").map(PathBuf::from)
 }
 
-/// A user's wish that a running training stops.
-#[derive(Clone, Debug)]
+/// The number of the cell that runs.
+pub(crate) fn cell() -> Option<String> {
+    std::fs::read_to_string(kernel()?.join("cell")).ok()
+}
+
+/// A user's wish that a running training stops. While a value lives, the kernel leaves the stopping to its owner.
+#[derive(Debug)]
 pub(crate) struct Interrupt(Option<PathBuf>);
+
+/// How many values live.
+static LISTENERS: Mutex<usize> = Mutex::new(0);
 
 impl Interrupt {
     /// Tells the kernel that somebody looks for it after every step.
     pub(crate) fn listen() -> Self {
         let folder = kernel();
         if let Some(folder) = &folder {
+            let mut listeners = LISTENERS.lock().unwrap();
+            *listeners += 1;
             // Without it the kernel ends the cell's process.
             let _ = std::fs::write(folder.join("listening"), "");
         }
-        Interrupt(folder.map(|folder| folder.join("interrupt")))
+        Interrupt(folder)
     }
 
     pub(crate) fn asked(&self) -> bool {
-        self.0.as_ref().is_some_and(|note| note.exists())
+        let folder = self.0.as_ref();
+        folder.is_some_and(|folder| folder.join("interrupt").exists())
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0 {
+            let mut listeners = LISTENERS.lock().unwrap();
+            *listeners -= 1;
+            if *listeners == 0 {
+                let _ = std::fs::remove_file(folder.join("listening"));
+            }
+        }
     }
 }
 

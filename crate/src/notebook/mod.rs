@@ -8,7 +8,7 @@ mod table;
 
 pub use difference::{Difference, difference};
 pub(crate) use display::display;
-pub(crate) use live::{Interrupt, kernel};
+pub(crate) use live::{Interrupt, cell, kernel};
 pub use live::{Place, Show, clear_output, show};
 pub use source::{Listing, source};
 pub use table::Table;

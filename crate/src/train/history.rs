@@ -68,6 +68,17 @@ impl History {
         crate::file::replace(path, |out| writeln!(out, "{text}"))
     }
 
+    /// The last epoch and how many of its batches were trained, if it was interrupted.
+    pub(super) fn interrupted(&self) -> Option<(&Epoch, i64)> {
+        let last = self.epochs.last()?;
+        Some((last, last.stopped_after?))
+    }
+
+    /// How many epochs were trained to their end.
+    pub(super) fn whole_epochs(&self) -> usize {
+        self.epochs.len() - usize::from(self.interrupted().is_some())
+    }
+
     /// The last epoch's test accuracy, 0 to 1; `None` before the first.
     pub fn accuracy(&self) -> Option<f64> {
         self.epochs.last().map(|e| e.test_accuracy)

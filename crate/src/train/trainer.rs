@@ -102,7 +102,7 @@ pub struct Trainer {
 }
 
 /// Counts the epochs still to do; ends early when the user interrupts the training.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Epochs {
     left: Range<usize>,
     interrupt: Interrupt,
@@ -141,10 +141,11 @@ impl Trainer {
         })
     }
 
-    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint or an interrupt left.
+    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint or an interrupt left, with the epoch
+    /// that was interrupted as the first.
     pub fn epochs(&self) -> Epochs {
         Epochs {
-            left: self.history.epochs.len()..self.history.config.epochs,
+            left: self.history.whole_epochs()..self.history.config.epochs,
             interrupt: Interrupt::listen(),
         }
     }
@@ -153,11 +154,13 @@ impl Trainer {
     /// minimise and the logits (for the accuracy) for images [B, 1, 28, 28] and labels [B], as a pair or as a [`Batch`]
     /// with a gradient.
     ///
-    /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a resumed
-    /// training continues as if it had never stopped.
+    /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a training that is
+    /// resumed between two epochs continues as if it had never stopped.
     ///
     /// A notebook's interrupt ends the epoch after the present step, and with it the loop over [`Trainer::epochs`]: the
-    /// score is that of the batches so far, and what is recorded and saved after it says so.
+    /// score is that of the batches so far, and what is recorded and saved after it says so. The next call trains the
+    /// batches that the epoch still lacks, and its score is the whole epoch's; augmentation and dropout of these batches are
+    /// drawn anew, from SEED, e and their number, so here the weights differ from those of an uninterrupted run.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
@@ -169,7 +172,7 @@ impl Trainer {
         self.started = Instant::now();
         self.history.origin = data.origin.clone();
         let (index, size, device) = (
-            self.history.epochs.len(),
+            self.history.whole_epochs(),
             self.history.config.batch_size,
             data.images.device(),
         );
@@ -187,15 +190,23 @@ impl Trainer {
         }
         seed_everything(epoch_seed(self.history.config.seed, index));
         let order = shuffled(data.len(), device);
+        let first = self.history.interrupted().map_or(0, |(_, batches)| batches);
         // Sums stay on the device, so that a GPU is not waited for at every step.
-        let mut sums = Tensor::zeros([2], (Kind::Double, device));
+        let mut sums = match self.history.interrupted() {
+            None => Tensor::zeros([2], (Kind::Double, device)),
+            Some((epoch, batches)) => {
+                seed_everything(epoch_seed(self.history.config.seed, index) ^ (batches << 32));
+                let means = Tensor::from_slice(&[epoch.train_loss, epoch.train_accuracy]);
+                (means * batches as f64).to_device(device)
+            }
+        };
         let mut shown = Instant::now();
         let mut trained = batches;
         let interrupt = Interrupt::listen();
-        if self.view.is_none() {
+        if self.view.as_ref().is_none_or(View::is_of_another_cell) {
             self.view = View::open();
         }
-        for batch in 0..batches {
+        for batch in first..batches {
             let indices = order.narrow(0, batch * size, size);
             // [B, 28, 28] -> [B, 1, 28, 28]
             let bytes = data.images.index_select(0, &indices);
@@ -234,8 +245,8 @@ impl Trainer {
                     batch: done,
                     batches,
                     score: mean(&sums, done),
-                    images_per_second: (done * size) as f64 / elapsed.as_secs_f64(),
-                    left: elapsed.mul_f64(to_do as f64 / done as f64),
+                    images_per_second: ((done - first) * size) as f64 / elapsed.as_secs_f64(),
+                    left: elapsed.mul_f64(to_do as f64 / (done - first) as f64),
                 };
                 if let Some(report) = &mut self.on_step {
                     report(&step);
@@ -262,9 +273,11 @@ impl Trainer {
         Ok(score)
     }
 
-    /// Closes the epoch: adds it to the history and returns it.
+    /// Closes the epoch: adds it to the history, instead of its interrupted beginning, and returns it.
     pub fn record(&mut self, train: TrainScore, test: &Evaluation) -> Epoch {
-        let index = self.history.epochs.len();
+        let index = self.history.whole_epochs();
+        let before = self.history.interrupted().map_or(0.0, |(e, _)| e.seconds);
+        self.history.epochs.truncate(index);
         let epoch = Epoch {
             epoch: index + 1,
             lr: self.lr,
@@ -272,7 +285,7 @@ impl Trainer {
             train_accuracy: train.accuracy,
             test_loss: test.loss,
             test_accuracy: test.accuracy,
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds: before + self.started.elapsed().as_secs_f64(),
             stopped_after: self.stopped_after,
         };
         self.history.epochs.push(epoch.clone());
@@ -291,7 +304,7 @@ impl Trainer {
     }
 
     /// Continues from a checkpoint, if there is one at `path`: sets the model's weights and this trainer's state.
-    /// Returns the number of epochs already done.
+    /// Returns the number of epochs already done, an interrupted one not counted.
     ///
     /// # Errors
     /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
@@ -304,7 +317,7 @@ impl Trainer {
         if path.as_ref().exists() {
             checkpoint::read(self, model, path.as_ref(), &data.origin)?;
         }
-        Ok(self.history.epochs.len())
+        Ok(self.history.whole_epochs())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Epoch, History, Step};
-use crate::notebook::{Place, Show, kernel};
+use crate::notebook::{Place, Show, cell, kernel};
 use crate::plot::{Figure, Panel, Series, curves};
 use crate::{Error, Result};
 
@@ -12,6 +12,8 @@ use crate::{Error, Result};
 const REDRAWN: Duration = Duration::from_secs(5);
 
 pub(super) struct View {
+    /// In whose output it is.
+    cell: Option<String>,
     bar: Place,
     curve: Place,
     drawn: Instant,
@@ -23,11 +25,17 @@ impl View {
     /// None where nothing can be changed in place.
     pub(super) fn open() -> Option<Self> {
         kernel().map(|_| View {
+            cell: cell(),
             bar: Place::new(),
             curve: Place::new(),
             drawn: Instant::now(),
             running: Vec::new(),
         })
+    }
+
+    /// Whether another cell runs by now, in whose output a view of its own belongs.
+    pub(super) fn is_of_another_cell(&self) -> bool {
+        self.cell != cell()
     }
 
     pub(super) fn step(&mut self, step: &Step, history: &History) {
