@@ -42,6 +42,7 @@ fn training_and_explaining_are_measured_beside_pytorch() {
             "/ratio/eager/end_to_end",
             "/ratio/eager/deit",
             "/ratio/eager/cnn",
+            "/ratio/eager/cnn-bfloat16",
             "/ratio/eager/range/end_to_end/0",
             "/ratio/explain/batch",
             "/ratio/explain/one_by_one",

@@ -30,6 +30,17 @@ pub enum Augmentation {
     None,
 }
 
+/// In which numbers the CNN convolves and multiplies. Parameters, batch statistics, loss and optimizer are float32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[default]
+    Float32,
+    /// Three digits instead of seven, sums still in float32: faster where the processor multiplies such numbers itself
+    /// (Intel's AMX, most GPUs), slower elsewhere.
+    Bfloat16,
+}
+
 /// All constants of a run. In JSON they carry the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); what a file
 /// leaves out keeps the homework's value.
 ///
@@ -92,6 +103,9 @@ pub struct Config {
     /// Of the ViT and the DeiT; the CNN keeps libtorch's own.
     #[serde(skip_serializing_if = "is_default")]
     pub initialisation: Initialisation,
+    /// Of the CNN; ViT and DeiT are float32 always.
+    #[serde(skip_serializing_if = "is_default")]
+    pub precision: Precision,
     pub model_path: PathBuf,
     /// Load the committed weights instead of training.
     pub load_model: bool,
@@ -132,6 +146,7 @@ impl Default for Config {
             n_layers: 6,
             dropout: 0.1,
             initialisation: Initialisation::default(),
+            precision: Precision::default(),
             model_path: "./model".into(),
             load_model: false,
         }

@@ -13,9 +13,10 @@ use super::random::Random;
 use super::rows::{add, add_column_sums, transpose};
 use super::vector::Instructions;
 use super::{PARTS, draw_seed, flatten, in_threads, numbers, one_hot};
-use crate::Result;
+use crate::config::Precision;
 use crate::model::{Cnn, EPS, MOMENTUM, Model, check_images};
 use crate::train::Batch;
+use crate::{Error, Result};
 
 /// Images of a prediction that a thread works on at a time.
 const GROUP: usize = 16;
@@ -423,8 +424,13 @@ impl Pass<'_> {
 
 impl FusedCnn {
     /// # Errors
-    /// A model on a GPU.
+    /// A model on a GPU, or one in bfloat16, whose products libtorch has.
     pub fn new(model: &Cnn) -> Result<Self> {
+        if model.precision != Precision::Float32 {
+            return Err(Error::argument(
+                "the fused step of a CNN computes in float32; train in bfloat16 with the model's own forward pass",
+            ));
+        }
         let index = Index::new(model.variables())?;
         let mut layers = Vec::new();
         let mut running = Vec::new();

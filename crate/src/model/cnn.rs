@@ -1,9 +1,10 @@
 //! The teacher: a plain convolutional network for 28 × 28 images.
 
-use tch::nn::{self, Module, ModuleT, VarStore};
-use tch::{Device, Tensor, no_grad};
+use tch::nn::{self, ModuleT, VarStore};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{Model, check_images};
+use crate::config::Precision;
 use crate::{Config, Result};
 
 /// Output channels of each stage's convolutions.
@@ -56,9 +57,13 @@ impl ConvBlock {
         }
     }
 
-    /// [B, C, I, I] -> [B, C', I, I]
+    /// [B, C, I, I] -> [B, C', I, I], in the kind of `x`
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let conv = |weight: &Tensor, bias| x.conv2d(&channels_last(weight), bias, 1, 1, 1, 1);
+        let conv = |weight: &Tensor, bias: Option<&Tensor>| {
+            let bias = bias.map(|bias| bias.to_kind(x.kind()));
+            let weight = channels_last(&weight.to_kind(x.kind()));
+            x.conv2d(&weight, bias, 1, 1, 1, 1)
+        };
         if train {
             return self.bn.forward_t(&conv(&self.conv.ws, None), true).relu();
         }
@@ -97,6 +102,7 @@ pub struct Cnn {
     /// Channels and side of the images.
     pub(crate) image: (i64, i64),
     pub(crate) dropout: f64,
+    pub(crate) precision: Precision,
     variables: VarStore,
 }
 
@@ -135,6 +141,7 @@ impl Cnn {
             fc2: linear("fc2", HIDDEN, config.n_classes),
             image: (config.n_channels, config.image_size),
             dropout: config.dropout,
+            precision: config.precision,
             variables,
         })
     }
@@ -145,16 +152,25 @@ impl Cnn {
     /// When the images don't have the model's shape.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         check_images(images, self.image.0, self.image.1)?;
-        let mut x = images.shallow_clone();
+        let kind = match self.precision {
+            Precision::Float32 => Kind::Float,
+            Precision::Bfloat16 => Kind::BFloat16,
+        };
+        let mut x = images.to_kind(kind);
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, train);
             }
             x = x.max_pool2d_default(2); // [B, C, I, I] -> [B, C, I/2, I/2]
         }
+        let linear = |layer: &nn::Linear, x: &Tensor| {
+            let bias = layer.bs.as_ref().map(|bias| bias.to_kind(kind));
+            x.linear(&layer.ws.to_kind(kind), bias)
+        };
         let features = x.flatten(1, -1).dropout(self.dropout, train); // [B, 128, 3, 3] -> [B, 1152]
-        let hidden = self.fc1.forward(&features).relu(); // [B, 256]
-        Ok(self.fc2.forward(&hidden.dropout(self.dropout, train)))
+        let hidden = linear(&self.fc1, &features).relu(); // [B, 256]
+        let logits = linear(&self.fc2, &hidden.dropout(self.dropout, train));
+        Ok(logits.to_kind(Kind::Float))
     }
 }
 

@@ -108,11 +108,12 @@ impl Side {
     }
 }
 
-/// Title, name in requests.
-const MODELS: [(&str, &str); 3] = [
-    ("ViT", "vit"),
-    ("DeiT with teacher", "deit"),
-    ("CNN", "cnn"),
+/// Title, name in requests to this crate's side and to PyTorch's.
+const MODELS: [(&str, &str, &str); 4] = [
+    ("ViT", "vit", "vit"),
+    ("DeiT with teacher", "deit", "deit"),
+    ("CNN", "cnn", "cnn"),
+    ("CNN, ours in bfloat16", "cnn-bfloat16", "cnn"),
 ];
 
 pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
@@ -123,7 +124,7 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     let (mut eager, mut compiled, mut ranges) = (json!({}), json!({}), json!({}));
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     let mut measured = Vec::new();
-    for (title, model) in MODELS {
+    for (title, model, reference) in MODELS {
         let mut ours = Side::default();
         let mut theirs = Side::default();
         let mut compile = (model == "vit" && settings.compile).then(Side::default);
@@ -131,7 +132,7 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
         let (mut vitlab, mut torch, mut compiler) = (sides.ours()?, sides.torch()?, None);
         gflops.push(number(&vitlab.ask(&floor)?, "gflops")?);
         Side::default().turn(&mut vitlab, model, WARM_UP)?;
-        Side::default().turn(&mut torch, model, WARM_UP)?;
+        Side::default().turn(&mut torch, reference, WARM_UP)?;
         if compile.is_some() {
             step.line("ViT: torch.compile");
             let mut worker = sides.torch()?;
@@ -146,7 +147,7 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
         for round in 1..=settings.rounds {
             step.line(&format!("{title}: round {round} of {}", settings.rounds));
             ours.turn(&mut vitlab, model, settings.steps)?;
-            theirs.turn(&mut torch, model, settings.steps)?;
+            theirs.turn(&mut torch, reference, settings.steps)?;
             if let (Some(compile), Some(worker)) = (&mut compile, &mut compiler) {
                 compile.turn(worker, "vit-compile", settings.steps)?;
             }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Tensor, no_grad};
+use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
 use vitlab::explain::{Fusion, Heatmap, Rollout, rollout};
 use vitlab::plot::{Group, bars};
@@ -197,11 +198,15 @@ struct Training {
 
 impl Training {
     fn new(model: &str) -> Result<Self> {
-        let (config, device) = (Config::default(), Device::Cpu);
+        let (mut config, device) = (Config::default(), Device::Cpu);
         let kind = match model {
             "vit" => Kind::Vit,
             "deit" => Kind::Deit,
             "cnn" => Kind::Cnn,
+            "cnn-bfloat16" => {
+                config.precision = Precision::Bfloat16;
+                Kind::Cnn
+            }
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
         seed_everything(config.seed);
