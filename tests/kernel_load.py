@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import signal
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from test_kernel import CRATE, Kernel, alive, interrupt, memory
 ROOT = Path(__file__).parent.parent
 HOME = Path(os.environ.get("VITLAB_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vitlab")).expanduser()
 KERNELS = HOME / "kernels"
+# Of a start, at the median.
+LIMITS = {"processor, s": 1, "disk, MB": 30}
 LOOP = 'println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }'
 
 
@@ -90,7 +93,7 @@ def report(found):
 
 
 def cost(kernels, before):
-    """Prints what each costs so far; returns their processes."""
+    """Prints what each costs so far; returns their processes and the medians."""
     trees = [kernel.processes() for kernel in kernels]
     rows = {
         "processor, s": [processor(tree) for tree in trees],
@@ -99,8 +102,8 @@ def cost(kernels, before):
     }
     for name, values in rows.items():
         values.sort()
-        print(f"  {name}: {values[0]:.2f}  {values[len(values) // 2]:.2f}  {values[-1]:.2f}", flush=True)
-    return trees
+        print(f"  {name}: {values[0]:.2f}  {statistics.median(values):.2f}  {values[-1]:.2f}", flush=True)
+    return trees, {name: statistics.median(values) for name, values in rows.items()}
 
 
 def many(arguments):
@@ -110,15 +113,17 @@ def many(arguments):
         kernel.wait()
     seconds = time.monotonic() - started
     print(f"{len(kernels)} kernels ready after {seconds:.1f} s; of each one, least, median and most:")
-    cost(kernels, before)
+    _, medians = cost(kernels, before)
     answers = [kernel.text(f"println!(\"{{}}\", {number} * 2);") for number, kernel in enumerate(kernels)]
     assert answers == [f"{number * 2}\n" for number in range(len(kernels))], answers
     print("and after a cell in each:")
-    trees = cost(kernels, before)
+    trees, _ = cost(kernels, before)
     processes, taken = [process for tree in trees for process in tree], [port for kernel in kernels for port in ports(kernel)]
     for kernel in kernels:
         kill(kernel)
-    return report(left(processes, taken, before))
+    above = [name for name, limit in LIMITS.items() if medians[name] > limit]
+    print("to start, more than the limit:", ", ".join(above) or "nothing")
+    return max(report(left(processes, taken, before)), int(bool(above)))
 
 
 class Soak:
