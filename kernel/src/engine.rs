@@ -58,6 +58,8 @@ pub fn start(kernel: Arc<Kernel>) -> std::io::Result<Line> {
     let thread = std::thread::Builder::new().name("engine".into());
     thread.spawn(move || {
         let context = open(&kernel, told).map_err(|error| error.to_string());
+        // evcxr tries its linker on a cell of its own, whose output is nobody's.
+        events.wait();
         let mut engine = Engine {
             context,
             kernel,
