@@ -1,14 +1,15 @@
-"""The kernel `vitlab` as a user of JupyterLab meets it, in a headless Chromium.
+"""The kernel `vitlab` as users of JupyterLab and Notebook 7 meet it, in a headless Chromium.
 
 Skipped where these aren't there; nothing else of vitlab needs them:
 
     apt-get install chromium
-    .venv/bin/python -m pip install --target target/browser playwright==1.65.2
+    .venv/bin/python -m pip install --target target/browser playwright==1.65.2 notebook==7.6.5
     PYTHONPATH=target/browser .venv/bin/python -m pytest tests/test_browser.py
 
 Screenshots are left in target/browser-shots.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,7 +36,22 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is install
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A running JupyterLab of nobody's settings: its folder and its address."""
+    """A running JupyterLab: its folder, and the address of the notebooks in it."""
+    with serving(tmp_path_factory, "jupyterlab", "LabApp") as (folder, address):
+        yield folder, address + "/lab/tree"
+
+
+@pytest.fixture(scope="module")
+def notebook_7(tmp_path_factory):
+    """A running Notebook 7, likewise."""
+    pytest.importorskip("notebook", reason="Notebook 7 isn't installed; this file's head says how")
+    with serving(tmp_path_factory, "notebook", "JupyterNotebookApp") as (folder, address):
+        yield folder, address + "/notebooks"
+
+
+@contextlib.contextmanager
+def serving(tmp_path_factory, module, app):
+    """A running server of nobody's settings: its folder and its address."""
     folder, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     # No question about news in front of the notebook.
     settings = own / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
@@ -51,13 +67,13 @@ def lab(tmp_path_factory):
         JUPYTER_CONFIG_DIR=str(own / "config"),
         JUPYTER_RUNTIME_DIR=str(own / "runtime"),
     )
-    command = [ROOT / ".venv/bin/python", "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--LabApp.expose_app_in_browser=True", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
+    command = [ROOT / ".venv/bin/python", "-m", module, "--no-browser", "--allow-root", f"--port={port}"]
+    command += [f"--{app}.expose_app_in_browser=True", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
     with open(own / "log", "w") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(address + "/api/status"), "JupyterLab to start")
+        wait_for(lambda: answers(address + "/api/status"), f"{module} to start")
         yield folder, address
     finally:
         server.terminate()
@@ -99,7 +115,7 @@ ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap(
 
 
 class Notebook:
-    """A notebook that is open in JupyterLab, with its kernel ready."""
+    """A notebook that is open in a browser, with its kernel ready."""
 
     def __init__(self, lab, browser, name, cells):
         folder, address = lab
@@ -109,7 +125,7 @@ class Notebook:
         nbformat.write(notebook, folder / f"{name}.ipynb")
         self.name, self.page = name, browser.new_page(viewport={"width": 1200, "height": 1000})
         self.page.set_default_timeout(LIMIT)
-        self.page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
+        self.page.goto(f"{address}/{name}.ipynb?reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         self.page.wait_for_function(READY)
 
@@ -190,8 +206,16 @@ def test_a_training_is_seen_interrupted_and_run_again(lab, browser):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_run_all_stops_at_a_fault(lab, browser, fault):
+    stops(lab, browser, fault)
+
+
+def test_notebook_7_stops_at_a_fault(notebook_7, browser):
+    stops(notebook_7, browser, "panic")
+
+
+def stops(server, browser, fault):
     code, name, part, _ = FAULTS[fault]
-    with Notebook(lab, browser, f"fault-{list(FAULTS).index(fault)}", [code, 'println!("went on");']) as notebook:
+    with Notebook(server, browser, f"fault-{list(FAULTS).index(fault)}", [code, 'println!("went on");']) as notebook:
         notebook.menu("Run", "Run All Cells")
         assert notebook.done() == ["1", "2", ""]
         notebook.shot(notebook.name)
