@@ -4,7 +4,7 @@ Skipped where these aren't there; nothing else of vitlab needs them:
 
     apt-get install chromium
     .venv/bin/python -m pip install --target target/browser playwright==1.65.2 notebook==7.6.5
-    PYTHONPATH=target/browser .venv/bin/python -m pytest tests/test_browser.py
+    PYTHONPATH=$PWD/target/browser .venv/bin/python -m pytest tests/test_browser.py
 
 Screenshots are left in target/browser-shots.
 """

@@ -3,7 +3,7 @@
 nbval and nbgrader are tested where they are there; nothing else of vitlab needs them:
 
     .venv/bin/python -m pip install --target target/clients nbval==0.11.0 nbgrader==0.9.6
-    PYTHONPATH=target/clients .venv/bin/python -m pytest tests/test_clients.py --long
+    PYTHONPATH=$PWD/target/clients .venv/bin/python -m pytest tests/test_clients.py --long
 """
 
 import importlib.util
