@@ -115,6 +115,46 @@ fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
 }
 
 #[test]
+fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let config = small();
+    let data = data(&config)?;
+    seed_everything(config.seed);
+    let model = VisionTransformer::new(&config, Device::Cpu)?;
+    let mut trainer = Trainer::new(&model, &config)?;
+    let epoch = |trainer: &mut Trainer| {
+        let mut batches: Vec<Vec<i64>> = Vec::new();
+        let score = trainer.epoch(&data.train, |images, labels| {
+            batches.push(Vec::try_from(labels).unwrap());
+            let (logits, _) = model.forward(images, true, false)?;
+            Ok((logits.cross_entropy_for_logits(labels), logits))
+        })?;
+        trainer.record(score, &evaluate(&model, &data.test)?);
+        Ok::<_, Error>(batches)
+    };
+    let all = epoch(&mut trainer)?;
+    assert_eq!(all.len(), 31);
+    // As if it had ended after 20 of them with these means.
+    let begun = trainer.history.epochs.last_mut().expect("one was trained");
+    begun.stopped_after = Some(20);
+    (begun.train_loss, begun.train_accuracy, begun.seconds) = (100.0, 0.0, 1000.0);
+    assert_eq!(trainer.epochs().collect::<Vec<_>>(), [0, 1]);
+
+    assert_eq!(epoch(&mut trainer)?, all[20..]);
+    let [done] = &trainer.history.epochs[..] else {
+        panic!("the beginning is part of the epoch")
+    };
+    assert_eq!((done.epoch, done.stopped_after), (1, None));
+    // 20 batches of 100 and 11 of at most 5 nats.
+    assert!((64.5..67.0).contains(&done.train_loss), "{done}");
+    assert!(done.train_accuracy < 11.0 / 31.0 && done.seconds > 1000.0);
+    assert_eq!(trainer.epochs().collect::<Vec<_>>(), [1]);
+    Ok(())
+}
+
+#[test]
 fn the_same_seed_gives_the_same_weights_bit_for_bit() -> Result<()> {
     let runs = [42, 42, 43].map(|seed| {
         train(
