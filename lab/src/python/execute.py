@@ -26,12 +26,13 @@ from nbconvert import HTMLExporter
 START_ATTEMPTS = 3
 START_TIMEOUT = 180
 
-# Jupyter's page cuts long lines of code off where the window is narrow; here they wrap. And it shows listings in outputs like
-# prose, differences without colours.
+# Jupyter's page cuts long lines of code off where the window is narrow; here they wrap, and the cells of wide tables move closer.
+# And it shows listings in outputs like prose, differences without colours.
 PAGE = """{% extends "lab/index.html.j2" %}
 {% block html_head_css %}{{ super() }}
 <style>
 .highlight pre { font-family: var(--jp-code-font-family); font-size: var(--jp-code-font-size); white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 900px) { .jp-RenderedHTML :is(td, th) { padding: 0.3em; } }
 .highlight .gd { color: #a40000; }
 .highlight .gi { color: #00702a; }
 </style>
