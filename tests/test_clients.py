@@ -86,7 +86,7 @@ def test_nbgrader_grades_rust_cells(tmp_path):
     (tmp_path / "nbgrader_config.py").write_text(
         "c = get_config()\n"
         "c.CourseDirectory.course_id = 'rust'\n"
-        "c.ClearSolutions.code_stub = {'rust': 'todo!()'}\n"
+        'c.ClearSolutions.code_stub = {"rust": "Default::default() // not answered"}\n'
         "c.ClearSolutions.begin_solution_delimeter = 'BEGIN SOLUTION'\n"
         "c.IncludeHeaderFooter.enabled = False\n"
         "c.ClearHiddenTests.enabled = False\n"
@@ -95,7 +95,7 @@ def test_nbgrader_grades_rust_cells(tmp_path):
     status, said = run(tmp_path, "nbgrader", "generate_assignment", "one")
     assert status == 0, said
     released = nbformat.read(tmp_path / "release" / "one" / "task.ipynb", as_version=4)
-    assert "todo!()" in released.cells[0].source and "2 * n" not in released.cells[0].source
+    assert "not answered" in released.cells[0].source and "2 * n" not in released.cells[0].source
     for student, solution in [("ada", right), ("bob", released.cells[0].source)]:
         cells = [dict(cell) for cell in released.cells]
         cells[0]["source"] = solution
