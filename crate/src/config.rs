@@ -36,8 +36,8 @@ pub enum Augmentation {
 pub enum Precision {
     #[default]
     Float32,
-    /// Three digits instead of seven, sums still in float32: faster where the processor multiplies such numbers itself
-    /// (Intel's AMX, most GPUs), slower elsewhere.
+    /// Three digits instead of seven: faster where the processor multiplies such numbers itself (measured with Intel's AMX;
+    /// elsewhere it may well be slower).
     Bfloat16,
 }
 
