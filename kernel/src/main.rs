@@ -21,6 +21,10 @@ mod watch;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// rust-analyzer, which finds the types of a cell's variables, allocates more than it computes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if let Some(events) = watch::events() {
         watch::run(events);

@@ -70,10 +70,10 @@ fn rust() -> State {
 
 fn rust_src() -> State {
     if evcxr::has_rust_src() {
-        return State::Good("names of the standard library are completed in cells".into());
+        return State::Good("the kernel finds the types of a cell's variables".into());
     }
-    State::Remark(
-        "missing; cells don't complete names of the standard library".into(),
+    State::Bad(
+        "missing; cells can't find the types of most variables".into(),
         "rustup component add rust-src".into(),
     )
 }

@@ -128,11 +128,13 @@ pub fn rust_libraries() -> Result<PathBuf> {
         .ok_or_else(|| Error::argument("rustc doesn't start; install Rust from https://rustup.rs"))
 }
 
-/// Whether the standard library's source is there, from which the kernel completes std's names.
+/// The folder of the standard library's sources, whether it is there or not, beside that of its shared libraries.
+pub fn rust_sources(rust_libraries: &Path) -> PathBuf {
+    let rustlib = rust_libraries.ancestors().nth(2);
+    rustlib.unwrap_or(rust_libraries).join("src/rust/library")
+}
+
+/// Whether the standard library's source is there, by which the kernel finds the types of variables.
 pub fn has_rust_src() -> bool {
-    system::output(Command::new("rustc").args(["--print", "sysroot"])).is_some_and(|root| {
-        Path::new(&root)
-            .join("lib/rustlib/src/rust/library/std")
-            .is_dir()
-    })
+    rust_libraries().is_ok_and(|libraries| rust_sources(&libraries).join("std").is_dir())
 }

@@ -56,7 +56,7 @@ impl Setup {
         let python = self.python(repository)?;
         let kernel = self.kernel(repository)?;
         if first || self.verbose {
-            rust_src(self.verbose);
+            rust_src();
         }
         let engine = Engine::new(kernel, python.libtorch()?)?;
         let step = Step::new("Warm build of the kernel");
@@ -133,8 +133,8 @@ impl Setup {
     }
 }
 
-/// Rust's own sources only complete names of the standard library in a cell: without them everything else works.
-fn rust_src(verbose: bool) {
+/// The standard library's sources: without them evcxr finds the types of few variables.
+fn rust_src() {
     if evcxr::has_rust_src() {
         return;
     }
@@ -147,14 +147,12 @@ fn rust_src(verbose: bool) {
         "add",
         "rust-src",
     ])) {
-        return step.done("the kernel completes names of the standard library");
+        return step.done("the kernel finds the types of variables");
     }
     step.nothing();
-    if verbose {
-        eprintln!(
-            "! rust-src couldn't be added: cells won't complete names of the standard library (later: rustup component add rust-src)"
-        );
-    }
+    eprintln!(
+        "! rust-src couldn't be added, so cells won't find the types of most variables: `let v = vec![1];` fails. Add it with `rustup component add rust-src`, or your distribution's package of that name"
+    );
 }
 
 /// The environment that a program of the overlay is started with.
