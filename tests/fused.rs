@@ -7,15 +7,16 @@ mod tensors;
 use std::sync::{Mutex, MutexGuard};
 
 use tch::nn::Module;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 use tensors::{assert_gradients, difference, gradients, spread};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use vitlab::explain::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
 use vitlab::fused::{Fused, FusedCnn, Instructions};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};
-use vitlab::{Config, Result};
+use vitlab::{Config, Result, weights};
 
 /// What this processor can do, the most first.
 fn levels() -> Vec<Instructions> {
@@ -227,6 +228,142 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
     let refused =
         Fused::vit(&vit)?.hard_distillation(&Default::default(), &images, &teacher, &labels);
     assert!(refused.unwrap_err().to_string().contains("needs a MyDeiT"));
+    Ok(())
+}
+
+/// `layers`: logits and attention, L × [B, H, S, S], of the model's own forward pass.
+fn assert_rollouts(
+    fused: &mut Fused,
+    layers: impl Fn(&Tensor) -> Result<(Tensor, Vec<Tensor>)>,
+    n: i64,
+) -> Result<()> {
+    let (images, _) = images(n)?;
+    let (logits, attention) = no_grad(|| layers(&images))?;
+    let attention = Tensor::stack(&attention, 1);
+    let mut options = vec![Rollout::default()];
+    for fusion in [Fusion::Mean, Fusion::Max, Fusion::Min] {
+        for (discard_ratio, discard_per) in [
+            (0.5, DiscardPer::Matrix),
+            (0.9, DiscardPer::Matrix),
+            (0.9, DiscardPer::Row),
+        ] {
+            options.push(Rollout {
+                fusion,
+                discard_ratio,
+                discard_per,
+                ..Rollout::default()
+            });
+        }
+    }
+    for layers in ["0..3", "2", "1,4,5"] {
+        options.push(Rollout {
+            discard_ratio: 0.5,
+            layers: layers.parse()?,
+            normalisation: Normalisation::Compat,
+            ..Rollout::default()
+        });
+    }
+    for options in options {
+        let (matrix, ours) = fused.rollout(&images, &options)?;
+        assert_near(&ours, &logits, "logits");
+        let expected = rollout(&attention, &options)?;
+        assert_eq!(matrix.size(), expected.size());
+        let apart = (matrix - expected)
+            .abs()
+            .amax([1i64, 2].as_slice(), false)
+            .to_kind(Kind::Double);
+        // The last digit of the attention decides which of two nearly equal entries is discarded: in few images only.
+        let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
+        assert!(
+            other.double_value(&[]) <= 0.03 * n as f64,
+            "{options:?}: {apart}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+    let path = format!("{models}/ViT_model.pt");
+    let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
+    weights::assign(vit.variables(), &weights::read(&path)?, path.as_ref())?;
+    for level in levels() {
+        let mut fused = Fused::vit(&vit)?.with_instructions(level)?;
+        assert_rollouts(&mut fused, |x| vit.forward_layers(x, false), 103)?;
+    }
+    let path = format!("{models}/DeiT_model.pt");
+    let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
+    weights::assign(deit.variables(), &weights::read(&path)?, path.as_ref())?;
+    let layers = |x: &Tensor| {
+        let (heads, attention) = deit.forward_layers(x, false)?;
+        Ok((heads.average(), attention))
+    };
+    assert_rollouts(&mut Fused::deit(&deit)?, layers, 5)
+}
+
+/// Equal entries: which go is a matter of their order.
+#[test]
+fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
+    let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
+    // Without queries every token attends to all alike.
+    no_grad(|| {
+        for (name, mut tensor) in vit.variables().variables() {
+            if name.contains("queries") {
+                let _ = tensor.zero_();
+            }
+        }
+    });
+    let (images, _) = images(3)?;
+    for (discard_ratio, discard_per) in [
+        (0.0, DiscardPer::Matrix),
+        (0.37, DiscardPer::Matrix),
+        (0.37, DiscardPer::Row),
+    ] {
+        let options = Rollout {
+            discard_ratio,
+            discard_per,
+            ..Rollout::default()
+        };
+        let (matrix, _) = Fused::vit(&vit)?.rollout(&images, &options)?;
+        // All entries are the float next to 1/50, whichever it is here and in libtorch.
+        let flat = Tensor::full([3, 6, 4, 50, 50], 0.02, (Kind::Float, Device::Cpu));
+        let apart = (matrix - rollout(&flat, &options)?).abs().max();
+        assert!(apart.double_value(&[]) < 1e-6, "{options:?}: {apart}");
+    }
+    Ok(())
+}
+
+#[test]
+fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
+    let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
+    let (images, _) = images(3)?;
+    let mut fused = Fused::vit(&vit)?;
+    let mut refused = |options: Rollout| fused.rollout(&images, &options).unwrap_err().to_string();
+    let layers = "4..9".parse()?;
+    assert_eq!(
+        refused(Rollout {
+            layers,
+            ..Rollout::default()
+        }),
+        "layers 4..9: this model has 6 layers, 0 to 5"
+    );
+    assert_eq!(
+        refused(Rollout {
+            discard_ratio: 1.0,
+            ..Rollout::default()
+        }),
+        "discard ratio 1: give a share from 0 up to, but not including, 1"
+    );
+    no_grad(|| {
+        let mut keys =
+            vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
+        let _ = keys.fill_(f64::NAN);
+    });
+    assert_eq!(
+        refused(Rollout::default()),
+        "attention: it has entries that are negative or not finite; give the weights after the softmax"
+    );
     Ok(())
 }
 

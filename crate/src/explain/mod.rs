@@ -18,5 +18,6 @@ pub use gradient::{Target, gradient_attention, relevance};
 pub use heatmap::{Heatmap, Scale, Upsample};
 pub use layers::Layers;
 pub use map::{Query, grid};
+pub(crate) use rollout::not_attention;
 pub use rollout::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
 pub use statistics::{attention_distance, attention_entropy};

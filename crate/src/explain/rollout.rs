@@ -74,9 +74,8 @@ pub struct Rollout {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
-    options.check()?;
     let attention = batched(attention)?;
-    let layers = options.layers.indices(attention.size()[1] as usize)?;
+    let layers = options.chosen(attention.size()[1] as usize)?;
     tch::no_grad(|| {
         let blocks = attention.f_split(BLOCK, 0)?;
         let products = blocks
@@ -92,6 +91,12 @@ pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
 pub(super) const BLOCK: i64 = 32;
 
 impl Rollout {
+    /// The chosen ones of `count` layers, in ascending order, if the options can work.
+    pub(crate) fn chosen(&self, count: usize) -> Result<Vec<usize>> {
+        self.check()?;
+        self.layers.indices(count)
+    }
+
     fn check(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.discard_ratio) {
             let ratio = self.discard_ratio;
@@ -143,9 +148,7 @@ impl Rollout {
         if low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY {
             return Ok(fused);
         }
-        Err(Error::argument(
-            "attention: it has entries that are negative or not finite; give the weights after the softmax",
-        ))
+        Err(not_attention())
     }
 
     /// The smallest entries of each image's fused matrix `[B, S, S]` set to zero: `floor(n · discard_ratio)` of the
@@ -219,6 +222,12 @@ impl Rollout {
             Normalisation::Compat => residual.f_div(&sums.f_transpose(1, 2)?)?,
         })
     }
+}
+
+pub(crate) fn not_attention() -> Error {
+    Error::argument(
+        "attention: it has entries that are negative or not finite; give the weights after the softmax",
+    )
 }
 
 /// Attention as `[B, L, H, S, S]`, without its graph.

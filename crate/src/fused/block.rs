@@ -3,6 +3,8 @@
 //! The same mathematics as [`crate::model::Encoder`]. G images of S tokens are one matrix of G · S rows, image after
 //! image; the last block computes only the rows that the classifier reads, `rows` of each image.
 
+use std::ops::Range;
+
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::{BlockPlaces, BlockWeights, Network, Place, Sizes};
 use super::random::Random;
@@ -48,6 +50,12 @@ impl Kept {
             hidden: vec![0.0; some * sizes.hidden],
             slope: vec![0.0; some * sizes.hidden],
         }
+    }
+
+    /// [G, H, S, padded rows], a part of it.
+    #[inline(always)]
+    pub fn attention(&self, range: Range<usize>) -> &[f32] {
+        &self.attention[range]
     }
 }
 

@@ -4,6 +4,7 @@ use super::block::{Block, Kept, Scratch, Site};
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::Network;
 use super::random::Random;
+use super::rollout::{Chosen, Matrices};
 use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise};
 use super::vector::Instructions;
 
@@ -56,19 +57,15 @@ pub(super) struct Work {
 impl Work {
     pub fn new(network: &Network) -> Self {
         let sizes = &network.sizes;
-        let (e, last) = (sizes.embed, network.blocks.len() - 1);
-        let rows = |block| {
-            if block == last {
-                sizes.prefix
-            } else {
-                sizes.tokens
-            }
-        };
+        let e = sizes.embed;
         Work {
             patches: vec![0.0; GROUP * sizes.patches * sizes.patch_width()],
             x: vec![0.0; GROUP * sizes.tokens * e],
-            blocks: (0..=last)
-                .map(|i| Kept::new(sizes, GROUP, rows(i)))
+            // The last block's memory is that of all tokens, too: pages that it doesn't touch cost nothing.
+            blocks: network
+                .blocks
+                .iter()
+                .map(|_| Kept::new(sizes, GROUP, sizes.tokens))
                 .collect(),
             scratch: Scratch::new(sizes, GROUP),
             hat: vec![0.0; GROUP * sizes.prefix * e],
@@ -142,10 +139,8 @@ impl Pass<'_> {
         loss
     }
 
-    /// Numbers of an image.
     fn numbers(&self) -> usize {
-        let sizes = &self.network.sizes;
-        sizes.channels * sizes.side * sizes.side
+        self.network.sizes.numbers()
     }
 
     fn site(&self, block: usize, group: usize, dropout: Option<u64>) -> Site {
@@ -173,14 +168,64 @@ impl Pass<'_> {
 
     #[inline(always)]
     fn forward(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
-        let (network, sizes) = (self.network, &self.network.sizes);
         self.embed(work, images, group, dropout);
         for (i, kept) in work.blocks.iter_mut().enumerate() {
             let site = self.site(i, group, dropout);
             self.block(i)
                 .forward(&mut work.x, kept, &mut work.scratch, site);
         }
+        self.heads(work, group);
+    }
 
+    /// As [`Pass::predict`], and with it the rollout of each image, [B, S, S].
+    #[inline(always)]
+    pub fn explain(
+        &self,
+        work: &mut Work,
+        images: &[f32],
+        chosen: &Chosen,
+        logits: &mut [&mut [f32]],
+        matrices: &mut [f32],
+    ) {
+        let (sizes, numbers) = (&self.network.sizes, self.numbers());
+        let (e, classes, size) = (sizes.embed, sizes.classes, sizes.tokens * sizes.tokens);
+        let mut rolling = Matrices::new(sizes, GROUP);
+        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
+            let group = images.len() / numbers;
+            self.embed(work, images, group, None);
+            for (layer, kept) in work.blocks.iter_mut().enumerate() {
+                // Discarding looks at every query's attention, so the last block is computed for all tokens here.
+                let site = Site {
+                    rows: sizes.tokens,
+                    ..self.site(layer, group, None)
+                };
+                self.block(layer)
+                    .forward(&mut work.x, kept, &mut work.scratch, site);
+                if chosen.layers.contains(&layer) {
+                    let first = chosen.layers[0] == layer;
+                    let of = (group, sizes.heads);
+                    rolling.multiply(self.instructions, kept, of, chosen.options, first);
+                }
+            }
+            for image in 0..group {
+                let from = image * sizes.tokens * e;
+                work.x
+                    .copy_within(from..from + sizes.prefix * e, image * sizes.prefix * e);
+                let to = (i * GROUP + image) * size;
+                rolling.write(image, &mut matrices[to..to + size]);
+            }
+            self.heads(work, group);
+            for (all, logits) in logits.iter_mut().zip(&work.logits) {
+                let from = i * GROUP * classes;
+                all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
+            }
+        }
+    }
+
+    /// Prefix tokens [group · prefix, E] in `x` -> `logits`
+    #[inline(always)]
+    fn heads(&self, work: &mut Work, group: usize) {
+        let (network, sizes) = (self.network, &self.network.sizes);
         let (e, places) = (sizes.embed, &network.places);
         let some = group * sizes.prefix;
         standardise(&work.x[..some * e], e, &mut work.hat, &mut work.rstd);

@@ -43,6 +43,7 @@ mod group;
 mod matmul;
 mod network;
 mod random;
+mod rollout;
 mod rows;
 mod vector;
 
@@ -54,12 +55,14 @@ pub use cnn::FusedCnn;
 pub use vector::Instructions;
 
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use crate::explain::{Rollout, not_attention};
 use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
 use group::{GROUP, Pass, Target, Training, Work};
 use network::Network;
 use random::Random;
+use rollout::Chosen;
 
 /// Parts of a batch with a gradient of their own. Their number is fixed, so that the sum and thereby the training is the
 /// same for any number of threads.
@@ -134,11 +137,7 @@ impl Fused {
     /// # Errors
     /// When the images don't have the model's shape.
     pub fn predict(&mut self, images: &Tensor) -> Result<Tensor> {
-        let mut heads = self.heads(images)?;
-        Ok(match heads.pop() {
-            Some(dist) if !heads.is_empty() => (&heads[0] + dist) / 2.0,
-            class => class.expect("a network has a head"),
-        })
+        self.heads(images).map(mean)
     }
 
     /// Logits of each head at inference, the class token's first.
@@ -149,7 +148,7 @@ impl Fused {
         let images = self.take(images)?;
         self.network.load(&self.parameters);
         let (mut heads, part) = self.logits(images.len());
-        let numbers = images.len() / (heads[0].len() / self.network.sizes.classes) * part;
+        let numbers = self.numbers() * part;
         let pass = Pass {
             instructions: self.instructions,
             network: &self.network,
@@ -160,6 +159,62 @@ impl Fused {
             pass.run_predict(work, images, &mut logits);
         });
         Ok(self.tensors(&heads))
+    }
+
+    /// The rollout of each image, float32 [B, S, S], as [`explain::rollout`](crate::explain::rollout) gives it for the
+    /// attention of these images, and the logits of [`Fused::predict`]; the attention itself is never stored as a whole.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape, and those of [`explain::rollout`](crate::explain::rollout).
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor, no_grad};
+    /// use vitlab::explain::{Fusion, Rollout, rollout};
+    /// use vitlab::{Config, fused::Fused, model::VisionTransformer};
+    /// let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
+    /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
+    /// let options = Rollout { fusion: Fusion::Max, ..Rollout::default() };
+    /// let (matrix, _) = Fused::vit(&model)?.rollout(&images, &options)?;
+    /// let attention = no_grad(|| model.forward_layers(&images, false))?.1;
+    /// let expected = rollout(&Tensor::stack(&attention, 1), &options)?;
+    /// assert_eq!(matrix.size(), [3, 50, 50]);
+    /// assert!((matrix - expected).abs().max().double_value(&[]) < 1e-6);
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    pub fn rollout(&mut self, images: &Tensor, options: &Rollout) -> Result<(Tensor, Tensor)> {
+        let images = self.take(images)?;
+        let chosen = Chosen {
+            options,
+            layers: options.chosen(self.network.blocks.len())?,
+        };
+        self.network.load(&self.parameters);
+        let (mut heads, part) = self.logits(images.len());
+        let (numbers, tokens) = (self.numbers(), self.network.sizes.tokens);
+        let size = tokens * tokens;
+        let mut matrices = vec![0.0; images.len() / numbers * size];
+        let pass = Pass {
+            instructions: self.instructions,
+            network: &self.network,
+        };
+        let logits = split(&mut heads, part * self.network.sizes.classes);
+        let jobs: Vec<_> = images
+            .chunks(numbers * part)
+            .zip(logits)
+            .zip(matrices.chunks_mut(size * part))
+            .collect();
+        in_threads(
+            &mut self.work,
+            jobs,
+            |work, ((images, mut logits), matrices)| {
+                pass.run_explain(work, images, &chosen, &mut logits, matrices);
+            },
+        );
+        // What isn't a number in a layer's attention is none in the product either.
+        if !matrices.iter().all(|x| x.is_finite()) {
+            return Err(not_attention());
+        }
+        let matrix = Tensor::from_slice(&matrices).view([-1, tokens as i64, tokens as i64]);
+        Ok((matrix, mean(self.tensors(&heads))))
     }
 
     /// What a training step on `batch` images multiplies by at each place of dropout, given the number that it drew from
@@ -335,15 +390,28 @@ impl Fused {
     /// Room for the logits of images of `numbers` numbers in all, and the images in a part of them: whole groups.
     fn logits(&self, numbers: usize) -> (Vec<Vec<f32>>, usize) {
         let sizes = &self.network.sizes;
-        let batch = numbers / (sizes.channels * sizes.side * sizes.side);
+        let batch = numbers / sizes.numbers();
         let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
         (vec![vec![0.0; batch * sizes.classes]; sizes.prefix], part)
+    }
+
+    /// Numbers of an image.
+    fn numbers(&self) -> usize {
+        self.network.sizes.numbers()
     }
 
     fn tensors(&self, heads: &[Vec<f32>]) -> Vec<Tensor> {
         let classes = self.network.sizes.classes as i64;
         let tensor = |head: &Vec<f32>| Tensor::from_slice(head).view([-1, classes]);
         heads.iter().map(tensor).collect()
+    }
+}
+
+/// Of the heads' logits.
+fn mean(mut heads: Vec<Tensor>) -> Tensor {
+    match heads.pop() {
+        Some(dist) if !heads.is_empty() => (&heads[0] + dist) / 2.0,
+        class => class.expect("a network has a head"),
     }
 }
 
@@ -418,6 +486,18 @@ fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut 
 
 impl Pass<'_> {
     levels!(Pass, run_predict, predict, (work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]));
+    levels!(
+        Pass,
+        run_explain,
+        explain,
+        (
+            work: &mut Work,
+            images: &[f32],
+            chosen: &Chosen,
+            logits: &mut [&mut [f32]],
+            matrices: &mut [f32]
+        )
+    );
     levels!(
         Pass,
         run_train,

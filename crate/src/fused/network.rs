@@ -28,6 +28,11 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
+    /// Numbers of an image.
+    pub fn numbers(&self) -> usize {
+        self.channels * self.side * self.side
+    }
+
     /// Numbers of a patch, rounded up to whole vectors.
     pub fn patch_width(&self) -> usize {
         (self.channels * self.patch * self.patch).next_multiple_of(16)

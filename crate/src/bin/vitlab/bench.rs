@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
-use vitlab::explain::{Fusion, Heatmap, Rollout, rollout};
+use vitlab::explain::{Fusion, Heatmap, Rollout};
 use vitlab::plot::{Group, bars};
 use vitlab::train::Trainer;
 use vitlab::{Config, Error, Result};
@@ -46,7 +46,7 @@ enum Request {
 struct Worker {
     data: Option<FashionMnist>,
     training: Option<(String, Training)>,
-    explained: Option<(PathBuf, Network)>,
+    explained: Option<(PathBuf, Learner)>,
 }
 
 pub fn run() -> Result<()> {
@@ -112,9 +112,7 @@ impl Worker {
     }
 
     fn data(&self) -> Result<&FashionMnist> {
-        self.data
-            .as_ref()
-            .ok_or_else(|| Error::argument("the first request must be `hello`"))
+        self.data.as_ref().ok_or_else(no_data)
     }
 
     fn train(&mut self, model: &str, steps: i64) -> Result<Value> {
@@ -154,10 +152,11 @@ impl Worker {
             .is_none_or(|(path, _)| *path != weights)
         {
             let network = Network::read(&weights, Device::Cpu)?;
-            self.explained = Some((weights, network));
+            self.explained = Some((weights, Learner::new(network)));
         }
-        let (_, network) = self.explained.as_ref().expect("set above");
-        let test = &self.data()?.test;
+        let (_, learner) = self.explained.as_mut().expect("set above");
+        let data = self.data.as_ref().ok_or_else(no_data)?;
+        let test = &data.test;
         if images < 1 || images > test.len() || batch < 1 {
             return Err(Error::argument(format!(
                 "{images} images in batches of {batch} were asked for, the test set has {}",
@@ -170,7 +169,7 @@ impl Worker {
             ..Rollout::default()
         };
         let heatmap = Heatmap {
-            prefix_tokens: network.prefix_tokens()?,
+            prefix_tokens: learner.network.prefix_tokens()?,
             ..Heatmap::default()
         };
         reset_peak();
@@ -178,8 +177,8 @@ impl Worker {
         let mut total = 0.0;
         for first in (0..images).step_by(batch as usize) {
             let (bytes, _) = test.range(first, (first + batch).min(images));
-            let (_, attention) = no_grad(|| network.forward_layers(&normalise(&bytes)))?;
-            let maps = heatmap.maps(&rollout(&Tensor::stack(&attention, 1), &options)?)?;
+            let (matrix, _) = learner.rollout(&normalise(&bytes), &options)?;
+            let maps = heatmap.maps(&matrix)?;
             total += maps.mean().unwrap_or_default() as f64 * bytes.size()[0] as f64;
         }
         let seconds = start.elapsed().as_secs_f64();
@@ -187,6 +186,10 @@ impl Worker {
             json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }),
         )
     }
+}
+
+fn no_data() -> Error {
+    Error::argument("the first request must be `hello`")
 }
 
 /// What a user trains, as `vitlab train` does it.
@@ -231,7 +234,7 @@ impl Training {
             let teacher = &teacher.predict(images)?;
             let lesson = Lesson {
                 teacher,
-                soft: false,
+                soft: None,
             };
             self.learner.step(images, labels, Some(lesson))
         })?;

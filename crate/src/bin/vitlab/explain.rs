@@ -16,6 +16,7 @@ use vitlab::{Error, Result};
 
 use crate::images::{self, Selected, Selection};
 use crate::kind::Network;
+use crate::learner::Learner;
 
 /// Images per batch; the maps don't depend on it.
 const BATCH: i64 = 250;
@@ -96,7 +97,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ));
     }
     let device = device(&arguments.device)?;
-    let network = Network::read(&arguments.weights, device)?;
+    let mut learner = Learner::new(Network::read(&arguments.weights, device)?);
     let selected = arguments.selection.read(device)?;
     let count = selected.len();
     if picture && count > MOST_IN_A_PICTURE as i64 {
@@ -109,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for start in (0..count).step_by(BATCH as usize) {
         let end = (start + BATCH).min(count);
         let batch = normalise(&selected.images.narrow(0, start, end - start));
-        let explained = explain(&network, &batch, &arguments)?;
+        let explained = explain(&mut learner, &batch, &arguments)?;
         maps.push(explained.maps);
         grids.push(explained.grid);
         predicted.extend(explained.predicted);
@@ -175,30 +176,26 @@ struct Explained {
 }
 
 /// Maps and grid of a batch [B, 1, 28, 28], and the class that the network sees in each image.
-fn explain(network: &Network, batch: &Tensor, arguments: &Arguments) -> Result<Explained> {
+fn explain(learner: &mut Learner, batch: &Tensor, arguments: &Arguments) -> Result<Explained> {
     let options = arguments.rollout();
     let target = arguments.class.map_or(Target::Predicted, Target::Class);
-    let forward = || network.forward_layers(batch);
-    let (logits, matrix) = match arguments.method {
-        Method::Rollout => {
-            let (logits, attention) = tch::no_grad(forward)?;
-            (logits, rollout(&Tensor::stack(&attention, 1), &options)?) // L × [B, H, S, S] -> [B, L, H, S, S] -> [B, S, S]
-        }
+    let (matrix, logits) = match arguments.method {
+        Method::Rollout => learner.rollout(batch, &options)?,
         Method::GradRollout | Method::Relevance => {
-            let (logits, attention) = forward()?;
+            let (logits, attention) = learner.network.forward_layers(batch)?;
             let weighted = gradient_attention(&logits, &attention, &target)?;
             let matrix = match arguments.method {
                 Method::Relevance => relevance(&weighted)?,
                 _ => rollout(&weighted, &options)?,
             };
-            (logits, matrix)
+            (matrix, logits)
         }
     };
     let heatmap = Heatmap {
         scale: arguments.scale,
         upsample: arguments.upsample,
         query: arguments.token,
-        prefix_tokens: network.prefix_tokens()?,
+        prefix_tokens: learner.network.prefix_tokens()?,
         image_size: batch.size()[3],
     };
     Ok(Explained {
