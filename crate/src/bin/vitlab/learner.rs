@@ -1,8 +1,9 @@
 //! A network with the fastest way to train it and to predict with it.
 
-use tch::Tensor;
+use tch::{Tensor, no_grad};
 use vitlab::Result;
 use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
+use vitlab::explain::{Rollout, rollout};
 use vitlab::fused::{Fused, FusedCnn};
 use vitlab::model::Model;
 use vitlab::train::Batch;
@@ -25,7 +26,7 @@ pub struct Lesson<'a> {
     /// The teacher's logits [B, 10].
     pub teacher: &'a Tensor,
     /// Follow its probabilities instead of its decision.
-    pub soft: bool,
+    pub soft: Option<SoftDistillationLoss>,
 }
 
 impl Learner {
@@ -51,6 +52,16 @@ impl Learner {
         }
     }
 
+    /// Each image's rollout [B, S, S], and its logits as `predict` gives them.
+    pub fn rollout(&mut self, images: &Tensor, options: &Rollout) -> Result<(Tensor, Tensor)> {
+        if let Some(Step::Transformer(fused)) = &mut self.fused {
+            return fused.rollout(images, options);
+        }
+        let (logits, attention) = no_grad(|| self.network.forward_layers(images))?;
+        let matrix = rollout(&Tensor::stack(&attention, 1), options)?; // L × [B, H, S, S] -> [B, L, H, S, S] -> [B, S, S]
+        Ok((matrix, logits))
+    }
+
     /// Loss, logits and gradient of a training batch. A DeiT needs a lesson, the others take none.
     pub fn step(
         &mut self,
@@ -58,10 +69,7 @@ impl Learner {
         labels: &Tensor,
         lesson: Option<Lesson>,
     ) -> Result<Batch> {
-        let (hard, soft) = (
-            HardDistillationLoss::default(),
-            SoftDistillationLoss::default(),
-        );
+        let hard = HardDistillationLoss::default();
         match (&mut self.fused, lesson) {
             (Some(Step::Cnn(fused)), _) => fused.cross_entropy(images, labels),
             (Some(Step::Transformer(fused)), None) => fused.cross_entropy(images, labels),
@@ -69,7 +77,7 @@ impl Learner {
                 Some(Step::Transformer(fused)),
                 Some(Lesson {
                     teacher,
-                    soft: true,
+                    soft: Some(soft),
                 }),
             ) => fused.soft_distillation(&soft, images, teacher, labels),
             (Some(Step::Transformer(fused)), Some(Lesson { teacher, .. })) => {
@@ -82,10 +90,9 @@ impl Learner {
                     Network::Deit(model) => {
                         let lesson = lesson.expect("a DeiT comes with a teacher");
                         let (heads, _) = model.forward(images, true, false)?;
-                        let loss = if lesson.soft {
-                            soft.forward(&heads, lesson.teacher, labels)
-                        } else {
-                            hard.forward(&heads, lesson.teacher, labels)
+                        let loss = match lesson.soft {
+                            Some(soft) => soft.forward(&heads, lesson.teacher, labels),
+                            None => hard.forward(&heads, lesson.teacher, labels),
                         };
                         return Ok((loss, heads.average()).into());
                     }

@@ -8,6 +8,7 @@ use md5::{Digest, Md5};
 use tch::{Device, Tensor};
 use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
+use vitlab::distill::SoftDistillationLoss;
 use vitlab::metrics::evaluate_with;
 use vitlab::model::{Model, MyDeiT};
 use vitlab::train::{Step, Trainer};
@@ -28,6 +29,12 @@ pub struct Arguments {
     /// Follow the teacher's probabilities instead of its decision (DeiT's soft distillation).
     #[arg(long)]
     soft: bool,
+    /// Temperature of both probabilities, with --soft.
+    #[arg(long, value_name = "T", requires = "soft", default_value_t = SoftDistillationLoss::default().tau)]
+    tau: f64,
+    /// Weight of the teacher against the label, 0 to 1, with --soft.
+    #[arg(long, value_name = "W", requires = "soft", default_value_t = SoftDistillationLoss::default().lambda)]
+    lambda: f64,
     /// Constants of the run in JSON by the homework's names; what it leaves out keeps the homework's value.
     #[arg(long, value_name = "FILE.json")]
     config: Option<PathBuf>,
@@ -77,6 +84,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.soft && arguments.model != Kind::Deit {
         return Err(Error::argument("--soft goes with --model deit only"));
     }
+    let soft = arguments.soft()?;
     if config.load_model {
         return Err(Error::argument(
             "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false",
@@ -122,10 +130,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 Some(teacher) => Some(teacher.predict(images)?),
                 None => None,
             };
-            let lesson = teacher.as_ref().map(|teacher| Lesson {
-                teacher,
-                soft: arguments.soft,
-            });
+            let lesson = teacher.as_ref().map(|teacher| Lesson { teacher, soft });
             learner.step(images, labels, lesson)
         })?;
         let test = evaluate_with(&data.test, |images| learner.predict(images))?;
@@ -151,6 +156,29 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+impl Arguments {
+    /// None for hard distillation.
+    fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
+        let &Arguments { tau, lambda, .. } = self;
+        if !(tau.is_finite() && tau > 0.0) {
+            return Err(Error::Argument(format!(
+                "--tau {tau}: a temperature is a positive number"
+            )));
+        }
+        if !(0.0..=1.0).contains(&lambda) {
+            return Err(Error::Argument(format!(
+                "--lambda {lambda}: give a weight from 0 to 1"
+            )));
+        }
+        let chosen = SoftDistillationLoss {
+            tau,
+            lambda,
+            ..Default::default()
+        };
+        Ok(self.soft.then_some(chosen))
+    }
+}
+
 /// What a checkpoint must have been trained as: model, loss and the teacher's very weights.
 fn recipe(arguments: &Arguments) -> Result<String> {
     let Some(teacher) = &arguments.teacher else {
@@ -162,7 +190,10 @@ fn recipe(arguments: &Arguments) -> Result<String> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let kind = if arguments.soft { "soft" } else { "hard" };
+    let kind = match arguments.soft()? {
+        Some(soft) => format!("soft ({}, {})", soft.tau, soft.lambda),
+        None => "hard".to_string(),
+    };
     Ok(format!(
         "{}, {kind} distillation, teacher {digest}",
         arguments.model.stem()
