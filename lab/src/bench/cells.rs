@@ -28,6 +28,9 @@ const CELLS: [&str; 8] = [
     "vitlab::plot::confusion_matrix(\"Two classes\", &vitlab::ndarray::array![[3, 1], [0, 4]], &[\"a\", \"b\"])?",
 ];
 
+/// Seconds between a kernel's start and the first cell of somebody who reads what stands above it.
+const PAUSE: u64 = 10;
+
 /// What cells.py tells, in seconds.
 #[derive(Deserialize)]
 struct Times {
@@ -39,15 +42,15 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
     let step = Step::new("Cells");
     step.line("a kernel of vitlab");
     let mut python = setup::program(repository, "python");
-    let ours = times(
-        &mut python,
-        repository,
-        json!({ "kernel": kernelspec::NAME }),
-        &step,
-    )?;
+    let kernel = json!({ "kernel": kernelspec::NAME, "cells": CELLS });
+    let ours = times(&mut python, repository, kernel, &step)?;
+    let mut python = setup::program(repository, "python");
+    let kernel = json!({ "kernel": kernelspec::NAME, "cells": CELLS[..1], "pause": PAUSE });
+    let paused = times(&mut python, repository, kernel, &step)?.cells[0];
     let mut value = json!({ "vitlab": json_of(&ours) });
+    value["vitlab"]["first_after_pause_seconds"] = json!(paused);
     let mut ratios = json!({});
-    let mut rows = vec![row("vitlab", &ours)];
+    let mut rows = vec![row("vitlab", &ours, Some(paused))];
     if plain {
         step.line("a plain evcxr_jupyter, which builds everything in its first cell");
         let plain = plain_times(repository, &ready.engine, &step)?;
@@ -55,7 +58,7 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
         ratios["first"] = json!(plain.cells[0] / ours.cells[0]);
         ratios["ordinary"] = json!(plain.ordinary().median() / ours.ordinary().median());
         ratios["figure"] = json!(plain.figure() / ours.figure());
-        rows.push(row("plain evcxr_jupyter", &plain));
+        rows.push(row("plain evcxr_jupyter", &plain, None));
     }
     let section = Section {
         name: "cells",
@@ -64,14 +67,16 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
             "kernel",
             "ready, s",
             "first cell (`:dep`), s",
+            "the same after 10 s, s",
             "second cell, s",
             "ordinary cell, s",
             "cell that ends with a figure, s",
         ],
         rows,
         notes: vec![format!(
-            "A fresh kernel; the first cell brings the crate in, the one after it is the first to run code; then {} \
-             ordinary cells, median, and least to most.",
+            "A fresh kernel; the first cell brings the crate in, the one after it is the first with a variable; then {} \
+             ordinary cells, median, and least to most. The first cell is sent at once, when evcxr itself is still starting, and \
+             in another kernel {PAUSE} s later, as by somebody who reads first.",
             CELLS.len() - 3
         )],
         bars: Vec::new(),
@@ -90,8 +95,13 @@ fn plain_times(repository: &Repository, engine: &Engine, step: &Step) -> Result<
         .map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
     let mut python = setup::program(repository, "python");
     engine.prepare(&mut python, folder.path());
-    let argv = json!({ "argv": [engine.kernel, "--control_file", "{connection_file}"] });
-    times(&mut python, repository, argv, step)
+    let argv = [
+        &engine.kernel.to_string_lossy(),
+        "--control_file",
+        "{connection_file}",
+    ];
+    let kernel = json!({ "argv": argv, "cells": CELLS });
+    times(&mut python, repository, kernel, step)
 }
 
 fn times(
@@ -102,7 +112,6 @@ fn times(
 ) -> Result<Times> {
     let mut job = kernel;
     job["folder"] = json!(repository.notebooks());
-    job["cells"] = json!(CELLS);
     python.args([
         "-I",
         "-c",
@@ -132,11 +141,12 @@ fn json_of(times: &Times) -> Value {
     json!({ "ready_seconds": times.ready, "first_seconds": times.cells[0], "second_seconds": times.cells[1], "ordinary_seconds": times.ordinary().json(), "figure_seconds": times.figure() })
 }
 
-fn row(name: &str, times: &Times) -> Vec<String> {
+fn row(name: &str, times: &Times, paused: Option<f64>) -> Vec<String> {
     vec![
         name.to_string(),
         format!("{:.1}", times.ready),
         format!("{:.1}", times.cells[0]),
+        paused.map_or("–".to_string(), |seconds| format!("{seconds:.1}")),
         format!("{:.1}", times.cells[1]),
         times.ordinary().text(2),
         format!("{:.2}", times.figure()),

@@ -1,7 +1,7 @@
 """Runs cells on a fresh kernel and times them; stops at the first that fails.
 
-usage: cells.py JSON   with the fields folder (where the kernel works), cells, and kernel (an installed one's name) or argv
-(what to start instead)
+usage: cells.py JSON   with the fields folder (where the kernel works), cells, kernel (an installed one's name) or argv
+(what to start instead), and perhaps pause (seconds before the first cell)
 
 Prints one JSON object: seconds until the kernel is `ready` and of each of the `cells`. What the kernel itself prints, such
 as cargo's lines while evcxr_jupyter builds, goes to standard error as it comes.
@@ -66,6 +66,7 @@ def main():
             client.start_channels()
             client.wait_for_ready(timeout=600)
             ready = time.perf_counter() - start
+            time.sleep(job.get("pause", 0))
             cells = [run(client, cell) for cell in job["cells"]]
         finally:
             client.stop_channels()

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use vitlab::Result;
 use vitlab::data::{CLASSES, Dataset, source};
 use vitlab::device::device;
-use vitlab::metrics::{Evaluation, evaluate, evaluate_with};
-use vitlab::model::HeadLogits;
+use vitlab::metrics::{Evaluation, evaluate_with};
 
 use crate::images::SplitName;
 use crate::kind::Network;
+use crate::learner::Learner;
 
 /// Accuracy, loss and confusion matrix of a weight file; for a DeiT each head and their average.
 #[derive(clap::Args)]
@@ -32,23 +32,10 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let device = device(&arguments.device)?;
-    let network = Network::read(&arguments.weights, device)?;
+    let mut learner = Learner::new(Network::read(&arguments.weights, device)?);
     let source = source::find(arguments.data.as_deref())?;
     let data = Dataset::read(&source, arguments.split.into(), device)?;
-    let mut results = vec![("model", evaluate(&network, &data)?)];
-    if let Network::Deit(model) = &network {
-        let heads =
-            |images: &Tensor| -> Result<HeadLogits> { Ok(model.forward(images, false, false)?.0) };
-        results[0].0 = "average of both heads";
-        results.push((
-            "class head",
-            evaluate_with(&data, |images| Ok(heads(images)?.class))?,
-        ));
-        results.push((
-            "distillation head",
-            evaluate_with(&data, |images| Ok(heads(images)?.dist))?,
-        ));
-    }
+    let results = evaluate_heads(&mut learner, &data)?;
     if arguments.json {
         let rows: Vec<_> = results
             .iter()
@@ -75,6 +62,35 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{class:<12}{}", cells.join(""));
     }
     Ok(())
+}
+
+/// The model's scores and, of a DeiT, those of each head, all from one pass over the data.
+pub fn evaluate_heads(
+    learner: &mut Learner,
+    data: &Dataset,
+) -> Result<Vec<(&'static str, Evaluation)>> {
+    let mut heads: [Vec<Tensor>; 2] = Default::default();
+    let average = evaluate_with(data, |images| {
+        let scores = learner.heads(images)?;
+        let average = scores.iter().sum::<Tensor>() / scores.len() as f64;
+        for (all, scores) in heads.iter_mut().zip(scores) {
+            all.push(scores.to_device(Device::Cpu));
+        }
+        Ok(average)
+    })?;
+    if heads[1].is_empty() {
+        return Ok(vec![("model", average)]);
+    }
+    let head = |scores: &[Tensor]| {
+        let (labels, origin) = (average.labels.shallow_clone(), average.origin.clone());
+        Evaluation::new(Tensor::cat(scores, 0), labels, origin)
+    };
+    let [class, dist] = [head(&heads[0])?, head(&heads[1])?];
+    Ok(vec![
+        ("average of both heads", average),
+        ("class head", class),
+        ("distillation head", dist),
+    ])
 }
 
 fn as_json(name: &str, evaluation: &Evaluation) -> serde_json::Value {

@@ -52,6 +52,18 @@ impl Learner {
         }
     }
 
+    /// As `predict`, but the scores of each head: one, or of a DeiT the class token's and the distillation token's.
+    pub fn heads(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
+        match (&mut self.fused, &self.network) {
+            (Some(Step::Transformer(fused)), _) => fused.heads(images),
+            (None, Network::Deit(model)) => {
+                let (heads, _) = model.forward(images, false, false)?;
+                Ok(vec![heads.class, heads.dist])
+            }
+            _ => Ok(vec![self.predict(images)?]),
+        }
+    }
+
     /// Each image's rollout [B, S, S], and its logits as `predict` gives them.
     pub fn rollout(&mut self, images: &Tensor, options: &Rollout) -> Result<(Tensor, Tensor)> {
         if let Some(Step::Transformer(fused)) = &mut self.fused {

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
-use tch::{Device, Tensor};
+use tch::Device;
 use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
 use vitlab::distill::SoftDistillationLoss;
 use vitlab::metrics::evaluate_with;
-use vitlab::model::{Model, MyDeiT};
+use vitlab::model::Model;
 use vitlab::train::{Step, Trainer};
 use vitlab::weights;
 use vitlab::{Config, Error, Result};
 
+use crate::evaluate::evaluate_heads;
 use crate::kind::{Kind, Network};
 use crate::learner::{Learner, Lesson};
 
@@ -139,8 +140,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         trainer.save(&learner.network, &checkpoint)?;
     }
     bar.finish_and_clear();
-    if let (Network::Deit(student), Some(teacher)) = (&learner.network, &mut teacher) {
-        trainer.history.scores = scores(student, teacher, &data.test)?;
+    if let Some(teacher) = &mut teacher {
+        trainer.history.scores = scores(&mut learner, teacher, &data.test)?;
     }
 
     for extension in ["pt", "safetensors"] {
@@ -213,32 +214,22 @@ fn read_teacher(path: &std::path::Path, device: Device) -> Result<Learner> {
 /// What a student's history says beyond its accuracy: each head's accuracy, and how often they and their mean decide as
 /// the teacher does.
 fn scores(
-    student: &MyDeiT,
+    student: &mut Learner,
     teacher: &mut Learner,
     data: &Dataset,
 ) -> Result<BTreeMap<String, f64>> {
-    let (mut class, mut dist) = (Vec::new(), Vec::new()); // decisions, [B] of each batch
-    let average = evaluate_with(data, |images| {
-        let (heads, _) = student.forward(images, false, false)?;
-        class.push(heads.class.argmax(1, false));
-        dist.push(heads.dist.argmax(1, false));
-        Ok(heads.average())
-    })?;
-    let [class, dist] =
-        [class, dist].map(|batches| Tensor::cat(&batches, 0).to_device(Device::Cpu));
-    let decided = evaluate_with(data, |x| teacher.predict(x))?.predictions();
-    let same = |a: &Tensor, b: &Tensor| {
-        let equal = a.eq_tensor(b).to_kind(tch::Kind::Double);
-        equal.mean(tch::Kind::Double).double_value(&[])
-    };
-    let scores = [
-        ("class accuracy", same(&class, &average.labels)),
-        ("distillation accuracy", same(&dist, &average.labels)),
-        ("class agreement", same(&class, &decided)),
-        ("distillation agreement", same(&dist, &decided)),
-        ("average agreement", same(&average.predictions(), &decided)),
-    ];
-    Ok(scores.map(|(name, score)| (name.to_string(), score)).into())
+    let results = evaluate_heads(student, data)?;
+    let decided = evaluate_with(data, |images| teacher.predict(images))?.predictions();
+    let mut scores = BTreeMap::new();
+    for (name, (_, evaluation)) in ["average", "class", "distillation"].iter().zip(&results) {
+        let same = evaluation.predictions().eq_tensor(&decided);
+        let agreement = same.to_kind(tch::Kind::Double).mean(tch::Kind::Double);
+        scores.insert(format!("{name} agreement"), agreement.double_value(&[]));
+        if *name != "average" {
+            scores.insert(format!("{name} accuracy"), evaluation.accuracy);
+        }
+    }
+    Ok(scores)
 }
 
 fn progress_bar() -> ProgressBar {
