@@ -142,6 +142,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     bar.finish_and_clear();
     if let Some(teacher) = &mut teacher {
         trainer.history.scores = scores(&mut learner, teacher, &data.test)?;
+        let recipe = trainer.recipe.clone();
+        trainer.history.made_with.insert("recipe".into(), recipe);
     }
 
     for extension in ["pt", "safetensors"] {
