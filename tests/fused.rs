@@ -233,7 +233,7 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
 
 /// `layers`: logits and attention, L × [B, H, S, S], of the model's own forward pass.
 fn assert_rollouts(
-    fused: &mut Fused,
+    mut levels: Vec<Fused>,
     layers: impl Fn(&Tensor) -> Result<(Tensor, Vec<Tensor>)>,
     n: i64,
 ) -> Result<()> {
@@ -264,20 +264,16 @@ fn assert_rollouts(
         });
     }
     for options in options {
-        let (matrix, ours) = fused.rollout(&images, &options)?;
-        assert_near(&ours, &logits, "logits");
         let expected = rollout(&attention, &options)?;
-        assert_eq!(matrix.size(), expected.size());
-        let apart = (matrix - expected)
-            .abs()
-            .amax([1i64, 2].as_slice(), false)
-            .to_kind(Kind::Double);
-        // The last digit of the attention decides which of two nearly equal entries is discarded: in few images only.
-        let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
-        assert!(
-            other.double_value(&[]) <= 0.03 * n as f64,
-            "{options:?}: {apart}"
-        );
+        for fused in &mut levels {
+            let (matrix, ours) = fused.rollout(&images, &options)?;
+            assert_near(&ours, &logits, "logits");
+            assert_eq!(matrix.size(), expected.size());
+            let apart = (matrix - &expected).abs().amax([1i64, 2].as_slice(), false);
+            // The last digit of the attention decides which of two nearly equal entries is discarded: in one image at most.
+            let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
+            assert!(other.double_value(&[]) <= 1.0, "{options:?}: {apart}");
+        }
     }
     Ok(())
 }
@@ -288,10 +284,11 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     weights::assign(vit.variables(), &weights::read(&path)?, path.as_ref())?;
-    for level in levels() {
-        let mut fused = Fused::vit(&vit)?.with_instructions(level)?;
-        assert_rollouts(&mut fused, |x| vit.forward_layers(x, false), 103)?;
-    }
+    let vits = levels()
+        .into_iter()
+        .map(|level| Fused::vit(&vit)?.with_instructions(level))
+        .collect::<Result<_>>()?;
+    assert_rollouts(vits, |x| vit.forward_layers(x, false), 37)?;
     let path = format!("{models}/DeiT_model.pt");
     let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
     weights::assign(deit.variables(), &weights::read(&path)?, path.as_ref())?;
@@ -299,7 +296,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
         let (heads, attention) = deit.forward_layers(x, false)?;
         Ok((heads.average(), attention))
     };
-    assert_rollouts(&mut Fused::deit(&deit)?, layers, 5)
+    assert_rollouts(vec![Fused::deit(&deit)?], layers, 5)
 }
 
 /// Equal entries: which go is a matter of their order.

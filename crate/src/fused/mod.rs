@@ -7,6 +7,8 @@
 //! keep their sums in registers ([`matmul`]); the last block is computed for the tokens that the classifier reads; dropout
 //! draws its bits sixteen at a time ([`random`]) and draws them again on the way back instead of keeping masks.
 //!
+//! Attention rollouts are taken on the way, while the attention is in the caches ([`rollout`]).
+//!
 //! The teacher has its own ([`cnn`], [`convolution`]).
 //!
 //! The models stay the definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
@@ -68,7 +70,7 @@ use rollout::Chosen;
 /// same for any number of threads.
 const PARTS: usize = 8;
 
-/// A ViT or DeiT on the CPU whose training steps and predictions are computed by this module.
+/// A ViT or DeiT on the CPU whose training steps, predictions and rollouts are computed by this module.
 ///
 /// It shares the model's parameters: what an optimizer or a weight file changes there counts here.
 ///
