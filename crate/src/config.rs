@@ -24,8 +24,6 @@ pub enum Augmentation {
     /// The homework's: `RandomCrop(28, padding=2)`, then `RandomHorizontalFlip`.
     #[default]
     CropFlip,
-    /// `RandomCrop(28, padding=1)`, then `RandomHorizontalFlip`: at most a pixel in each direction.
-    ShiftFlip,
     /// `RandomHorizontalFlip` alone.
     Flip,
     /// The images as they are.

@@ -28,20 +28,22 @@ impl Augmentation {
     pub fn apply(self, images: &Tensor) -> Tensor {
         let (batch, device) = (images.size()[0], images.device());
         let drawn = |n| Tensor::randint(n, [batch], (Kind::Int64, device));
-        let cropped = |farthest| {
-            // Before the offsets: the committed trainings repeat bit for bit with this order only.
-            let mirrored = drawn(2);
-            let offset = || drawn(2 * farthest + 1) + (PADDING - farthest);
-            view(images, &offset(), &offset(), &mirrored)
-        };
         match self {
             Augmentation::None => normalise(images),
             Augmentation::Flip => {
                 let centre = Tensor::full([batch], PADDING, (Kind::Int64, device));
                 view(images, &centre, &centre, &drawn(2))
             }
-            Augmentation::ShiftFlip => cropped(1),
-            Augmentation::CropFlip => cropped(PADDING),
+            Augmentation::CropFlip => {
+                // Before the offsets: the committed trainings repeat bit for bit with this order only.
+                let mirrored = drawn(2);
+                view(
+                    images,
+                    &drawn(2 * PADDING + 1),
+                    &drawn(2 * PADDING + 1),
+                    &mirrored,
+                )
+            }
         }
     }
 }
