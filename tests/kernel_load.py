@@ -219,8 +219,10 @@ def soak(arguments):
     found = left(soak.processes, soak.ports, soak.before)
     print(f"{len(sizes)} kernels; {', '.join(f'{count} {name}' for name, count in sorted(soak.done.items()))}")
     # A cell is a library that stays loaded in the process that runs it, not in the one that compiles.
+    # In the first third rust-analyzer's caches fill.
     third = max(1, len(sizes) // 3)
-    grown = sum(sizes[-third:]) / third - sum(sizes[:third]) / third
+    middle = sizes[-2 * third : -third] or sizes
+    grown = sum(sizes[-third:]) / third - sum(middle) / len(middle)
     print(f"the old kernel grew by {grown:.1f} MB and {files[-1] - files[0]} files")
     found["grown"] = [grown] if grown > 30 or files[-1] > files[0] + 2 else []
     return report(found)
