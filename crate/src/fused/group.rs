@@ -57,15 +57,19 @@ pub(super) struct Work {
 impl Work {
     pub fn new(network: &Network) -> Self {
         let sizes = &network.sizes;
-        let e = sizes.embed;
+        let (e, last) = (sizes.embed, network.blocks.len() - 1);
+        let rows = |block| {
+            if block == last {
+                sizes.prefix
+            } else {
+                sizes.tokens
+            }
+        };
         Work {
             patches: vec![0.0; GROUP * sizes.patches * sizes.patch_width()],
             x: vec![0.0; GROUP * sizes.tokens * e],
-            // The last block's memory is that of all tokens, too: pages that it doesn't touch cost nothing.
-            blocks: network
-                .blocks
-                .iter()
-                .map(|_| Kept::new(sizes, GROUP, sizes.tokens))
+            blocks: (0..=last)
+                .map(|i| Kept::new(sizes, GROUP, rows(i)))
                 .collect(),
             scratch: Scratch::new(sizes, GROUP),
             hat: vec![0.0; GROUP * sizes.prefix * e],
@@ -190,11 +194,14 @@ impl Pass<'_> {
         let (sizes, numbers) = (&self.network.sizes, self.numbers());
         let (e, classes, size) = (sizes.embed, sizes.classes, sizes.tokens * sizes.tokens);
         let mut rolling = Matrices::new(sizes, GROUP);
+        // Discarding looks at every query's attention, so the last block is computed for all tokens here.
+        let mut whole = Kept::new(sizes, GROUP, sizes.tokens);
+        let last = self.network.blocks.len() - 1;
         for (i, images) in images.chunks(GROUP * numbers).enumerate() {
             let group = images.len() / numbers;
             self.embed(work, images, group, None);
             for (layer, kept) in work.blocks.iter_mut().enumerate() {
-                // Discarding looks at every query's attention, so the last block is computed for all tokens here.
+                let kept = if layer == last { &mut whole } else { kept };
                 let site = Site {
                     rows: sizes.tokens,
                     ..self.site(layer, group, None)
