@@ -197,6 +197,33 @@ fn a_killed_training_resumes_to_the_same_weights() {
 }
 
 #[test]
+fn a_softly_distilled_student_says_so() {
+    let temporary = folder_with_configuration();
+    let folder = temporary.path();
+    for line in [
+        "train --model cnn --config small.json --epochs 1 --out cnn",
+        "train --model deit --teacher cnn/teacher_model.pt --soft --tau 2 --lambda 0.5 --config small.json --epochs 1 --out soft",
+    ] {
+        printed(folder, line);
+    }
+    let history = std::fs::read_to_string(folder.join("soft/DeiT_model.json")).expect("a history");
+    let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+    let recipe = history["made_with"]["recipe"].as_str().unwrap_or_default();
+    assert!(
+        recipe.starts_with("DeiT_model, soft (2, 0.5) distillation, teacher "),
+        "{recipe}"
+    );
+    let json = printed(folder, "evaluate --weights soft/DeiT_model.pt --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    for (i, head) in ["class accuracy", "distillation accuracy"]
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(history["scores"][head], json["results"][i + 1]["accuracy"]);
+    }
+}
+
+#[test]
 fn bad_arguments_are_sentences() {
     let temporary = folder_with_configuration();
     let folder = temporary.path();
