@@ -23,7 +23,7 @@ use crate::step::Step;
 use crate::{cache, evcxr, tree};
 
 /// evcxr's own profile, but torch-sys, glue generated from libtorch's headers, is not worth a minute of optimising, and
-/// checks of every pointer would halve the speed of vitlab's inner loops, which level 3 makes a fifth faster.
+/// checks of every pointer and sum would halve the speed of vitlab's inner loops, which level 3 makes a fifth faster.
 const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "hold"]
@@ -42,6 +42,7 @@ opt-level = 0
 opt-level = 3
 codegen-units = 16
 debug-assertions = false
+overflow-checks = false
 "#;
 
 /// The lines a notebook begins with, and a cell that makes cargo link all of it.

@@ -3,15 +3,19 @@
 //! The norms need the whole batch at each layer. So a thread takes its images through one layer, the statistics of all are
 //! put together, and the next layer begins with the norm, ReLU and pooling of the one before; likewise on the way back.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
-use super::convolution::{Grid, Layer, Moments, Norm};
+use super::aligned::Aligned;
+use super::convolution::{Convolution, Grid, Layer, Moments, Norm};
 use super::group::{Target, Training, loss_gradient};
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::{Index, Place};
 use super::random::Random;
 use super::rows::{add, add_column_sums, transpose};
 use super::vector::Instructions;
+use super::winograd::Work;
 use super::{PARTS, draw_seed, flatten, in_threads, numbers, one_hot};
 use crate::config::Precision;
 use crate::model::{Cnn, EPS, MOMENTUM, Model, check_images};
@@ -46,7 +50,8 @@ pub struct FusedCnn {
     /// Running mean and variance of each norm.
     running: Vec<(Tensor, Tensor)>,
     instructions: Instructions,
-    threads: usize,
+    /// One per thread.
+    work: Vec<Work>,
     parts: Vec<Part>,
 }
 
@@ -83,12 +88,25 @@ impl Network {
         self.layers.last().expect("a CNN has layers")
     }
 
-    fn load(&mut self, parameters: &[Tensor]) {
+    fn load(&mut self, parameters: &[Tensor], instructions: Instructions, threads: usize) {
         flatten(parameters, &mut self.flat);
         let (flat, columns) = (&self.flat, self.columns());
+        let mut loads = Vec::new();
         for layer in &mut self.layers {
-            layer.load(&flat[layer.conv..layer.conv + 9 * layer.inputs * layer.outputs]);
+            let weights = &flat[layer.conv..][..9 * layer.inputs * layer.outputs];
+            match &mut layer.convolution {
+                Convolution::Direct(to) => {
+                    let taps = 9 * layer.inputs;
+                    transpose(weights, (layer.outputs, taps), taps, to, layer.outputs);
+                }
+                Convolution::Winograd(winograd) => loads.extend(winograd.loads(weights)),
+            }
         }
+        // The last are the largest.
+        loads.reverse();
+        in_threads(&mut vec![(); threads], loads, |(), load| {
+            load.run(instructions)
+        });
         let (features, hidden) = (self.features, self.hidden);
         let (fc1, fc2) = (&flat[self.fc1.weight..], &flat[self.fc2.weight..]);
         transpose(
@@ -122,10 +140,10 @@ impl Network {
 struct Part {
     images: usize,
     /// Of each layer, and behind the last, image after image on the layer's grid.
-    inputs: Vec<Vec<f32>>,
+    inputs: Vec<Aligned>,
     /// Outputs of each convolution, later their gradient.
-    outputs: Vec<Vec<f32>>,
-    d_inputs: Vec<Vec<f32>>,
+    outputs: Vec<Aligned>,
+    d_inputs: Vec<Aligned>,
     moments: Vec<Moments>,
     /// For each layer: sums of the gradient of the norm's output, and of the same times the standardised z.
     norm_sums: Vec<[Vec<f64>; 2]>,
@@ -137,7 +155,7 @@ struct Part {
     d_hidden: Vec<f32>,
     /// [images, padded classes]
     logits: Vec<f32>,
-    /// Of all parameters; a convolution's in the order of [`Layer::weight_gradient`].
+    /// Of all parameters; a convolution's in the order of [`Layer::convolve_back`].
     gradient: Vec<f32>,
     loss: f64,
 }
@@ -150,11 +168,12 @@ impl Part {
             self.images = images;
             let last = network.last();
             let grids = layers.iter().map(|l| (l.grid, l.inputs));
-            let room =
-                |(grid, channels): (Grid, usize)| vec![0.0; images * grid.positions() * channels];
-            let inputs = grids.chain([(last.next_grid(), last.outputs)]).map(room);
-            self.inputs = inputs.collect();
-            self.d_inputs = self.inputs.clone();
+            let grids = grids.chain([(last.next_grid(), last.outputs)]);
+            let room = |(grid, channels): (Grid, usize)| {
+                Aligned::zeros(images * grid.positions() * channels)
+            };
+            self.inputs = grids.clone().map(room).collect();
+            self.d_inputs = grids.map(room).collect();
             self.outputs = layers.iter().map(|l| room((l.grid, l.outputs))).collect();
             self.features = vec![0.0; images * network.features];
             self.d_features = self.features.clone();
@@ -200,33 +219,47 @@ fn image_mut(all: &mut [f32], i: usize, images: usize) -> &mut [f32] {
     &mut all[i * length..(i + 1) * length]
 }
 
+/// Where a group of images lies that is `numbers` long for all images of a part.
+fn range(group: &Range<usize>, numbers: usize, images: usize) -> Range<usize> {
+    let length = numbers / images;
+    group.start * length..group.end * length
+}
+
 impl Pass<'_> {
-    levels!(Pass, run, body, (part: &mut Part, stage: Stage<'_>));
+    levels!(Pass, run, body, (part: &mut Part, work: &mut Work, stage: Stage<'_>));
 
     #[inline(always)]
-    fn body(&self, part: &mut Part, stage: Stage<'_>) {
+    fn body(&self, part: &mut Part, work: &mut Work, stage: Stage<'_>) {
         let layers = self.network.layers.len();
         match stage {
             Stage::Predict(images) => {
                 for i in 0..part.images {
                     self.take(part, i, images);
-                    for l in 0..layers {
-                        self.convolve(part, i, l);
-                        self.activate(part, i, l);
+                }
+                for l in 0..layers {
+                    for group in self.groups(part, l) {
+                        self.convolve(part, &group, l, work);
+                        for i in group {
+                            self.activate(part, i, l);
+                        }
                     }
                 }
                 self.scores(part, None);
             }
             Stage::Forward(l, images) => {
-                for i in 0..part.images {
-                    match l.checked_sub(1) {
-                        None => self.take(part, i, images),
-                        Some(before) => self.activate(part, i, before),
+                for group in self.groups(part, l) {
+                    for i in group.clone() {
+                        match l.checked_sub(1) {
+                            None => self.take(part, i, images),
+                            Some(before) => self.activate(part, i, before),
+                        }
                     }
-                    self.convolve(part, i, l);
-                    let z = image(&part.outputs[l], i, part.images);
-                    let layer = &self.network.layers[l];
-                    layer.moments(z, &mut part.moments[l]);
+                    self.convolve(part, &group, l, work);
+                    for i in group {
+                        let z = image(&part.outputs[l], i, part.images);
+                        let layer = &self.network.layers[l];
+                        layer.moments(z, &mut part.moments[l]);
+                    }
                 }
             }
             Stage::Head(training, first) => {
@@ -241,14 +274,24 @@ impl Pass<'_> {
                 }
             }
             Stage::Backward(l) => {
-                for i in 0..part.images {
-                    self.backward(part, i, l);
+                for group in self.groups(part, l) {
+                    self.backward(part, &group, l, work);
                     if l > 0 {
-                        self.norm_sums(part, i, l - 1);
+                        for i in group {
+                            self.norm_sums(part, i, l - 1);
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Images of a part that a layer convolves together.
+    fn groups(&self, part: &Part, l: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (images, together) = (part.images, self.network.layers[l].together());
+        (0..images)
+            .step_by(together)
+            .map(move |first| first..images.min(first + together))
     }
 
     /// [C, I, I] -> positions with their channels side by side
@@ -268,10 +311,11 @@ impl Pass<'_> {
     }
 
     #[inline(always)]
-    fn convolve(&self, part: &mut Part, i: usize, l: usize) {
-        let input = image(&part.inputs[l], i, part.images);
-        let z = image_mut(&mut part.outputs[l], i, part.images);
-        self.network.layers[l].convolve(self.instructions, input, z);
+    fn convolve(&self, part: &mut Part, group: &Range<usize>, l: usize, work: &mut Work) {
+        let (input, z) = (&part.inputs[l], &mut part.outputs[l]);
+        let input = &input[range(group, input.len(), part.images)];
+        let group = range(group, z.len(), part.images);
+        self.network.layers[l].convolve(self.instructions, input, &mut z[group], work);
     }
 
     #[inline(always)]
@@ -292,19 +336,26 @@ impl Pass<'_> {
     }
 
     #[inline(always)]
-    fn backward(&self, part: &mut Part, i: usize, l: usize) {
+    fn backward(&self, part: &mut Part, group: &Range<usize>, l: usize, work: &mut Work) {
         let (layer, norm) = (&self.network.layers[l], &self.network.norms[l]);
-        let z = image_mut(&mut part.outputs[l], i, part.images);
-        let d_next = image(&part.d_inputs[l + 1], i, part.images);
-        layer.norm_backward(norm, z, d_next);
-        let input = image(&part.inputs[l], i, part.images);
-        let gradient = &mut part.gradient[layer.conv..][..9 * layer.inputs * layer.outputs];
-        let start = if i == 0 { Start::Zero } else { Start::Out };
-        layer.weight_gradient(self.instructions, input, z, gradient, start);
-        if l > 0 {
-            let d_input = image_mut(&mut part.d_inputs[l], i, part.images);
-            layer.convolve_back(self.instructions, z, d_input);
+        for i in group.clone() {
+            let z = image_mut(&mut part.outputs[l], i, part.images);
+            let d_next = image(&part.d_inputs[l + 1], i, part.images);
+            layer.norm_backward(norm, z, d_next);
         }
+        let (input, d) = (&part.inputs[l], &part.outputs[l]);
+        let inputs = range(group, input.len(), part.images);
+        let outputs = range(group, d.len(), part.images);
+        layer.convolve_back(
+            self.instructions,
+            (&input[inputs.clone()], &d[outputs]),
+            (
+                &mut part.gradient[layer.conv..][..9 * layer.inputs * layer.outputs],
+                &mut part.d_inputs[l][inputs],
+            ),
+            (group.start == 0, group.end == part.images),
+            work,
+        );
     }
 
     /// The linear layers, with dropout in training.
@@ -472,12 +523,21 @@ impl FusedCnn {
         };
         let mut parts = Vec::new();
         parts.resize_with(PARTS, Part::default);
+        let threads = tch::get_num_threads().max(1) as usize;
+        let work = || {
+            let layers = network.layers.iter();
+            Work::new(layers.filter_map(|l| match &l.convolution {
+                Convolution::Direct(_) => None,
+                Convolution::Winograd(winograd) => Some((l.grid, winograd)),
+            }))
+        };
+        let work = (0..threads.min(PARTS)).map(|_| work()).collect();
         Ok(FusedCnn {
             network,
             parameters: index.parameters,
             running,
             instructions: Instructions::detect(),
-            threads: tch::get_num_threads().max(1) as usize,
+            work,
             parts,
         })
     }
@@ -509,10 +569,10 @@ impl FusedCnn {
         };
         let images = images.chunks(GROUP * network.numbers());
         let jobs: Vec<_> = images.zip(logits.chunks_mut(GROUP * classes)).collect();
-        let work = &mut self.parts[..self.threads.min(PARTS)];
-        in_threads(work, jobs, |part, (images, logits)| {
+        let mut work: Vec<_> = self.parts.iter_mut().zip(&mut self.work).collect();
+        in_threads(&mut work, jobs, |(part, work), (images, logits)| {
             part.prepare(network, logits.len() / classes);
-            pass.run(part, Stage::Predict(images));
+            pass.run(part, work, Stage::Predict(images));
             take_logits(part, network, logits);
         });
         Ok(Tensor::from_slice(&logits).view([-1, classes as i64]))
@@ -584,7 +644,8 @@ impl FusedCnn {
     fn take(&mut self, images: &Tensor) -> Result<Vec<f32>> {
         let (channels, side) = self.network.image;
         check_images(images, channels as i64, side as i64)?;
-        self.network.load(&self.parameters);
+        self.network
+            .load(&self.parameters, self.instructions, self.work.len());
         Ok(numbers(images))
     }
 
@@ -596,8 +657,8 @@ impl FusedCnn {
         };
         let jobs = self.parts[..parts].iter_mut().enumerate();
         let jobs = jobs.map(|(i, part)| (part, stage(i))).collect();
-        in_threads(&mut vec![(); self.threads], jobs, |(), (part, stage)| {
-            pass.run(part, stage);
+        in_threads(&mut self.work, jobs, |work, (part, stage)| {
+            pass.run(part, work, stage);
         });
     }
 
@@ -649,9 +710,10 @@ impl FusedCnn {
     fn gradient(&mut self, parts: usize) -> Vec<f32> {
         let (first, others) = self.parts.split_first_mut().expect("there are parts");
         let total = &mut first.gradient;
-        let length = total.len().div_ceil(self.threads);
+        let threads = self.work.len();
+        let length = total.len().div_ceil(threads);
         let jobs = total.chunks_mut(length).enumerate().collect();
-        in_threads(&mut vec![(); self.threads], jobs, |(), (i, total)| {
+        in_threads(&mut vec![(); threads], jobs, |(), (i, total)| {
             for other in &others[..parts - 1] {
                 add(total, &other.gradient[i * length..]);
             }

@@ -1,42 +1,55 @@
-//! One layer of the teacher, forward and backward, image by image: 3 × 3 convolution, batch norm, ReLU, max pooling.
+//! One layer of the teacher, forward and backward, for some images: 3 × 3 convolution, batch norm, ReLU, max pooling.
 //!
-//! An image is a sequence of positions, row after row, with one zero behind each row and zeros before and after it all:
-//! what a tap of the convolution sees is then the same sequence from another position on, and a convolution is nine
-//! matrix products without a copy. The channels of a position lie side by side.
+//! An image is a sequence of positions, row after row, with zeros around. The channels of a position lie side by side.
 
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::Place;
 use super::vector::Instructions;
+use super::winograd::{self, TILE, Winograd};
 
-/// Columns of a weight matrix that lie together, so that a tap's weights fit the first cache.
-const PANEL: usize = 64;
-
-/// Weights that a product reads at once in one panel: as many rows as fit the first cache.
-const DEPTH: usize = 128;
-
-/// A square image with its zeros.
+/// A square image with its zeros: one line of them around as many whole tiles as cover it.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub side: usize,
 }
 
 impl Grid {
-    fn row(self) -> usize {
-        self.side + 1
+    /// In a row.
+    pub fn tiles(self) -> usize {
+        self.side.div_ceil(TILE)
+    }
+
+    /// Positions from one row to the next.
+    pub fn row(self) -> usize {
+        TILE * self.tiles() + 2
     }
 
     /// Positions with all zeros around.
     pub fn positions(self) -> usize {
-        self.row() * self.row() + self.side + 2
+        self.row() * self.row()
     }
 
     /// From the first position of the image to the last.
     fn span(self) -> usize {
-        self.side * self.row() - 1
+        (self.side - 1) * self.row() + self.side
+    }
+
+    /// One row below and one column to the right of a position.
+    pub fn inside(self, position: usize) -> usize {
+        position + self.row() + 1
     }
 
     pub fn at(self, y: usize, x: usize) -> usize {
-        (y + 1) * self.row() + x + 1
+        self.inside(y * self.row() + x)
+    }
+
+    /// Makes what lies outside the image, but within the tiles or between the rows, zero.
+    fn clear(self, numbers: &mut [f32], channels: usize) {
+        for y in 0..self.side {
+            numbers[self.at(y, self.side) * channels..self.at(y + 1, 0) * channels].fill(0.0);
+        }
+        let below = self.at(self.side, 0)..self.at(TILE * self.tiles(), 0);
+        numbers[below.start * channels..below.end * channels].fill(0.0);
     }
 }
 
@@ -100,6 +113,14 @@ impl Moments {
     }
 }
 
+/// How a layer convolves.
+pub(super) enum Convolution {
+    /// The first layer, whose channels are few, as products without a copy: what a tap sees is the same sequence of
+    /// positions from another one on. Its weights are [9 · inputs, outputs].
+    Direct(Vec<f32>),
+    Winograd(Winograd),
+}
+
 pub(super) struct Layer {
     pub grid: Grid,
     pub inputs: usize,
@@ -108,10 +129,7 @@ pub(super) struct Layer {
     /// Where the convolution's weights begin in the flat vector of all parameters, and the norm's.
     pub conv: usize,
     pub norm: Place,
-    /// Panels × [9 · inputs, panel]
-    forward: Vec<f32>,
-    /// The same for the way back, from the outputs to the inputs.
-    back: Vec<f32>,
+    pub convolution: Convolution,
 }
 
 impl Layer {
@@ -121,6 +139,11 @@ impl Layer {
         conv: usize,
         norm: Place,
     ) -> Self {
+        let convolution = if inputs.is_multiple_of(LANES) {
+            Convolution::Winograd(Winograd::new(inputs, outputs))
+        } else {
+            Convolution::Direct(vec![0.0; 9 * inputs * outputs])
+        };
         Layer {
             grid: Grid { side },
             inputs,
@@ -128,8 +151,7 @@ impl Layer {
             pool,
             conv,
             norm,
-            forward: vec![0.0; 9 * inputs * outputs],
-            back: vec![0.0; 9 * inputs * outputs],
+            convolution,
         }
     }
 
@@ -140,23 +162,15 @@ impl Layer {
         }
     }
 
-    /// Takes over the weights [outputs, inputs, 3, 3].
-    pub fn load(&mut self, weights: &[f32]) {
-        let (inputs, outputs) = (self.inputs, self.outputs);
-        let place = |row: usize, column: usize, rows: usize, columns: usize| {
-            let panel = columns.min(PANEL);
-            (column / panel * rows + row) * panel + column % panel
-        };
-        for (i, taps) in weights.chunks_exact(9).enumerate() {
-            let (to, from) = (i / inputs, i % inputs);
-            for (tap, weight) in taps.iter().enumerate() {
-                self.forward[place(tap * inputs + from, to, 9 * inputs, outputs)] = *weight;
-                self.back[place((8 - tap) * outputs + to, from, 9 * outputs, inputs)] = *weight;
-            }
+    /// Images that are best convolved together.
+    pub fn together(&self) -> usize {
+        match self.convolution {
+            Convolution::Direct(_) => 1,
+            Convolution::Winograd(_) => winograd::images_together(self.grid),
         }
     }
 
-    /// A gradient as [`Layer::weight_gradient`] gives it -> [outputs, inputs, 3, 3]
+    /// A gradient in the order of [`Layer::convolve_back`] -> [outputs, inputs, 3, 3]
     pub fn unload(&self, gradient: &[f32], to: &mut [f32]) {
         for (i, taps) in to.chunks_exact_mut(9).enumerate() {
             let (output, input) = (i / self.inputs, i % self.inputs);
@@ -166,24 +180,80 @@ impl Layer {
         }
     }
 
-    /// Inputs -> outputs of the convolution, both on the layer's grid.
-    pub fn convolve(&self, instructions: Instructions, input: &[f32], out: &mut [f32]) {
-        let sizes = (self.inputs, self.outputs);
-        convolve(instructions, self.grid, sizes, &self.forward, input, out);
-    }
-
-    /// Gradient of the convolution's outputs, zero where the grid is -> of its inputs.
-    pub fn convolve_back(&self, instructions: Instructions, d: &[f32], d_input: &mut [f32]) {
-        let sizes = (self.outputs, self.inputs);
-        convolve(instructions, self.grid, sizes, &self.back, d, d_input);
-    }
-
-    /// Gradient of the weights, [9 · inputs, outputs], of an image, added to `start`.
-    pub fn weight_gradient(
+    /// Inputs -> outputs of the convolution of some images, both on the layer's grid.
+    pub fn convolve(
         &self,
         instructions: Instructions,
         input: &[f32],
-        d: &[f32],
+        out: &mut [f32],
+        work: &mut winograd::Work,
+    ) {
+        match &self.convolution {
+            Convolution::Direct(weights) => {
+                let positions = self.grid.positions();
+                let images = input.chunks_exact(positions * self.inputs);
+                for (input, out) in images.zip(out.chunks_exact_mut(positions * self.outputs)) {
+                    self.convolve_direct(instructions, weights, input, out);
+                }
+            }
+            Convolution::Winograd(winograd) => {
+                winograd.convolve(instructions, self.grid, input, out, work);
+            }
+        }
+    }
+
+    /// Gradient `d` of the convolution's outputs of some images, zero outside the image -> of the weights, 9 × [inputs,
+    /// outputs], and, but for the first layer, of the inputs. The gradient of the weights is the sum over all images of a
+    /// part: it begins with the part's first and is there after its last.
+    pub fn convolve_back(
+        &self,
+        instructions: Instructions,
+        (input, d): (&[f32], &[f32]),
+        (gradient, d_input): (&mut [f32], &mut [f32]),
+        (first, last): (bool, bool),
+        work: &mut winograd::Work,
+    ) {
+        let start = if first { Start::Zero } else { Start::Out };
+        match &self.convolution {
+            Convolution::Direct(_) => {
+                self.weight_gradient_direct(instructions, (input, d), gradient, start);
+            }
+            Convolution::Winograd(winograd) => {
+                winograd.back(instructions, self.grid, (input, d), d_input, start, work);
+                if last {
+                    winograd.weight_gradient(instructions, work, gradient);
+                }
+            }
+        }
+    }
+
+    /// Of one image.
+    fn convolve_direct(
+        &self,
+        instructions: Instructions,
+        weights: &[f32],
+        input: &[f32],
+        out: &mut [f32],
+    ) {
+        let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
+        let three = 3 * inputs * outputs;
+        for (i, weights) in weights.chunks_exact(three).enumerate() {
+            matmul(
+                instructions,
+                (self.grid.span(), outputs, 3 * inputs),
+                Left::rows(&input[i * row * inputs..], inputs),
+                Right::rows(weights, outputs),
+                Out::rows(&mut out[self.grid.at(0, 0) * outputs..], outputs),
+                if i == 0 { Start::Zero } else { Start::Out },
+            );
+        }
+    }
+
+    /// Of one image, added to `start`.
+    fn weight_gradient_direct(
+        &self,
+        instructions: Instructions,
+        (input, d): (&[f32], &[f32]),
         gradient: &mut [f32],
         start: Start,
     ) {
@@ -321,7 +391,7 @@ impl Layer {
         }
     }
 
-    /// Of one image: outputs z of the convolution become their gradient, with zeros where the grid has them.
+    /// Of one image: outputs z of the convolution become their gradient, with zeros outside the image.
     #[inline(always)]
     pub fn norm_backward(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
         if self.pool {
@@ -329,9 +399,7 @@ impl Layer {
         } else {
             self.norm_backward_seen::<1>(norm, z, d_next);
         }
-        for y in 1..self.grid.side {
-            z[(self.grid.at(y, 0) - 1) * self.outputs..][..self.outputs].fill(0.0);
-        }
+        self.grid.clear(z, self.outputs);
     }
 
     #[inline(always)]
@@ -422,32 +490,4 @@ fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b <= a { a } else { b }
-}
-
-fn convolve(
-    instructions: Instructions,
-    grid: Grid,
-    (inputs, outputs): (usize, usize),
-    weights: &[f32],
-    input: &[f32],
-    out: &mut [f32],
-) {
-    let panel = outputs.min(PANEL);
-    // Taps side by side are one product.
-    let taps = if 3 * inputs <= DEPTH { 3 } else { 1 };
-    let first = grid.at(0, 0) * outputs;
-    for (column, weights) in weights.chunks_exact(9 * inputs * panel).enumerate() {
-        for (i, weights) in weights.chunks_exact(taps * inputs * panel).enumerate() {
-            let tap = i * taps;
-            let from = tap / 3 * grid.row() + tap % 3;
-            matmul(
-                instructions,
-                (grid.span(), panel, taps * inputs),
-                Left::rows(&input[from * inputs..], inputs),
-                Right::rows(weights, panel),
-                Out::rows(&mut out[first + column * panel..], outputs),
-                if i == 0 { Start::Zero } else { Start::Out },
-            );
-        }
-    }
 }

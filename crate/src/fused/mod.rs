@@ -9,7 +9,7 @@
 //!
 //! Attention rollouts are taken on the way, while the attention is in the caches ([`rollout`]).
 //!
-//! The teacher has its own ([`cnn`], [`convolution`]).
+//! The teacher has its own ([`cnn`], [`convolution`], [`winograd`]).
 //!
 //! The models stay the definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
 
@@ -38,6 +38,7 @@ macro_rules! levels {
         }
     };
 }
+mod aligned;
 mod block;
 mod cnn;
 mod convolution;
@@ -48,6 +49,7 @@ mod random;
 mod rollout;
 mod rows;
 mod vector;
+mod winograd;
 
 use std::sync::Mutex;
 
