@@ -375,7 +375,7 @@ impl Layer {
             let (mut sums, mut along) = ([0.0; LANES], [0.0; LANES]);
             for (y, x) in squares(to.side) {
                 let d_next = lanes(d_next, to.at(y, x) * self.outputs + first);
-                let z = self.seen::<SEEN>(y, x, first).map(|at| *lanes(z, at));
+                let z = gather(z, self.seen::<SEEN>(y, x, first));
                 let d = slopes(&z, scale, shift, d_next);
                 for seen in 0..SEEN {
                     for i in 0..LANES {
@@ -421,7 +421,7 @@ impl Layer {
             for (y, x) in squares(to.side) {
                 let d_next = lanes(d_next, to.at(y, x) * self.outputs + first);
                 let places = self.seen::<SEEN>(y, x, first);
-                let d = slopes(&places.map(|at| *lanes(z, at)), scale, shift, d_next);
+                let d = slopes(&gather(z, places), scale, shift, d_next);
                 for seen in 0..SEEN {
                     back(z, places[seen], &d[seen]);
                 }
@@ -448,6 +448,16 @@ fn lanes(numbers: &[f32], at: usize) -> &Lanes {
 #[inline(always)]
 fn lanes_mut(numbers: &mut [f32], at: usize) -> &mut Lanes {
     numbers[at..].first_chunk_mut().expect("whole lanes")
+}
+
+/// A loop and not `map`, which the compiler doesn't take into the caller.
+#[inline(always)]
+fn gather<const SEEN: usize>(numbers: &[f32], at: [usize; SEEN]) -> [Lanes; SEEN] {
+    let mut gathered = [[0.0; LANES]; SEEN];
+    for (gathered, at) in gathered.iter_mut().zip(at) {
+        *gathered = *lanes(numbers, at);
+    }
+    gathered
 }
 
 /// Gradient of the highest of some positions after the ReLU -> of what the norm makes of each z.
