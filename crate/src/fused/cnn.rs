@@ -8,7 +8,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::aligned::Aligned;
-use super::convolution::{Convolution, Grid, Layer, Moments, Norm};
+use super::convolution::{Grid, Layer, Moments, Norm};
 use super::group::{Target, Training, loss_gradient};
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::{Index, Place};
@@ -94,13 +94,7 @@ impl Network {
         let mut loads = Vec::new();
         for layer in &mut self.layers {
             let weights = &flat[layer.conv..][..9 * layer.inputs * layer.outputs];
-            match &mut layer.convolution {
-                Convolution::Direct(to) => {
-                    let taps = 9 * layer.inputs;
-                    transpose(weights, (layer.outputs, taps), taps, to, layer.outputs);
-                }
-                Convolution::Winograd(winograd) => loads.extend(winograd.loads(weights)),
-            }
+            loads.extend(layer.load(weights));
         }
         // The last are the largest.
         loads.reverse();
@@ -526,10 +520,7 @@ impl FusedCnn {
         let threads = tch::get_num_threads().max(1) as usize;
         let work = || {
             let layers = network.layers.iter();
-            Work::new(layers.filter_map(|l| match &l.convolution {
-                Convolution::Direct(_) => None,
-                Convolution::Winograd(winograd) => Some((l.grid, winograd)),
-            }))
+            Work::new(layers.filter_map(Layer::winograd))
         };
         let work = (0..threads.min(PARTS)).map(|_| work()).collect();
         Ok(FusedCnn {

@@ -114,7 +114,7 @@ impl Moments {
 }
 
 /// How a layer convolves.
-pub(super) enum Convolution {
+enum Convolution {
     /// The first layer, whose channels are few, as products without a copy: what a tap sees is the same sequence of
     /// positions from another one on. Its weights are [9 · inputs, outputs].
     Direct(Vec<f32>),
@@ -129,7 +129,7 @@ pub(super) struct Layer {
     /// Where the convolution's weights begin in the flat vector of all parameters, and the norm's.
     pub conv: usize,
     pub norm: Place,
-    pub convolution: Convolution,
+    convolution: Convolution,
 }
 
 impl Layer {
@@ -162,12 +162,33 @@ impl Layer {
         }
     }
 
+    pub fn winograd(&self) -> Option<(Grid, &Winograd)> {
+        match &self.convolution {
+            Convolution::Direct(_) => None,
+            Convolution::Winograd(winograd) => Some((self.grid, winograd)),
+        }
+    }
+
+    /// Takes over the weights [outputs, inputs, 3, 3], when what is returned has been run.
+    pub fn load<'a>(&'a mut self, weights: &'a [f32]) -> Vec<winograd::Load<'a>> {
+        match &mut self.convolution {
+            Convolution::Direct(to) => {
+                for (i, taps) in weights.chunks_exact(9).enumerate() {
+                    let (output, input) = (i / self.inputs, i % self.inputs);
+                    for (tap, weight) in taps.iter().enumerate() {
+                        to[(tap * self.inputs + input) * self.outputs + output] = *weight;
+                    }
+                }
+                Vec::new()
+            }
+            Convolution::Winograd(winograd) => winograd.loads(weights).into(),
+        }
+    }
+
     /// Images that are best convolved together.
     pub fn together(&self) -> usize {
-        match self.convolution {
-            Convolution::Direct(_) => 1,
-            Convolution::Winograd(_) => winograd::images_together(self.grid),
-        }
+        self.winograd()
+            .map_or(1, |(grid, _)| winograd::images_together(grid))
     }
 
     /// A gradient in the order of [`Layer::convolve_back`] -> [outputs, inputs, 3, 3]
@@ -216,7 +237,15 @@ impl Layer {
         let start = if first { Start::Zero } else { Start::Out };
         match &self.convolution {
             Convolution::Direct(_) => {
-                self.weight_gradient_direct(instructions, (input, d), gradient, start);
+                let positions = self.grid.positions();
+                let images = input.chunks_exact(positions * self.inputs);
+                for (i, image) in images
+                    .zip(d.chunks_exact(positions * self.outputs))
+                    .enumerate()
+                {
+                    let start = if i == 0 { start } else { Start::Out };
+                    self.weight_gradient_direct(instructions, image, gradient, start);
+                }
             }
             Convolution::Winograd(winograd) => {
                 winograd.back(instructions, self.grid, (input, d), d_input, start, work);
@@ -500,4 +529,112 @@ fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b <= a { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    /// [B, C, I, I] -> on the grid
+    fn on_grid(grid: Grid, images: &Tensor) -> Vec<f32> {
+        let (side, row) = (grid.side as i64, grid.row() as i64);
+        let beyond = row - 1 - side;
+        let padded = images.constant_pad_nd([1, beyond, 1, beyond]);
+        let numbers = padded
+            .permute([0, 2, 3, 1])
+            .contiguous()
+            .to_kind(Kind::Float);
+        Vec::try_from(numbers.view(-1)).unwrap()
+    }
+
+    /// The way back.
+    fn off_grid(grid: Grid, numbers: &[f32], channels: usize) -> Tensor {
+        let (side, row) = (grid.side as i64, grid.row() as i64);
+        let all = Tensor::from_slice(numbers).view([-1, row, row, channels as i64]);
+        let inside = all.narrow(1, 1, side).narrow(2, 1, side);
+        inside.permute([0, 3, 1, 2]).to_kind(Kind::Double)
+    }
+
+    fn assert_near(ours: &Tensor, expected: &Tensor, what: &str) {
+        let apart = (ours - expected).abs().max() / expected.abs().max();
+        let apart = apart.double_value(&[]);
+        assert!(apart < 1e-5, "{what}: {apart:e} of the largest value apart");
+    }
+
+    /// Outputs and gradients against libtorch's in double precision, on sides with and without a rest of a tile, with
+    /// groups that are full and not.
+    #[test]
+    fn a_convolution_equals_libtorchs() {
+        let levels = [
+            Instructions::Portable,
+            Instructions::Avx2,
+            Instructions::Avx512,
+        ];
+        let cases = [
+            (28, 1, 32),
+            (9, 3, 64),
+            (28, 32, 32),
+            (14, 32, 64),
+            (7, 64, 160),
+            (3, 96, 32),
+        ];
+        for (side, inputs, outputs) in cases {
+            let place = Place { weight: 0, bias: 0 };
+            let mut layer = Layer::new((side, inputs, outputs), false, 0, place);
+            let (n, options) = (9, (Kind::Float, Device::Cpu));
+            let [b, i, o, s] = [n, inputs, outputs, side].map(|x| x as i64);
+            let x = Tensor::randn([b, i, s, s], options)
+                .to_kind(Kind::Double)
+                .set_requires_grad(true);
+            let w = Tensor::randn([o, i, 3, 3], options)
+                .to_kind(Kind::Double)
+                .set_requires_grad(true);
+            let d = Tensor::randn([b, o, s, s], options).to_kind(Kind::Double);
+            let y = x.conv2d(&w, None::<Tensor>, 1, 1, 1, 1);
+            let gradients =
+                Tensor::run_backward(&[(&y * &d).sum(Kind::Double)], &[&x, &w], false, false);
+            let weights: Vec<f32> =
+                Vec::try_from(w.detach().view(-1).to_kind(Kind::Float)).unwrap();
+            let (x, d) = (on_grid(layer.grid, &x.detach()), on_grid(layer.grid, &d));
+            for level in levels.into_iter().filter(|level| level.check().is_ok()) {
+                let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
+                layer
+                    .load(&weights)
+                    .into_iter()
+                    .for_each(|load| load.run(level));
+                let mut work = winograd::Work::new(layer.winograd().into_iter());
+                let (mut z, mut d_x) = (vec![0.0; d.len()], vec![0.0; x.len()]);
+                let mut gradient = vec![0.0; weights.len()];
+                for first in (0..n).step_by(layer.together()) {
+                    let end = n.min(first + layer.together());
+                    let positions = first * layer.grid.positions()..end * layer.grid.positions();
+                    let input = positions.start * inputs..positions.end * inputs;
+                    let output = positions.start * outputs..positions.end * outputs;
+                    layer.convolve(level, &x[input.clone()], &mut z[output.clone()], &mut work);
+                    layer.convolve_back(
+                        level,
+                        (&x[input.clone()], &d[output]),
+                        (&mut gradient, &mut d_x[input]),
+                        (first == 0, end == n),
+                        &mut work,
+                    );
+                }
+                assert_near(
+                    &off_grid(layer.grid, &z, outputs),
+                    &y.detach(),
+                    &format!("{what}, outputs"),
+                );
+                let mut unloaded = vec![0.0; weights.len()];
+                layer.unload(&gradient, &mut unloaded);
+                let ours = Tensor::from_slice(&unloaded).view([o, i, 3, 3]);
+                assert_near(&ours, &gradients[1], &format!("{what}, weights"));
+                if layer.winograd().is_some() {
+                    let ours = off_grid(layer.grid, &d_x, inputs);
+                    assert_near(&ours, &gradients[0], &format!("{what}, inputs"));
+                }
+            }
+        }
+    }
 }

@@ -256,7 +256,6 @@ impl Load<'_> {
             false => (self.inputs, self.outputs),
             true => (self.outputs, self.inputs),
         };
-        let panel = columns.min(PANEL);
         // 9 × panels × [rows, panel]
         let mut taps = Aligned::zeros(9 * numbers);
         for (i, weights) in self.weights.chunks_exact(9).enumerate() {
@@ -265,7 +264,8 @@ impl Load<'_> {
                 false => (input, output),
                 true => (output, input),
             };
-            let at = (column / panel * rows + row) * panel + column % panel;
+            let first = column / PANEL * PANEL;
+            let at = first * rows + row * panel(columns, first) + column - first;
             for (tap, weight) in weights.iter().enumerate() {
                 taps[tap * numbers + at] = *weight;
             }
@@ -280,6 +280,11 @@ impl Load<'_> {
     }
 }
 
+/// Columns of the panel that begins with `first`; the last may be narrower.
+fn panel(columns: usize, first: usize) -> usize {
+    PANEL.min(columns - first)
+}
+
 /// [rows, k] · panels × [k, panel] -> [rows, columns]
 fn product(
     instructions: Instructions,
@@ -288,11 +293,11 @@ fn product(
     panels: &[f32],
     out: &mut [f32],
 ) {
-    let panel = columns.min(PANEL);
-    for first in (0..columns).step_by(panel) {
+    for first in (0..columns).step_by(PANEL) {
+        let panel = panel(columns, first);
         matmul(
             instructions,
-            (rows, panel.min(columns - first), k),
+            (rows, panel, k),
             Left::rows(left, k),
             Right::rows(&panels[first * k..], panel),
             Out::rows(&mut out[first..], columns),
