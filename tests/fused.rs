@@ -127,6 +127,7 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
 /// Two layers, colour, larger patches, wider heads: nothing is tied to the homework's sizes.
 #[test]
 fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
+    let _turn = turn();
     seed_everything(8);
     let sizes = ViTConfig {
         n_layers: 2,
@@ -280,6 +281,7 @@ fn assert_rollouts(
 
 #[test]
 fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
+    let _turn = turn();
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
@@ -302,6 +304,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
 /// Equal entries: which go is a matter of their order.
 #[test]
 fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
+    let _turn = turn();
     let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
     // Without queries every token attends to all alike.
     no_grad(|| {
@@ -333,6 +336,7 @@ fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
 
 #[test]
 fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
+    let _turn = turn();
     let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
     let (images, _) = images(3)?;
     let mut fused = Fused::vit(&vit)?;

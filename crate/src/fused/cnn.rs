@@ -25,6 +25,14 @@ use crate::{Error, Result};
 /// Images of a prediction that a thread works on at a time.
 const GROUP: usize = 16;
 
+/// Images of a part at least, where there are so many: each part has a gradient of all weights to compute and to add.
+const LEAST: usize = 8;
+
+/// Images of each part of a batch but the last.
+fn images_of_part(batch: usize) -> usize {
+    batch.div_ceil(PARTS).max(LEAST)
+}
+
 /// Places of dropout.
 const FEATURES: u64 = 0;
 const HIDDEN: u64 = 1;
@@ -587,7 +595,7 @@ impl FusedCnn {
             seed: draw_seed(self.network.dropout),
             batch,
         };
-        let part = batch.div_ceil(PARTS);
+        let part = images_of_part(batch);
         let images: Vec<&[f32]> = images.chunks(part * numbers).collect();
         for (part, images) in self.parts.iter_mut().zip(&images) {
             part.prepare(&self.network, images.len() / numbers);
@@ -622,7 +630,7 @@ impl FusedCnn {
             (HIDDEN, self.network.hidden),
         ];
         places.map(|(place, width)| {
-            let part = batch.div_ceil(PARTS);
+            let part = images_of_part(batch);
             let mut factors = vec![1.0; batch * width];
             for (i, factors) in factors.chunks_mut(part * width).enumerate() {
                 let seed = (seed as u64).wrapping_add((i * part) as u64);
