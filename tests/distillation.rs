@@ -6,7 +6,7 @@ mod tensors;
 
 use common::reference;
 use tch::{Device, Kind, Tensor};
-use tensors::{assert_gradients, difference, gradients, named, read, spread, write};
+use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, seed_everything};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
@@ -17,6 +17,7 @@ use vitlab::{Config, Result};
 
 #[test]
 fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
+    let _turn = turn();
     let config = Config {
         test_images: Some(32),
         dropout: 0.0,
@@ -116,6 +117,8 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
 /// bfloat16 keeps eight binary digits: each product is off by up to 0.4 %. The float32 teacher equals PyTorch's.
 #[test]
 fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
+    let _turn = turn();
+    seed_everything(12);
     let config = Config {
         test_images: Some(32),
         dropout: 0.0,

@@ -4,11 +4,9 @@
 #[allow(dead_code)] // what compares with files
 mod tensors;
 
-use std::sync::{Mutex, MutexGuard};
-
 use tch::nn::Module;
 use tch::{Device, Kind, Tensor, no_grad};
-use tensors::{assert_gradients, difference, gradients, spread};
+use tensors::{assert_gradients, difference, gradients, spread, turn};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::explain::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
@@ -63,14 +61,6 @@ fn assert_equal(batch: &Batch, model: &impl Model, loss: &Tensor, logits: &Tenso
     assert_eq!(start, gradient.size()[0], "{what}");
     let expected = gradients(loss, model.variables());
     assert_gradients(&ours, |name| expected[name].shallow_clone(), what);
-}
-
-/// libtorch has one random generator per process, so tests that draw from it take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Real test images and their labels.

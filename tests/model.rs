@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::reference;
 use tch::{Device, Kind, Tensor};
-use tensors::{assert_gradients, difference, gradients, named, read, spread, write};
+use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
 use vitlab::config::Augmentation;
 use vitlab::data::source::{self, Source, Split};
 use vitlab::data::{self, Dataset, FashionMnist, seed_everything};
@@ -184,6 +184,7 @@ fn schedule_equals_the_material_notebook() {
 /// Every view is torchvision's to the bit, and every view is as likely as any other, there and here.
 #[test]
 fn augmentation_is_the_homeworks() -> Result<()> {
+    let _turn = turn();
     let config = Config {
         train_images: Some(8),
         ..Config::default()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
 
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -71,4 +72,12 @@ pub fn assert_gradients(
         let error = error.double_value(&[]);
         assert!(error < 1e-5, "{what}: {name}: {error}");
     }
+}
+
+/// libtorch has one random generator per process, so tests that draw from it take turns.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
