@@ -60,6 +60,7 @@ fn expected(
 
 #[test]
 fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
+    let _turn = turn();
     for position_rows in [50, 49] {
         let (model, images, labels) = model_and_batch(position_rows)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -101,6 +102,7 @@ fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
 
 #[test]
 fn attention_is_a_distribution_and_asking_for_it_changes_nothing() -> Result<()> {
+    let _turn = turn();
     let (model, images, _) = model_and_batch(50)?;
     let (with, attention) = model.forward(&images, false, true)?;
     let (without, none) = model.forward(&images, false, false)?;
@@ -142,6 +144,7 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
 
 #[test]
 fn images_of_another_shape_are_refused_with_a_sentence() -> Result<()> {
+    let _turn = turn();
     let (model, images, _) = model_and_batch(50)?;
     for wrong in [
         images.squeeze_dim(1),
