@@ -433,6 +433,9 @@ def test_a_cell_is_interrupted_before_evcxr_is_there():
     kernel = Kernel()
     try:
         request = kernel.send('println!("went on");')
+        # Requests and interrupts have sockets of their own: an interrupt may overtake a cell that nobody has taken yet.
+        while kernel.client.get_iopub_msg(timeout=LIMIT)["parent_header"]["msg_id"] != request:
+            pass
         interrupt(kernel)
         assert kernel.reply(request)["ename"] == "Interrupted"
         assert kernel.text("1 + 1") == "2"
@@ -489,6 +492,19 @@ def test_requests_without_evcxr_are_answered(kernel):
     kernel.run("40 + 2")
     request = kernel.client.history(hist_access_type="tail", n=1, output=True)
     assert kernel.reply(request)["history"][0][2] == ["40 + 2", "42"]
+
+
+def test_a_client_that_stops_by_itself_has_the_next_cell_run(kernel):
+    """VS Code sends cells so: it takes them out of its own queue after an error, and asks the kernel not to."""
+    as_sent = dict(silent=False, store_history=True, allow_stdin=True, stop_on_error=False)
+    failing, next_one = kernel.send('panic!("on purpose");', **as_sent), kernel.send("40 + 2", **as_sent)
+    shown = [kind for kind, _ in kernel.messages(failing)]
+    assert "error" in shown
+    reply = kernel.reply(failing)
+    assert reply["status"] == "error"
+    assert [content["data"]["text/plain"] for _, content in kernel.messages(next_one)] == ["42"]
+    after = kernel.reply(next_one)
+    assert (after["status"], after["execution_count"]) == ("ok", reply["execution_count"] + 1)
 
 
 def test_what_is_not_for_this_kernel_is_left_out(kernel):

@@ -235,6 +235,10 @@ impl Shell {
                 },
             };
             let request = Arc::new(request);
+            // Before anybody is told that it is at work and interrupts it.
+            if request.header.msg_type == "execute_request" {
+                self.kernel.expect();
+            }
             self.state("busy", &request).await;
             let behind = self.answer(&request, &mut requests).await;
             self.state("idle", &request).await;
@@ -261,7 +265,6 @@ impl Shell {
         let mut behind = Vec::new();
         let (kind, reply) = match request.header.msg_type.as_str() {
             "execute_request" => {
-                self.kernel.expect();
                 let (asked, sent, input) = (
                     Arc::clone(request),
                     content.clone(),
