@@ -603,3 +603,59 @@ def test_a_kernel_ends_when_its_client_is_killed():
     while alive(kernel):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_crate_that_changes_is_built_again(tmp_path):
+    """Cells are built without cargo as long as nothing else has changed."""
+    crate = tmp_path / "mine"
+    (crate / "src").mkdir(parents=True)
+    (crate / "Cargo.toml").write_text('[package]\nname = "mine"\nversion = "1.0.0"\nedition = "2024"\n')
+    source = crate / "src/lib.rs"
+    source.write_text('pub fn which() -> &\'static str { "first" }\n')
+    kernel = Kernel()
+    try:
+        kernel.text(f':dep mine = {{ path = "{crate}" }}')
+        built = 'println!("{}", mine::which());'
+        assert kernel.text(built) == "first\n"
+        # A cell that doesn't compile, and one after it.
+        reply, _ = kernel.run("let a: u8 = mine::which();")
+        assert reply["ename"] == "E0308"
+        assert kernel.text(built + " // again") == "first\n"
+        source.write_text('pub fn which() -> &\'static str { "second" }\n')
+        assert kernel.text(built) == "second\n"
+        assert kernel.text(built + " // again") == "second\n"
+        # Another environment.
+        kernel.text(':build_env NAMED=third')
+        assert kernel.text('println!("{}", env!("NAMED"));') == "third\n"
+        kernel.text(':build_env NAMED=fourth')
+        assert kernel.text('println!("{}", env!("NAMED"));') == "fourth\n"
+    finally:
+        kernel.end()
+
+
+def test_types_of_the_crates_that_vitlab_shows_are_found(kernel):
+    """rust-analyzer doesn't see all that is built; what a notebook names it must."""
+    kernel.text(
+        "use vitlab::ndarray::{Array2, Axis};\n"
+        "let ones = Array2::<f32>::ones((2, 3));\n"
+        "let sums = ones.sum_axis(Axis(0)).mapv(|sum| sum * 2.0);\n"
+        "let (largest, places) = Tensor::from_slice(&[1i64, 3, 2]).max_dim(0, false);\n"
+        "let numbers = std::collections::BTreeMap::from([(1, vec![\"a\".to_string()])]);\n"
+        "let [first, ..] = vitlab::data::CLASSES;"
+    )
+    assert kernel.text("sums") == "[4.0, 4.0, 4.0], shape=[3], strides=[1], layout=CFcf (0xf), const ndim=1"
+    types = kernel.text(":vars")
+    for name in ["sums", "largest", "places", "numbers", "first"]:
+        assert name in types
+
+
+@pytest.mark.parametrize("code", ["for i in 0..2 { println!(\"{i}\") }", "println!(\"0\\n1\")", "let mut i = 0;\nwhile i < 2 { println!(\"{i}\"); i += 1 }\n// done"])
+def test_what_has_no_value_may_end_a_cell(kernel, code):
+    reply, shown = kernel.run(code)
+    assert reply["status"] == "ok"
+    assert [kind for kind, _ in shown if kind != "stream"] == []
+    assert output(shown, "stdout") == "0\n1\n"
+
+
+def test_what_cells_start_sees_the_usual_toolchain(kernel):
+    assert kernel.text('for name in ["CARGO", "RUSTUP_TOOLCHAIN"] { println!("{:?}", std::env::var(name).ok()); }') == "None\nNone\n"

@@ -21,7 +21,7 @@ use crate::interrupt;
 use crate::publish::{Kernel, Phase};
 use crate::server::Input;
 use crate::text::{byte_of, character_of};
-use crate::watch;
+use crate::{tail, watch};
 
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -76,7 +76,10 @@ fn open(kernel: &Arc<Kernel>, events: UnixStream) -> anyhow::Result<CommandConte
     let mut command = Command::new(std::env::current_exe()?);
     command
         .env(watch::VARIABLE, events.as_raw_fd().to_string())
-        .env("VITLAB_KERNEL", &kernel.folder);
+        .env("VITLAB_KERNEL", &kernel.folder)
+        // For rust-analyzer, not for what cells start.
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO");
     watch::end_with_parent(&mut command);
     // SAFETY: one system call between fork and exec. evcxr starts it again after a crash, so the stream moves in here.
     unsafe {
@@ -192,8 +195,9 @@ impl Engine {
                 }
             },
         };
+        let closed = tail::closed(code);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            context.execute_with_callbacks(code, &mut callbacks)
+            context.execute_with_callbacks(&closed, &mut callbacks)
         }));
         self.events.wait();
         let (problem, interrupted) = {

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +16,7 @@ use vitlab::{Error, Result};
 use crate::engine::Engine;
 use crate::repository::Repository;
 use crate::warm::Warm;
-use crate::{cache, evcxr};
+use crate::{analysis, cache};
 
 /// Runs a kernel until its client shuts it down; returns its exit status.
 ///
@@ -38,10 +37,8 @@ pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
         .arg(connection_file)
         .stdout(Stdio::null());
     engine.prepare(&mut command, &folder.path.join("ctx"));
-    if std::env::var_os(RUST_SRC).is_none()
-        && let Some(sources) = standard_library(&engine, &folder.path)
-    {
-        command.env(RUST_SRC, sources);
+    if !plain {
+        analysis::limit(&engine, &mut command);
     }
     let lock = folder.lock.as_raw_fd();
     // SAFETY: only system calls between fork and exec.
@@ -76,26 +73,6 @@ pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
         .map_err(|error| Error::file(&engine.kernel, error.to_string()))?;
     end_descendants();
     Ok(status.code().unwrap_or(1))
-}
-
-/// Where rust-analyzer, by which evcxr finds the types of a cell's variables, looks for the standard library.
-const RUST_SRC: &str = "RUST_SRC_PATH";
-
-/// Its sources without those of `std::arch`: to read thousands of intrinsics, which no notebook names, would cost each kernel
-/// two seconds and 200 MB.
-fn standard_library(engine: &Engine, folder: &Path) -> Option<PathBuf> {
-    let all = evcxr::rust_sources(&engine.rust_libraries);
-    let some = folder.join("rust-src");
-    for name in ["core", "alloc", "std"] {
-        let part = all.join(name).join("src");
-        let link = some.join(name);
-        if !part.is_dir() {
-            return None;
-        }
-        fs::create_dir_all(&link).ok()?;
-        symlink(part, link.join("src")).ok()?;
-    }
-    Some(some)
 }
 
 /// SIGTERM and SIGHUP end the kernel; SIGINT doesn't (interrupts come as messages, a Ctrl-C is meant for the client).

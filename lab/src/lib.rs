@@ -2,9 +2,10 @@
 //!
 //! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`]
 //! builds the kernel's program, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
-//! Jupyter to start [`kernel`]. [`cache`] holds what all clones share; [`step`] shows what is going on.
+//! Jupyter to start [`kernel`], for which [`analysis`] says what is read to find types. [`cache`] holds what all clones share; [`step`] shows what is going on.
 //! [`bench`] measures all of it.
 
+pub mod analysis;
 pub mod bench;
 pub mod cache;
 pub mod data;

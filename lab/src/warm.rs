@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::python::Python;
 use crate::repository::Repository;
 use crate::step::Step;
-use crate::{cache, evcxr, tree};
+use crate::{analysis, cache, evcxr, tree};
 
 /// evcxr's own profile, but torch-sys, glue generated from libtorch's headers, is not worth a minute of optimising, and
 /// checks of every pointer and sum would halve the speed of vitlab's inner loops, which level 3 makes a fifth faster.
@@ -236,6 +236,7 @@ fn build(
         &job.to_string(),
     ]);
     engine.prepare(&mut command, &folder.join("ctx"));
+    analysis::limit(engine, &mut command);
     step.run(&mut command, evcxr::compiling())
 }
 
