@@ -17,6 +17,9 @@ const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for that.
 const VARIABLE: &str = "VITLAB_RUSTC";
 
+/// Where set-up has put stand-ins for libtorch's libraries, of which the linker has less to read.
+const STUBS: &str = "stubs";
+
 /// A build that worked.
 #[derive(Serialize, Deserialize)]
 struct Build {
@@ -166,6 +169,12 @@ pub fn run() -> anyhow::Result<ExitCode> {
         // Of the cargo that is at work now.
         variables.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
         let folder = std::env::current_dir()?;
+        if folder.join(STUBS).is_dir()
+            && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
+        {
+            let stubs = format!("native={}", folder.join(STUBS).display());
+            arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
+        }
         let rustc = Rustc {
             program,
             arguments,

@@ -23,6 +23,7 @@ pub mod run;
 pub mod select;
 pub mod setup;
 pub mod step;
+pub mod stubs;
 pub mod system;
 pub mod test;
 pub mod tree;

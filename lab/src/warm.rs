@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::python::Python;
 use crate::repository::Repository;
 use crate::step::Step;
-use crate::{analysis, cache, evcxr, tree};
+use crate::{analysis, cache, evcxr, stubs, tree};
 
 /// evcxr's own profile, but torch-sys, glue generated from libtorch's headers, is not worth a minute of optimising, and
 /// checks of every pointer and sum would halve the speed of vitlab's inner loops, which level 3 makes a fifth faster.
@@ -120,6 +120,7 @@ impl Warm {
         let _ = fs::remove_file(new.join(STAMP));
         write_workspace(&new, repository)?;
         build(&new, repository, engine, python, step)?;
+        stubs::make(&new, &engine.libtorch, step)?;
         forget_cells(&new.join("ctx")).map_err(io)?;
         cache::write(&new.join(STAMP), &sources)?;
         self.replace(&new).map_err(io)?;
