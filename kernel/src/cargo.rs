@@ -40,8 +40,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         return metadata(command);
     }
     // As evcxr asks.
-    if has("build") && has("--message-format=json") {
-        return rustc::build(command, &arguments);
+    if (has("build") || has("check")) && has("--message-format=json") {
+        return rustc::compile(command, &arguments);
     }
     Err(command.exec().into())
 }

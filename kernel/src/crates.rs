@@ -4,7 +4,7 @@
 //! crate of the workspace, whether anything leads there or not; and whatever a cell's crate depends on is searched for
 //! implementations. vitlab brings 137 crates, of which a notebook sees a handful. What is built stays as it is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
@@ -23,10 +23,15 @@ pub fn prune(metadata: &mut Metadata) {
     let nodes: HashMap<PackageId, usize> = (resolve.nodes.iter().enumerate())
         .map(|(index, node)| (node.id.clone(), index))
         .collect();
-    let mut seen: HashSet<PackageId> = metadata.workspace_members.iter().cloned().collect();
-    let mut open: Vec<(PackageId, Option<Vec<&str>>)> =
-        seen.iter().map(|id| (id.clone(), None)).collect();
-    while let Some((id, shown)) = open.pop() {
+    let members = &metadata.workspace_members;
+    let mut seen = HashSet::new();
+    // Those that nothing is said of come first, so that what they lead to is left whole.
+    let mut open: VecDeque<(PackageId, Option<Vec<&str>>)> =
+        members.iter().map(|id| (id.clone(), None)).collect();
+    while let Some((id, shown)) = open.pop_front() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
         let package = packages[&id];
         let shown = shown.or_else(|| shows(package));
         let in_compiler = package.targets.iter().any(|it| it.is_proc_macro());
@@ -40,8 +45,9 @@ pub fn prune(metadata: &mut Metadata) {
         });
         node.dependencies = node.deps.iter().map(|it| it.pkg.clone()).collect();
         for id in &node.dependencies {
-            if seen.insert(id.clone()) {
-                open.push((id.clone(), shown.clone()));
+            match &shown {
+                None => open.push_front((id.clone(), None)),
+                shown => open.push_back((id.clone(), shown.clone())),
             }
         }
     }
@@ -124,12 +130,14 @@ mod tests {
             on("hidden")
         );
         let b = format!("[dependencies]\n{}{}", on("c"), on("below"));
-        let other = format!("[dependencies]\n{}", on("below_other"));
+        let other = format!("[dependencies]\n{}{}", on("below_other"), on("c"));
+        let c = format!("[dependencies]\n{}", on("below_c"));
         let packages = [
             ("ctx", &*ctx),
             ("a", &a),
             ("b", &b),
-            ("c", ""),
+            ("c", &c),
+            ("below_c", ""),
             ("hidden", ""),
             ("below", ""),
             ("other", &other),
@@ -137,7 +145,7 @@ mod tests {
         ];
         assert_eq!(
             left(&packages),
-            ["a", "b", "below_other", "c", "ctx", "other"]
+            ["a", "b", "below_c", "below_other", "c", "ctx", "other"]
         );
     }
 }

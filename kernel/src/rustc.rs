@@ -1,9 +1,11 @@
 //! A cell's build without cargo: when nothing but the cell has changed since cargo built one, rustc is started as cargo did
-//! then. That spares a cell the look at all its crates. What may have changed is decided as cargo does, by the times of files:
+//! then. That spares a cell the look at all its crates; and a cell that evcxr wants checked, as for a closure that it can't
+//! keep, their check, which takes cargo half a minute. What may have changed is decided as cargo does, by the times of files:
 //! those that cargo itself lists beside what it built, and its manifests; and by the environment.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,6 +14,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+/// Names evcxr's folder.
+const FOLDER: &str = "EVCXR_TMPDIR";
 /// Makes this program cargo's wrapper around rustc, which notes how cargo starts it.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for that.
@@ -40,14 +44,20 @@ struct Rustc {
     folder: PathBuf,
 }
 
-/// `cargo build` in evcxr's folder.
-pub fn build(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
+/// `cargo build` or `cargo check` in evcxr's folder, if it is there; elsewhere cargo alone does either.
+pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let folder = std::env::current_dir()?;
+    let variables = variables();
+    if variables.get(FOLDER).map(Path::new) != Some(&folder) {
+        return Err(cargo.exec().into());
+    }
     let (kept, noted) = (
         folder.join("target/build.json"),
         folder.join("target/rustc.json"),
     );
-    let variables: BTreeMap<String, String> = std::env::vars().collect();
+    let Some((kind, arguments)) = arguments.split_first() else {
+        return Err(cargo.exec().into());
+    };
     if let Some(last) = read::<Build>(&kept)
         && last.arguments == arguments
         && last.variables == variables
@@ -56,7 +66,13 @@ pub fn build(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCod
             .iter()
             .all(|(path, time)| changed(path) == *time)
     {
-        return last.rustc.run();
+        return match kind.as_str() {
+            "check" => last.rustc.check(),
+            _ => last.rustc.build(),
+        };
+    }
+    if kind == "check" {
+        return Err(cargo.exec().into());
     }
     let _ = fs::remove_file(&noted);
     if !variables.contains_key(WRAPPER) {
@@ -69,9 +85,10 @@ pub fn build(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCod
     if status.success()
         && let Some(rustc) = read::<Rustc>(&noted)
         && let Some(inputs) = inputs(&folder, &rustc)
-        && inputs
-            .iter()
-            .all(|(_, time)| time.is_none_or(|time| time < started))
+        && inputs.iter().all(|(path, time)| {
+            // cargo itself writes the lock file.
+            path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started)
+        })
     {
         let (arguments, variables) = (arguments.to_vec(), variables);
         let build = Build {
@@ -80,13 +97,33 @@ pub fn build(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCod
             inputs,
             rustc,
         };
-        fs::write(&kept, serde_json::to_vec(&build)?)?;
+        write(&kept, &build)?;
     }
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// For nobody else to read: the environment may hold secrets.
+fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut options = File::options();
+    let file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(serde_json::to_writer(file, value)?)
+}
+
+/// The environment, without what isn't text, which neither cargo nor rustc has a use for, and what evcxr sets for builds only.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != "EVCXR_EXECUTION_SO_PATH")
+        .collect()
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
@@ -127,23 +164,45 @@ impl Rustc {
         Some(Path::new(arguments.next()?).join("libctx.so"))
     }
 
+    fn build(&self) -> anyhow::Result<ExitCode> {
+        let status = self.start(&self.arguments)?;
+        if status == ExitCode::SUCCESS {
+            let artifact = json!({
+                "reason": "compiler-artifact",
+                "target": { "name": "ctx" },
+                "filenames": [self.output()],
+            });
+            println!("{artifact}");
+        }
+        Ok(status)
+    }
+
+    /// With the crates as they are built; cargo would check all of them first.
+    fn check(&self) -> anyhow::Result<ExitCode> {
+        let mut arguments = self.arguments.clone();
+        let at = |start: &str| self.arguments.iter().position(|it| it.starts_with(start));
+        if let Some(at) = at("--emit=") {
+            arguments[at] = "--emit=metadata".into();
+        }
+        // What a cell's builds keep for each other serves them alone.
+        if let Some(at) = at("incremental=") {
+            arguments.drain(at - 1..=at);
+        }
+        self.start(&arguments)
+    }
+
     /// Messages go where cargo's would; evcxr understands rustc's own.
-    fn run(&self) -> anyhow::Result<ExitCode> {
-        let mut command = Command::new(&self.program);
-        let status = (command.args(&self.arguments).current_dir(&self.folder))
+    fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
+        let status = Command::new(&self.program)
+            .args(arguments)
+            .current_dir(&self.folder)
             .env_clear()
             .envs(&self.variables)
             .status()?;
-        if !status.success() {
-            return Ok(ExitCode::from(101));
-        }
-        let artifact = json!({
-            "reason": "compiler-artifact",
-            "target": { "name": "ctx" },
-            "filenames": [self.output()],
-        });
-        println!("{artifact}");
-        Ok(ExitCode::SUCCESS)
+        Ok(match status.success() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(101),
+        })
     }
 }
 
@@ -156,7 +215,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     anyhow::ensure!(!arguments.is_empty(), "cargo named no rustc");
     let program = arguments.remove(0);
-    let mut variables: BTreeMap<String, String> = std::env::vars().collect();
+    let mut variables = variables();
     let noted = variables.remove(VARIABLE);
     let mut command = Command::new(&program);
     command.args(&arguments).env_remove(VARIABLE);
@@ -181,7 +240,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             variables,
             folder,
         };
-        fs::write(noted, serde_json::to_vec(&rustc)?)?;
+        write(Path::new(&noted), &rustc)?;
     }
     Err(command.exec().into())
 }

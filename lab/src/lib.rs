@@ -1,9 +1,9 @@
 //! Everything around the notebooks: set-up, kernel, run, test. Free of tch, so that it runs before libtorch is there.
 //!
 //! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`]
-//! builds the kernel's program, [`data`] the images; [`warm`] builds once what every kernel needs, and [`kernelspec`] tells
-//! Jupyter to start [`kernel`], for which [`analysis`] says what is read to find types. [`cache`] holds what all clones share; [`step`] shows what is going on.
-//! [`bench`] measures all of it.
+//! builds the kernel's program, [`data`] the images; [`warm`] builds once what every kernel needs, with [`stubs`] for its
+//! linker, and [`kernelspec`] tells Jupyter to start [`kernel`], whose types are found in what [`analysis`] leaves to read.
+//! [`cache`] holds what all clones share; [`step`] shows what is going on. [`bench`] measures all of it.
 
 pub mod analysis;
 pub mod bench;
