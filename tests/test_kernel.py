@@ -659,3 +659,24 @@ def test_what_has_no_value_may_end_a_cell(kernel, code):
 
 def test_what_cells_start_sees_the_usual_toolchain(kernel):
     assert kernel.text('for name in ["CARGO", "RUSTUP_TOOLCHAIN"] { println!("{:?}", std::env::var(name).ok()); }') == "None\nNone\n"
+
+
+def test_the_very_first_cell_may_have_variables():
+    """The standard library is read when somebody needs it."""
+    kernel = Kernel()
+    try:
+        kernel.text("let halves = vec![1.5, 0.5];\nlet sum: f64 = halves.iter().sum();")
+        assert kernel.text("(halves.len(), sum)") == "(2, 2.0)"
+    finally:
+        kernel.end()
+
+
+def test_the_very_first_request_may_be_for_a_completion():
+    kernel = Kernel()
+    try:
+        code = "let list: Vec<u8> = Vec::new();\nlist.is_em"
+        found = kernel.reply(kernel.client.complete(code, len(code)))
+        assert "is_empty()" in found["matches"]
+        assert kernel.text("1 + 1") == "2"
+    finally:
+        kernel.end()

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
 use jupyter_protocol::JupyterMessage;
@@ -21,6 +23,7 @@ use crate::interrupt;
 use crate::publish::{Kernel, Phase};
 use crate::server::Input;
 use crate::text::{byte_of, character_of};
+use crate::types::{self, Types};
 use crate::{tail, watch};
 
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;
@@ -49,7 +52,11 @@ pub struct Engine {
     context: Result<CommandContext, String>,
     kernel: Arc<Kernel>,
     events: Events,
+    types: Types,
 }
+
+/// Without a task for so long, nobody waits.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Starts the thread; evcxr takes seconds until it answers.
 pub fn start(kernel: Arc<Kernel>) -> std::io::Result<Line> {
@@ -64,10 +71,9 @@ pub fn start(kernel: Arc<Kernel>) -> std::io::Result<Line> {
             context,
             kernel,
             events,
+            types: Types::new(),
         };
-        for task in tasks {
-            task(&mut engine);
-        }
+        engine.serve(&tasks);
     })?;
     Ok(Line(sender))
 }
@@ -108,6 +114,34 @@ fn open(kernel: &Arc<Kernel>, events: UnixStream) -> anyhow::Result<CommandConte
 }
 
 impl Engine {
+    fn serve(&mut self, tasks: &mpsc::Receiver<Task>) {
+        loop {
+            let waited = match self.types.read {
+                true => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => tasks.recv_timeout(QUIET),
+            };
+            match waited {
+                Ok(task) => task(self),
+                Err(RecvTimeoutError::Timeout) => self.read_types(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn read_types(&mut self) {
+        self.types.read = true;
+        if let Ok(context) = &mut self.context {
+            // Whatever rust-analyzer trips over, cells are run.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.types.read(context)));
+        }
+    }
+
+    fn show_library(&mut self) {
+        if let Ok(context) = &mut self.context {
+            self.types.show_library(context);
+        }
+    }
+
     /// Evaluates a cell and returns the content of its reply.
     pub fn execute(
         &mut self,
@@ -195,10 +229,14 @@ impl Engine {
                 }
             },
         };
+        if types::are_needed(code) {
+            self.types.show_library(context);
+        }
         let closed = tail::closed(code);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             context.execute_with_callbacks(&closed, &mut callbacks)
         }));
+        self.types.ran(code);
         self.events.wait();
         let (problem, interrupted) = {
             let mut now = self.kernel.now();
@@ -249,6 +287,7 @@ impl Engine {
     }
 
     pub fn complete(&mut self, code: &str, cursor: usize) -> Value {
+        self.show_library();
         let found = self.context.as_mut().ok().and_then(|context| {
             let found = catch_unwind(AssertUnwindSafe(|| {
                 context.completions(code, byte_of(code, cursor))
@@ -280,6 +319,7 @@ impl Engine {
     }
 
     pub fn inspect(&mut self, code: &str, cursor: usize) -> Value {
+        self.show_library();
         // evcxr looks at what ends at the cursor.
         let cursor = byte_of(code, cursor);
         let rest = code[cursor..].chars();

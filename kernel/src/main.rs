@@ -21,6 +21,7 @@ mod server;
 mod sorter;
 mod tail;
 mod text;
+mod types;
 mod watch;
 
 use std::path::Path;

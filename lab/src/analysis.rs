@@ -2,7 +2,7 @@
 //! what a notebook can name. The rest would cost each kernel seconds and half a gigabyte.
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
@@ -11,6 +11,9 @@ use crate::evcxr;
 
 /// Where rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
+
+/// Tells the kernel where the standard library really is.
+const LATER: &str = "VITLAB_RUST_SRC";
 
 /// Shows less to the rust-analyzer of a kernel; should the links for it not be possible, it reads everything.
 pub fn limit(engine: &Engine, command: &mut Command) {
@@ -37,6 +40,27 @@ pub fn limit(engine: &Engine, command: &mut Command) {
             .env("CARGO", tools.join("bin/cargo"))
             .env("VITLAB_CARGO", sysroot.join("bin/cargo"));
     }
+}
+
+/// Lets a kernel in `folder` begin with an empty standard library in the place of the one it is to read: it reads that when
+/// nobody waits, or when a cell has a variable.
+pub fn postpone(folder: &Path, command: &mut Command) {
+    let sources = command.get_envs().find(|(name, _)| *name == RUST_SRC);
+    let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else {
+        return;
+    };
+    let (none, link) = (folder.join("no-rust-src"), folder.join("rust-src"));
+    if empty_library(&none).is_ok() && symlink(&none, &link).is_ok() {
+        command.env(RUST_SRC, link).env(LATER, sources);
+    }
+}
+
+fn empty_library(folder: &Path) -> io::Result<()> {
+    ["core", "alloc", "std"].iter().try_for_each(|name| {
+        let sources = folder.join(name).join("src");
+        fs::create_dir_all(&sources)?;
+        fs::write(sources.join("lib.rs"), "")
+    })
 }
 
 /// The standard library without the thousands of intrinsics of `std::arch`.

@@ -39,6 +39,7 @@ pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
     engine.prepare(&mut command, &folder.path.join("ctx"));
     if !plain {
         analysis::limit(&engine, &mut command);
+        analysis::postpone(&folder.path, &mut command);
     }
     let lock = folder.lock.as_raw_fd();
     // SAFETY: only system calls between fork and exec.
