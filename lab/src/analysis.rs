@@ -11,7 +11,8 @@ use crate::evcxr;
 
 /// Where rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
-
+/// What it consists of there.
+const CRATES: [&str; 3] = ["core", "alloc", "std"];
 /// Tells the kernel where the standard library really is.
 const LATER: &str = "VITLAB_RUST_SRC";
 
@@ -56,7 +57,7 @@ pub fn postpone(folder: &Path, command: &mut Command) {
 }
 
 fn empty_library(folder: &Path) -> io::Result<()> {
-    ["core", "alloc", "std"].iter().try_for_each(|name| {
+    CRATES.iter().try_for_each(|name| {
         let sources = folder.join(name).join("src");
         fs::create_dir_all(&sources)?;
         fs::write(sources.join("lib.rs"), "")
@@ -66,7 +67,7 @@ fn empty_library(folder: &Path) -> io::Result<()> {
 /// The standard library without the thousands of intrinsics of `std::arch`.
 fn standard_library(engine: &Engine, folder: &Path) -> io::Result<()> {
     let all = evcxr::rust_sources(&engine.rust_libraries);
-    ["core", "alloc", "std"].iter().try_for_each(|name| {
+    CRATES.iter().try_for_each(|name| {
         let sources = Path::new(name).join("src");
         link(&all.join(&sources), &folder.join(&sources))
     })

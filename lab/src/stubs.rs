@@ -2,6 +2,7 @@
 //! would read for each cell; a stand-in has only those that the bindings use. What runs is the real library, by the same name.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,12 +14,18 @@ use vitlab::{Error, Result};
 use crate::step::Step;
 
 /// Where they lie in a kernel's workspace.
-pub const FOLDER: &str = "stubs";
+const FOLDER: &str = "stubs";
 /// Those that the bindings name.
 const LIBRARIES: [&str; 5] = ["c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda"];
 
 /// Makes the stand-ins for `libtorch` in a workspace whose `ctx` is built.
 pub fn make(workspace: &Path, libtorch: &Path, step: &Step) -> Result<()> {
+    let libraries = LIBRARIES.map(|name| libtorch.join(format!("lib/lib{name}.so")));
+    let libraries: Vec<&PathBuf> = libraries.iter().filter(|path| path.exists()).collect();
+    // On other systems they have other names, and nothing is to be gained.
+    if libraries.is_empty() {
+        return Ok(());
+    }
     let folder = workspace.join(FOLDER);
     let failed = |path: &Path, problem: String| {
         Error::file(
@@ -30,20 +37,20 @@ pub fn make(workspace: &Path, libtorch: &Path, step: &Step) -> Result<()> {
     let bindings = bindings(&workspace.join("ctx/target"))
         .ok_or_else(|| failed(workspace, "torch-sys isn't built".into()))?;
     let used = used(&bindings).map_err(|problem| failed(&bindings, problem))?;
-    for name in LIBRARIES {
-        let name = format!("lib{name}.so");
-        let library = libtorch.join("lib").join(&name);
-        if !library.exists() {
-            continue;
-        }
-        let symbols = defined(&library, &used).map_err(|problem| failed(&library, problem))?;
+    for library in libraries {
+        let name = library.file_name().unwrap_or_default();
+        let mut soname = OsString::from("-Wl,-soname,");
+        soname.push(name);
+        let symbols = defined(library, &used).map_err(|problem| failed(library, problem))?;
         let source = folder.join("stub.s");
         fs::write(&source, assembly(&symbols))
             .map_err(|error| failed(&source, error.to_string()))?;
         step.run(
             Command::new("cc")
-                .args(["-shared", "-nostdlib", &format!("-Wl,-soname,{name}"), "-o"])
-                .arg(folder.join(&name))
+                .args(["-shared", "-nostdlib"])
+                .arg(soname)
+                .arg("-o")
+                .arg(folder.join(name))
                 .arg(&source),
             |_| None,
         )?;
