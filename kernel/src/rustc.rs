@@ -4,6 +4,7 @@
 //! those that cargo itself lists beside what it built, and its manifests; and by the environment.
 
 use std::collections::BTreeMap;
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -161,7 +162,7 @@ impl Rustc {
     fn output(&self) -> Option<PathBuf> {
         let mut arguments = self.arguments.iter();
         arguments.find(|argument| *argument == "--out-dir")?;
-        Some(Path::new(arguments.next()?).join("libctx.so"))
+        Some(Path::new(arguments.next()?).join(format!("{DLL_PREFIX}ctx{DLL_SUFFIX}")))
     }
 
     fn build(&self) -> anyhow::Result<ExitCode> {
