@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use tensors::{assert_gradients, difference, gradients, spread, turn};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use vitlab::explain::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
+use vitlab::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, rollout, row};
 use vitlab::fused::{Fused, FusedCnn, Instructions};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
@@ -254,16 +254,23 @@ fn assert_rollouts(
             ..Rollout::default()
         });
     }
+    let prefix_tokens = attention.size()[4] - 49;
     for options in options {
-        let expected = rollout(&attention, &options)?;
-        for fused in &mut levels {
-            let (matrix, ours) = fused.rollout(&images, &options)?;
-            assert_near(&ours, &logits, "logits");
-            assert_eq!(matrix.size(), expected.size());
-            let apart = (matrix - &expected).abs().amax([1i64, 2].as_slice(), false);
-            // The last digit of the attention decides which of two nearly equal entries is discarded: in one image at most.
-            let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
-            assert!(other.double_value(&[]) <= 1.0, "{options:?}: {apart}");
+        let matrix = rollout(&attention, &options)?;
+        for query in [Query::Class, Query::Token(1), Query::Token(30)] {
+            let expected = row(&matrix, query, prefix_tokens)?;
+            for fused in &mut levels {
+                let (rows, ours) = fused.rollout(&images, &options, query)?;
+                assert_near(&ours, &logits, "logits");
+                assert_eq!(rows.size(), expected.size());
+                let apart = (rows - &expected).abs().amax([1i64].as_slice(), false);
+                // The last digit of the attention decides which of two nearly equal entries is discarded: in one image at most.
+                let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
+                assert!(
+                    other.double_value(&[]) <= 1.0,
+                    "{options:?}, {query}: {apart}"
+                );
+            }
         }
     }
     Ok(())
@@ -315,10 +322,11 @@ fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
             discard_per,
             ..Rollout::default()
         };
-        let (matrix, _) = Fused::vit(&vit)?.rollout(&images, &options)?;
+        let (rows, _) = Fused::vit(&vit)?.rollout(&images, &options, Query::Token(7))?;
         // All entries are the float next to 1/50, whichever it is here and in libtorch.
         let flat = Tensor::full([3, 6, 4, 50, 50], 0.02, (Kind::Float, Device::Cpu));
-        let apart = (matrix - rollout(&flat, &options)?).abs().max();
+        let expected = row(&rollout(&flat, &options)?, Query::Token(7), 1)?;
+        let apart = (rows - expected).abs().max();
         assert!(apart.double_value(&[]) < 1e-6, "{options:?}: {apart}");
     }
     Ok(())
@@ -330,21 +338,34 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
     let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
     let (images, _) = images(3)?;
     let mut fused = Fused::vit(&vit)?;
-    let mut refused = |options: Rollout| fused.rollout(&images, &options).unwrap_err().to_string();
+    let mut refused = |options: Rollout, query| {
+        let refusal = fused.rollout(&images, &options, query).unwrap_err();
+        refusal.to_string()
+    };
     let layers = "4..9".parse()?;
     assert_eq!(
-        refused(Rollout {
-            layers,
-            ..Rollout::default()
-        }),
+        refused(
+            Rollout {
+                layers,
+                ..Rollout::default()
+            },
+            Query::Class
+        ),
         "layers 4..9: this model has 6 layers, 0 to 5"
     );
     assert_eq!(
-        refused(Rollout {
-            discard_ratio: 1.0,
-            ..Rollout::default()
-        }),
+        refused(
+            Rollout {
+                discard_ratio: 1.0,
+                ..Rollout::default()
+            },
+            Query::Class
+        ),
         "discard ratio 1: give a share from 0 up to, but not including, 1"
+    );
+    assert_eq!(
+        refused(Rollout::default(), Query::Token(50)),
+        "query token 50: this model has 50 tokens, 0 to 49"
     );
     no_grad(|| {
         let mut keys =
@@ -352,7 +373,7 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
         let _ = keys.fill_(f64::NAN);
     });
     assert_eq!(
-        refused(Rollout::default()),
+        refused(Rollout::default(), Query::Class),
         "attention: it has entries that are negative or not finite; give the weights after the softmax"
     );
     Ok(())

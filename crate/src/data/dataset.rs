@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::source::{self, Source, Split};
+use crate::device::on_one_thread;
 use crate::{Config, Error, Result};
 
 /// What the data of a run are. It goes with everything computed from them, so that a figure or a history of the
@@ -174,7 +175,12 @@ impl Dataset {
 /// assert_eq!((x.double_value(&[0, 0, 0, 0]), x.double_value(&[0, 0, 0, 2])), (-1.0, 1.0));
 /// ```
 pub fn normalise(bytes: &Tensor) -> Tensor {
-    (bytes.unsqueeze(1).to_kind(Kind::Float) / 255.0 - 0.5) / 0.5 // [B, I, I] -> [B, 1, I, I]
+    on_one_thread(|| {
+        let mut x = bytes.unsqueeze(1).to_kind(Kind::Float) / 255.0; // [B, I, I] -> [B, 1, I, I]
+        // In place, to fill fewer large tensors.
+        let _ = x.g_sub_scalar_(0.5).g_div_scalar_(0.5);
+        x
+    })
 }
 
 /// Both splits.

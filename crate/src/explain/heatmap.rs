@@ -1,7 +1,8 @@
 //! From a matrix of tokens by tokens to a map of the image's size.
 
-use super::map::{Query, array, patches};
+use super::map::{Query, array, patches, row};
 use super::named::by_name;
+use crate::device::on_one_thread;
 use crate::{Error, Result};
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,15 @@ impl Heatmap {
     /// # Ok::<(), vitlab::Error>(())
     /// ```
     pub fn maps(&self, matrix: &Tensor) -> Result<Array3<f32>> {
-        self.of_grids(&patches(matrix, self.query, self.prefix_tokens)?)
+        self.maps_of_rows(&row(matrix, self.query, self.prefix_tokens)?)
+    }
+
+    /// The same of the query's rows `[B, S]`, from [`row`] or
+    /// [`Fused::rollout`](crate::fused::Fused::rollout).
+    ///
+    /// Errors: those of [`grid_of_rows`](super::grid_of_rows), and an image smaller than the grid.
+    pub fn maps_of_rows(&self, rows: &Tensor) -> Result<Array3<f32>> {
+        on_one_thread(|| self.of_grids(&patches(rows, self.prefix_tokens)?))
     }
 
     /// The maps of grids `[B, 7, 7]`.
@@ -99,17 +108,17 @@ impl Heatmap {
             Upsample::Bilinear => grid.f_upsample_bilinear2d(size, false, None, None)?,
             Upsample::Nearest => grid.f_internal_upsample_nearest_exact2d(size, None, None)?,
         };
-        array(&self.scaled(&maps.f_squeeze_dim(1)?)?) // [B, 1, 28, 28] -> [B, 28, 28]
+        array(&self.scaled(maps.f_squeeze_dim(1)?)?) // [B, 1, 28, 28] -> [B, 28, 28]
     }
 
-    fn scaled(&self, maps: &Tensor) -> Result<Tensor> {
+    fn scaled(&self, maps: Tensor) -> Result<Tensor> {
         let high = maps.f_amax([1i64, 2].as_slice(), true)?;
         // Where there is nothing to divide by, the map is divided by 1.
-        let divided = |maps: &Tensor, by: &Tensor, possible: &Tensor| {
-            maps.f_div(&by.f_where_self(possible, &by.f_ones_like()?)?)
+        let divided = |mut maps: Tensor, by: &Tensor, possible: &Tensor| {
+            maps.f_div_(&by.f_where_self(possible, &by.f_ones_like()?)?)
         };
         Ok(match self.scale {
-            Scale::Raw => maps.shallow_clone(),
+            Scale::Raw => maps,
             Scale::Max => divided(maps, &high, &high.f_gt(0.0)?)?,
             Scale::MinMax => {
                 let low = maps.f_amin([1i64, 2].as_slice(), true)?;
@@ -117,7 +126,7 @@ impl Heatmap {
                 let largest = high.f_abs()?.f_maximum(&low.f_abs()?)?;
                 let flat = range.f_le_tensor(&largest.f_mul_scalar(1e-6)?)?;
                 let raised = maps.f_sub(&low)?.f_masked_fill(&flat, 0.0)?;
-                divided(&raised, &range, &flat.f_logical_not()?)?
+                divided(raised, &range, &flat.f_logical_not()?)?
             }
         })
     }

@@ -30,7 +30,7 @@ pub enum Query {
 
 impl Query {
     /// The row of a matrix of `tokens` tokens, the first `prefix_tokens` of which are no patches.
-    fn row(self, tokens: i64, prefix_tokens: i64) -> Result<i64> {
+    pub(crate) fn row(self, tokens: i64, prefix_tokens: i64) -> Result<i64> {
         match self {
             Query::Class if prefix_tokens >= 1 => Ok(0),
             Query::Class => Err(Error::argument(
@@ -103,11 +103,28 @@ impl From<Query> for String {
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn grid(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Array3<f32>> {
-    array(&patches(matrix, query, prefix_tokens)?)
+    grid_of_rows(&row(matrix, query, prefix_tokens)?, prefix_tokens)
 }
 
-/// [`grid`] as a tensor in float64 on the matrix's device.
-pub(super) fn patches(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> {
+/// The same of the query's rows `[B, S]`, as [`row`] gives them.
+///
+/// Errors: a number of patches that is no square, entries that aren't finite.
+pub fn grid_of_rows(rows: &Tensor, prefix_tokens: i64) -> Result<Array3<f32>> {
+    array(&patches(rows, prefix_tokens)?)
+}
+
+/// The query's row of each image's matrix `[B, S, S]`: `[B, S]`.
+///
+/// Errors: another shape, a query that the model doesn't have.
+///
+/// ```
+/// use tch::{Kind, Device, Tensor};
+/// use vitlab::explain::{Query, row};
+/// let matrix = Tensor::arange(9, (Kind::Double, Device::Cpu)).reshape([1, 3, 3]);
+/// assert_eq!(Vec::<f64>::try_from(row(&matrix, Query::Token(2), 1)?.get(0))?, [6.0, 7.0, 8.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn row(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> {
     let size = matrix.size();
     let &[images, tokens, columns] = size.as_slice() else {
         return Err(Error::argument(format!(
@@ -119,11 +136,22 @@ pub(super) fn patches(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Resu
             "token matrix {size:?}: give [B, S, S] with at least one image"
         )));
     }
-    let side = side(tokens, prefix_tokens)?;
-    let row = matrix
+    side(tokens, prefix_tokens)?;
+    Ok(matrix
         .f_detach()?
-        .f_select(1, query.row(tokens, prefix_tokens)?)?; // [B, S, S] -> [B, S]
-    let row = row
+        .f_select(1, query.row(tokens, prefix_tokens)?)?) // [B, S, S] -> [B, S]
+}
+
+/// Rows `[B, S]` over the patches as a tensor `[B, 7, 7]` in float64 on the rows' device.
+pub(super) fn patches(rows: &Tensor, prefix_tokens: i64) -> Result<Tensor> {
+    let size = rows.size();
+    let &[images, tokens] = size.as_slice() else {
+        return Err(Error::argument(format!(
+            "rows of token matrices {size:?}: give [B, S]"
+        )));
+    };
+    let side = side(tokens, prefix_tokens)?;
+    let row = rows
         .f_narrow(1, prefix_tokens, side * side)?
         .f_to_kind(Kind::Double)?;
     if row.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {

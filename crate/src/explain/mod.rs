@@ -17,7 +17,7 @@ pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use gradient::{Target, gradient_attention, relevance};
 pub use heatmap::{Heatmap, Scale, Upsample};
 pub use layers::Layers;
-pub use map::{Query, grid};
+pub use map::{Query, grid, grid_of_rows, row};
 pub(crate) use rollout::not_attention;
 pub use rollout::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
 pub use statistics::{attention_distance, attention_entropy};

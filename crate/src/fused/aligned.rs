@@ -5,34 +5,38 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line, and of the longest vector.
 const LINE: usize = 64;
 
-/// A buffer of float32 numbers.
+/// A buffer of float32 numbers, or of others.
 #[derive(Default)]
-pub(super) struct Aligned {
-    numbers: Vec<f32>,
+pub(super) struct Aligned<T = f32> {
+    numbers: Vec<T>,
     first: usize,
 }
 
-impl Aligned {
+impl<T: Copy + Default> Aligned<T> {
     pub fn zeros(length: usize) -> Self {
-        let spare = LINE / size_of::<f32>();
-        let mut numbers = vec![0.0; length + spare];
+        Aligned::filled(T::default(), length)
+    }
+
+    pub fn filled(number: T, length: usize) -> Self {
+        let spare = LINE / size_of::<T>();
+        let mut numbers = vec![number; length + spare];
         let first = numbers.as_ptr().align_offset(LINE);
-        assert!(first <= spare, "float32 numbers can be aligned");
+        assert!(first <= spare, "numbers can be aligned");
         numbers.truncate(first + length);
         Aligned { numbers, first }
     }
 }
 
-impl Deref for Aligned {
-    type Target = [f32];
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.numbers[self.first..]
     }
 }
 
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.numbers[self.first..]
     }
 }

@@ -3,78 +3,76 @@
 //! The same mathematics as [`crate::model::Encoder`]. G images of S tokens are one matrix of G · S rows, image after
 //! image; the last block computes only the rows that the classifier reads, `rows` of each image.
 
-use std::ops::Range;
-
+use super::aligned::Aligned;
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::{BlockPlaces, BlockWeights, Network, Place, Sizes};
 use super::random::Random;
 use super::rows::{
-    add, add_column_sums, gelu, layer_norm_backward, multiply, scale_shift, softmax_columns,
-    softmax_columns_backward, standardise, transpose,
+    add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift,
+    softmax_columns, softmax_columns_backward, standardise, transpose,
 };
 use super::vector::Instructions;
 
-/// What the backward pass of a block needs again.
+/// What the backward pass of a block needs again; sized for all tokens to be queries and rows.
 pub(super) struct Kept {
     /// [G · S, E] and [G · S]: norm1 before its weight and bias
-    hat1: Vec<f32>,
-    rstd1: Vec<f32>,
+    hat1: Aligned,
+    rstd1: Aligned,
     /// [G · rows, E]
-    queries: Vec<f32>,
+    queries: Aligned,
     /// [G · S, 2E]
-    keys_values: Vec<f32>,
+    keys_values: Aligned,
     /// [G, H, S, padded rows]: the attention, a column for each query
-    attention: Vec<f32>,
+    attention: Aligned,
     /// [G · rows, E]: the values mixed by the attention
-    mixed: Vec<f32>,
-    hat2: Vec<f32>,
-    rstd2: Vec<f32>,
+    mixed: Aligned,
+    hat2: Aligned,
+    rstd2: Aligned,
     /// [G · rows, F]: after GELU, and its slope
-    hidden: Vec<f32>,
-    slope: Vec<f32>,
+    hidden: Aligned,
+    slope: Aligned,
 }
 
 impl Kept {
-    pub fn new(sizes: &Sizes, group: usize, rows: usize) -> Self {
-        let (e, all, some) = (sizes.embed, group * sizes.tokens, group * rows);
-        let columns = rows.next_multiple_of(16);
+    pub fn new(sizes: &Sizes, group: usize) -> Self {
+        let (e, all) = (sizes.embed, group * sizes.tokens);
+        let columns = sizes.tokens.next_multiple_of(16);
         Kept {
-            hat1: vec![0.0; all * e],
-            rstd1: vec![0.0; all],
-            queries: vec![0.0; some * e],
-            keys_values: vec![0.0; all * 2 * e],
-            attention: vec![0.0; group * sizes.heads * sizes.tokens * columns],
-            mixed: vec![0.0; some * e],
-            hat2: vec![0.0; some * e],
-            rstd2: vec![0.0; some],
-            hidden: vec![0.0; some * sizes.hidden],
-            slope: vec![0.0; some * sizes.hidden],
+            hat1: Aligned::zeros(all * e),
+            rstd1: Aligned::zeros(all),
+            queries: Aligned::zeros(all * e),
+            keys_values: Aligned::zeros(all * 2 * e),
+            attention: Aligned::zeros(group * sizes.heads * sizes.tokens * columns),
+            mixed: Aligned::zeros(all * e),
+            hat2: Aligned::zeros(all * e),
+            rstd2: Aligned::zeros(all),
+            hidden: Aligned::zeros(all * sizes.hidden),
+            slope: Aligned::zeros(all * sizes.hidden),
         }
     }
 
-    /// [G, H, S, padded rows], a part of it.
-    #[inline(always)]
-    pub fn attention(&self, range: Range<usize>) -> &[f32] {
-        &self.attention[range]
+    /// [G, H, S, padded S] when every token was a query
+    pub fn attention(&self) -> &[f32] {
+        &self.attention
     }
 }
 
 /// Memory for what is needed only within a block.
 pub(super) struct Scratch {
     /// [G · S, E]
-    normed: Vec<f32>,
-    some_normed: Vec<f32>,
-    out: Vec<f32>,
+    normed: Aligned,
+    some_normed: Aligned,
+    out: Aligned,
     /// [G · S, F]
-    d_hidden: Vec<f32>,
-    d_mixed: Vec<f32>,
-    d_queries: Vec<f32>,
+    d_hidden: Aligned,
+    d_mixed: Aligned,
+    d_queries: Aligned,
     /// [G · S, 2E]
-    d_keys_values: Vec<f32>,
+    d_keys_values: Aligned,
     /// [E/H, padded S]
-    turned: Vec<f32>,
+    turned: Aligned,
     /// [S, padded S]
-    d_attention: Vec<f32>,
+    d_attention: Aligned,
 }
 
 impl Scratch {
@@ -82,15 +80,15 @@ impl Scratch {
         let (e, all) = (sizes.embed, group * sizes.tokens);
         let columns = sizes.tokens.next_multiple_of(16);
         Scratch {
-            normed: vec![0.0; all * e],
-            some_normed: vec![0.0; all * e],
-            out: vec![0.0; all * e],
-            d_hidden: vec![0.0; all * sizes.hidden],
-            d_mixed: vec![0.0; all * e],
-            d_queries: vec![0.0; all * e],
-            d_keys_values: vec![0.0; all * 2 * e],
-            turned: vec![0.0; e / sizes.heads * columns],
-            d_attention: vec![0.0; sizes.tokens * columns],
+            normed: Aligned::zeros(all * e),
+            some_normed: Aligned::zeros(all * e),
+            out: Aligned::zeros(all * e),
+            d_hidden: Aligned::zeros(all * sizes.hidden),
+            d_mixed: Aligned::zeros(all * e),
+            d_queries: Aligned::zeros(all * e),
+            d_keys_values: Aligned::zeros(all * 2 * e),
+            turned: Aligned::zeros(e / sizes.heads * columns),
+            d_attention: Aligned::zeros(sizes.tokens * columns),
         }
     }
 }
@@ -100,7 +98,9 @@ impl Scratch {
 pub(super) struct Site {
     /// Images in the group.
     pub group: usize,
-    /// Queries of each image, the first ones.
+    /// Tokens of each image, the first ones, whose attention is computed.
+    pub queries: usize,
+    /// Those of them that go on to the block's output; fewer only at inference.
     pub rows: usize,
     /// Seed of this group's dropout, absent at inference.
     pub dropout: Option<u64>,
@@ -113,6 +113,26 @@ impl Site {
     fn drop(&self, x: &mut [f32], offset: u64, rate: f64) {
         if let Some(seed) = self.dropout {
             Random::new(seed, self.place + offset).dropout(x, rate);
+        }
+    }
+
+    /// The first tokens of each image, those with a query, of `width` elements each.
+    #[inline(always)]
+    pub fn gather<T: Copy>(&self, x: &[T], some: &mut [T], width: usize, tokens: usize) {
+        let to = some.chunks_exact_mut(self.queries * width);
+        for (from, to) in x.chunks_exact(tokens * width).zip(to).take(self.group) {
+            to.copy_from_slice(&from[..to.len()]);
+        }
+    }
+
+    /// [G · S, E] -> [G · rows, E], in place
+    #[inline(always)]
+    pub fn keep_rows(&self, x: &mut [f32], e: usize, tokens: usize) {
+        if self.rows < tokens {
+            for image in 0..self.group {
+                let from = image * tokens * e;
+                x.copy_within(from..from + self.rows * e, image * self.rows * e);
+            }
         }
     }
 }
@@ -149,13 +169,18 @@ impl Block<'_> {
             (all, e, 2 * e),
             &mut kept.keys_values,
         );
-        gather(normed, &mut scratch.some_normed, e, sizes.tokens, site);
+        let asking = if site.queries < sizes.tokens {
+            site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
+            &scratch.some_normed
+        } else {
+            &*normed
+        };
         let bias = self.bias(self.places.queries, e);
         self.linear(
-            &scratch.some_normed,
+            asking,
             &self.weights.queries,
             bias,
-            (some, e, e),
+            (site.group * site.queries, e, e),
             &mut kept.queries,
         );
 
@@ -164,12 +189,7 @@ impl Block<'_> {
         let bias = self.bias(self.places.out, e);
         self.linear(&kept.mixed, &self.weights.out, bias, (some, e, e), out);
         site.drop(out, 0, sizes.dropout);
-        if site.rows < sizes.tokens {
-            for image in 0..site.group {
-                let from = image * sizes.tokens * e;
-                x.copy_within(from..from + site.rows * e, image * site.rows * e);
-            }
-        }
+        site.keep_rows(x, e, sizes.tokens);
         let x = &mut x[..some * e];
         add(x, out);
 
@@ -189,7 +209,10 @@ impl Block<'_> {
             (some, e, f),
             hidden,
         );
-        gelu(hidden, &mut kept.slope);
+        match site.dropout {
+            Some(_) => gelu_slope(hidden, &mut kept.slope),
+            None => gelu(hidden),
+        }
         self.linear(
             hidden,
             &self.weights.fc2,
@@ -260,7 +283,7 @@ impl Block<'_> {
 
         let normed = &mut scratch.normed[..all * e];
         self.shift(&kept.hat1, self.places.norm1, normed);
-        gather(normed, &mut scratch.some_normed, e, sizes.tokens, site);
+        site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
         let d_queries = &scratch.d_queries[..some * e];
         self.linear_gradient(
             d_queries,
@@ -323,14 +346,21 @@ impl Block<'_> {
     fn attention(&self, kept: &mut Kept, turned: &mut [f32], site: Site) {
         let sizes = &self.network.sizes;
         let (e, tokens, d) = (sizes.embed, sizes.tokens, sizes.embed / sizes.heads);
-        let columns = site.rows.next_multiple_of(16);
+        let columns = site.queries.next_multiple_of(16);
         let maps = kept.attention.chunks_exact_mut(tokens * columns);
         for (i, map) in maps.take(site.group * sizes.heads).enumerate() {
             let (image, head) = (i / sizes.heads, i % sizes.heads);
-            let queries = image * site.rows * e + head * d;
+            let queries = image * site.queries * e + head * d;
+            let mixed = image * site.rows * e + head * d;
             let keys = image * tokens * 2 * e + head * d;
             let turned = &mut turned[..d * columns];
-            transpose(&kept.queries[queries..], (site.rows, e), d, turned, columns);
+            transpose(
+                &kept.queries[queries..],
+                (site.queries, e),
+                d,
+                turned,
+                columns,
+            );
             matmul(
                 self.instructions,
                 (tokens, columns, d),
@@ -345,7 +375,7 @@ impl Block<'_> {
                 (site.rows, d, tokens),
                 Left::transposed(map, columns),
                 Right::rows(&kept.keys_values[keys + e..], 2 * e),
-                Out::rows(&mut kept.mixed[queries..], e),
+                Out::rows(&mut kept.mixed[mixed..], e),
                 Start::Zero,
             );
         }
@@ -453,7 +483,7 @@ impl Block<'_> {
 
     fn weight_gradient(
         &self,
-        d: Left,
+        d: Left<f32>,
         x: &[f32],
         (m, inputs, outputs): (usize, usize, usize),
         place: Place,
@@ -511,14 +541,5 @@ impl Block<'_> {
             (d_weight, d_bias),
             into,
         );
-    }
-}
-
-/// The first `rows` tokens of each image.
-#[inline(always)]
-fn gather(x: &[f32], some: &mut [f32], embed: usize, tokens: usize, site: Site) {
-    let to = some.chunks_exact_mut(site.rows * embed);
-    for (from, to) in x.chunks_exact(tokens * embed).zip(to).take(site.group) {
-        to.copy_from_slice(&from[..to.len()]);
     }
 }

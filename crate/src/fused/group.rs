@@ -1,5 +1,7 @@
 //! A whole network, forward and backward, for a group of images: embedding, blocks, last norm, heads.
 
+use super::aligned::Aligned;
+use super::bfloat;
 use super::block::{Block, Kept, Scratch, Site};
 use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::Network;
@@ -7,6 +9,7 @@ use super::random::Random;
 use super::rollout::{Chosen, Matrices};
 use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise};
 use super::vector::Instructions;
+use crate::explain::Fusion;
 
 /// Images whose activations are worked on together: few enough for the caches, many enough to read the weights seldom.
 pub(super) const GROUP: usize = 4;
@@ -35,21 +38,24 @@ pub(super) struct Training<'a> {
 /// Activations and memory of one thread.
 pub(super) struct Work {
     /// [G · N, C · P · P padded]
-    patches: Vec<f32>,
+    patches: Aligned,
     /// [G · S, E]: the tokens, and later the gradient
-    x: Vec<f32>,
+    x: Aligned,
+    /// At inference the first serves all.
     blocks: Vec<Kept>,
     scratch: Scratch,
+    pairs: bfloat::Scratch,
+    matrices: Matrices,
     /// [G · prefix, E]
-    hat: Vec<f32>,
-    rstd: Vec<f32>,
-    features: Vec<f32>,
-    d_features: Vec<f32>,
+    hat: Aligned,
+    rstd: Aligned,
+    features: Aligned,
+    d_features: Aligned,
     /// [G, E]: after tanh
-    hidden: Vec<f32>,
-    d_hidden: Vec<f32>,
+    hidden: Aligned,
+    d_hidden: Aligned,
     /// [E, C · P · P padded]
-    d_conv: Vec<f32>,
+    d_conv: Aligned,
     /// Heads × [G, classes]
     logits: Vec<Vec<f32>>,
 }
@@ -57,28 +63,23 @@ pub(super) struct Work {
 impl Work {
     pub fn new(network: &Network) -> Self {
         let sizes = &network.sizes;
-        let (e, last) = (sizes.embed, network.blocks.len() - 1);
-        let rows = |block| {
-            if block == last {
-                sizes.prefix
-            } else {
-                sizes.tokens
-            }
-        };
+        let e = sizes.embed;
         Work {
-            patches: vec![0.0; GROUP * sizes.patches * sizes.patch_width()],
-            x: vec![0.0; GROUP * sizes.tokens * e],
-            blocks: (0..=last)
-                .map(|i| Kept::new(sizes, GROUP, rows(i)))
+            patches: Aligned::zeros(GROUP * sizes.patches * sizes.patch_width()),
+            x: Aligned::zeros(GROUP * sizes.tokens * e),
+            blocks: (network.blocks.iter())
+                .map(|_| Kept::new(sizes, GROUP))
                 .collect(),
             scratch: Scratch::new(sizes, GROUP),
-            hat: vec![0.0; GROUP * sizes.prefix * e],
-            rstd: vec![0.0; GROUP * sizes.prefix],
-            features: vec![0.0; GROUP * sizes.prefix * e],
-            d_features: vec![0.0; GROUP * sizes.prefix * e],
-            hidden: vec![0.0; GROUP * e],
-            d_hidden: vec![0.0; GROUP * e],
-            d_conv: vec![0.0; e * sizes.patch_width()],
+            pairs: bfloat::Scratch::new(sizes, GROUP),
+            matrices: Matrices::new(sizes, network.blocks.len(), GROUP),
+            hat: Aligned::zeros(GROUP * sizes.prefix * e),
+            rstd: Aligned::zeros(GROUP * sizes.prefix),
+            features: Aligned::zeros(GROUP * sizes.prefix * e),
+            d_features: Aligned::zeros(GROUP * sizes.prefix * e),
+            hidden: Aligned::zeros(GROUP * e),
+            d_hidden: Aligned::zeros(GROUP * e),
+            d_conv: Aligned::zeros(e * sizes.patch_width()),
             logits: vec![vec![0.0; GROUP * sizes.classes]; sizes.prefix],
         }
     }
@@ -96,14 +97,10 @@ impl Pass<'_> {
     #[inline(always)]
     pub fn predict(&self, work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]) {
         let numbers = self.numbers();
-        let classes = self.network.sizes.classes;
         for (i, images) in images.chunks(GROUP * numbers).enumerate() {
             let group = images.len() / numbers;
             self.forward(work, images, group, None);
-            for (all, logits) in logits.iter_mut().zip(&work.logits) {
-                let from = i * GROUP * classes;
-                all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
-            }
+            self.hand_over(work, i, group, logits);
         }
     }
 
@@ -149,13 +146,15 @@ impl Pass<'_> {
 
     fn site(&self, block: usize, group: usize, dropout: Option<u64>) -> Site {
         let (sizes, last) = (&self.network.sizes, self.network.blocks.len() - 1);
+        let rows = if block == last {
+            sizes.prefix
+        } else {
+            sizes.tokens
+        };
         Site {
             group,
-            rows: if block == last {
-                sizes.prefix
-            } else {
-                sizes.tokens
-            },
+            queries: rows,
+            rows,
             dropout,
             place: EMBEDDING + 1 + 2 * block as u64,
         }
@@ -170,18 +169,44 @@ impl Pass<'_> {
         }
     }
 
+    /// A block at inference; with `fuse`, which goes with every token as a query, its attention joins the matrices.
+    #[inline(always)]
+    fn infer(&self, i: usize, work: &mut Work, site: Site, fuse: Option<(usize, Fusion)>) {
+        let x = &mut work.x;
+        if let Some(weights) = self.network.pairs.get(i) {
+            let fused = fuse.map(|(layer, fusion)| (fusion, work.matrices.of_layer(layer)));
+            let block = bfloat::Block {
+                network: self.network,
+                weights,
+                places: &self.network.places.blocks[i],
+                index: i,
+            };
+            return block.forward(x, fused, &mut work.pairs, site);
+        }
+        let kept = &mut work.blocks[0];
+        self.block(i).forward(x, kept, &mut work.scratch, site);
+        if let Some((layer, fusion)) = fuse {
+            let (attention, heads) = (kept.attention(), self.network.sizes.heads);
+            work.matrices.fuse(attention, heads, layer, fusion);
+        }
+    }
+
     #[inline(always)]
     fn forward(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
         self.embed(work, images, group, dropout);
-        for (i, kept) in work.blocks.iter_mut().enumerate() {
+        for i in 0..self.network.blocks.len() {
             let site = self.site(i, group, dropout);
-            self.block(i)
-                .forward(&mut work.x, kept, &mut work.scratch, site);
+            if dropout.is_none() {
+                self.infer(i, work, site, None);
+                continue;
+            }
+            let (x, kept) = (&mut work.x, &mut work.blocks[i]);
+            self.block(i).forward(x, kept, &mut work.scratch, site);
         }
         self.heads(work, group);
     }
 
-    /// As [`Pass::predict`], and with it the rollout of each image, [B, S, S].
+    /// As [`Pass::predict`], and with it the query's row of each image's rollout, [B, S].
     #[inline(always)]
     pub fn explain(
         &self,
@@ -189,43 +214,43 @@ impl Pass<'_> {
         images: &[f32],
         chosen: &Chosen,
         logits: &mut [&mut [f32]],
-        matrices: &mut [f32],
+        rows: &mut [f32],
     ) {
         let (sizes, numbers) = (&self.network.sizes, self.numbers());
-        let (e, classes, size) = (sizes.embed, sizes.classes, sizes.tokens * sizes.tokens);
-        let mut rolling = Matrices::new(sizes, GROUP);
-        // Discarding looks at every query's attention, so the last block is computed for all tokens here.
-        let mut whole = Kept::new(sizes, GROUP, sizes.tokens);
-        let last = self.network.blocks.len() - 1;
-        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
+        let options = chosen.options;
+        let groups = images.chunks(GROUP * numbers);
+        for (i, (images, rows)) in groups
+            .zip(rows.chunks_mut(GROUP * sizes.tokens))
+            .enumerate()
+        {
             let group = images.len() / numbers;
             self.embed(work, images, group, None);
-            for (layer, kept) in work.blocks.iter_mut().enumerate() {
-                let kept = if layer == last { &mut whole } else { kept };
+            for layer in 0..self.network.blocks.len() {
+                // Discarding looks at every query's attention, in the last block, too.
                 let site = Site {
-                    rows: sizes.tokens,
+                    queries: sizes.tokens,
                     ..self.site(layer, group, None)
                 };
-                self.block(layer)
-                    .forward(&mut work.x, kept, &mut work.scratch, site);
-                if chosen.layers.contains(&layer) {
-                    let first = chosen.layers[0] == layer;
-                    let of = (group, sizes.heads);
-                    rolling.multiply(self.instructions, kept, of, chosen.options, first);
+                let step = chosen.layers.binary_search(&layer).ok();
+                self.infer(layer, work, site, step.map(|step| (step, options.fusion)));
+                if let Some(step) = step {
+                    work.matrices.complete(group, sizes.heads, step, options);
                 }
             }
-            for image in 0..group {
-                let from = image * sizes.tokens * e;
-                work.x
-                    .copy_within(from..from + sizes.prefix * e, image * sizes.prefix * e);
-                let to = (i * GROUP + image) * size;
-                rolling.write(image, &mut matrices[to..to + size]);
+            for (image, row) in rows.chunks_exact_mut(sizes.tokens).enumerate() {
+                work.matrices.row(self.instructions, image, chosen, row);
             }
             self.heads(work, group);
-            for (all, logits) in logits.iter_mut().zip(&work.logits) {
-                let from = i * GROUP * classes;
-                all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
-            }
+            self.hand_over(work, i, group, logits);
+        }
+    }
+
+    /// The logits of the i-th group.
+    fn hand_over(&self, work: &Work, i: usize, group: usize, logits: &mut [&mut [f32]]) {
+        let classes = self.network.sizes.classes;
+        for (all, logits) in logits.iter_mut().zip(&work.logits) {
+            let from = i * GROUP * classes;
+            all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
         }
     }
 
@@ -297,7 +322,10 @@ impl Pass<'_> {
                 let (channel, y) = (i / patch, at / across * patch + i % patch);
                 let from =
                     ((image * sizes.channels + channel) * side + y) * side + at % across * patch;
-                to.copy_from_slice(&images[from..from + patch]);
+                // Not by a call for each few numbers.
+                for (to, from) in to.iter_mut().zip(&images[from..from + patch]) {
+                    *to = *from;
+                }
             }
         }
         // Every token begins with its position; tokens without a row of the position embedding with zero.
@@ -371,7 +399,7 @@ impl Pass<'_> {
                 }
             }
         }
-        for (d, x) in work.d_hidden.iter_mut().zip(&work.hidden) {
+        for (d, x) in work.d_hidden.iter_mut().zip(work.hidden.iter()) {
             *d *= 1.0 - x * x;
         }
         matmul(

@@ -7,15 +7,15 @@ use super::vector::{Instructions, Vector};
 
 /// The left operand: element (i, k) is `data[i · row + k · column]`, so that a transposed matrix needs no copy.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    data: &'a [f32],
+pub(super) struct Left<'a, T> {
+    data: &'a [T],
     row: usize,
     column: usize,
 }
 
-impl<'a> Left<'a> {
-    /// A matrix whose rows begin `row` numbers apart.
-    pub fn rows(data: &'a [f32], row: usize) -> Self {
+impl<'a, T> Left<'a, T> {
+    /// A matrix whose rows begin `row` elements apart.
+    pub fn rows(data: &'a [T], row: usize) -> Self {
         Left {
             data,
             row,
@@ -24,7 +24,7 @@ impl<'a> Left<'a> {
     }
 
     /// The transpose of such a matrix.
-    pub fn transposed(data: &'a [f32], row: usize) -> Self {
+    pub fn transposed(data: &'a [T], row: usize) -> Self {
         Left {
             data,
             row: 1,
@@ -35,27 +35,27 @@ impl<'a> Left<'a> {
 
 /// The right operand: element (k, j) is `data[k · row + j]`.
 #[derive(Clone, Copy)]
-pub(super) struct Right<'a> {
-    data: &'a [f32],
+pub(super) struct Right<'a, T> {
+    data: &'a [T],
     row: usize,
 }
 
-impl<'a> Right<'a> {
-    /// A matrix whose rows begin `row` numbers apart.
-    pub fn rows(data: &'a [f32], row: usize) -> Self {
+impl<'a, T> Right<'a, T> {
+    /// A matrix whose rows begin `row` elements apart.
+    pub fn rows(data: &'a [T], row: usize) -> Self {
         Right { data, row }
     }
 }
 
 /// Where the product goes: element (i, j) is `data[i · row + j]`.
-pub(super) struct Out<'a> {
-    data: &'a mut [f32],
+pub(super) struct Out<'a, T> {
+    data: &'a mut [T],
     row: usize,
 }
 
-impl<'a> Out<'a> {
-    /// A matrix whose rows begin `row` numbers apart.
-    pub fn rows(data: &'a mut [f32], row: usize) -> Self {
+impl<'a, T> Out<'a, T> {
+    /// A matrix whose rows begin `row` elements apart.
+    pub fn rows(data: &'a mut [T], row: usize) -> Self {
         Out { data, row }
     }
 }
@@ -70,49 +70,86 @@ pub(super) enum Start<'a> {
     Bias(&'a [f32]),
 }
 
+/// A way to multiply. The elements of both types are as long as a float32 number; the sums are float32.
+pub(super) trait Kernel {
+    type Operand;
+    type Result: Copy;
+    /// Columns that go into one element of the result.
+    const COLUMNS: usize;
+
+    /// # Safety
+    /// The processor must have the level, and the product's bounds be good.
+    unsafe fn multiply(level: Instructions, product: Product, m: usize, n: usize);
+}
+
+/// Float32 throughout, at the level of the processor.
+struct Float32;
+
+impl Kernel for Float32 {
+    type Operand = f32;
+    type Result = f32;
+    const COLUMNS: usize = 1;
+
+    unsafe fn multiply(level: Instructions, product: Product, m: usize, n: usize) {
+        unsafe {
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx512 => avx512(product, m, n),
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx2 => avx2(product, m, n),
+                _ => product.columns::<[f32; 4]>(m, n),
+            }
+        }
+    }
+}
+
 /// [m, k] · [k, n] -> [m, n]; n is a multiple of 16.
 pub(super) fn matmul(
     instructions: Instructions,
+    sizes: (usize, usize, usize),
+    left: Left<f32>,
+    right: Right<f32>,
+    out: Out<f32>,
+    start: Start,
+) {
+    multiply::<Float32>(instructions, sizes, left, right, out, start);
+}
+
+/// The same by any kernel; k counts elements of the operands.
+pub(super) fn multiply<K: Kernel>(
+    instructions: Instructions,
     (m, n, k): (usize, usize, usize),
-    left: Left,
-    right: Right,
-    out: Out,
+    left: Left<K::Operand>,
+    right: Right<K::Operand>,
+    out: Out<K::Result>,
     start: Start,
 ) {
     assert!(m > 0 && k > 0 && n > 0 && n.is_multiple_of(16));
     assert!((m - 1) * left.row + (k - 1) * left.column < left.data.len());
     assert!((k - 1) * right.row + n <= right.data.len());
-    assert!((m - 1) * out.row + n <= out.data.len());
+    assert!((m - 1) * out.row + n / K::COLUMNS <= out.data.len());
     let (start, start_row) = match start {
         Start::Zero => (std::ptr::null(), 0),
-        Start::Out => (out.data.as_ptr(), out.row),
+        Start::Out => (out.data.as_ptr().cast(), out.row),
         Start::Bias(bias) => {
             assert!(bias.len() >= n);
             (bias.as_ptr(), 0)
         }
     };
     let product = Product {
-        left: left.data.as_ptr(),
+        left: left.data.as_ptr().cast(),
         left_row: left.row,
         left_column: left.column,
-        right: right.data.as_ptr(),
+        right: right.data.as_ptr().cast(),
         right_row: right.row,
-        out: out.data.as_mut_ptr(),
+        out: out.data.as_mut_ptr().cast(),
         out_row: out.row,
         start,
         start_row,
         k,
     };
     // SAFETY: the bounds were checked above, the level was detected.
-    unsafe {
-        match instructions {
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => avx512(product, m, n),
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => avx2(product, m, n),
-            _ => product.columns::<[f32; 4]>(m, n),
-        }
-    }
+    unsafe { K::multiply(instructions, product, m, n) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -127,9 +164,50 @@ unsafe fn avx2(product: Product, m: usize, n: usize) {
     unsafe { product.columns::<__m256>(m, n) }
 }
 
+/// [m, k] · [k] -> [m]; k is a multiple of 16.
+pub(super) fn dots(instructions: Instructions, matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+    assert!(vector.len().is_multiple_of(16) && out.len() >= matrix.len() / vector.len());
+    // SAFETY: the bounds were checked above, the level was detected.
+    unsafe {
+        match instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => dots_avx512(matrix, vector, out),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => dots_avx2(matrix, vector, out),
+            _ => dots_of::<[f32; 4]>(matrix, vector, out),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn dots_avx512(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+    unsafe { dots_of::<__m512>(matrix, vector, out) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dots_avx2(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+    unsafe { dots_of::<__m256>(matrix, vector, out) }
+}
+
+#[inline(always)]
+unsafe fn dots_of<V: Vector>(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+    for (row, out) in matrix.chunks_exact(vector.len()).zip(out) {
+        unsafe {
+            let mut sums = V::splat(0.0);
+            for i in (0..vector.len()).step_by(V::LANES) {
+                let x = V::load(vector.as_ptr().add(i));
+                sums = sums.fma(x, V::load(row.as_ptr().add(i)));
+            }
+            *out = sums.sum();
+        }
+    }
+}
+
 /// A product whose bounds are known to be good.
 #[derive(Clone, Copy)]
-struct Product {
+pub(super) struct Product {
     left: *const f32,
     left_row: usize,
     left_column: usize,
@@ -146,7 +224,7 @@ struct Product {
 impl Product {
     /// All columns, as many vectors at a time as a tile has.
     #[inline(always)]
-    unsafe fn columns<V: Vector>(mut self, m: usize, n: usize) {
+    pub unsafe fn columns<V: Vector>(mut self, m: usize, n: usize) {
         let mut vectors = n / V::LANES;
         unsafe {
             while vectors > 0 {
@@ -162,7 +240,7 @@ impl Product {
                 };
                 vectors -= width;
                 self.right = self.right.add(width * V::LANES);
-                self.out = self.out.add(width * V::LANES);
+                self.out = self.out.add(width * V::FINISHED);
                 if !self.start.is_null() {
                     self.start = self.start.add(width * V::LANES);
                 }
@@ -227,7 +305,7 @@ impl Product {
             }
             for (i, row) in sums.iter().enumerate() {
                 for (j, sum) in row.iter().enumerate() {
-                    sum.store(self.out.add(i * self.out_row + j * V::LANES));
+                    sum.finish(self.out.add(i * self.out_row + j * V::FINISHED));
                 }
             }
             self.left = self.left.add(HEIGHT * self.left_row);

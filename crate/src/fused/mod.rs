@@ -39,6 +39,7 @@ macro_rules! levels {
     };
 }
 mod aligned;
+mod bfloat;
 mod block;
 mod cnn;
 mod convolution;
@@ -58,8 +59,9 @@ use tch::{Device, Kind, Tensor};
 pub use cnn::FusedCnn;
 pub use vector::Instructions;
 
+use crate::config::Precision;
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use crate::explain::{Rollout, not_attention};
+use crate::explain::{Query, Rollout, not_attention};
 use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
@@ -136,6 +138,31 @@ impl Fused {
         Ok(self)
     }
 
+    /// What the blocks' products are computed in for predictions and rollouts; training steps stay float32.
+    ///
+    /// In bfloat16, which has three digits instead of seven, they take less time. Softmax, norms, GELU, sums and the rollout
+    /// stay float32.
+    ///
+    /// # Errors
+    /// Bfloat16 on a processor without instructions for it, or with an embedding that is no multiple of 32.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+        let embed = self.network.sizes.embed;
+        if precision == Precision::Bfloat16 {
+            if self.instructions < Instructions::Avx512 || !bfloat::detect() {
+                return Err(Error::argument(
+                    "this processor doesn't multiply bfloat16 numbers itself (AVX512-BF16); predict in float32",
+                ));
+            }
+            if !embed.is_multiple_of(32) {
+                return Err(Error::argument(format!(
+                    "bfloat16 needs an EMBED_DIM that is a multiple of 32, this is {embed}; predict in float32"
+                )));
+            }
+        }
+        self.network.set_precision(precision);
+        Ok(self)
+    }
+
     /// Logits at inference, as [`Model::predict`]: [B, C, I, I] -> [B, classes], for a DeiT the mean of both heads.
     ///
     /// # Errors
@@ -165,37 +192,45 @@ impl Fused {
         Ok(self.tensors(&heads))
     }
 
-    /// The rollout of each image, float32 [B, S, S], as [`explain::rollout`](crate::explain::rollout) gives it for the
-    /// attention of these images, and the logits of [`Fused::predict`]; the attention itself is never stored as a whole.
+    /// The query's row of each image's rollout, float32 [B, S], as [`explain::rollout`](crate::explain::rollout) and
+    /// [`explain::row`](crate::explain::row) give it for the attention of these images, and the logits of
+    /// [`Fused::predict`]. Neither the attention nor the rollout's matrices are ever stored as a whole.
     ///
     /// # Errors
-    /// When the images don't have the model's shape, and those of [`explain::rollout`](crate::explain::rollout).
+    /// When the images don't have the model's shape, those of [`explain::rollout`](crate::explain::rollout), and a query
+    /// that the model doesn't have.
     ///
     /// ```
     /// use tch::{Device, Kind, Tensor, no_grad};
-    /// use vitlab::explain::{Fusion, Rollout, rollout};
+    /// use vitlab::explain::{Fusion, Query, Rollout, rollout, row};
     /// use vitlab::{Config, fused::Fused, model::VisionTransformer};
     /// let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
     /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
     /// let options = Rollout { fusion: Fusion::Max, ..Rollout::default() };
-    /// let (matrix, _) = Fused::vit(&model)?.rollout(&images, &options)?;
+    /// let (ours, _) = Fused::vit(&model)?.rollout(&images, &options, Query::Class)?;
     /// let attention = no_grad(|| model.forward_layers(&images, false))?.1;
-    /// let expected = rollout(&Tensor::stack(&attention, 1), &options)?;
-    /// assert_eq!(matrix.size(), [3, 50, 50]);
-    /// assert!((matrix - expected).abs().max().double_value(&[]) < 1e-6);
+    /// let matrix = rollout(&Tensor::stack(&attention, 1), &options)?;
+    /// assert_eq!(ours.size(), [3, 50]);
+    /// assert!((ours - row(&matrix, Query::Class, 1)?).abs().max().double_value(&[]) < 1e-6);
     /// # Ok::<(), vitlab::Error>(())
     /// ```
-    pub fn rollout(&mut self, images: &Tensor, options: &Rollout) -> Result<(Tensor, Tensor)> {
+    pub fn rollout(
+        &mut self,
+        images: &Tensor,
+        options: &Rollout,
+        query: Query,
+    ) -> Result<(Tensor, Tensor)> {
         let images = self.take(images)?;
+        let (tokens, prefix) = (self.network.sizes.tokens, self.network.sizes.prefix);
         let chosen = Chosen {
             options,
             layers: options.chosen(self.network.blocks.len())?,
+            query: query.row(tokens as i64, prefix as i64)? as usize,
         };
         self.network.load(&self.parameters);
         let (mut heads, part) = self.logits(images.len());
-        let (numbers, tokens) = (self.numbers(), self.network.sizes.tokens);
-        let size = tokens * tokens;
-        let mut matrices = vec![0.0; images.len() / numbers * size];
+        let numbers = self.numbers();
+        let mut rows = vec![0.0; images.len() / numbers * tokens];
         let pass = Pass {
             instructions: self.instructions,
             network: &self.network,
@@ -204,21 +239,21 @@ impl Fused {
         let jobs: Vec<_> = images
             .chunks(numbers * part)
             .zip(logits)
-            .zip(matrices.chunks_mut(size * part))
+            .zip(rows.chunks_mut(tokens * part))
             .collect();
         in_threads(
             &mut self.work,
             jobs,
-            |work, ((images, mut logits), matrices)| {
-                pass.run_explain(work, images, &chosen, &mut logits, matrices);
+            |work, ((images, mut logits), rows)| {
+                pass.run_explain(work, images, &chosen, &mut logits, rows);
             },
         );
-        // What isn't a number in a layer's attention is none in the product either.
-        if !matrices.iter().all(|x| x.is_finite()) {
+        // What isn't a number in a layer's attention is none in any row of the product either.
+        if !rows.iter().all(|x| x.is_finite()) {
             return Err(not_attention());
         }
-        let matrix = Tensor::from_slice(&matrices).view([-1, tokens as i64, tokens as i64]);
-        Ok((matrix, mean(self.tensors(&heads))))
+        let rows = Tensor::from_slice(&rows).view([-1, tokens as i64]);
+        Ok((rows, mean(self.tensors(&heads))))
     }
 
     /// What a training step on `batch` images multiplies by at each place of dropout, given the number that it drew from
@@ -499,7 +534,7 @@ impl Pass<'_> {
             images: &[f32],
             chosen: &Chosen,
             logits: &mut [&mut [f32]],
-            matrices: &mut [f32]
+            rows: &mut [f32]
         )
     );
     levels!(

@@ -3,8 +3,11 @@
 use tch::nn::{LayerNorm, Linear, VarStore};
 use tch::{Device, Kind, Tensor};
 
+use super::aligned::Aligned;
+use super::bfloat;
 use super::flatten;
 use super::rows::transpose;
+use crate::config::Precision;
 use crate::model::{Encoder, MyDeiT, ViTConfig, VisionTransformer};
 use crate::{Error, Result};
 
@@ -73,14 +76,14 @@ pub(super) struct Places {
 
 /// The matrices of a block in the order in which products read them: [inputs, outputs].
 pub(super) struct BlockWeights {
-    pub queries: Vec<f32>,
+    pub queries: Aligned,
     /// Keys and values side by side: [E, 2E], its bias, and the same as [2E, E] for the backward pass.
-    pub keys_values: Vec<f32>,
-    pub keys_values_bias: Vec<f32>,
-    pub keys_values_back: Vec<f32>,
-    pub out: Vec<f32>,
-    pub fc1: Vec<f32>,
-    pub fc2: Vec<f32>,
+    pub keys_values: Aligned,
+    pub keys_values_bias: Aligned,
+    pub keys_values_back: Aligned,
+    pub out: Aligned,
+    pub fc1: Aligned,
+    pub fc2: Aligned,
 }
 
 /// A network, its parameters copied and arranged anew by [`Network::load`]: threads can share it, tensors they can't.
@@ -88,10 +91,14 @@ pub(super) struct Network {
     pub sizes: Sizes,
     pub places: Places,
     /// All parameters in the order of their creation.
-    pub flat: Vec<f32>,
-    pub conv: Vec<f32>,
+    pub flat: Aligned,
+    /// The same as they are found to be.
+    fresh: Aligned,
+    pub conv: Aligned,
     pub blocks: Vec<BlockWeights>,
-    pub fc1: Vec<f32>,
+    /// One for each block where predictions are to be in bfloat16, otherwise none.
+    pub pairs: Vec<bfloat::Weights>,
+    pub fc1: Aligned,
 }
 
 impl Network {
@@ -156,12 +163,12 @@ impl Network {
             classes: config.n_classes as usize,
             dropout: config.dropout,
         };
-        let matrix = |inputs: usize, outputs: usize| vec![0.0; inputs * outputs];
+        let matrix = |inputs: usize, outputs: usize| Aligned::zeros(inputs * outputs);
         let (e, f) = (sizes.embed, sizes.hidden);
         let blocks = places.blocks.iter().map(|_| BlockWeights {
             queries: matrix(e, e),
             keys_values: matrix(e, 2 * e),
-            keys_values_bias: vec![0.0; 2 * e],
+            keys_values_bias: Aligned::zeros(2 * e),
             keys_values_back: matrix(2 * e, e),
             out: matrix(e, e),
             fc1: matrix(e, f),
@@ -171,16 +178,34 @@ impl Network {
             blocks: blocks.collect(),
             conv: matrix(sizes.patch_width(), e),
             fc1: matrix(e, e),
-            flat: vec![0.0; index.length],
+            // Not a number: equal to no parameters.
+            flat: Aligned::filled(f32::NAN, index.length),
+            fresh: Aligned::zeros(index.length),
+            pairs: Vec::new(),
             sizes,
             places,
         };
         Ok((network, index.parameters))
     }
 
-    /// Takes over the parameters as they are now.
+    /// What predictions are computed in; takes effect with the next [`Network::load`].
+    pub fn set_precision(&mut self, precision: Precision) {
+        let blocks = match precision {
+            Precision::Float32 => 0,
+            Precision::Bfloat16 => self.blocks.len(),
+        };
+        self.pairs.clear();
+        self.pairs.resize_with(blocks, bfloat::Weights::default);
+        self.flat.fill(f32::NAN);
+    }
+
+    /// Takes over the parameters as they are now, if they have changed.
     pub fn load(&mut self, parameters: &[Tensor]) {
-        flatten(parameters, &mut self.flat);
+        flatten(parameters, &mut self.fresh);
+        if *self.fresh == *self.flat {
+            return;
+        }
+        std::mem::swap(&mut self.fresh, &mut self.flat);
         let (flat, e, f) = (&self.flat, self.sizes.embed, self.sizes.hidden);
         // [outputs, inputs] as libtorch has it -> [inputs, outputs] in rows of `width`
         let turn = |place: Place, (outputs, inputs), to: &mut [f32], width| {
@@ -202,6 +227,10 @@ impl Network {
             }
             let both = &weights.keys_values_back;
             transpose(both, (2 * e, e), e, &mut weights.keys_values, 2 * e);
+        }
+        for (i, pairs) in self.pairs.iter_mut().enumerate() {
+            let bias = self.places.blocks[i].queries.bias;
+            pairs.load(&self.blocks[i], &flat[bias..bias + e], self.sizes.heads);
         }
     }
 

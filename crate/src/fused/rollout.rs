@@ -1,11 +1,13 @@
 //! Attention rollout of a group of images right behind their blocks, while the attention is in the caches.
 //!
-//! The definition is [`crate::explain::rollout`]'s, in float32. As the attention itself, all matrices here are transposed
-//! ([key, padded queries]): the sum of a row becomes a sum of rows, and P = Ā · P of the definition becomes Pᵀ · Āᵀ.
+//! The definition is [`crate::explain::rollout`]'s, in float32. A map shows one row of the product, which needs no product
+//! of matrices: that row of the last layer's matrix, times the layers' matrices before it. As the attention itself, all
+//! matrices here are transposed ([key, padded queries]).
 
-use super::block::Kept;
-use super::matmul::{Left, Out, Right, Start, matmul};
+use super::aligned::Aligned;
+use super::matmul::dots;
 use super::network::Sizes;
+use super::rows::{LANES, add_column_sums};
 use super::vector::Instructions;
 use crate::explain::{DiscardPer, Fusion, Normalisation, Rollout};
 
@@ -14,6 +16,8 @@ pub(super) struct Chosen<'a> {
     pub options: &'a Rollout,
     /// In ascending order.
     pub layers: Vec<usize>,
+    /// The token whose row is wanted.
+    pub query: usize,
 }
 
 /// Memory of one thread.
@@ -21,103 +25,89 @@ pub(super) struct Matrices {
     tokens: usize,
     /// S rounded up to whole vectors: the numbers of a row.
     width: usize,
-    /// [S, width]: of one layer and image
-    step: Vec<f32>,
-    /// [S, S]: the same as it was fused, for choosing what to discard
-    entries: Vec<i32>,
-    /// [G, S, width]
-    product: Vec<f32>,
-    next: Vec<f32>,
-    sums: Vec<f32>,
+    /// [L, G, S, width]: what the layers' matrices are after fusing, discarding and dividing
+    steps: Aligned,
+    /// Images for which `steps` has room.
+    group: usize,
+    /// [S, S]: a matrix as it was fused, for choosing what to discard
+    entries: Aligned<i32>,
+    /// [width]
+    row: Aligned,
+    next: Aligned,
 }
 
 impl Matrices {
-    pub fn new(sizes: &Sizes, group: usize) -> Self {
+    pub fn new(sizes: &Sizes, layers: usize, group: usize) -> Self {
         let (tokens, width) = (sizes.tokens, sizes.tokens.next_multiple_of(16));
         Matrices {
             tokens,
             width,
-            step: vec![0.0; tokens * width],
-            entries: vec![0; tokens * tokens],
-            product: vec![0.0; group * tokens * width],
-            next: vec![0.0; tokens * width],
-            sums: vec![0.0; width],
+            steps: Aligned::zeros(layers * group * tokens * width),
+            group,
+            entries: Aligned::zeros(tokens * tokens),
+            row: Aligned::zeros(width),
+            next: Aligned::zeros(width),
         }
     }
 
-    /// The product so far of each image in the group times this layer's matrix; `first`: it is the first chosen layer.
+    /// Where a layer's fused heads go: [G, S, width]; `layer` counts the chosen ones.
+    pub fn of_layer(&mut self, layer: usize) -> &mut [f32] {
+        let size = self.group * self.tokens * self.width;
+        &mut self.steps[layer * size..(layer + 1) * size]
+    }
+
+    /// A layer's attention [G, H, S, width], fused.
     #[inline(always)]
-    pub fn multiply(
+    pub fn fuse(&mut self, attention: &[f32], heads: usize, layer: usize, fusion: Fusion) {
+        let size = self.tokens * self.width;
+        let of_layer = self.of_layer(layer).chunks_exact_mut(size);
+        for (step, attention) in of_layer.zip(attention.chunks_exact(heads * size)) {
+            fuse(attention, fusion, step);
+        }
+    }
+
+    /// A layer of `group` images behind the fusion; of the mean, the sum is there.
+    #[inline(always)]
+    pub fn complete(&mut self, group: usize, heads: usize, layer: usize, options: &Rollout) {
+        let size = self.tokens * self.width;
+        let mut steps = std::mem::take(&mut self.steps);
+        let of_layer = steps[layer * self.group * size..].chunks_exact_mut(size);
+        for step in of_layer.take(group) {
+            if options.fusion == Fusion::Mean {
+                for x in step.iter_mut() {
+                    *x /= heads as f32;
+                }
+            }
+            self.discard(step, options);
+            normalise(step, self.width, options.normalisation);
+        }
+        self.steps = steps;
+    }
+
+    /// The query's row of an image's product, [S].
+    #[inline(always)]
+    pub fn row(
         &mut self,
         instructions: Instructions,
-        kept: &Kept,
-        (group, heads): (usize, usize),
-        options: &Rollout,
-        first: bool,
+        image: usize,
+        chosen: &Chosen,
+        to: &mut [f32],
     ) {
         let size = self.tokens * self.width;
-        for image in 0..group {
-            let attention = kept.attention(image * heads * size..(image + 1) * heads * size);
-            self.fuse(attention, options.fusion);
-            self.discard(options);
-            self.normalise(options.normalisation);
-            let product = &mut self.product[image * size..(image + 1) * size];
-            if first {
-                product.copy_from_slice(&self.step);
-                continue;
-            }
-            matmul(
-                instructions,
-                (self.tokens, self.width, self.tokens),
-                Left::rows(product, self.width),
-                Right::rows(&self.step, self.width),
-                Out::rows(&mut self.next, self.width),
-                Start::Zero,
-            );
-            product.copy_from_slice(&self.next);
+        self.row.fill(0.0);
+        self.row[chosen.query] = 1.0;
+        for layer in (0..chosen.layers.len()).rev() {
+            let step = &self.steps[(layer * self.group + image) * size..][..size];
+            dots(instructions, step, &self.row, &mut self.next);
+            std::mem::swap(&mut self.row, &mut self.next);
         }
-    }
-
-    /// The product of an image, [S, S], row q of query q.
-    #[inline(always)]
-    pub fn write(&self, image: usize, to: &mut [f32]) {
-        let size = self.tokens * self.width;
-        let product = &self.product[image * size..(image + 1) * size];
-        for (key, row) in product.chunks_exact(self.width).enumerate() {
-            for (query, x) in row[..self.tokens].iter().enumerate() {
-                to[query * self.tokens + key] = *x;
-            }
-        }
-    }
-
-    /// [H, S, width] -> `step`
-    #[inline(always)]
-    fn fuse(&mut self, attention: &[f32], fusion: Fusion) {
-        let mut heads = attention.chunks_exact(self.step.len());
-        let count = heads.len() as f32;
-        self.step
-            .copy_from_slice(heads.next().expect("there is a head"));
-        for head in heads {
-            for (x, y) in self.step.iter_mut().zip(head) {
-                *x = match fusion {
-                    Fusion::Mean => *x + *y,
-                    Fusion::Max if *y > *x => *y,
-                    Fusion::Min if *y < *x => *y,
-                    Fusion::Max | Fusion::Min => *x,
-                };
-            }
-        }
-        if fusion == Fusion::Mean {
-            for x in &mut self.step {
-                *x /= count;
-            }
-        }
+        to.copy_from_slice(&self.row[..self.tokens]);
     }
 
     #[inline(always)]
-    fn discard(&mut self, options: &Rollout) {
+    fn discard(&mut self, step: &mut [f32], options: &Rollout) {
         let (tokens, width) = (self.tokens, self.width);
-        let class = self.step[0];
+        let class = step[0];
         let rows = match options.discard_per {
             DiscardPer::Matrix => tokens,
             DiscardPer::Row => 1,
@@ -130,96 +120,128 @@ impl Matrices {
         for first in (0..tokens).step_by(rows) {
             let queries = first..first + rows;
             // Numbers that aren't negative are ordered as their bits are.
-            let columns = self
-                .step
-                .chunks_exact(width)
-                .map(|row| &row[queries.clone()]);
+            let columns = step.chunks_exact(width).map(|row| &row[queries.clone()]);
             for (entries, column) in self.entries.chunks_exact_mut(rows).zip(columns) {
                 for (entry, x) in entries.iter_mut().zip(column) {
                     *entry = x.to_bits() as i32;
                 }
             }
-            let (threshold, below, equal) = smallest(&mut self.entries[..group], count);
-            let threshold = f32::from_bits(threshold as u32);
-            if below + equal == count {
-                for row in self.step.chunks_exact_mut(width) {
-                    for x in &mut row[queries.clone()] {
-                        *x = if *x <= threshold { 0.0 } else { *x };
-                    }
+            let (limit, mut more) = limit(&self.entries[..group], count);
+            for row in step.chunks_exact_mut(width) {
+                for x in &mut row[queries.clone()] {
+                    *x = if x.to_bits() as i32 <= limit { 0.0 } else { *x };
                 }
-                continue;
             }
             // Of equal entries the earlier in reading order go.
-            let mut more = count - below;
+            let next = f32::from_bits((limit + 1) as u32);
             for query in queries {
+                if more == 0 {
+                    break;
+                }
                 for key in 0..tokens {
-                    let x = &mut self.step[key * width + query];
-                    if *x == threshold && more > 0 {
+                    let x = &mut step[key * width + query];
+                    if *x == next && more > 0 {
                         more -= 1;
                         *x = 0.0;
-                    } else if *x < threshold {
-                        *x = 0.0;
                     }
                 }
             }
         }
-        self.step[0] = class;
-    }
-
-    /// The identity joins, then each query's entries are divided by their sum.
-    #[inline(always)]
-    fn normalise(&mut self, normalisation: Normalisation) {
-        let width = self.width;
-        self.sums.fill(0.0);
-        for (key, row) in self.step.chunks_exact_mut(width).enumerate() {
-            row[key] += 1.0;
-            for (sum, x) in self.sums.iter_mut().zip(row) {
-                *sum += *x;
-            }
-        }
-        for (key, row) in self.step.chunks_exact_mut(width).enumerate() {
-            match normalisation {
-                Normalisation::RowSum => {
-                    for (x, sum) in row.iter_mut().zip(&self.sums) {
-                        *x /= sum;
-                    }
-                }
-                Normalisation::Compat => {
-                    let sum = self.sums[key];
-                    for x in row {
-                        *x /= sum;
-                    }
-                }
-            }
-        }
+        step[0] = class;
     }
 }
 
-/// The `count`-th smallest entry, how many are smaller, and how many equal it; no entry is negative, and they are moved about.
+/// The identity joins, then each query's entries are divided by their sum.
 #[inline(always)]
-fn smallest(entries: &mut [i32], count: usize) -> (i32, usize, usize) {
-    let threshold = *entries.select_nth_unstable(count - 1).1;
-    let below = if threshold == 0 {
-        0
-    } else {
-        up_to(entries, threshold - 1)
-    };
-    (threshold, below, up_to(entries, threshold) - below)
+fn normalise(step: &mut [f32], width: usize, normalisation: Normalisation) {
+    for (key, row) in step.chunks_exact_mut(width).enumerate() {
+        row[key] += 1.0;
+    }
+    if normalisation == Normalisation::Compat {
+        // Each key's entries by the sum of the query of that number.
+        let mut sums = vec![0.0; width];
+        add_column_sums(step, width, &mut sums);
+        for (row, sum) in step.chunks_exact_mut(width).zip(sums) {
+            for x in row {
+                *x /= sum;
+            }
+        }
+        return;
+    }
+    for first in (0..width).step_by(LANES) {
+        let mut sums = [0.0; LANES];
+        for row in step.chunks_exact(width) {
+            let row = &row[first..first + LANES];
+            for i in 0..LANES {
+                sums[i] += row[i];
+            }
+        }
+        let inverse = sums.map(|sum| 1.0 / sum);
+        for row in step.chunks_exact_mut(width) {
+            let row = &mut row[first..first + LANES];
+            for i in 0..LANES {
+                row[i] *= inverse[i];
+            }
+        }
+    }
 }
 
-/// How many entries are at most `limit`. A closure wouldn't be compiled for the processor's level, and checking each sum for
-/// overflow would keep the loop from being one of vectors.
+/// [H, S, width] -> [S, width]
+#[inline(always)]
+fn fuse(attention: &[f32], fusion: Fusion, step: &mut [f32]) {
+    let mut heads = attention.chunks_exact(step.len());
+    step.copy_from_slice(heads.next().expect("there is a head"));
+    for head in heads {
+        for (x, y) in step.iter_mut().zip(head) {
+            *x = match fusion {
+                Fusion::Mean => *x + *y,
+                Fusion::Max if *y > *x => *y,
+                Fusion::Min if *y < *x => *y,
+                Fusion::Max | Fusion::Min => *x,
+            };
+        }
+    }
+}
+
+/// The smallest `count` entries are those up to the first number and, of those one above it, as many as the second says.
+/// Found by narrowing down what lies between, since counting is quick where sorting isn't.
+#[inline(always)]
+fn limit(entries: &[i32], count: usize) -> (i32, usize) {
+    let (mut least, mut most) = (i32::MAX, i32::MIN);
+    for x in entries {
+        least = least.min(*x);
+        most = most.max(*x);
+    }
+    // below = up_to(low) <= count <= up_to(high) = above
+    let (mut low, mut high) = (i64::from(least) - 1, i64::from(most));
+    let (mut below, mut above) = (0, entries.len());
+    let mut halve = true;
+    while below < count && high - low > 1 {
+        let between = high - low;
+        let step = if halve {
+            between / 2
+        } else {
+            // Where the count would be if the entries lay evenly.
+            let share = (count - below) as f64 / (above - below) as f64;
+            (between as f64 * share) as i64
+        };
+        let middle = low + step.clamp(1, between - 1);
+        let up_to = up_to(entries, middle as i32);
+        if up_to <= count {
+            (low, below) = (middle, up_to);
+        } else {
+            (high, above) = (middle, up_to);
+        }
+        halve = !halve;
+    }
+    (low as i32, count - below)
+}
+
+/// How many entries are at most `limit`.
 #[inline(always)]
 fn up_to(entries: &[i32], limit: i32) -> usize {
-    let mut sums = [0i32; 16];
-    let (lanes, rest) = entries.as_chunks::<16>();
-    for lane in lanes {
-        for (sum, x) in sums.iter_mut().zip(lane) {
-            *sum = sum.wrapping_add(i32::from(*x <= limit));
-        }
-    }
-    let mut count = sums.iter().sum::<i32>();
-    for x in rest {
+    let mut count = 0i32;
+    for x in entries {
         count += i32::from(*x <= limit);
     }
     count as usize
@@ -227,16 +249,18 @@ fn up_to(entries: &[i32], limit: i32) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::smallest;
+    use super::limit;
 
     #[test]
-    fn the_smallest_entry_is_found_with_its_equals() {
+    fn the_smallest_entries_are_found_with_their_equals() {
         let entries: Vec<i32> = (0..37).map(|i| i * 7 % 37 / 2).collect(); // 0 0 1 1 … 17 17 18, in disorder
-        let nth = |count| smallest(&mut entries.clone(), count);
-        assert_eq!(nth(1), (0, 0, 2));
-        assert_eq!(nth(2), (0, 0, 2));
-        assert_eq!(nth(3), (1, 2, 2));
-        assert_eq!(nth(37), (18, 36, 1));
-        assert_eq!(smallest(&mut [i32::MAX], 1), (i32::MAX, 0, 1));
+        for count in 1..=37 {
+            let (limit, more) = limit(&entries, count);
+            let up_to = |limit: i32| entries.iter().filter(|x| **x <= limit).count();
+            assert_eq!(up_to(limit) + more, count);
+            assert!(up_to(limit) + more <= up_to(limit + 1));
+        }
+        assert_eq!(limit(&[5, 5, 5], 1), (4, 1));
+        assert_eq!(limit(&[i32::MAX], 1), (i32::MAX - 1, 1));
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Plain loops over runs of 16, which the compiler turns into vectors of whatever width the caller was compiled for.
 
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// As in libtorch.
-const EPS: f32 = 1e-5;
+pub(super) const EPS: f32 = 1e-5;
 
 /// eˣ to 2e-7 relative, 0 below −87 (Cephes' polynomial for e^r, r = x − n ln 2).
 #[inline(always)]
@@ -26,22 +26,37 @@ pub(super) fn exp(x: f32) -> f32 {
     f32::from_bits(p.to_bits().wrapping_add(exponent))
 }
 
-/// GELU x Φ(x) (arXiv 1606.08415) in place; `slope` becomes its derivative Φ(x) + x φ(x). Φ by Abramowitz and Stegun
-/// 7.1.26: 1.5e-7 absolute.
+/// Φ(x) and √(2π) φ(x) of the normal distribution, Φ by Abramowitz and Stegun 7.1.26: 1.5e-7 absolute.
 #[inline(always)]
-pub(super) fn gelu(x: &mut [f32], slope: &mut [f32]) {
+fn normal(x: f32) -> (f32, f32) {
+    let z = x * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z.abs());
+    let p = 1.061_405_4 * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = (p * t + 0.254_829_6) * t;
+    let bell = exp(-z * z);
+    let tail = 0.5 * p * bell; // 1 − Φ(|x|)
+    (if x < 0.0 { tail } else { 1.0 - tail }, bell)
+}
+
+/// GELU x Φ(x) (arXiv 1606.08415) in place.
+#[inline(always)]
+pub(super) fn gelu(x: &mut [f32]) {
+    for x in x.as_chunks_mut::<LANES>().0 {
+        for x in x {
+            *x *= normal(*x).0;
+        }
+    }
+}
+
+/// The same, and its derivative Φ(x) + x φ(x).
+#[inline(always)]
+pub(super) fn gelu_slope(x: &mut [f32], slope: &mut [f32]) {
     let lanes = x.as_chunks_mut::<LANES>().0.iter_mut();
     for (x, slope) in lanes.zip(slope.as_chunks_mut::<LANES>().0) {
         for (x, slope) in x.iter_mut().zip(slope) {
-            let z = *x * std::f32::consts::FRAC_1_SQRT_2;
-            let t = 1.0 / (1.0 + 0.327_591_1 * z.abs());
-            let p = 1.061_405_4 * t - 1.453_152;
-            let p = p * t + 1.421_413_7;
-            let p = p * t - 0.284_496_74;
-            let p = (p * t + 0.254_829_6) * t;
-            let bell = exp(-z * z); // √(2π) φ(x)
-            let tail = 0.5 * p * bell; // 1 − Φ(|x|)
-            let phi = if *x < 0.0 { tail } else { 1.0 - tail };
+            let (phi, bell) = normal(*x);
             *slope = phi + *x * bell * 0.398_942_3;
             *x *= phi;
         }

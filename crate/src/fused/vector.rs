@@ -53,6 +53,8 @@ pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Vectors of a row that a tile of the product keeps in registers.
     const TILE: usize;
+    /// Numbers of 32 bits that `finish` writes.
+    const FINISHED: usize = Self::LANES;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -62,6 +64,13 @@ pub(super) trait Vector: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// self + a · b
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// Of its numbers.
+    unsafe fn sum(self) -> f32;
+    /// Stores a product's sums as its result.
+    #[inline(always)]
+    unsafe fn finish(self, to: *mut f32) {
+        unsafe { self.store(to) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -96,6 +105,10 @@ impl Vector for __m512 {
     #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         unsafe { _mm512_fmadd_ps(a, b, self) }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { _mm512_reduce_add_ps(self) }
     }
 }
 
@@ -132,6 +145,17 @@ impl Vector for __m256 {
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         unsafe { _mm256_fmadd_ps(a, b, self) }
     }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe {
+            let fours = _mm_add_ps(
+                _mm256_castps256_ps128(self),
+                _mm256_extractf128_ps::<1>(self),
+            );
+            let twos = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
+            _mm_cvtss_f32(_mm_add_ss(twos, _mm_movehdup_ps(twos)))
+        }
+    }
 }
 
 impl Vector for [f32; 4] {
@@ -165,5 +189,9 @@ impl Vector for [f32; 4] {
     #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         std::array::from_fn(|i| self[i] + a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        self.iter().sum()
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vitlab::Result;
 
 use super::Measured;
 use super::report::{self, Bar, Section};
 use super::sample::Sample;
-use super::worker::{Sides, number};
+use super::worker::{Sides, Worker, number};
 use crate::step::Step;
 
 /// As `vitlab explain` takes them.
@@ -24,87 +24,91 @@ pub struct Settings {
     pub threads: u32,
 }
 
+/// A way to explain, and what it measured.
+struct Way {
+    /// In the JSON.
+    key: &'static str,
+    name: String,
+    request: Value,
+    rates: Sample,
+    peak: Option<f64>,
+}
+
 pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     let step = Step::new("Attention rollout");
-    let request = |images: u32, batch: u32| json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch });
-    let (many, single) = (
-        request(settings.images, BATCH),
-        request(settings.singles, 1),
-    );
-    let mut peaks = [None, None];
-    let mut rates = [Sample::default(), Sample::default(), Sample::default()];
-    step.line("warming up");
-    let (mut vitlab, mut torch) = (sides.ours()?, sides.torch()?);
-    let few = settings.singles.min(20);
-    vitlab.ask(&request(few.min(settings.images), BATCH))?;
-    vitlab.ask(&request(few, 1))?;
-    torch.ask(&request(few, 1))?;
-    for round in 1..=settings.rounds {
-        step.line(&format!("round {round} of {}", settings.rounds));
-        let answers = [
-            vitlab.ask(&many)?,
-            vitlab.ask(&single)?,
-            torch.ask(&single)?,
-        ];
-        for (rate, answer) in rates.iter_mut().zip(&answers) {
-            rate.0
-                .push(number(answer, "images")? / number(answer, "seconds")?);
-        }
-        peaks = [&answers[0], &answers[2]].map(|answer| answer["peak_mb"].as_f64());
-    }
-    let [batched, one, loop_] = &rates;
-    let (batch_ratio, one_ratio) = (batched.over(loop_), one.over(loop_));
     let (rounds, images, singles, threads) = (
         settings.rounds,
         settings.images,
         settings.singles,
         settings.threads,
     );
-    let range = |sample: &Sample| {
-        let (min, max) = sample.range();
-        json!([min, max])
+    let request = |images: u32, batch: u32, precision: Option<&str>| {
+        let mut request = json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch });
+        if let Some(precision) = precision {
+            request["precision"] = precision.into();
+        }
+        request
     };
-    let ratio = json!({
-        "batch": batched.median() / loop_.median(),
-        "one_by_one": one.median() / loop_.median(),
-        "range": { "batch": range(&batch_ratio), "one_by_one": range(&one_ratio) },
-    });
-    let seconds = f64::from(images) / batched.median();
-    let value = json!({
-        "settings": { "rounds": rounds, "images": images, "one_by_one": singles, "batch": BATCH, "threads": threads },
-        "ours": { "images_per_second": batched.json(), "seconds": seconds, "peak_mb": peaks[0] },
-        "ours_one_by_one": { "images_per_second": one.json() },
-        "loop": { "images_per_second": loop_.json(), "peak_mb": peaks[1] },
-    });
-    let none = || "–".to_string();
-    let row = |name: String, rate: &Sample, peak: Option<f64>, ratio: Option<&Sample>| {
-        vec![
-            name,
-            rate.text(0),
-            peak.map_or_else(none, |mb| format!("{mb:.0}")),
-            ratio.map_or_else(none, |ratio| ratio.text(1)),
-        ]
+    let way = |key, name: String, request| Way {
+        key,
+        name,
+        request,
+        rates: Sample::default(),
+        peak: None,
     };
-    let rows = vec![
-        row(
-            format!("vitlab, {images} images in batches of {BATCH}"),
-            batched,
-            peaks[0],
-            Some(&batch_ratio),
+    let batches = format!("vitlab, {images} images in batches of {BATCH}");
+    let mut ways = vec![
+        way("batch", batches.clone(), request(images, BATCH, None)),
+        way(
+            "batch_bfloat16",
+            format!("{batches}, bfloat16"),
+            request(images, BATCH, Some("bfloat16")),
         ),
-        row(
+        way(
+            "one_by_one",
             "vitlab, one image at a time".to_string(),
-            one,
-            None,
-            Some(&one_ratio),
-        ),
-        row(
-            "PyTorch, one image at a time".to_string(),
-            loop_,
-            peaks[1],
-            None,
+            request(singles, 1, None),
         ),
     ];
+    let mut eager = way(
+        "loop",
+        "PyTorch, one image at a time".to_string(),
+        request(singles, 1, None),
+    );
+    step.line("warming up");
+    let (mut vitlab, mut torch) = (sides.ours()?, sides.torch()?);
+    let few = singles.min(20);
+    // Not every processor multiplies bfloat16 numbers itself.
+    if let Err(error) = vitlab.ask(&request(few, few, Some("bfloat16"))) {
+        step.line(&error.to_string());
+        ways.remove(1);
+    }
+    vitlab.ask(&request(few, 1, None))?;
+    torch.ask(&request(few, 1, None))?;
+    for round in 1..=rounds {
+        step.line(&format!("round {round} of {rounds}"));
+        for way in &mut ways {
+            way.measure(&mut vitlab)?;
+        }
+        eager.measure(&mut torch)?;
+    }
+    let mut ratio = json!({ "range": {} });
+    let mut value = json!({
+        "settings": { "rounds": rounds, "images": images, "one_by_one": singles, "batch": BATCH, "threads": threads },
+        "loop": eager.json(),
+    });
+    let mut rows = Vec::new();
+    let mut bars = Vec::new();
+    for way in &ways {
+        let times = way.rates.over(&eager.rates);
+        let (min, max) = times.range();
+        ratio[way.key] = times.median().into();
+        ratio["range"][way.key] = json!([min, max]);
+        value[way.key] = way.json();
+        rows.push(way.row(times.text(1)));
+        bars.push(Bar::of(&way.name, &times));
+    }
+    rows.push(eager.row("–".to_string()));
     let section = Section {
         name: "explain",
         title: "Attention rollout",
@@ -115,11 +119,31 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
              on either side; median, and least to most. PyTorch's loop takes {singles} images one by one, as users of vit-explain do.",
             report::rounds(rounds)
         )],
-        bars: vec![
-            Bar::of("vitlab, in batches", &batch_ratio),
-            Bar::of("vitlab, one by one", &one_ratio),
-        ],
+        bars,
     };
+    let seconds = f64::from(images) / ways[0].rates.median();
     step.done(&format!("{images} images in {seconds:.1} s"));
     Ok((value, vec![("explain".to_string(), ratio)], section))
+}
+
+impl Way {
+    fn measure(&mut self, worker: &mut Worker) -> Result<()> {
+        let answer = worker.ask(&self.request)?;
+        let rate = number(&answer, "images")? / number(&answer, "seconds")?;
+        self.rates.0.push(rate);
+        self.peak = answer["peak_mb"].as_f64();
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        json!({ "images_per_second": self.rates.json(), "peak_mb": self.peak })
+    }
+
+    fn row(&self, times: String) -> Vec<String> {
+        let peak = match self.peak {
+            Some(mb) => format!("{mb:.0}"),
+            None => "–".to_string(),
+        };
+        vec![self.name.clone(), self.rates.text(0), peak, times]
+    }
 }

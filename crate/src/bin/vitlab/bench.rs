@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use ndarray::Axis;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -15,6 +16,7 @@ use vitlab::plot::{Group, bars};
 use vitlab::train::Trainer;
 use vitlab::{Config, Error, Result};
 
+use crate::behind::for_each_behind;
 use crate::kind::{Kind, Network};
 use crate::learner::{Learner, Lesson};
 
@@ -32,6 +34,8 @@ enum Request {
         weights: PathBuf,
         images: i64,
         batch: i64,
+        #[serde(default)]
+        precision: Precision,
     },
     /// Bars: (name, value, half the length of its error bar).
     Plot {
@@ -46,7 +50,7 @@ enum Request {
 struct Worker {
     data: Option<FashionMnist>,
     training: Option<(String, Training)>,
-    explained: Option<(PathBuf, Learner)>,
+    explained: Option<((PathBuf, Precision), Learner)>,
 }
 
 pub fn run() -> Result<()> {
@@ -90,7 +94,8 @@ impl Worker {
                 weights,
                 images,
                 batch,
-            } => self.explain(weights, images, batch),
+                precision,
+            } => self.explain((weights, precision), images, batch),
             Request::Plot {
                 out,
                 title,
@@ -145,14 +150,15 @@ impl Worker {
         )
     }
 
-    fn explain(&mut self, weights: PathBuf, images: i64, batch: i64) -> Result<Value> {
+    fn explain(&mut self, chosen: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
         if self
             .explained
             .as_ref()
-            .is_none_or(|(path, _)| *path != weights)
+            .is_none_or(|(before, _)| *before != chosen)
         {
-            let network = Network::read(&weights, Device::Cpu)?;
-            self.explained = Some((weights, Learner::new(network)));
+            let network = Network::read(&chosen.0, Device::Cpu)?;
+            let learner = Learner::in_precision(network, chosen.1)?;
+            self.explained = Some((chosen, learner));
         }
         let (_, learner) = self.explained.as_mut().expect("set above");
         let data = self.data.as_ref().ok_or_else(no_data)?;
@@ -175,12 +181,18 @@ impl Worker {
         reset_peak();
         let start = Instant::now();
         let mut total = 0.0;
-        for first in (0..images).step_by(batch as usize) {
+        let batches = (0..images).step_by(batch as usize).map(|first| {
             let (bytes, _) = test.range(first, (first + batch).min(images));
-            let (matrix, _) = learner.rollout(&normalise(&bytes), &options)?;
-            let maps = heatmap.maps(&matrix)?;
-            total += maps.mean().unwrap_or_default() as f64 * bytes.size()[0] as f64;
-        }
+            learner.rollout(&normalise(&bytes), &options, heatmap.query)
+        });
+        for_each_behind(
+            batches,
+            |(rows, _)| heatmap.maps_of_rows(&rows),
+            |maps| {
+                let pixels = maps.len() / maps.len_of(Axis(0));
+                total += f64::from(maps.sum()) / pixels as f64;
+            },
+        )?;
         let seconds = start.elapsed().as_secs_f64();
         Ok(
             json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }),

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use ndarray::{Array3, ArrayView3, Axis, concatenate};
 use tch::Tensor;
+use vitlab::data::source::SIDE;
 use vitlab::data::{CLASSES, normalise};
 use vitlab::device::device;
 use vitlab::explain::{
     DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample,
-    gradient_attention, grid, relevance, rollout,
+    gradient_attention, grid_of_rows, relevance, rollout, row,
 };
 use vitlab::plot::{self, Bar, Figure, Grid, Map, Tile};
 use vitlab::weights::{self, StateDict};
 use vitlab::{Error, Result};
 
+use crate::behind::for_each_behind;
 use crate::images::{self, Selected, Selection};
 use crate::kind::Network;
 use crate::learner::Learner;
@@ -107,15 +109,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let bar = images::progress(count);
     let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
-    for start in (0..count).step_by(BATCH as usize) {
+    let prefix_tokens = learner.network.prefix_tokens()?;
+    let batches = (0..count).step_by(BATCH as usize).map(|start| {
         let end = (start + BATCH).min(count);
         let batch = normalise(&selected.images.narrow(0, start, end - start));
-        let explained = explain(&mut learner, &batch, &arguments)?;
+        explain(&mut learner, &batch, &arguments, prefix_tokens)
+    });
+    let heatmap = Heatmap {
+        scale: arguments.scale,
+        upsample: arguments.upsample,
+        query: arguments.token,
+        prefix_tokens,
+        image_size: SIDE as i64,
+    };
+    let draw = |(rows, logits): (Tensor, Tensor)| {
+        Ok(Explained {
+            maps: heatmap.maps_of_rows(&rows)?,
+            grid: grid_of_rows(&rows, prefix_tokens)?,
+            predicted: Vec::try_from(logits.argmax(1, false))?,
+        })
+    };
+    for_each_behind(batches, draw, |explained| {
+        bar.inc(explained.maps.len_of(Axis(0)) as u64);
         maps.push(explained.maps);
         grids.push(explained.grid);
         predicted.extend(explained.predicted);
-        bar.set_position(end as u64);
-    }
+    })?;
     bar.finish_and_clear();
     let (maps, grids) = (joined(&maps), joined(&grids));
     if picture {
@@ -169,40 +188,35 @@ impl Arguments {
     }
 }
 
+/// Of a batch: maps [B, 28, 28] and grids [B, 7, 7], and the class that the network sees in each image.
 struct Explained {
     maps: Array3<f32>,
     grid: Array3<f32>,
     predicted: Vec<i64>,
 }
 
-/// Maps and grid of a batch [B, 1, 28, 28], and the class that the network sees in each image.
-fn explain(learner: &mut Learner, batch: &Tensor, arguments: &Arguments) -> Result<Explained> {
+/// The query's row of each image [B, 1, 28, 28], [B, S], and the network's scores [B, classes].
+fn explain(
+    learner: &mut Learner,
+    batch: &Tensor,
+    arguments: &Arguments,
+    prefix_tokens: i64,
+) -> Result<(Tensor, Tensor)> {
     let options = arguments.rollout();
+    if arguments.method == Method::Rollout {
+        return learner.rollout(batch, &options, arguments.token);
+    }
     let target = arguments.class.map_or(Target::Predicted, Target::Class);
-    let (matrix, logits) = match arguments.method {
-        Method::Rollout => learner.rollout(batch, &options)?,
-        Method::GradRollout | Method::Relevance => {
-            let (logits, attention) = learner.network.forward_layers(batch)?;
-            let weighted = gradient_attention(&logits, &attention, &target)?;
-            let matrix = match arguments.method {
-                Method::Relevance => relevance(&weighted)?,
-                _ => rollout(&weighted, &options)?,
-            };
-            (matrix, logits)
-        }
+    let (logits, attention) = learner.network.forward_layers(batch)?;
+    let weighted = gradient_attention(&logits, &attention, &target)?;
+    let matrix = match arguments.method {
+        Method::Relevance => relevance(&weighted)?,
+        _ => rollout(&weighted, &options)?,
     };
-    let heatmap = Heatmap {
-        scale: arguments.scale,
-        upsample: arguments.upsample,
-        query: arguments.token,
-        prefix_tokens: learner.network.prefix_tokens()?,
-        image_size: batch.size()[3],
-    };
-    Ok(Explained {
-        maps: heatmap.maps(&matrix)?,
-        grid: grid(&matrix, arguments.token, heatmap.prefix_tokens)?,
-        predicted: Vec::try_from(logits.argmax(1, false))?,
-    })
+    Ok((
+        row(&matrix, arguments.token, prefix_tokens)?,
+        logits.detach(),
+    ))
 }
 
 /// Pairs of original and overlay, three pairs in a row.

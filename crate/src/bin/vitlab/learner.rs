@@ -1,12 +1,13 @@
 //! A network with the fastest way to train it and to predict with it.
 
 use tch::{Tensor, no_grad};
-use vitlab::Result;
+use vitlab::config::Precision;
 use vitlab::distill::{HardDistillationLoss, SoftDistillationLoss};
-use vitlab::explain::{Rollout, rollout};
+use vitlab::explain::{Query, Rollout, rollout, row};
 use vitlab::fused::{Fused, FusedCnn};
 use vitlab::model::Model;
 use vitlab::train::Batch;
+use vitlab::{Error, Result};
 
 use crate::kind::Network;
 
@@ -40,6 +41,26 @@ impl Learner {
         Learner { network, fused }
     }
 
+    /// To predict and explain with.
+    ///
+    /// # Errors
+    /// Bfloat16 where the network or the processor doesn't have it.
+    pub fn in_precision(network: Network, precision: Precision) -> Result<Self> {
+        let mut learner = Learner::new(network);
+        match learner.fused {
+            Some(Step::Transformer(fused)) => {
+                learner.fused = Some(Step::Transformer(fused.with_precision(precision)?));
+            }
+            _ if precision == Precision::Float32 => {}
+            _ => {
+                return Err(Error::argument(
+                    "bfloat16 is for a ViT or a DeiT on the CPU; leave --precision out",
+                ));
+            }
+        }
+        Ok(learner)
+    }
+
     pub fn is_fused(&self) -> bool {
         self.fused.is_some()
     }
@@ -64,14 +85,19 @@ impl Learner {
         }
     }
 
-    /// Each image's rollout [B, S, S], and its logits as `predict` gives them.
-    pub fn rollout(&mut self, images: &Tensor, options: &Rollout) -> Result<(Tensor, Tensor)> {
+    /// The query's row of each image's rollout, [B, S], and the image's logits as `predict` gives them.
+    pub fn rollout(
+        &mut self,
+        images: &Tensor,
+        options: &Rollout,
+        query: Query,
+    ) -> Result<(Tensor, Tensor)> {
         if let Some(Step::Transformer(fused)) = &mut self.fused {
-            return fused.rollout(images, options);
+            return fused.rollout(images, options, query);
         }
         let (logits, attention) = no_grad(|| self.network.forward_layers(images))?;
         let matrix = rollout(&Tensor::stack(&attention, 1), options)?; // L × [B, H, S, S] -> [B, L, H, S, S] -> [B, S, S]
-        Ok((matrix, logits))
+        Ok((row(&matrix, query, self.network.prefix_tokens()?)?, logits))
     }
 
     /// Loss, logits and gradient of a training batch. A DeiT needs a lesson, the others take none.

@@ -1,5 +1,6 @@
 //! The command `vitlab`: what the notebooks do, without a notebook.
 
+mod behind;
 mod bench;
 mod convert;
 mod evaluate;

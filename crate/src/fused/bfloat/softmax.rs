@@ -1,0 +1,177 @@
+//! The softmax between two products: its powers come from the first one ([`Powers`](super::product::Powers)).
+
+use std::arch::x86_64::*;
+
+use super::pairs::{Pair, across};
+
+/// 2ˣ to 8e-5 relative: 2^r for the rest r in [−½, ½] by a fitted polynomial.
+#[inline(always)]
+pub(super) unsafe fn power(x: __m512) -> __m512 {
+    const P: [f32; 4] = [0.055_171_668, 0.242_611_15, 0.693_261, 0.999_928_07];
+    unsafe {
+        let r = _mm512_reduce_ps::<0>(x);
+        let mut p = _mm512_set1_ps(P[0]);
+        for c in &P[1..] {
+            p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*c));
+        }
+        _mm512_scalef_ps(p, _mm512_sub_ps(x, r))
+    }
+}
+
+/// What an attention matrix does to its layer's matrix over all heads.
+pub(super) trait Fuse {
+    /// # Safety
+    /// The processor must have the instructions, and `to` be good for 16 numbers.
+    unsafe fn fuse(to: *mut f32, share: __m512);
+}
+
+/// Nothing.
+pub(super) struct Alone;
+/// Takes its place, as the first head does.
+pub(super) struct Set;
+pub(super) struct Add;
+pub(super) struct Max;
+pub(super) struct Min;
+
+impl Fuse for Alone {
+    #[inline(always)]
+    unsafe fn fuse(_: *mut f32, _: __m512) {}
+}
+impl Fuse for Set {
+    #[inline(always)]
+    unsafe fn fuse(to: *mut f32, share: __m512) {
+        unsafe { _mm512_storeu_ps(to, share) }
+    }
+}
+impl Fuse for Add {
+    #[inline(always)]
+    unsafe fn fuse(to: *mut f32, share: __m512) {
+        unsafe { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), share)) }
+    }
+}
+impl Fuse for Max {
+    #[inline(always)]
+    unsafe fn fuse(to: *mut f32, share: __m512) {
+        unsafe { _mm512_storeu_ps(to, _mm512_max_ps(_mm512_loadu_ps(to), share)) }
+    }
+}
+impl Fuse for Min {
+    #[inline(always)]
+    unsafe fn fuse(to: *mut f32, share: __m512) {
+        unsafe { _mm512_storeu_ps(to, _mm512_min_ps(_mm512_loadu_ps(to), share)) }
+    }
+}
+
+/// One over the sum of each column of powers 2ˣ of scores x: [keys, columns] -> [columns], a multiple of 16.
+///
+/// Returns whether these are such that the softmax is exact: without subtracting a column's largest score first, powers may
+/// be too large or too small for float32.
+pub(super) fn inverse_sums(powers: &[f32], columns: usize, inverse: &mut [f32]) -> bool {
+    assert!(columns.is_multiple_of(16) && powers.len() >= columns);
+    assert!(powers.len().is_multiple_of(columns) && inverse.len() >= columns);
+    // SAFETY: the lengths were checked.
+    unsafe { invert_sums(powers, columns, inverse.as_mut_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn invert_sums(powers: &[f32], columns: usize, inverse: *mut f32) -> bool {
+    const SMALL: f32 = f32::from_bits((127 - 60) << 23); // 2^-60
+    let mut exact = true;
+    for first in (0..columns).step_by(16) {
+        unsafe {
+            let load = |row: &[f32]| _mm512_loadu_ps(row.as_ptr().add(first));
+            // Two sums, so that additions wait less for one another.
+            let mut sums = [_mm512_setzero_ps(); 2];
+            let mut rows = powers.chunks_exact(2 * columns);
+            for rows in &mut rows {
+                sums[0] = _mm512_add_ps(sums[0], load(rows));
+                sums[1] = _mm512_add_ps(sums[1], load(&rows[columns..]));
+            }
+            if !rows.remainder().is_empty() {
+                sums[0] = _mm512_add_ps(sums[0], load(rows.remainder()));
+            }
+            let sum = _mm512_add_ps(sums[0], sums[1]);
+            let large = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(sum, _mm512_set1_ps(1.0 / SMALL));
+            let both = large & _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sum, _mm512_set1_ps(SMALL));
+            exact &= both == 0xffff;
+            _mm512_storeu_ps(inverse.add(first), _mm512_div_ps(_mm512_set1_ps(1.0), sum));
+        }
+    }
+    exact
+}
+
+/// The columns of `powers` times their `inverse`, in pairs of rows [keys / 2 rounded up, columns], and fused with another
+/// matrix like `powers`, which is empty for [`Alone`].
+pub(super) fn scale_columns<F: Fuse>(
+    powers: &[f32],
+    columns: usize,
+    inverse: &[f32],
+    out: &mut [Pair],
+    fused: &mut [f32],
+) {
+    let keys = powers.len() / columns;
+    assert!(columns.is_multiple_of(16) && powers.len() == keys * columns);
+    assert!(inverse.len() >= columns && out.len() >= keys.div_ceil(2) * columns);
+    assert!(fused.is_empty() || fused.len() >= powers.len());
+    let (powers, inverse) = (powers.as_ptr(), inverse.as_ptr());
+    // SAFETY: the lengths were checked.
+    unsafe {
+        let (out, fused) = (out.as_mut_ptr(), fused.as_mut_ptr());
+        scale::<F>(powers, (keys, columns), inverse, out, fused);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn scale<F: Fuse>(
+    powers: *const f32,
+    (keys, columns): (usize, usize),
+    inverse: *const f32,
+    out: *mut Pair,
+    fused: *mut f32,
+) {
+    for first in (0..columns).step_by(16) {
+        unsafe {
+            let inverse = _mm512_loadu_ps(inverse.add(first));
+            let share = |key: usize| {
+                let at = key * columns + first;
+                let share = _mm512_mul_ps(_mm512_loadu_ps(powers.add(at)), inverse);
+                F::fuse(fused.wrapping_add(at), share);
+                share
+            };
+            for pair in 0..keys / 2 {
+                let pairs = across(share(2 * pair), share(2 * pair + 1));
+                _mm512_storeu_si512(out.add(pair * columns + first).cast(), pairs);
+            }
+            if !keys.is_multiple_of(2) {
+                let pairs = across(share(keys - 1), _mm512_setzero_ps());
+                _mm512_storeu_si512(out.add(keys / 2 * columns + first).cast(), pairs);
+            }
+        }
+    }
+}
+
+/// 2ˣ in place, after each column's largest number was subtracted: [keys, columns].
+pub(super) fn powers_below_largest(x: &mut [f32], columns: usize) {
+    assert!(columns.is_multiple_of(16) && x.len().is_multiple_of(columns));
+    for first in (0..columns).step_by(16) {
+        // SAFETY: the lengths were checked.
+        unsafe {
+            let x_first = x.as_mut_ptr().add(first);
+            below_largest(x_first, (x.len() / columns, columns));
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn below_largest(x: *mut f32, (keys, columns): (usize, usize)) {
+    unsafe {
+        let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
+        for key in 0..keys {
+            largest = _mm512_max_ps(_mm512_loadu_ps(x.add(key * columns)), largest);
+        }
+        for key in 0..keys {
+            let at = x.add(key * columns);
+            _mm512_storeu_ps(at, power(_mm512_sub_ps(_mm512_loadu_ps(at), largest)));
+        }
+    }
+}
