@@ -79,10 +79,10 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
             .matmul(&v)
             .transpose(1, 2)
             .reshape([batch, tokens, e]);
-        x = x + layer(&rounded(&mixed), &part.out_projection, 1.0);
+        x += layer(&rounded(&mixed), &part.out_projection, 1.0);
         let normed = rounded(&norm2.forward(&x));
         let hidden = rounded(&layer(&normed, fc1, 1.0).gelu("none"));
-        x = x + layer(&hidden, fc2, 1.0);
+        x += layer(&hidden, fc2, 1.0);
         maps.push(attention);
     }
     (vit.classifier.forward(&vit.norm.forward(&x)), maps)

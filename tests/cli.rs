@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use vitlab::weights;
 
 /// `vitlab` with the words of `line` in `folder`.
@@ -119,6 +119,14 @@ fn train_evaluate_predict_explain_convert() {
     assert_eq!(scores["attention"].size(), [20, 2, 4, 51, 51]);
     let mean = (&scores["logits_class"] + &scores["logits_dist"]) / 2.0;
     assert_eq!(scores["logits"], mean);
+    printed(
+        folder,
+        "predict --weights deit/DeiT_model.pt --range 10..30 --out scores.safetensors",
+    );
+    let alone = tensors(&folder.join("scores.safetensors"));
+    assert_eq!(alone.len(), 3);
+    let apart = (&alone["logits_dist"] - &scores["logits_dist"]).abs().max();
+    assert!(apart.double_value(&[]) < 1e-4, "{apart}");
 
     for options in [
         "",
@@ -306,11 +314,44 @@ fn bad_arguments_are_sentences() {
             "explain --weights x.pt --image small.json --range 0..2 --out m.png",
             "cannot be used with",
         ),
+        (
+            "evaluate --weights cnn/teacher_model.pt --precision bfloat16",
+            "bfloat16 is for a ViT or a DeiT on the CPU",
+        ),
+        (
+            "explain --weights x.pt --precision bfloat16 --method relevance --out m.png",
+            "--precision goes with --method rollout",
+        ),
         ("convert cnn/teacher_model.pt model.onnx", "model.onnx"),
     ] {
         let said = refused(folder, line);
         assert!(said.contains(expected), "{line}: {said}");
     }
+}
+
+/// Where the processor doesn't multiply such numbers, that is said.
+#[test]
+fn bfloat16_changes_little() {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let explain = format!("explain --weights {weights} --range 0..40 --out maps.safetensors");
+    let output = vitlab(folder, &format!("{explain} --precision bfloat16"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("AVX512-BF16") {
+        assert!(!output.status.success());
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    let brief = tensors(&folder.join("maps.safetensors"));
+    printed(folder, &explain);
+    let apart = (&brief["maps"] - &tensors(&folder.join("maps.safetensors"))["maps"]).abs();
+    let (mean, largest) = (apart.mean(Kind::Float), apart.max());
+    assert!(
+        mean.double_value(&[]) < 2e-3 && largest.double_value(&[]) < 0.05,
+        "{mean} {largest}"
+    );
+    assert!(largest.double_value(&[]) > 0.0);
 }
 
 #[test]

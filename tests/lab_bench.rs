@@ -47,7 +47,7 @@ fn training_and_explaining_are_measured_beside_pytorch() {
             "/ratio/explain/batch",
             "/ratio/explain/one_by_one",
             "/train/floor/gflops",
-            "/explain/ours/images_per_second/median",
+            "/explain/batch/images_per_second/median",
             "/explain/loop/images_per_second/median",
             "/machine/cores",
         ],

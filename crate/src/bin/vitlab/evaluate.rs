@@ -1,40 +1,37 @@
 //! `vitlab evaluate`.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 use tch::{Device, Tensor};
 use vitlab::Result;
 use vitlab::data::{CLASSES, Dataset, source};
-use vitlab::device::device;
 use vitlab::metrics::{Evaluation, evaluate_with};
 
 use crate::images::SplitName;
-use crate::kind::Network;
-use crate::learner::Learner;
+use crate::learner::{Inference, Learner};
 
 /// Accuracy, loss and confusion matrix of a weight file; for a DeiT each head and their average.
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    inference: Inference,
     /// Folder with FashionMNIST, or `synthetic` for the drawn stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
     #[arg(long, value_enum, default_value = "test")]
     split: SplitName,
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
-    device: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let device = device(&arguments.device)?;
-    let mut learner = Learner::new(Network::read(&arguments.weights, device)?);
+    let mut learner = arguments.inference.learner()?;
     let source = source::find(arguments.data.as_deref())?;
-    let data = Dataset::read(&source, arguments.split.into(), device)?;
+    let data = Dataset::read(
+        &source,
+        arguments.split.into(),
+        arguments.inference.device()?,
+    )?;
     let results = evaluate_heads(&mut learner, &data)?;
     if arguments.json {
         let rows: Vec<_> = results

@@ -6,7 +6,6 @@ use ndarray::{Array3, ArrayView3, Axis, concatenate};
 use tch::Tensor;
 use vitlab::data::source::SIDE;
 use vitlab::data::{CLASSES, normalise};
-use vitlab::device::device;
 use vitlab::explain::{
     DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample,
     gradient_attention, grid_of_rows, relevance, rollout, row,
@@ -17,8 +16,7 @@ use vitlab::{Error, Result};
 
 use crate::behind::for_each_behind;
 use crate::images::{self, Selected, Selection};
-use crate::kind::Network;
-use crate::learner::Learner;
+use crate::learner::{Inference, Learner};
 
 /// Images per batch; the maps don't depend on it.
 const BATCH: i64 = 250;
@@ -29,8 +27,8 @@ const MOST_IN_A_PICTURE: usize = 50;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    inference: Inference,
     #[command(flatten)]
     selection: Selection,
     #[arg(long, value_enum, default_value = "rollout")]
@@ -58,8 +56,6 @@ pub struct Arguments {
     /// Normalise as vit-explain does, for comparison with its numbers.
     #[arg(long)]
     compat: bool,
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
-    device: String,
     /// Tensors `maps` [N, 28, 28] and `grid` [N, 7, 7], or a picture.
     #[arg(long, value_name = "FILE.safetensors|FILE.png")]
     out: PathBuf,
@@ -68,7 +64,8 @@ pub struct Arguments {
 const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
   vitlab explain --weights models/ViT_model.pt --method relevance --class 3 --image dress.png --out dress_map.png
-  vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images";
+  vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
+  vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Method {
@@ -98,9 +95,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance goes through all layers as they are",
         ));
     }
-    let device = device(&arguments.device)?;
-    let mut learner = Learner::new(Network::read(&arguments.weights, device)?);
-    let selected = arguments.selection.read(device)?;
+    if !arguments.inference.is_float32() && arguments.method != Method::Rollout {
+        return Err(Error::argument(
+            "--precision goes with --method rollout; the others need gradients, which are float32",
+        ));
+    }
+    let mut learner = arguments.inference.learner()?;
+    let selected = arguments.selection.read(arguments.inference.device()?)?;
     let count = selected.len();
     if picture && count > MOST_IN_A_PICTURE as i64 {
         return Err(Error::argument(format!(

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use tch::{Device, Tensor, no_grad};
 use vitlab::data::normalise;
-use vitlab::device::device;
-use vitlab::model::Model;
 use vitlab::weights::{self, StateDict};
 use vitlab::{Error, Result};
 
 use crate::images::{self, Selection};
 use crate::kind::Network;
+use crate::learner::{Inference, Learner};
 
 /// Images per batch; the scores don't depend on it.
 const BATCH: i64 = 250;
@@ -20,15 +19,13 @@ const BATCH: i64 = 250;
 /// `logits` [N, 10]; of a DeiT also `logits_class` and `logits_dist`, whose mean `logits` is; `attention` [N, L, H, S, S].
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    inference: Inference,
     #[command(flatten)]
     selection: Selection,
     /// The attention of all layers and heads too: 240 kB per image.
     #[arg(long)]
     attention: bool,
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
-    device: String,
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
 }
@@ -40,19 +37,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "--out must end in .safetensors",
         ));
     }
-    let device = device(&arguments.device)?;
-    let network = Network::read(&arguments.weights, device)?;
+    let mut learner = arguments.inference.learner()?;
     if arguments.attention {
-        network.prefix_tokens()?; // a CNN has no attention
+        learner.network.prefix_tokens()?; // a CNN has no attention
+        if !arguments.inference.is_float32() {
+            return Err(Error::argument(
+                "--attention comes from the network's own forward pass, which is float32; leave --precision out",
+            ));
+        }
     }
-    let selected = arguments.selection.read(device)?;
+    let selected = arguments.selection.read(arguments.inference.device()?)?;
     let count = selected.len();
     let bar = images::progress(count);
     let mut parts: Vec<(&str, Vec<Tensor>)> = Vec::new();
     for start in (0..count).step_by(BATCH as usize) {
         let end = (start + BATCH).min(count);
         let batch = normalise(&selected.images.narrow(0, start, end - start));
-        for (name, tensor) in no_grad(|| scores(&network, &batch, arguments.attention))? {
+        for (name, tensor) in scores(&mut learner, &batch, arguments.attention)? {
             let tensor = tensor.to_device(Device::Cpu);
             match parts.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, tensors)) => tensors.push(tensor),
@@ -75,30 +76,31 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn scores(
-    network: &Network,
+    learner: &mut Learner,
     batch: &Tensor,
     attention: bool,
 ) -> Result<Vec<(&'static str, Tensor)>> {
-    let mut named = Vec::new();
-    let maps = match network {
-        Network::Cnn(model) => {
-            named.push(("logits", model.predict(batch)?));
-            None
+    let (mut heads, maps) = match &learner.network {
+        Network::Vit(model) if attention => {
+            let (logits, maps) = no_grad(|| model.forward(batch, false, true))?;
+            (vec![logits], maps)
         }
-        Network::Vit(model) => {
-            let (logits, maps) = model.forward(batch, false, attention)?;
-            named.push(("logits", logits));
-            maps
+        Network::Deit(model) if attention => {
+            let (heads, maps) = no_grad(|| model.forward(batch, false, true))?;
+            (vec![heads.class, heads.dist], maps)
         }
-        Network::Deit(model) => {
-            let (heads, maps) = model.forward(batch, false, attention)?;
-            named.extend([
-                ("logits", heads.average()),
-                ("logits_class", heads.class),
-                ("logits_dist", heads.dist),
-            ]);
-            maps
+        _ => (learner.heads(batch)?, None),
+    };
+    let mut named = match heads.pop() {
+        Some(dist) if !heads.is_empty() => {
+            let class = heads.remove(0);
+            vec![
+                ("logits", (&class + &dist) / 2.0),
+                ("logits_class", class),
+                ("logits_dist", dist),
+            ]
         }
+        logits => vec![("logits", logits.expect("a network has a head"))],
     };
     named.extend(maps.map(|maps| ("attention", maps)));
     Ok(named)

@@ -7,7 +7,7 @@ use super::pairs::{Pair, across};
 /// 2ˣ to 8e-5 relative: 2^r for the rest r in [−½, ½] by a fitted polynomial.
 #[inline(always)]
 pub(super) unsafe fn power(x: __m512) -> __m512 {
-    const P: [f32; 4] = [0.055_171_668, 0.242_611_15, 0.693_261, 0.999_928_07];
+    const P: [f32; 4] = [0.055_171_67, 0.242_611_15, 0.693_261, 0.999_928_07];
     unsafe {
         let r = _mm512_reduce_ps::<0>(x);
         let mut p = _mm512_set1_ps(P[0]);
