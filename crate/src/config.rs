@@ -30,14 +30,16 @@ pub enum Augmentation {
     None,
 }
 
-/// In which numbers the CNN convolves and multiplies. Parameters, batch statistics, loss and optimizer are float32 always.
+/// In which numbers a network convolves and multiplies: a CNN in training and predictions, by `PRECISION`; a ViT or DeiT in
+/// predictions and rollouts, by `fused::Fused::with_precision`. Parameters, batch statistics, loss and
+/// optimizer are float32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     #[default]
     Float32,
-    /// Three digits instead of seven: faster where the processor multiplies such numbers itself (measured with Intel's AMX;
-    /// elsewhere it may well be slower).
+    /// Three digits instead of seven: faster where the processor multiplies such numbers itself. For the CNN this was measured
+    /// with Intel's AMX; elsewhere it may well be slower.
     Bfloat16,
 }
 

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::rows::{add, add_column_sums, transpose};
 use super::vector::Instructions;
 use super::winograd::Work;
-use super::{PARTS, draw_seed, flatten, in_threads, numbers, one_hot};
+use super::{PARTS, draw_seed, flatten, in_threads, numbers, one_hot, tensor};
 use crate::config::Precision;
 use crate::model::{Cnn, EPS, MOMENTUM, Model, check_images};
 use crate::train::Batch;
@@ -618,7 +618,7 @@ impl FusedCnn {
         Ok(Batch {
             loss: Tensor::from(loss as f32),
             logits: Tensor::from_slice(&logits).view([-1, classes as i64]),
-            gradient: Some(Tensor::from_slice(&self.gradient(images.len()))),
+            gradient: Some(tensor(&self.gradient(images.len()))),
         })
     }
 

@@ -60,6 +60,7 @@ pub use cnn::FusedCnn;
 pub use vector::Instructions;
 
 use crate::config::Precision;
+use crate::device::on_one_thread;
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use crate::explain::{Query, Rollout, not_attention};
 use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
@@ -417,7 +418,7 @@ impl Fused {
         for other in &others[..losses.len() - 1] {
             rows::add(gradient, other);
         }
-        Ok((losses.iter().sum(), heads, Tensor::from_slice(gradient)))
+        Ok((losses.iter().sum(), heads, tensor(gradient)))
     }
 
     fn take(&self, images: &Tensor) -> Result<Vec<f32>> {
@@ -473,6 +474,11 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
     let mut numbers = vec![0.0; tensor.numel()];
     tensor.contiguous().copy_data(&mut numbers, tensor.numel());
     numbers
+}
+
+/// Many numbers as a tensor. libtorch fills it with zeros first, and would begin its threads for that.
+fn tensor(numbers: &[f32]) -> Tensor {
+    on_one_thread(|| Tensor::from_slice(numbers))
 }
 
 /// The parameters' numbers, one after the other.

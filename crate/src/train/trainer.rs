@@ -208,9 +208,10 @@ impl Trainer {
         }
         for batch in first..batches {
             let indices = order.narrow(0, batch * size, size);
-            // [B, 28, 28] -> [B, 1, 28, 28]
-            let bytes = data.images.index_select(0, &indices);
-            let images = on_one_thread(|| self.history.config.augmentation.apply(&bytes));
+            let images = on_one_thread(|| {
+                let bytes = data.images.index_select(0, &indices);
+                self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
+            });
             let labels = data.labels.index_select(0, &indices);
             self.lr = if self.history.config.lr_per_step {
                 let step = index * batches as usize + batch as usize;
