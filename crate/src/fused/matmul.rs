@@ -228,14 +228,14 @@ impl Product {
         let mut vectors = n / V::LANES;
         unsafe {
             while vectors > 0 {
-                // The larger the tile, the fewer loads for a product; accumulators must fit the registers, and the compiler
-                // unrolls no more than eight rows.
+                // The larger the tile, the fewer loads for a product; accumulators must fit the registers. A row of one vector is
+                // that of a head: ten tokens a tile leave no rest of fifty.
                 let width = match vectors.min(V::TILE) {
                     4 => self.rows::<V, 6, 4>(m),
                     3 => self.rows::<V, 8, 3>(m),
                     2 if V::TILE == 4 => self.rows::<V, 8, 2>(m),
                     2 => self.rows::<V, 6, 2>(m),
-                    _ if V::TILE == 4 => self.rows::<V, 8, 1>(m),
+                    _ if V::TILE == 4 => self.rows::<V, 10, 1>(m),
                     _ => self.rows::<V, 6, 1>(m),
                 };
                 vectors -= width;

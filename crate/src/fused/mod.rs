@@ -179,13 +179,13 @@ impl Fused {
     pub fn heads(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
         let images = self.take(images)?;
         self.network.load(&self.parameters);
-        let (mut heads, part) = self.logits(images.len());
-        let numbers = self.numbers() * part;
+        let mut heads = self.logits(images.len() / self.numbers());
+        let numbers = self.numbers() * GROUP;
         let pass = Pass {
             instructions: self.instructions,
             network: &self.network,
         };
-        let jobs = split(&mut heads, part * self.network.sizes.classes);
+        let jobs = split(&mut heads, GROUP * self.network.sizes.classes);
         let jobs: Vec<_> = images.chunks(numbers).zip(jobs).collect();
         in_threads(&mut self.work, jobs, |work, (images, mut logits)| {
             pass.run_predict(work, images, &mut logits);
@@ -229,18 +229,19 @@ impl Fused {
             query: query.row(tokens as i64, prefix as i64)? as usize,
         };
         self.network.load(&self.parameters);
-        let (mut heads, part) = self.logits(images.len());
         let numbers = self.numbers();
-        let mut rows = vec![0.0; images.len() / numbers * tokens];
+        let batch = images.len() / numbers;
+        let mut heads = self.logits(batch);
+        let mut rows = vec![0.0; batch * tokens];
         let pass = Pass {
             instructions: self.instructions,
             network: &self.network,
         };
-        let logits = split(&mut heads, part * self.network.sizes.classes);
+        let logits = split(&mut heads, GROUP * self.network.sizes.classes);
         let jobs: Vec<_> = images
-            .chunks(numbers * part)
+            .chunks(numbers * GROUP)
             .zip(logits)
-            .zip(rows.chunks_mut(tokens * part))
+            .zip(rows.chunks_mut(tokens * GROUP))
             .collect();
         in_threads(
             &mut self.work,
@@ -383,9 +384,10 @@ impl Fused {
         let images = self.take(images)?;
         let seed = draw_seed(self.network.sizes.dropout);
         self.network.load(&self.parameters);
-        let (mut heads, part) = self.logits(images.len());
-        let batch = heads[0].len() / self.network.sizes.classes;
-        let numbers = images.len() / batch * part;
+        let batch = images.len() / self.numbers();
+        let mut heads = self.logits(batch);
+        let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
+        let numbers = self.numbers() * part;
         let pass = Pass {
             instructions: self.instructions,
             network: &self.network,
@@ -427,12 +429,10 @@ impl Fused {
         Ok(numbers(images))
     }
 
-    /// Room for the logits of images of `numbers` numbers in all, and the images in a part of them: whole groups.
-    fn logits(&self, numbers: usize) -> (Vec<Vec<f32>>, usize) {
+    /// Room for the logits of each head.
+    fn logits(&self, batch: usize) -> Vec<Vec<f32>> {
         let sizes = &self.network.sizes;
-        let batch = numbers / sizes.numbers();
-        let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
-        (vec![vec![0.0; batch * sizes.classes]; sizes.prefix], part)
+        vec![vec![0.0; batch * sizes.classes]; sizes.prefix]
     }
 
     /// Numbers of an image.
@@ -507,6 +507,7 @@ fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
 
 /// Does the jobs in as many threads as there is work memory; whoever is free takes the next.
 fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut W, J) + Sync) {
+    let threads = jobs.len().max(1);
     let jobs = Mutex::new(jobs.into_iter());
     let take = || {
         jobs.lock()
@@ -514,7 +515,7 @@ fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut 
             .next()
     };
     std::thread::scope(|scope| {
-        let mut others = work.iter_mut();
+        let mut others = work.iter_mut().take(threads);
         let own = others.next().expect("there is at least one thread");
         for work in others {
             scope.spawn(|| {
