@@ -281,6 +281,28 @@ fn a_student_predicts_nearly_the_same_and_training_stays_float32() -> Result<()>
 }
 
 #[test]
+fn broken_weights_are_noticed() -> Result<()> {
+    let (vit, images) = (committed_vit()?, images(5)?);
+    no_grad(|| {
+        let mut keys =
+            vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
+        let _ = keys.fill_(f64::NAN);
+    });
+    let Some(mut fused) = in_bfloat16(Fused::vit(&vit))? else {
+        return Ok(());
+    };
+    for discard_ratio in [0.0, 0.9] {
+        let options = Rollout {
+            discard_ratio,
+            ..Rollout::default()
+        };
+        let refusal = fused.rollout(&images, &options, Query::Class).unwrap_err();
+        assert!(refusal.to_string().contains("not finite"), "{refusal}");
+    }
+    Ok(())
+}
+
+#[test]
 fn without_the_instructions_it_is_refused() -> Result<()> {
     let vit = committed_vit()?;
     let fused = Fused::vit(&vit)?.with_instructions(Instructions::Portable)?;

@@ -372,10 +372,28 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
             vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
         let _ = keys.fill_(f64::NAN);
     });
-    assert_eq!(
-        refused(Rollout::default(), Query::Class),
-        "attention: it has entries that are negative or not finite; give the weights after the softmax"
-    );
+    let message = "attention: it has entries that are negative or not finite; give the weights after the softmax";
+    for discard_ratio in [0.0, 0.9] {
+        let options = Rollout {
+            discard_ratio,
+            ..Rollout::default()
+        };
+        assert_eq!(refused(options, Query::Class), message);
+    }
+    // One head of the last layer alone, which the others' maximum would hide.
+    no_grad(|| {
+        let variables = vit.variables().variables();
+        let _ = variables["encoder.3.attention.keys.weight"]
+            .shallow_clone()
+            .fill_(0.0);
+        let last = &variables["encoder.5.attention.keys.weight"];
+        let _ = last.narrow(0, 32, 16).fill_(f64::NAN);
+    });
+    let options = Rollout {
+        fusion: Fusion::Max,
+        ..Rollout::default()
+    };
+    assert_eq!(refused(options, Query::Class), message);
     Ok(())
 }
 

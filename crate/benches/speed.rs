@@ -9,8 +9,9 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vitlab::Config;
+use vitlab::config::Precision;
 use vitlab::data::{augment, seed_everything};
-use vitlab::explain::{Fusion, Rollout, rollout};
+use vitlab::explain::{Fusion, Query, Rollout, rollout};
 use vitlab::fused::Fused;
 use vitlab::model::{Model, VisionTransformer};
 use vitlab::train::AdamW;
@@ -110,9 +111,27 @@ fn explaining(criterion: &mut Criterion) {
     };
     let mut group = criterion.benchmark_group("rollout of 250 images");
     group.sample_size(10);
-    for (name, options) in [("mean", Rollout::default()), ("max, 0.9", options)] {
+    for (name, options) in [("mean", &Rollout::default()), ("max, 0.9", &options)] {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| rollout(black_box(&attention), &options).expect("attention"));
+            bencher.iter(|| rollout(black_box(&attention), options).expect("attention"));
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("forward pass and rollout of 250 images");
+    group.sample_size(10);
+    let (images, model) = (Tensor::randn([250, 1, 28, 28], FLOAT), model());
+    for precision in [Precision::Float32, Precision::Bfloat16] {
+        let fused = Fused::vit(&model).expect("the homework's sizes");
+        // Not every processor multiplies bfloat16 numbers itself.
+        let Ok(mut fused) = fused.with_precision(precision) else {
+            continue;
+        };
+        group.bench_function(format!("{precision:?}"), |bencher| {
+            bencher.iter(|| {
+                let images = black_box(&images);
+                let rows = fused.rollout(images, &options, Query::Class);
+                rows.expect("images of this size")
+            });
         });
     }
     group.finish();

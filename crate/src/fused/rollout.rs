@@ -127,13 +127,14 @@ impl Matrices {
                 }
             }
             let (limit, mut more) = limit(&self.entries[..group], count);
+            let [limit, next] = [limit, limit.wrapping_add(1)].map(|x| f32::from_bits(x as u32));
+            // What isn't a number stays, so that it is noticed.
             for row in step.chunks_exact_mut(width) {
                 for x in &mut row[queries.clone()] {
-                    *x = if x.to_bits() as i32 <= limit { 0.0 } else { *x };
+                    *x = if *x <= limit { 0.0 } else { *x };
                 }
             }
             // Of equal entries the earlier in reading order go.
-            let next = f32::from_bits((limit + 1) as u32);
             for query in queries {
                 if more == 0 {
                     break;
