@@ -109,19 +109,30 @@ pub fn grid(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Array3<
 /// The same of the query's rows `[B, S]`, as [`row`] gives them.
 ///
 /// Errors: a number of patches that is no square, entries that aren't finite.
+///
+/// ```
+/// use tch::Tensor;
+/// // A class token's row over itself and four patches.
+/// let rows = Tensor::from_slice(&[0.5, 0.0, 0.25, 0.25, 0.0]).view([1, 5]);
+/// let grid = vitlab::explain::grid_of_rows(&rows, 1)?;
+/// assert_eq!(grid, ndarray::arr3(&[[[0.0, 0.25], [0.25, 0.0]]]));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
 pub fn grid_of_rows(rows: &Tensor, prefix_tokens: i64) -> Result<Array3<f32>> {
     array(&patches(rows, prefix_tokens)?)
 }
 
 /// The query's row of each image's matrix `[B, S, S]`: `[B, S]`.
 ///
-/// Errors: another shape, a query that the model doesn't have.
+/// Errors: another shape, a number of patches that is no square, a query that the model doesn't have.
 ///
 /// ```
 /// use tch::{Kind, Device, Tensor};
 /// use vitlab::explain::{Query, row};
-/// let matrix = Tensor::arange(9, (Kind::Double, Device::Cpu)).reshape([1, 3, 3]);
-/// assert_eq!(Vec::<f64>::try_from(row(&matrix, Query::Token(2), 1)?.get(0))?, [6.0, 7.0, 8.0]);
+/// // One class token and four patches; row q holds 5q, 5q + 1, ….
+/// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
+/// let row = row(&matrix, Query::Token(2), 1)?;
+/// assert_eq!(Vec::<f64>::try_from(row.get(0))?, [10.0, 11.0, 12.0, 13.0, 14.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn row(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> {
