@@ -28,6 +28,8 @@ pub struct Settings {
 struct Way {
     /// In the JSON.
     key: &'static str,
+    /// In the plot, where there is little room.
+    label: &'static str,
     name: String,
     request: Value,
     rates: Sample,
@@ -49,8 +51,9 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
         }
         request
     };
-    let way = |key, name: String, request| Way {
+    let way = |key, label, name: String, request| Way {
         key,
+        label,
         name,
         request,
         rates: Sample::default(),
@@ -58,20 +61,28 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     };
     let batches = format!("vitlab, {images} images in batches of {BATCH}");
     let mut ways = vec![
-        way("batch", batches.clone(), request(images, BATCH, None)),
+        way(
+            "batch",
+            "in batches",
+            batches.clone(),
+            request(images, BATCH, None),
+        ),
         way(
             "batch_bfloat16",
+            "in batches, bfloat16",
             format!("{batches}, bfloat16"),
             request(images, BATCH, Some("bfloat16")),
         ),
         way(
             "one_by_one",
+            "one by one",
             "vitlab, one image at a time".to_string(),
             request(singles, 1, None),
         ),
     ];
     let mut eager = way(
         "loop",
+        "PyTorch",
         "PyTorch, one image at a time".to_string(),
         request(singles, 1, None),
     );
@@ -104,7 +115,7 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
         ratio["range"][way.key] = json!([min, max]);
         value[way.key] = way.json();
         rows.push(way.row(times.text(1)));
-        bars.push(Bar::of(&way.name, &times));
+        bars.push(Bar::of(way.label, &times));
     }
     rows.push(eager.row("–".to_string()));
     let section = Section {
