@@ -7,7 +7,7 @@ use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::Network;
 use super::random::Random;
 use super::rollout::{Chosen, Matrices};
-use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise};
+use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
 use super::vector::Instructions;
 use crate::explain::Fusion;
 
@@ -203,7 +203,7 @@ impl Pass<'_> {
             let (x, kept) = (&mut work.x, &mut work.blocks[i]);
             self.block(i).forward(x, kept, &mut work.scratch, site);
         }
-        self.heads(work, group);
+        self.heads(work, group, dropout.is_some());
     }
 
     /// As [`Pass::predict`], and with it the query's row of each image's rollout, [B, S].
@@ -240,7 +240,7 @@ impl Pass<'_> {
             for (image, row) in rows.chunks_exact_mut(sizes.tokens).enumerate() {
                 work.matrices.row(self.instructions, image, chosen, row);
             }
-            self.heads(work, group);
+            self.heads(work, group, false);
             self.hand_over(work, i, group, logits);
         }
     }
@@ -256,7 +256,7 @@ impl Pass<'_> {
 
     /// Prefix tokens [group · prefix, E] in `x` -> `logits`
     #[inline(always)]
-    fn heads(&self, work: &mut Work, group: usize) {
+    fn heads(&self, work: &mut Work, group: usize, training: bool) {
         let (network, sizes) = (self.network, &self.network.sizes);
         let (e, places) = (sizes.embed, &network.places);
         let some = group * sizes.prefix;
@@ -272,8 +272,13 @@ impl Pass<'_> {
             Out::rows(&mut work.hidden, e),
             bias,
         );
-        for x in &mut work.hidden[..group * e] {
-            *x = x.tanh();
+        let hidden = &mut work.hidden[..group * e];
+        if training || network.pairs.is_empty() {
+            for x in hidden {
+                *x = x.tanh();
+            }
+        } else {
+            tanh(hidden); // the last digit isn't wanted in bfloat16
         }
         for head in 0..sizes.prefix {
             let (input, row) = if head == 0 {

@@ -29,7 +29,7 @@ pub(super) struct Matrices {
     steps: Aligned,
     /// Images for which `steps` has room.
     group: usize,
-    /// [S, S]: a matrix as it was fused, for choosing what to discard
+    /// [S, S] and room for a row: a matrix as it was fused, for choosing what to discard
     entries: Aligned<i32>,
     /// [width]
     row: Aligned,
@@ -44,7 +44,7 @@ impl Matrices {
             width,
             steps: Aligned::zeros(layers * group * tokens * width),
             group,
-            entries: Aligned::zeros(tokens * tokens),
+            entries: Aligned::zeros(tokens * tokens + width),
             row: Aligned::zeros(width),
             next: Aligned::zeros(width),
         }
@@ -118,24 +118,31 @@ impl Matrices {
             return;
         }
         for first in (0..tokens).step_by(rows) {
-            let queries = first..first + rows;
-            // Numbers that aren't negative are ordered as their bits are.
-            let columns = step.chunks_exact(width).map(|row| &row[queries.clone()]);
-            for (entries, column) in self.entries.chunks_exact_mut(rows).zip(columns) {
-                for (entry, x) in entries.iter_mut().zip(column) {
+            // Numbers that aren't negative are ordered as their bits are. Whole vectors are written, of which the next key's
+            // overwrite what is too much.
+            let padded = rows.next_multiple_of(LANES).min(width - first);
+            for (key, row) in step.chunks_exact(width).enumerate() {
+                let entries = &mut self.entries[key * rows..][..padded];
+                for (entry, x) in entries.iter_mut().zip(&row[first..first + padded]) {
                     *entry = x.to_bits() as i32;
                 }
             }
             let (limit, mut more) = limit(&self.entries[..group], count);
             let [limit, next] = [limit, limit.wrapping_add(1)].map(|x| f32::from_bits(x as u32));
             // What isn't a number stays, so that it is noticed.
-            for row in step.chunks_exact_mut(width) {
-                for x in &mut row[queries.clone()] {
-                    *x = if *x <= limit { 0.0 } else { *x };
+            let small = |x: f32| if x <= limit { 0.0 } else { x };
+            if rows == tokens {
+                // The padding, too, which nobody reads.
+                for x in step.iter_mut() {
+                    *x = small(*x);
+                }
+            } else {
+                for row in step.chunks_exact_mut(width) {
+                    row[first] = small(row[first]);
                 }
             }
             // Of equal entries the earlier in reading order go.
-            for query in queries {
+            for query in first..first + rows {
                 if more == 0 {
                     break;
                 }
@@ -177,7 +184,8 @@ fn normalise(step: &mut [f32], width: usize, normalisation: Normalisation) {
                 sums[i] += row[i];
             }
         }
-        let inverse = sums.map(|sum| 1.0 / sum);
+        // Only the padding can sum to zero, and it mustn't become what is no number.
+        let inverse = sums.map(|sum| if sum == 0.0 { 0.0 } else { 1.0 / sum });
         for row in step.chunks_exact_mut(width) {
             let row = &mut row[first..first + LANES];
             for i in 0..LANES {

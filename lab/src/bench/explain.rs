@@ -12,7 +12,7 @@ use super::worker::{Sides, Worker, number};
 use crate::step::Step;
 
 /// As `vitlab explain` takes them.
-const BATCH: u32 = 250;
+const BATCH: u32 = 400;
 
 pub struct Settings {
     pub rounds: u32,

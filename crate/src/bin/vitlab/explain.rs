@@ -19,7 +19,7 @@ use crate::images::{self, Selected, Selection};
 use crate::learner::{Inference, Learner};
 
 /// Images per batch; the maps don't depend on it.
-const BATCH: i64 = 250;
+const BATCH: i64 = 400;
 /// More originals with their overlays than this don't fit into a readable picture.
 const MOST_IN_A_PICTURE: usize = 50;
 

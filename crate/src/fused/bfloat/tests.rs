@@ -209,3 +209,13 @@ fn softmax_equals_libtorchs_for_scores_of_any_size() {
         }
     }
 }
+
+#[test]
+fn the_short_tanh_equals_libtorchs() {
+    let mut x: Vec<f32> = (-100..=100).map(|i| i as f32 / 8.0).collect();
+    x.extend([1000.0, -1000.0, 0.0, 1e-3, -1e-3, 50.0, -50.0]);
+    assert!(x.len().is_multiple_of(16));
+    let expected = Tensor::from_slice(&x).tanh();
+    crate::fused::rows::tanh(&mut x);
+    assert!(apart(&Tensor::from_slice(&x), &expected) < 3e-7);
+}
