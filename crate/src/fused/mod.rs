@@ -7,7 +7,8 @@
 //! keep their sums in registers ([`matmul`]); the last block is computed for the tokens that the classifier reads; dropout
 //! draws its bits sixteen at a time ([`random`]) and draws them again on the way back instead of keeping masks.
 //!
-//! Attention rollouts are taken on the way, while the attention is in the caches ([`rollout`]).
+//! Attention rollouts are taken on the way, while the attention is in the caches ([`rollout`]). Predictions and rollouts can be
+//! computed in bfloat16 ([`bfloat`]).
 //!
 //! The teacher has its own ([`cnn`], [`convolution`], [`winograd`]).
 //!
