@@ -32,13 +32,8 @@ fn committed_vit() -> Result<VisionTransformer> {
 
 /// The first test images.
 fn images(n: i64) -> Result<Tensor> {
-    let config = Config {
-        test_images: Some(n),
-        ..Config::default()
-    };
-    Ok(normalise(
-        &FashionMnist::load(&config, Device::Cpu)?.test.images,
-    ))
+    let config = Config { test_images: Some(n), ..Config::default() };
+    Ok(normalise(&FashionMnist::load(&config, Device::Cpu)?.test.images))
 }
 
 fn rounded(x: &Tensor) -> Tensor {
@@ -58,15 +53,7 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
     let heads = vit.config.n_attention_heads;
     let split = |t: Tensor| t.view([batch, tokens, heads, e / heads]).transpose(1, 2);
     let mut maps = Vec::new();
-    for Encoder {
-        norm1,
-        attention: part,
-        norm2,
-        fc1,
-        fc2,
-        ..
-    } in &vit.encoder
-    {
+    for Encoder { norm1, attention: part, norm2, fc1, fc2, .. } in &vit.encoder {
         let normed = rounded(&norm1.forward(&x));
         // The scores are exponents of 2.
         let scale = std::f64::consts::LOG2_E / ((e / heads) as f64).sqrt();
@@ -75,10 +62,7 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
         let v = split(rounded(&layer(&normed, &part.values, 1.0)));
         let scores = q.matmul(&k.transpose(-2, -1)) * std::f64::consts::LN_2;
         let attention = scores.softmax(-1, Kind::Float);
-        let mixed = rounded(&attention)
-            .matmul(&v)
-            .transpose(1, 2)
-            .reshape([batch, tokens, e]);
+        let mixed = rounded(&attention).matmul(&v).transpose(1, 2).reshape([batch, tokens, e]);
         x += layer(&rounded(&mixed), &part.out_projection, 1.0);
         let normed = rounded(&norm2.forward(&x));
         let hidden = rounded(&layer(&normed, fc1, 1.0).gelu("none"));
@@ -99,26 +83,14 @@ fn apart(ours: &Tensor, expected: &Tensor) -> f64 {
 fn assert_emulated(ours: &Tensor, expected: &Tensor, float32: &Tensor, layers: usize, what: &str) {
     let (ours, float32) = (apart(ours, expected), apart(float32, expected));
     eprintln!("{what}, {layers} layers: {ours:.2e} from the emulation, float32 {float32:.2e}");
-    let bound = if layers == 1 {
-        0.5 * float32
-    } else {
-        1.5 * float32
-    };
-    assert!(
-        ours < bound && ours < 0.01,
-        "{what}: {ours:e}, float32 {float32:e}"
-    );
+    let bound = if layers == 1 { 0.5 * float32 } else { 1.5 * float32 };
+    assert!(ours < bound && ours < 0.01, "{what}: {ours:e}, float32 {float32:e}");
 }
 
 #[test]
 fn predictions_and_rollouts_equal_the_emulation() -> Result<()> {
     let images = images(64)?;
-    let small = ViTConfig {
-        embed_dim: 96,
-        n_attention_heads: 3,
-        n_layers: 1,
-        ..ViTConfig::from(&Config::default())
-    };
+    let small = ViTConfig { embed_dim: 96, n_attention_heads: 3, n_layers: 1, ..ViTConfig::from(&Config::default()) };
     seed_everything(3);
     let small = VisionTransformer::with_sizes(small, Device::Cpu);
     no_grad(|| {
@@ -126,10 +98,7 @@ fn predictions_and_rollouts_equal_the_emulation() -> Result<()> {
             let _ = variable.g_add_(&(variable.randn_like() * 0.1));
         }
     });
-    let cases = [
-        (committed_vit()?, "the committed ViT"),
-        (small, "96 numbers"),
-    ];
+    let cases = [(committed_vit()?, "the committed ViT"), (small, "96 numbers")];
     for (vit, name) in cases {
         let layers = vit.encoder.len();
         let mut float32 = Fused::vit(&vit)?;
@@ -140,25 +109,14 @@ fn predictions_and_rollouts_equal_the_emulation() -> Result<()> {
         let exact = float32.predict(&images)?;
         assert_emulated(&fused.predict(&images)?, &logits, &exact, layers, name);
         let attention = Tensor::stack(&attention, 1);
-        for (fusion, discard_ratio) in [(Fusion::Mean, 0.0), (Fusion::Max, 0.9), (Fusion::Min, 0.5)]
-        {
-            let options = Rollout {
-                fusion,
-                discard_ratio,
-                ..Rollout::default()
-            };
+        for (fusion, discard_ratio) in [(Fusion::Mean, 0.0), (Fusion::Max, 0.9), (Fusion::Min, 0.5)] {
+            let options = Rollout { fusion, discard_ratio, ..Rollout::default() };
             let matrix = rollout(&attention, &options)?;
             for query in [Query::Class, Query::Token(30)] {
                 let expected = row(&matrix, query, 1)?;
                 let (rows, ours) = fused.rollout(&images, &options, query)?;
                 let (exact_rows, _) = float32.rollout(&images, &options, query)?;
-                assert_emulated(
-                    &rows,
-                    &expected,
-                    &exact_rows,
-                    layers,
-                    &format!("{name}, {fusion}, token {query}"),
-                );
+                assert_emulated(&rows, &expected, &exact_rows, layers, &format!("{name}, {fusion}, token {query}"));
                 assert_emulated(&ours, &logits, &exact, layers, name);
                 let sums = rows.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
                 assert!((sums - 1.0).abs().max().double_value(&[]) < 1e-5);
@@ -184,17 +142,8 @@ fn large_scores_are_no_trouble() -> Result<()> {
     };
     let (logits, attention) = no_grad(|| emulated(&vit, &images));
     let largest = attention[2].max().double_value(&[]);
-    assert!(
-        largest > 0.999,
-        "one score should be far above the others: {largest}"
-    );
-    assert_emulated(
-        &fused.predict(&images)?,
-        &logits,
-        &Fused::vit(&vit)?.predict(&images)?,
-        6,
-        "large scores",
-    );
+    assert!(largest > 0.999, "one score should be far above the others: {largest}");
+    assert_emulated(&fused.predict(&images)?, &logits, &Fused::vit(&vit)?.predict(&images)?, 6, "large scores");
     let (rows, _) = fused.rollout(&images, &Rollout::default(), Query::Class)?;
     let matrix = rollout(&Tensor::stack(&attention, 1), &Rollout::default())?;
     assert!(apart(&rows, &row(&matrix, Query::Class, 1)?) < 0.02);
@@ -207,29 +156,18 @@ fn the_test_set_looks_the_same() -> Result<()> {
     let vit = committed_vit()?;
     let data = FashionMnist::load(&Config::default(), Device::Cpu)?.test;
     let images = normalise(&data.images);
-    let options = Rollout {
-        fusion: Fusion::Max,
-        discard_ratio: 0.9,
-        ..Rollout::default()
-    };
+    let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
     let Some(mut fused) = in_bfloat16(Fused::vit(&vit))? else {
         return Ok(());
     };
     let (rows, logits) = fused.rollout(&images, &options, Query::Class)?;
     let (exact_rows, exact) = Fused::vit(&vit)?.rollout(&images, &options, Query::Class)?;
-    let share = |hits: Tensor| {
-        hits.to_kind(Kind::Double)
-            .mean(Kind::Double)
-            .double_value(&[])
-    };
+    let share = |hits: Tensor| hits.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
     let classes = |logits: &Tensor| logits.argmax(1, false);
     let right = |logits: &Tensor| share(classes(logits).eq_tensor(&data.labels));
     let same = share(classes(&logits).eq_tensor(&classes(&exact)));
     let maps = |rows: &Tensor| Heatmap::default().maps_of_rows(rows);
-    let apart = (maps(&rows)? - maps(&exact_rows)?)
-        .mapv(f32::abs)
-        .mean()
-        .unwrap_or(f32::NAN);
+    let apart = (maps(&rows)? - maps(&exact_rows)?).mapv(f32::abs).mean().unwrap_or(f32::NAN);
     let (ours, float32) = (right(&logits), right(&exact));
     eprintln!(
         "{:.2} % the same class; right {:.2} %, float32 {:.2} %; a pixel {apart:.4} apart on average",
@@ -284,18 +222,14 @@ fn a_student_predicts_nearly_the_same_and_training_stays_float32() -> Result<()>
 fn broken_weights_are_noticed() -> Result<()> {
     let (vit, images) = (committed_vit()?, images(5)?);
     no_grad(|| {
-        let mut keys =
-            vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
+        let mut keys = vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
         let _ = keys.fill_(f64::NAN);
     });
     let Some(mut fused) = in_bfloat16(Fused::vit(&vit))? else {
         return Ok(());
     };
     for discard_ratio in [0.0, 0.9] {
-        let options = Rollout {
-            discard_ratio,
-            ..Rollout::default()
-        };
+        let options = Rollout { discard_ratio, ..Rollout::default() };
         let refusal = fused.rollout(&images, &options, Query::Class).unwrap_err();
         assert!(refusal.to_string().contains("not finite"), "{refusal}");
     }
@@ -306,10 +240,7 @@ fn broken_weights_are_noticed() -> Result<()> {
 fn without_the_instructions_it_is_refused() -> Result<()> {
     let vit = committed_vit()?;
     let fused = Fused::vit(&vit)?.with_instructions(Instructions::Portable)?;
-    let refusal = fused
-        .with_precision(Precision::Bfloat16)
-        .err()
-        .expect("no such level");
+    let refusal = fused.with_precision(Precision::Bfloat16).err().expect("no such level");
     assert!(refusal.to_string().contains("AVX512-BF16"), "{refusal}");
     Ok(())
 }

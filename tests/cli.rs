@@ -11,10 +11,7 @@ use vitlab::weights;
 /// `vitlab` with the words of `line` in `folder`.
 fn command(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vitlab"));
-    command
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env("VITLAB_DATA", "synthetic");
+    command.args(line.split_whitespace()).current_dir(folder).env("VITLAB_DATA", "synthetic");
     command
 }
 
@@ -34,24 +31,13 @@ fn printed(folder: &Path, line: &str) -> String {
 fn refused(folder: &Path, line: &str) -> String {
     let output = vitlab(folder, line);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        matches!(output.status.code(), Some(1 | 2)),
-        "{line}: {:?} {text}",
-        output.status
-    );
-    assert!(
-        text.starts_with("error: ") && !text.contains("panicked") && !text.contains("c10::"),
-        "{line}: {text}"
-    );
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{line}: {:?} {text}", output.status);
+    assert!(text.starts_with("error: ") && !text.contains("panicked") && !text.contains("c10::"), "{line}: {text}");
     text
 }
 
 fn tensors(path: &Path) -> HashMap<String, Tensor> {
-    weights::read(path)
-        .expect("a file just written")
-        .0
-        .into_iter()
-        .collect()
+    weights::read(path).expect("a file just written").0.into_iter().collect()
 }
 
 /// Two epochs of a small network; the configuration is written as a user would write it.
@@ -72,57 +58,30 @@ fn train_evaluate_predict_explain_convert() {
         ("vit", "ViT_model", ""),
         ("deit", "DeiT_model", "--teacher cnn/teacher_model.pt"),
     ] {
-        let out = printed(
-            folder,
-            &format!("train --model {model} --config small.json --seed 5 --out {model} {more}"),
-        );
-        assert!(
-            out.contains("synthetic") && out.contains("epoch  2"),
-            "{out}"
-        );
-        let history = std::fs::read_to_string(folder.join(model).join(format!("{stem}.json")))
-            .expect("a history");
+        let out = printed(folder, &format!("train --model {model} --config small.json --seed 5 --out {model} {more}"));
+        assert!(out.contains("synthetic") && out.contains("epoch  2"), "{out}");
+        let history = std::fs::read_to_string(folder.join(model).join(format!("{stem}.json"))).expect("a history");
         let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
         assert_eq!(history["config"]["SEED"], 5);
         assert_eq!(history["origin"]["synthetic"], true);
 
-        let json = printed(
-            folder,
-            &format!("evaluate --weights {model}/{stem}.pt --json"),
-        );
+        let json = printed(folder, &format!("evaluate --weights {model}/{stem}.pt --json"));
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        assert_eq!(
-            json["results"][0]["accuracy"],
-            history["epochs"][1]["test_accuracy"]
-        );
-        assert_eq!(
-            json["results"].as_array().map(Vec::len),
-            Some(if model == "deit" { 3 } else { 1 })
-        );
+        assert_eq!(json["results"][0]["accuracy"], history["epochs"][1]["test_accuracy"]);
+        assert_eq!(json["results"].as_array().map(Vec::len), Some(if model == "deit" { 3 } else { 1 }));
 
-        printed(
-            folder,
-            &format!("convert {model}/{stem}.pt copy.safetensors"),
-        );
-        let (original, copy) = (
-            tensors(&folder.join(model).join(format!("{stem}.pt"))),
-            tensors(&folder.join("copy.safetensors")),
-        );
+        printed(folder, &format!("convert {model}/{stem}.pt copy.safetensors"));
+        let (original, copy) =
+            (tensors(&folder.join(model).join(format!("{stem}.pt"))), tensors(&folder.join("copy.safetensors")));
         assert_eq!(original, copy);
     }
 
-    printed(
-        folder,
-        "predict --weights deit/DeiT_model.pt --range 10..30 --attention --out scores.safetensors",
-    );
+    printed(folder, "predict --weights deit/DeiT_model.pt --range 10..30 --attention --out scores.safetensors");
     let scores = tensors(&folder.join("scores.safetensors"));
     assert_eq!(scores["attention"].size(), [20, 2, 4, 51, 51]);
     let mean = (&scores["logits_class"] + &scores["logits_dist"]) / 2.0;
     assert_eq!(scores["logits"], mean);
-    printed(
-        folder,
-        "predict --weights deit/DeiT_model.pt --range 10..30 --out scores.safetensors",
-    );
+    printed(folder, "predict --weights deit/DeiT_model.pt --range 10..30 --out scores.safetensors");
     let alone = tensors(&folder.join("scores.safetensors"));
     assert_eq!(alone.len(), 3);
     let apart = (&alone["logits_dist"] - &scores["logits_dist"]).abs().max();
@@ -134,73 +93,39 @@ fn train_evaluate_predict_explain_convert() {
         "--method grad-rollout --discard 0.5",
         "--compat --fusion max --discard 0.9",
     ] {
-        printed(
-            folder,
-            &format!(
-                "explain --weights vit/ViT_model.pt --range 0..7 {options} --out maps.safetensors"
-            ),
-        );
+        printed(folder, &format!("explain --weights vit/ViT_model.pt --range 0..7 {options} --out maps.safetensors"));
         let maps = tensors(&folder.join("maps.safetensors"));
         assert_eq!(maps["maps"].size(), [7, 28, 28]);
         assert_eq!(maps["grid"].size(), [7, 7, 7]);
-        assert!(
-            maps["maps"].max().double_value(&[]) <= 1.0 + 1e-6,
-            "scaled by the maximum"
-        );
+        assert!(maps["maps"].max().double_value(&[]) <= 1.0 + 1e-6, "scaled by the maximum");
     }
-    printed(
-        folder,
-        "explain --weights deit/DeiT_model.pt --token dist --range 0..6 --out maps.png",
-    );
-    assert!(
-        std::fs::read(folder.join("maps.png"))
-            .expect("a picture")
-            .starts_with(b"\x89PNG")
-    );
+    printed(folder, "explain --weights deit/DeiT_model.pt --token dist --range 0..6 --out maps.png");
+    assert!(std::fs::read(folder.join("maps.png")).expect("a picture").starts_with(b"\x89PNG"));
     // The picture just written serves as a picture file of another size.
-    printed(
-        folder,
-        "explain --weights vit/ViT_model.pt --image maps.png --layers 1 --out again.png",
-    );
+    printed(folder, "explain --weights vit/ViT_model.pt --image maps.png --layers 1 --out again.png");
 }
 
 #[test]
 fn a_killed_training_resumes_to_the_same_weights() {
     let temporary = folder_with_configuration();
     let folder = temporary.path();
-    let train =
-        |more: &str| format!("train --model vit --config small.json --epochs 3 --threads 1 {more}");
+    let train = |more: &str| format!("train --model vit --config small.json --epochs 3 --threads 1 {more}");
     printed(folder, &train("--out whole"));
-    let mut child = command(folder, &train("--out parts"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
+    let mut child = command(folder, &train("--out parts")).stdout(Stdio::piped()).spawn().expect("the command starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     // The line of epoch 2 comes before its checkpoint, so the one of epoch 1 is there.
-    let _ = lines
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("epoch  2"));
+    let _ = lines.map_while(Result::ok).find(|line| line.starts_with("epoch  2"));
     child.kill().expect("it runs");
     child.wait().expect("it ended");
     assert!(!folder.join("parts/ViT_model.pt").exists());
 
     let unfinished = refused(folder, &train("--out parts"));
-    assert!(
-        unfinished.contains("add --resume to go on with it"),
-        "{unfinished}"
-    );
+    assert!(unfinished.contains("add --resume to go on with it"), "{unfinished}");
     let other = refused(folder, &train("--out parts --resume --seed 9"));
-    assert!(
-        other.contains("another configuration (SEED: 9 here, 42 there)"),
-        "{other}"
-    );
+    assert!(other.contains("another configuration (SEED: 9 here, 42 there)"), "{other}");
     let out = printed(folder, &train("--out parts --resume"));
-    assert!(
-        out.contains("resuming after 1 epochs") || out.contains("resuming after 2 epochs"),
-        "{out}"
-    );
-    let [whole, parts] =
-        ["whole", "parts"].map(|name| tensors(&folder.join(name).join("ViT_model.pt")));
+    assert!(out.contains("resuming after 1 epochs") || out.contains("resuming after 2 epochs"), "{out}");
+    let [whole, parts] = ["whole", "parts"].map(|name| tensors(&folder.join(name).join("ViT_model.pt")));
     assert_eq!(whole, parts);
 }
 
@@ -217,16 +142,10 @@ fn a_softly_distilled_student_says_so() {
     let history = std::fs::read_to_string(folder.join("soft/DeiT_model.json")).expect("a history");
     let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
     let recipe = history["made_with"]["recipe"].as_str().unwrap_or_default();
-    assert!(
-        recipe.starts_with("DeiT_model, soft (2, 0.5) distillation, teacher "),
-        "{recipe}"
-    );
+    assert!(recipe.starts_with("DeiT_model, soft (2, 0.5) distillation, teacher "), "{recipe}");
     let json = printed(folder, "evaluate --weights soft/DeiT_model.pt --json");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    for (i, head) in ["class accuracy", "distillation accuracy"]
-        .iter()
-        .enumerate()
-    {
+    for (i, head) in ["class accuracy", "distillation accuracy"].iter().enumerate() {
         assert_eq!(history["scores"][head], json["results"][i + 1]["accuracy"]);
     }
 }
@@ -235,24 +154,12 @@ fn a_softly_distilled_student_says_so() {
 fn bad_arguments_are_sentences() {
     let temporary = folder_with_configuration();
     let folder = temporary.path();
-    printed(
-        folder,
-        "train --model cnn --config small.json --epochs 1 --out cnn",
-    );
+    printed(folder, "train --model cnn --config small.json --epochs 1 --out cnn");
     for (line, expected) in [
         ("train --model deit --out x", "--teacher"),
-        (
-            "train --model vit --teacher cnn/teacher_model.pt",
-            "--teacher goes with --model deit only",
-        ),
-        (
-            "train --model vit --soft",
-            "--soft goes with --model deit only",
-        ),
-        (
-            "train --model deit --teacher cnn/teacher_model.pt --lambda 0.5",
-            "--soft",
-        ),
+        ("train --model vit --teacher cnn/teacher_model.pt", "--teacher goes with --model deit only"),
+        ("train --model vit --soft", "--soft goes with --model deit only"),
+        ("train --model deit --teacher cnn/teacher_model.pt --lambda 0.5", "--soft"),
         (
             "train --model deit --teacher cnn/teacher_model.pt --soft --lambda 1.5",
             "--lambda 1.5: give a weight from 0 to 1",
@@ -262,62 +169,26 @@ fn bad_arguments_are_sentences() {
             "--tau 0: a temperature is a positive number",
         ),
         ("train --model rnn", "rnn"),
-        (
-            "train --model vit --config nowhere.json",
-            "nowhere.json: can't be read",
-        ),
-        (
-            "train --model vit --device tpu",
-            "device \"tpu\" is unknown",
-        ),
+        ("train --model vit --config nowhere.json", "nowhere.json: can't be read"),
+        ("train --model vit --device tpu", "device \"tpu\" is unknown"),
         ("train --model vit --epochs 0", "EPOCHS is 0"),
         ("train --model vit --data nowhere", "nowhere"),
         ("evaluate --weights small.json", "small.json"),
         ("evaluate --weights nowhere.pt", "nowhere.pt: can't be read"),
-        (
-            "predict --weights cnn/teacher_model.pt --out scores.pt",
-            "--out must end in .safetensors",
-        ),
-        (
-            "predict --weights cnn/teacher_model.pt --attention --out s.safetensors",
-            "a CNN has no attention",
-        ),
-        (
-            "predict --weights cnn/teacher_model.pt --range 5..5 --out s.safetensors",
-            "is not a range",
-        ),
+        ("predict --weights cnn/teacher_model.pt --out scores.pt", "--out must end in .safetensors"),
+        ("predict --weights cnn/teacher_model.pt --attention --out s.safetensors", "a CNN has no attention"),
+        ("predict --weights cnn/teacher_model.pt --range 5..5 --out s.safetensors", "is not a range"),
         (
             "predict --weights cnn/teacher_model.pt --range 0..1001 --out s.safetensors",
             "the test set has the images 0..1000",
         ),
-        (
-            "explain --weights cnn/teacher_model.pt --out m.png --range 0..2",
-            "a CNN has no attention",
-        ),
-        (
-            "explain --weights cnn/teacher_model.pt --out m.jpg",
-            "--out must end in .png or .safetensors",
-        ),
-        (
-            "explain --weights cnn/teacher_model.pt --out m.png",
-            "don't fit into a picture",
-        ),
-        (
-            "explain --weights cnn/teacher_model.pt --class 2 --out m.png --range 0..2",
-            "a rollout has no class",
-        ),
-        (
-            "explain --weights x.pt --fusion median --out m.png",
-            "unknown variant `median`",
-        ),
-        (
-            "explain --weights x.pt --image small.json --range 0..2 --out m.png",
-            "cannot be used with",
-        ),
-        (
-            "evaluate --weights cnn/teacher_model.pt --precision bfloat16",
-            "bfloat16 is for a ViT or a DeiT on the CPU",
-        ),
+        ("explain --weights cnn/teacher_model.pt --out m.png --range 0..2", "a CNN has no attention"),
+        ("explain --weights cnn/teacher_model.pt --out m.jpg", "--out must end in .png or .safetensors"),
+        ("explain --weights cnn/teacher_model.pt --out m.png", "don't fit into a picture"),
+        ("explain --weights cnn/teacher_model.pt --class 2 --out m.png --range 0..2", "a rollout has no class"),
+        ("explain --weights x.pt --fusion median --out m.png", "unknown variant `median`"),
+        ("explain --weights x.pt --image small.json --range 0..2 --out m.png", "cannot be used with"),
+        ("evaluate --weights cnn/teacher_model.pt --precision bfloat16", "bfloat16 is for a ViT or a DeiT on the CPU"),
         (
             "explain --weights x.pt --precision bfloat16 --method relevance --out m.png",
             "--precision goes with --method rollout",
@@ -347,10 +218,7 @@ fn bfloat16_changes_little() {
     printed(folder, &explain);
     let apart = (&brief["maps"] - &tensors(&folder.join("maps.safetensors"))["maps"]).abs();
     let (mean, largest) = (apart.mean(Kind::Float), apart.max());
-    assert!(
-        mean.double_value(&[]) < 2e-3 && largest.double_value(&[]) < 0.05,
-        "{mean} {largest}"
-    );
+    assert!(mean.double_value(&[]) < 2e-3 && largest.double_value(&[]) < 0.05, "{mean} {largest}");
     assert!(largest.double_value(&[]) > 0.0);
 }
 

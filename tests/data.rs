@@ -28,10 +28,7 @@ fn message(content: &[u8]) -> String {
     let path = folder.path().join("images");
     fs::write(&path, content).unwrap();
     let message = idx::read(&path).unwrap_err().to_string();
-    assert!(
-        message.starts_with(&path.display().to_string()),
-        "{message}"
-    );
+    assert!(message.starts_with(&path.display().to_string()), "{message}");
     assert!(message.contains("cargo lab setup"), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
     message
@@ -44,16 +41,8 @@ fn assert_says(message: &str, what: &str) {
 #[test]
 fn plain_and_gzipped_files_read_the_same_whatever_their_name() {
     let folder = tempfile::tempdir().unwrap();
-    let expected = Idx {
-        dims: vec![2, 2, 3],
-        bytes: (1..=12).collect(),
-    };
-    for (name, content) in [
-        ("a", small()),
-        ("a.gz", gzip(&small())),
-        ("b", gzip(&small())),
-        ("b.gz", small()),
-    ] {
+    let expected = Idx { dims: vec![2, 2, 3], bytes: (1..=12).collect() };
+    for (name, content) in [("a", small()), ("a.gz", gzip(&small())), ("b", gzip(&small())), ("b.gz", small())] {
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
         assert_eq!(idx::read(&path).unwrap(), expected);
@@ -68,14 +57,8 @@ fn plain_and_gzipped_files_read_the_same_whatever_their_name() {
 fn broken_files() {
     assert_says(&message(&[]), "is empty");
     assert_says(&message(&small()[..10]), "is truncated");
-    assert_says(
-        &message(&small()[..20]),
-        "announces 12 bytes of data, 4 are there",
-    );
-    assert_says(
-        &message(&[&small()[..], b"!"].concat()),
-        "more data than the 12 bytes",
-    );
+    assert_says(&message(&small()[..20]), "announces 12 bytes of data, 4 are there");
+    assert_says(&message(&[&small()[..], b"!"].concat()), "more data than the 12 bytes");
     assert_says(&message(b"<html>Not found</html>"), "is not an IDX file");
     let mut floats = small();
     floats[2] = 0x0d;
@@ -87,14 +70,8 @@ fn broken_archives() {
     let archive = gzip(&small());
     assert_says(&message(&archive[..archive.len() - 4]), "is truncated");
     assert_says(&message(&archive[..12]), "is truncated");
-    assert_says(
-        &message(&gzip(&small()[..20])),
-        "announces 12 bytes of data, 4 are there",
-    );
-    assert_says(
-        &message(&gzip(&[&small()[..], b"!"].concat())),
-        "more data than",
-    );
+    assert_says(&message(&gzip(&small()[..20])), "announces 12 bytes of data, 4 are there");
+    assert_says(&message(&gzip(&[&small()[..], b"!"].concat())), "more data than");
     let mut wrong_checksum = archive.clone();
     let checksum = archive.len() - 8;
     wrong_checksum[checksum] ^= 1;
@@ -102,10 +79,7 @@ fn broken_archives() {
     let mut wrong_method = archive.clone();
     wrong_method[2] = 7;
     assert_says(&message(&wrong_method), "is corrupt");
-    assert_says(
-        &message(&[&archive[..], b"trailing bytes"].concat()),
-        "is corrupt",
-    );
+    assert_says(&message(&[&archive[..], b"trailing bytes"].concat()), "is corrupt");
 }
 
 /// 4 GiB × 4 GiB × 4 GiB overflows, 2³¹ bytes doesn't: both are refused before any memory is asked for.
@@ -130,15 +104,9 @@ fn absurd_dimensions_ask_for_no_memory() {
 #[test]
 fn folders_and_missing_files() {
     let folder = tempfile::tempdir().unwrap();
-    assert_says(
-        &idx::read(folder.path()).unwrap_err().to_string(),
-        "is a folder",
-    );
+    assert_says(&idx::read(folder.path()).unwrap_err().to_string(), "is a folder");
     let missing = folder.path().join("missing");
-    assert_says(
-        &idx::read(missing).unwrap_err().to_string(),
-        "doesn't exist; run `cargo lab setup`",
-    );
+    assert_says(&idx::read(missing).unwrap_err().to_string(), "doesn't exist; run `cargo lab setup`");
 }
 
 #[test]
@@ -146,28 +114,13 @@ fn writing_checks_first_and_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images");
     fs::write(&path, "old").unwrap();
-    let wrong = Idx {
-        dims: vec![2, 2],
-        bytes: vec![0; 5],
-    };
-    assert_says(
-        &idx::write(&path, &wrong).unwrap_err().to_string(),
-        "don't match the 5 bytes",
-    );
+    let wrong = Idx { dims: vec![2, 2], bytes: vec![0; 5] };
+    assert_says(&idx::write(&path, &wrong).unwrap_err().to_string(), "don't match the 5 bytes");
     assert_eq!(fs::read(&path).unwrap(), b"old");
-    let good = Idx {
-        dims: vec![5],
-        bytes: vec![0; 5],
-    };
-    assert_says(
-        &idx::write(folder.path(), &good).unwrap_err().to_string(),
-        "is a folder",
-    );
+    let good = Idx { dims: vec![5], bytes: vec![0; 5] };
+    assert_says(&idx::write(folder.path(), &good).unwrap_err().to_string(), "is a folder");
     let below_a_file = path.join("images");
-    assert_says(
-        &idx::write(&below_a_file, &good).unwrap_err().to_string(),
-        "can't be written",
-    );
+    assert_says(&idx::write(&below_a_file, &good).unwrap_err().to_string(), "can't be written");
 }
 
 /// A generated set of 30 and 20 images, to be broken by each test.
@@ -195,36 +148,24 @@ fn swap(a: PathBuf, b: PathBuf) {
 fn the_stand_in_is_read_back_and_marked() {
     let (folder, source) = generated();
     let (images, labels) = synthetic::generate(30, 1);
-    assert_eq!(
-        source::read(&source, Split::Train).unwrap(),
-        source::Images { images, labels }
-    );
+    assert_eq!(source::read(&source, Split::Train).unwrap(), source::Images { images, labels });
     assert_eq!(source::read(&source, Split::Test).unwrap().labels.len(), 20);
     assert!(source.is_synthetic() && source.to_string().contains("synthetic"));
     let error = source::verify(&folder.path().join(FILES[1].name), &FILES[1]).unwrap_err();
-    assert_says(
-        &error.to_string(),
-        "is not FashionMNIST's train-labels-idx1-ubyte",
-    );
+    assert_says(&error.to_string(), "is not FashionMNIST's train-labels-idx1-ubyte");
     // Written again over itself, but never over data without the mark.
     synthetic::write_folder(folder.path(), 10, 10, 1).unwrap();
     fs::remove_file(folder.path().join(source::SYNTHETIC_MARK)).unwrap();
     let error = synthetic::write_folder(folder.path(), 40, 10, 1).unwrap_err();
     assert_says(&error.to_string(), "not generated");
-    assert_eq!(
-        source::read(&source, Split::Train).unwrap().labels.len(),
-        10
-    );
+    assert_eq!(source::read(&source, Split::Train).unwrap().labels.len(), 10);
 }
 
 #[test]
 fn the_stand_in_without_files() {
     let train = source::read(&Source::Synthetic, Split::Train).unwrap();
     let test = source::read(&Source::Synthetic, Split::Test).unwrap();
-    assert_eq!(
-        (train.labels.len(), test.labels.len()),
-        (synthetic::TRAIN, synthetic::TEST)
-    );
+    assert_eq!((train.labels.len(), test.labels.len()), (synthetic::TRAIN, synthetic::TEST));
     assert_eq!(train.images.len(), synthetic::TRAIN * 28 * 28);
     assert_ne!(train.images[..28 * 28 * 100], test.images[..28 * 28 * 100]);
 }
@@ -235,33 +176,21 @@ fn mislabelled_files() {
 
     let (folder, source) = generated();
     swap(path(folder.path(), 0), path(folder.path(), 1));
-    assert_says(
-        &train_message(&source),
-        "mislabelled: it holds labels where images belong",
-    );
+    assert_says(&train_message(&source), "mislabelled: it holds labels where images belong");
 
     let (folder, source) = generated();
     fs::copy(path(folder.path(), 0), path(folder.path(), 1)).unwrap();
-    assert_says(
-        &train_message(&source),
-        "mislabelled: it holds images where labels belong",
-    );
+    assert_says(&train_message(&source), "mislabelled: it holds images where labels belong");
 
     let (folder, source) = generated();
     swap(path(folder.path(), 1), path(folder.path(), 3));
     assert_says(&train_message(&source), "has 20 labels for the 30 images");
 
     let (folder, source) = generated();
-    let empty = |n: usize| Idx {
-        dims: vec![n, 0, 0],
-        bytes: vec![],
-    };
+    let empty = |n: usize| Idx { dims: vec![n, 0, 0], bytes: vec![] };
     idx::write(path(folder.path(), 0), &empty(10_000)).unwrap();
     idx::write(path(folder.path(), 2), &empty(60_000)).unwrap();
-    assert_says(
-        &train_message(&source),
-        "holds the 10,000 test images where the 60,000 training images belong",
-    );
+    assert_says(&train_message(&source), "holds the 10,000 test images where the 60,000 training images belong");
 }
 
 #[test]
@@ -269,55 +198,20 @@ fn contents_that_are_not_fashion_mnist() {
     let (folder, source) = generated();
     let images = folder.path().join(FILES[0].name);
     let labels = folder.path().join(FILES[1].name);
-    idx::write(
-        &images,
-        &Idx {
-            dims: vec![30, 32, 32],
-            bytes: vec![0; 30 * 32 * 32],
-        },
-    )
-    .unwrap();
+    idx::write(&images, &Idx { dims: vec![30, 32, 32], bytes: vec![0; 30 * 32 * 32] }).unwrap();
     assert_says(&train_message(&source), "has shape [30, 32, 32]");
 
     synthetic::write_folder(folder.path(), 30, 20, 1).unwrap();
     let mut bytes = idx::read(&labels).unwrap().bytes;
     bytes[17] = 10;
-    idx::write(
-        &labels,
-        &Idx {
-            dims: vec![30],
-            bytes,
-        },
-    )
-    .unwrap();
+    idx::write(&labels, &Idx { dims: vec![30], bytes }).unwrap();
     assert_says(&train_message(&source), "label 10 at position 17");
 
-    idx::write(
-        &labels,
-        &Idx {
-            dims: vec![30, 1],
-            bytes: vec![0; 30],
-        },
-    )
-    .unwrap();
+    idx::write(&labels, &Idx { dims: vec![30, 1], bytes: vec![0; 30] }).unwrap();
     assert_says(&train_message(&source), "has shape [30, 1]");
 
-    idx::write(
-        &images,
-        &Idx {
-            dims: vec![0, 28, 28],
-            bytes: vec![],
-        },
-    )
-    .unwrap();
-    idx::write(
-        &labels,
-        &Idx {
-            dims: vec![0],
-            bytes: vec![],
-        },
-    )
-    .unwrap();
+    idx::write(&images, &Idx { dims: vec![0, 28, 28], bytes: vec![] }).unwrap();
+    idx::write(&labels, &Idx { dims: vec![0], bytes: vec![] }).unwrap();
     assert_says(&train_message(&source), "has no images");
 
     fs::remove_file(&labels).unwrap();
@@ -337,16 +231,10 @@ fn the_real_data_set() {
         eprintln!("skipped: the data are the generated stand-in");
         return;
     }
-    let Source::Folder(folder) = &source else {
-        unreachable!("a real data set is a folder")
-    };
+    let Source::Folder(folder) = &source else { unreachable!("a real data set is a folder") };
     for file in FILES {
         let plain = folder.join(file.name);
-        let path = if plain.exists() {
-            plain
-        } else {
-            folder.join(format!("{}.gz", file.name))
-        };
+        let path = if plain.exists() { plain } else { folder.join(format!("{}.gz", file.name)) };
         source::verify(&path, &file).unwrap();
     }
     for (split, n) in [(Split::Train, 60_000), (Split::Test, 10_000)] {

@@ -18,15 +18,9 @@ use vitlab::{Config, Result};
 #[test]
 fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     let _turn = turn();
-    let config = Config {
-        test_images: Some(32),
-        dropout: 0.0,
-        ..Config::default()
-    };
+    let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
-    let images = data
-        .test
-        .normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
+    let images = data.test.normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
     let labels = &data.test.labels;
     seed_everything(11);
     let student = MyDeiT::new(&config, Device::Cpu)?;
@@ -44,16 +38,10 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    for (name, store) in [
-        ("student.pt", student.variables()),
-        ("teacher.pt", teacher.variables()),
-    ] {
+    for (name, store) in [("student.pt", student.variables()), ("teacher.pt", teacher.variables())] {
         weights::write(path(name), &weights::state_dict(store))?;
     }
-    write(
-        &path("batch.safetensors"),
-        &[("images", &images), ("labels", labels), ("noisy", &noisy)],
-    )?;
+    write(&path("batch.safetensors"), &[("images", &images), ("labels", labels), ("noisy", &noisy)])?;
     reference("check_distillation.py", &[folder.path()]);
     let expected = read(&path("expected.safetensors"))?;
     let close = |name: &str, ours: &Tensor| {
@@ -69,32 +57,17 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     close("dist", &heads.dist);
     close("attention", &attention.expect("it was asked for"));
 
-    let hard = |label_smoothing| {
-        HardDistillationLoss { label_smoothing }.forward(&heads, &teacher_logits, labels)
-    };
+    let hard = |label_smoothing| HardDistillationLoss { label_smoothing }.forward(&heads, &teacher_logits, labels);
     let soft = |label_smoothing, reduction| {
-        let loss = SoftDistillationLoss {
-            label_smoothing,
-            reduction,
-            ..Default::default()
-        };
+        let loss = SoftDistillationLoss { label_smoothing, reduction, ..Default::default() };
         loss.forward(&heads, &teacher_logits, labels)
     };
     for smoothing in [0.0, 0.1] {
         close(&format!("hard.{smoothing:.1}"), &hard(smoothing));
-        close(
-            &format!("soft.{smoothing:.1}"),
-            &soft(smoothing, KlReduction::BatchMean),
-        );
-        close(
-            &format!("soft_element.{smoothing:.1}"),
-            &soft(smoothing, KlReduction::ElementMean),
-        );
+        close(&format!("soft.{smoothing:.1}"), &soft(smoothing, KlReduction::BatchMean));
+        close(&format!("soft_element.{smoothing:.1}"), &soft(smoothing, KlReduction::ElementMean));
     }
-    for (loss, prefix) in [
-        (hard(0.0), "hard_gradient"),
-        (soft(0.0, KlReduction::BatchMean), "soft_gradient"),
-    ] {
+    for (loss, prefix) in [(hard(0.0), "hard_gradient"), (soft(0.0, KlReduction::BatchMean), "soft_gradient")] {
         let ours = gradients(&loss, student.variables());
         assert_gradients(&ours, named(&expected, prefix), prefix);
     }
@@ -106,9 +79,7 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
             close(&format!("buffer.{name}"), &buffer);
         }
     }
-    let loss = teacher
-        .forward(&noisy, true)?
-        .cross_entropy_for_logits(&labels.narrow(0, 0, 2));
+    let loss = teacher.forward(&noisy, true)?.cross_entropy_for_logits(&labels.narrow(0, 0, 2));
     let ours = gradients(&loss, teacher.variables());
     assert_gradients(&ours, named(&expected, "teacher_gradient"), "teacher");
     Ok(())
@@ -119,22 +90,13 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
 fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
     let _turn = turn();
     seed_everything(12);
-    let config = Config {
-        test_images: Some(32),
-        dropout: 0.0,
-        ..Config::default()
-    };
+    let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
-    let images = data
-        .test
-        .normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
+    let images = data.test.normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
     // Noise, because of equal pixels rounding decides which one the pooling takes.
     let images = &images + images.randn_like() * 0.5;
     let full = Cnn::new(&config, Device::Cpu)?;
-    let config = Config {
-        precision: Precision::Bfloat16,
-        ..config
-    };
+    let config = Config { precision: Precision::Bfloat16, ..config };
     let half = Cnn::new(&config, Device::Cpu)?;
     let dict = weights::state_dict(full.variables());
     weights::assign(half.variables(), &dict, "full.pt".as_ref())?;
@@ -150,8 +112,7 @@ fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
     for (name, expected) in &gradients {
         let ours = &half_gradients[name];
         assert_eq!(ours.kind(), Kind::Float, "{name}");
-        let along =
-            ours.flatten(0, -1).dot(&expected.flatten(0, -1)) / (ours.norm() * expected.norm());
+        let along = ours.flatten(0, -1).dot(&expected.flatten(0, -1)) / (ours.norm() * expected.norm());
         let along = along.double_value(&[]);
         // Least for the norms' biases, in whose gradients much cancels: 0.94 and above in six draws.
         assert!(along > 0.85, "{name}: cosine {along}");

@@ -18,11 +18,7 @@ use vitlab::{Config, Result, weights};
 
 /// What this processor can do, the most first.
 fn levels() -> Vec<Instructions> {
-    let all = [
-        Instructions::Avx512,
-        Instructions::Avx2,
-        Instructions::Portable,
-    ];
+    let all = [Instructions::Avx512, Instructions::Avx2, Instructions::Portable];
     let most = all.iter().position(|l| *l == Instructions::detect());
     all[most.expect("one of them")..].to_vec()
 }
@@ -36,10 +32,7 @@ fn assert_near(ours: &Tensor, expected: &Tensor, what: &str) {
 fn assert_equal(batch: &Batch, model: &impl Model, loss: &Tensor, logits: &Tensor, what: &str) {
     assert_near(&batch.loss, &loss.detach(), what);
     assert_near(&batch.logits, &logits.detach(), what);
-    let gradient = batch
-        .gradient
-        .as_ref()
-        .expect("a fused batch has a gradient");
+    let gradient = batch.gradient.as_ref().expect("a fused batch has a gradient");
     let names = model.variables().variables();
     let mut start = 0;
     let ours = model
@@ -65,23 +58,13 @@ fn assert_equal(batch: &Batch, model: &impl Model, loss: &Tensor, logits: &Tenso
 
 /// Real test images and their labels.
 fn images(n: i64) -> Result<(Tensor, Tensor)> {
-    let config = Config {
-        test_images: Some(n),
-        ..Config::default()
-    };
+    let config = Config { test_images: Some(n), ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
-    Ok((
-        data.test
-            .normalised(&Tensor::arange(n, (Kind::Int64, Device::Cpu))),
-        data.test.labels,
-    ))
+    Ok((data.test.normalised(&Tensor::arange(n, (Kind::Int64, Device::Cpu))), data.test.labels))
 }
 
 fn config(dropout: f64) -> Config {
-    Config {
-        dropout,
-        ..Config::default()
-    }
+    Config { dropout, ..Config::default() }
 }
 
 #[test]
@@ -90,10 +73,7 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
     for (position_rows, n) in [(50, 37), (49, 8), (50, 1)] {
         let (images, labels) = images(n)?;
         seed_everything(7);
-        let sizes = ViTConfig {
-            position_rows,
-            ..ViTConfig::from(&config(0.0))
-        };
+        let sizes = ViTConfig { position_rows, ..ViTConfig::from(&config(0.0)) };
         let model = VisionTransformer::with_sizes(sizes, Device::Cpu);
         spread(model.variables(), 0.1);
         let (logits, _) = model.forward(&images, true, false)?;
@@ -101,13 +81,7 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
         for level in levels() {
             let mut fused = Fused::vit(&model)?.with_instructions(level)?;
             let what = format!("{level:?}, {position_rows} position rows, {n} images");
-            assert_equal(
-                &fused.cross_entropy(&images, &labels)?,
-                &model,
-                &loss,
-                &logits,
-                &what,
-            );
+            assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &what);
             assert_near(&fused.predict(&images)?, &model.predict(&images)?, &what);
         }
     }
@@ -138,32 +112,14 @@ fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
     let loss = logits.cross_entropy_for_logits(&labels);
     for level in levels() {
         let mut fused = Fused::vit(&model)?.with_instructions(level)?;
-        assert_equal(
-            &fused.cross_entropy(&images, &labels)?,
-            &model,
-            &loss,
-            &logits,
-            &format!("{level:?}"),
-        );
-        let message = fused
-            .predict(&images.narrow(1, 0, 1))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("this model needs [B, 3, 28, 28]"),
-            "{message}"
-        );
+        assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &format!("{level:?}"));
+        let message = fused.predict(&images.narrow(1, 0, 1)).unwrap_err().to_string();
+        assert!(message.contains("this model needs [B, 3, 28, 28]"), "{message}");
     }
-    let narrow = ViTConfig {
-        embed_dim: 24,
-        ..sizes
-    };
+    let narrow = ViTConfig { embed_dim: 24, ..sizes };
     let narrow = VisionTransformer::with_sizes(narrow, Device::Cpu);
     let message = Fused::vit(&narrow).err().expect("heads of 8").to_string();
-    assert!(
-        message.contains("a multiple of 16 numbers") && message.contains("give 8"),
-        "{message}"
-    );
+    assert!(message.contains("a multiple of 16 numbers") && message.contains("give 8"), "{message}");
     Ok(())
 }
 
@@ -183,41 +139,19 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
             let what = format!("{level:?}, smoothing {label_smoothing}");
             let hard = HardDistillationLoss { label_smoothing };
             let batch = fused.hard_distillation(&hard, &images, &teacher, &labels)?;
-            assert_equal(
-                &batch,
-                &model,
-                &hard.forward(&heads, &teacher, &labels),
-                &logits,
-                &what,
-            );
+            assert_equal(&batch, &model, &hard.forward(&heads, &teacher, &labels), &logits, &what);
             for reduction in [KlReduction::BatchMean, KlReduction::ElementMean] {
-                let soft = SoftDistillationLoss {
-                    label_smoothing,
-                    reduction,
-                    lambda: 0.4,
-                    ..Default::default()
-                };
+                let soft = SoftDistillationLoss { label_smoothing, reduction, lambda: 0.4, ..Default::default() };
                 let batch = fused.soft_distillation(&soft, &images, &teacher, &labels)?;
-                assert_equal(
-                    &batch,
-                    &model,
-                    &soft.forward(&heads, &teacher, &labels),
-                    &logits,
-                    &what,
-                );
+                assert_equal(&batch, &model, &soft.forward(&heads, &teacher, &labels), &logits, &what);
             }
         }
-        assert_near(
-            &fused.predict(&images)?,
-            &model.predict(&images)?,
-            "the mean of the heads",
-        );
+        assert_near(&fused.predict(&images)?, &model.predict(&images)?, "the mean of the heads");
         let dist = &fused.heads(&images)?[1];
         assert_near(dist, &heads.dist.detach(), "the distillation head");
     }
     let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
-    let refused =
-        Fused::vit(&vit)?.hard_distillation(&Default::default(), &images, &teacher, &labels);
+    let refused = Fused::vit(&vit)?.hard_distillation(&Default::default(), &images, &teacher, &labels);
     assert!(refused.unwrap_err().to_string().contains("needs a MyDeiT"));
     Ok(())
 }
@@ -233,17 +167,10 @@ fn assert_rollouts(
     let attention = Tensor::stack(&attention, 1);
     let mut options = vec![Rollout::default()];
     for fusion in [Fusion::Mean, Fusion::Max, Fusion::Min] {
-        for (discard_ratio, discard_per) in [
-            (0.5, DiscardPer::Matrix),
-            (0.9, DiscardPer::Matrix),
-            (0.9, DiscardPer::Row),
-        ] {
-            options.push(Rollout {
-                fusion,
-                discard_ratio,
-                discard_per,
-                ..Rollout::default()
-            });
+        for (discard_ratio, discard_per) in
+            [(0.5, DiscardPer::Matrix), (0.9, DiscardPer::Matrix), (0.9, DiscardPer::Row)]
+        {
+            options.push(Rollout { fusion, discard_ratio, discard_per, ..Rollout::default() });
         }
     }
     for layers in ["0..3", "2", "1,4,5"] {
@@ -266,10 +193,7 @@ fn assert_rollouts(
                 let apart = (rows - &expected).abs().amax([1i64].as_slice(), false);
                 // The last digit of the attention decides which of two nearly equal entries is discarded: in one image at most.
                 let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
-                assert!(
-                    other.double_value(&[]) <= 1.0,
-                    "{options:?}, {query}: {apart}"
-                );
+                assert!(other.double_value(&[]) <= 1.0, "{options:?}, {query}: {apart}");
             }
         }
     }
@@ -283,10 +207,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     weights::assign(vit.variables(), &weights::read(&path)?, path.as_ref())?;
-    let vits = levels()
-        .into_iter()
-        .map(|level| Fused::vit(&vit)?.with_instructions(level))
-        .collect::<Result<_>>()?;
+    let vits = levels().into_iter().map(|level| Fused::vit(&vit)?.with_instructions(level)).collect::<Result<_>>()?;
     assert_rollouts(vits, |x| vit.forward_layers(x, false), 37)?;
     let path = format!("{models}/DeiT_model.pt");
     let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
@@ -312,16 +233,9 @@ fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
         }
     });
     let (images, _) = images(3)?;
-    for (discard_ratio, discard_per) in [
-        (0.0, DiscardPer::Matrix),
-        (0.37, DiscardPer::Matrix),
-        (0.37, DiscardPer::Row),
-    ] {
-        let options = Rollout {
-            discard_ratio,
-            discard_per,
-            ..Rollout::default()
-        };
+    for (discard_ratio, discard_per) in [(0.0, DiscardPer::Matrix), (0.37, DiscardPer::Matrix), (0.37, DiscardPer::Row)]
+    {
+        let options = Rollout { discard_ratio, discard_per, ..Rollout::default() };
         let (rows, _) = Fused::vit(&vit)?.rollout(&images, &options, Query::Token(7))?;
         // All entries are the float next to 1/50, whichever it is here and in libtorch.
         let flat = Tensor::full([3, 6, 4, 50, 50], 0.02, (Kind::Float, Device::Cpu));
@@ -344,55 +258,31 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
     };
     let layers = "4..9".parse()?;
     assert_eq!(
-        refused(
-            Rollout {
-                layers,
-                ..Rollout::default()
-            },
-            Query::Class
-        ),
+        refused(Rollout { layers, ..Rollout::default() }, Query::Class),
         "layers 4..9: this model has 6 layers, 0 to 5"
     );
     assert_eq!(
-        refused(
-            Rollout {
-                discard_ratio: 1.0,
-                ..Rollout::default()
-            },
-            Query::Class
-        ),
+        refused(Rollout { discard_ratio: 1.0, ..Rollout::default() }, Query::Class),
         "discard ratio 1: give a share from 0 up to, but not including, 1"
     );
-    assert_eq!(
-        refused(Rollout::default(), Query::Token(50)),
-        "query token 50: this model has 50 tokens, 0 to 49"
-    );
+    assert_eq!(refused(Rollout::default(), Query::Token(50)), "query token 50: this model has 50 tokens, 0 to 49");
     no_grad(|| {
-        let mut keys =
-            vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
+        let mut keys = vit.variables().variables()["encoder.3.attention.keys.weight"].shallow_clone();
         let _ = keys.fill_(f64::NAN);
     });
     let message = "attention: it has entries that are negative or not finite; give the weights after the softmax";
     for discard_ratio in [0.0, 0.9] {
-        let options = Rollout {
-            discard_ratio,
-            ..Rollout::default()
-        };
+        let options = Rollout { discard_ratio, ..Rollout::default() };
         assert_eq!(refused(options, Query::Class), message);
     }
     // One head of the last layer alone, which the others' maximum would hide.
     no_grad(|| {
         let variables = vit.variables().variables();
-        let _ = variables["encoder.3.attention.keys.weight"]
-            .shallow_clone()
-            .fill_(0.0);
+        let _ = variables["encoder.3.attention.keys.weight"].shallow_clone().fill_(0.0);
         let last = &variables["encoder.5.attention.keys.weight"];
         let _ = last.narrow(0, 32, 16).fill_(f64::NAN);
     });
-    let options = Rollout {
-        fusion: Fusion::Max,
-        ..Rollout::default()
-    };
+    let options = Rollout { fusion: Fusion::Max, ..Rollout::default() };
     assert_eq!(refused(options, Query::Class), message);
     Ok(())
 }
@@ -400,30 +290,16 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
 /// The ViT's forward pass with given factors in the places of dropout.
 fn forward_with(model: &VisionTransformer, images: &Tensor, factors: &[Tensor]) -> Tensor {
     let (embedding, n) = (&model.embedding, images.size()[0]);
-    let patches = embedding
-        .conv1
-        .forward(images)
-        .flatten(2, 3)
-        .transpose(1, 2);
+    let patches = embedding.conv1.forward(images).flatten(2, 3).transpose(1, 2);
     let cls = embedding.cls_token.expand([n, -1, -1], false);
     let mut x = (Tensor::cat(&[cls, patches], 1) + &embedding.pos_embedding) * &factors[0];
     let block = |block: &Encoder, x: Tensor, factors: &[Tensor]| {
         // The last block's factors are for the class token; what the others become doesn't matter.
         let drop = |y: Tensor, factors: &Tensor| {
             let rows = factors.size()[1];
-            Tensor::cat(
-                &[
-                    y.narrow(1, 0, rows) * factors,
-                    y.narrow(1, rows, y.size()[1] - rows),
-                ],
-                1,
-            )
+            Tensor::cat(&[y.narrow(1, 0, rows) * factors, y.narrow(1, rows, y.size()[1] - rows)], 1)
         };
-        let x = &x
-            + drop(
-                block.attention.forward(&block.norm1.forward(&x)).0,
-                &factors[0],
-            );
+        let x = &x + drop(block.attention.forward(&block.norm1.forward(&x)).0, &factors[0]);
         let hidden = block.fc1.forward(&block.norm2.forward(&x)).gelu("none");
         &x + drop(block.fc2.forward(&hidden), &factors[1])
     };
@@ -446,11 +322,7 @@ fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
         let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
         let factors = fused.dropout_factors(seed, 37);
         assert_eq!(factors.len(), 13);
-        let dropped = factors[0]
-            .eq(0.0)
-            .to_kind(Kind::Float)
-            .mean(Kind::Float)
-            .double_value(&[]);
+        let dropped = factors[0].eq(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
         assert!((dropped - 0.1).abs() < 0.005, "{dropped}");
         let logits = forward_with(&model, &images, &factors);
         let loss = logits.cross_entropy_for_logits(&labels);
@@ -459,11 +331,7 @@ fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
         assert_equal(&batch, &model, &loss, &logits, &format!("{level:?}"));
         // Another step draws other factors, inference none.
         assert_ne!(fused.cross_entropy(&images, &labels)?.loss, batch.loss);
-        assert_near(
-            &fused.predict(&images)?,
-            &model.predict(&images)?,
-            "inference",
-        );
+        assert_near(&fused.predict(&images)?, &model.predict(&images)?, "inference");
     }
     Ok(())
 }
@@ -479,16 +347,10 @@ fn the_number_of_threads_changes_nothing() -> Result<()> {
         seed_everything(12);
         let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
         let mut fused = Fused::vit(&vit)?;
-        let vit = (
-            fused.cross_entropy(&images, &labels)?,
-            fused.predict(&images)?,
-        );
+        let vit = (fused.cross_entropy(&images, &labels)?, fused.predict(&images)?);
         let cnn = Cnn::new(&config(0.1), Device::Cpu)?;
         let mut fused = FusedCnn::new(&cnn)?;
-        let cnn = (
-            fused.cross_entropy(&images, &labels)?,
-            fused.predict(&images)?,
-        );
+        let cnn = (fused.cross_entropy(&images, &labels)?, fused.predict(&images)?);
         results.push([vit, cnn].map(|(b, prediction)| (b.loss, b.logits, b.gradient, prediction)));
     }
     tch::set_num_threads(threads);
@@ -530,12 +392,7 @@ fn a_training_goes_the_same_way() -> Result<()> {
         Ok((losses, trainer.history.epochs[1].test_loss))
     };
     let (by_hand, plain) = (train(true)?, train(false)?);
-    for (a, b) in by_hand
-        .0
-        .iter()
-        .chain([&by_hand.1])
-        .zip(plain.0.iter().chain([&plain.1]))
-    {
+    for (a, b) in by_hand.0.iter().chain([&by_hand.1]).zip(plain.0.iter().chain([&plain.1])) {
         assert!((a - b).abs() < 1e-3 * b, "{by_hand:?} {plain:?}");
     }
     assert!(plain.0[2] < 0.7 * plain.0[0], "it learns: {plain:?}");
@@ -550,22 +407,11 @@ fn cnn_forward_with(model: &Cnn, images: &Tensor, factors: &[Tensor; 2]) -> Tens
     let mut x = images.shallow_clone();
     for (i, convolutions) in [1, 2, 2].into_iter().enumerate() {
         for j in 0..convolutions {
-            let [conv, weight, bias] = ["conv.weight", "bn.weight", "bn.bias"]
-                .map(|name| of(&format!("stages.{i}.{j}.{name}")));
+            let [conv, weight, bias] =
+                ["conv.weight", "bn.weight", "bn.bias"].map(|name| of(&format!("stages.{i}.{j}.{name}")));
             x = x.conv2d(conv, None::<Tensor>, 1, 1, 1, 1);
             let none = None::<Tensor>;
-            x = x
-                .batch_norm(
-                    Some(weight),
-                    Some(bias),
-                    none.as_ref(),
-                    none.as_ref(),
-                    true,
-                    0.1,
-                    1e-5,
-                    false,
-                )
-                .relu();
+            x = x.batch_norm(Some(weight), Some(bias), none.as_ref(), none.as_ref(), true, 0.1, 1e-5, false).relu();
         }
         x = x.max_pool2d_default(2);
     }
@@ -635,11 +481,7 @@ fn a_teachers_norms_remember_what_libtorchs_do() -> Result<()> {
         for (name, ours) in buffers(&model) {
             assert_near(&ours, &expected[&name], &format!("{level:?} {name}"));
         }
-        assert_near(
-            &fused.predict(&images)?,
-            &other.predict(&images)?,
-            "inference",
-        );
+        assert_near(&fused.predict(&images)?, &other.predict(&images)?, "inference");
     }
     Ok(())
 }

@@ -30,9 +30,7 @@ fn positive(value: &Value, pointers: &[&str]) {
 
 #[test]
 fn training_and_explaining_are_measured_beside_pytorch() {
-    let output = bench(&[
-        "train", "explain", "--quick", "--rounds", "1", "--steps", "1", "--images", "20", "--json",
-    ]);
+    let output = bench(&["train", "explain", "--quick", "--rounds", "1", "--steps", "1", "--images", "20", "--json"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let result: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
@@ -54,25 +52,11 @@ fn training_and_explaining_are_measured_beside_pytorch() {
     );
     for (model, side) in [("vit", "ours"), ("deit", "ours"), ("cnn", "eager")] {
         for field in ["step_seconds", "epoch_seconds", "images_per_second"] {
-            positive(
-                &result,
-                &[&format!("/train/models/{model}/{side}/{field}/median")],
-            );
+            positive(&result, &[&format!("/train/models/{model}/{side}/{field}/median")]);
         }
     }
-    positive(
-        &result,
-        &[
-            "/train/models/vit/ours/share_of_floor",
-            "/train/models/vit/eager/share_of_floor",
-        ],
-    );
-    for field in [
-        "/versions/torch",
-        "/versions/rustc",
-        "/machine/cpu",
-        "/date",
-    ] {
+    positive(&result, &["/train/models/vit/ours/share_of_floor", "/train/models/vit/eager/share_of_floor"]);
+    for field in ["/versions/torch", "/versions/rustc", "/machine/cpu", "/date"] {
         let text = result.pointer(field).and_then(Value::as_str);
         assert!(text.is_some_and(|text| !text.is_empty()), "{field}");
     }

@@ -14,9 +14,7 @@ use vitlab::{Error, Result};
 const LENGTH: usize = 300_000;
 
 fn content() -> Vec<u8> {
-    (0..LENGTH as u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+    (0..LENGTH as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// What the server does with one request.
@@ -70,17 +68,9 @@ fn respond(mut stream: TcpStream, answer: Answer, from: usize) {
         _ if from > 0 => ("206 Partial Content", &content[from..]),
         _ => ("200 OK", &content[..]),
     };
-    let sent = if let Answer::BreakAfter(bytes) = answer {
-        &body[..bytes]
-    } else {
-        body
-    };
+    let sent = if let Answer::BreakAfter(bytes) = answer { &body[..bytes] } else { body };
     // A client that has seen enough hangs up.
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
+    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _ = stream.write_all(sent);
 }
 
@@ -121,13 +111,8 @@ fn a_later_call_resumes_and_a_server_without_ranges_begins_anew() {
 fn a_truncated_download_keeps_its_part_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (url, _requests) = serve(vec![Answer::BreakAfter(1000); 3]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("broke off after 3000") && error.contains("try again"),
-        "{error}"
-    );
+    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    assert!(error.contains("broke off after 3000") && error.contains("try again"), "{error}");
     assert_eq!(fs::read(part(&target(&folder))).unwrap(), content()[..3000]);
     assert!(!target(&folder).exists());
 }
@@ -139,13 +124,8 @@ fn wrong_content_is_thrown_away_and_nothing_is_overwritten() {
     // The part of another version of the file: the whole can't be right.
     fs::write(part(&target(&folder)), vec![0; 1000]).unwrap();
     let (url, _requests) = serve(vec![Answer::Whole]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("the content is wrong and was thrown away"),
-        "{error}"
-    );
+    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    assert!(error.contains("the content is wrong and was thrown away"), "{error}");
     assert!(!part(&target(&folder)).exists());
     assert_eq!(fs::read_to_string(target(&folder)).unwrap(), "as it was");
 }
@@ -154,25 +134,17 @@ fn wrong_content_is_thrown_away_and_nothing_is_overwritten() {
 fn a_refusal_names_url_and_status() {
     let folder = tempfile::tempdir().unwrap();
     let (url, _requests) = serve(vec![Answer::NotFound]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test"))
-        .unwrap_err()
-        .to_string();
+    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
     assert!(error.starts_with(&url) && error.contains("404"), "{error}");
 }
 
 #[test]
 fn a_server_that_is_not_there_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let started = Instant::now();
     let url = format!("http://127.0.0.1:{port}/x.gz");
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test"))
-        .unwrap_err()
-        .to_string();
+    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
     assert!(error.contains("can't be reached"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(15));
 }
@@ -184,12 +156,7 @@ fn a_full_disk_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", part(&target(&folder))).unwrap();
     let (url, _requests) = serve(vec![Answer::Whole]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("there is no room left") && error.contains("make room and try again"),
-        "{error}"
-    );
+    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    assert!(error.contains("there is no room left") && error.contains("make room and try again"), "{error}");
     assert!(!target(&folder).exists());
 }

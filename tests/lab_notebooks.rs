@@ -24,18 +24,10 @@ impl Notebook {
     fn new(name: &'static str, cells: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cell = |(number, source): (usize, &&str)| json!({ "cell_type": "code", "id": format!("c{number}"), "metadata": {}, "source": source, "outputs": [], "execution_count": null });
-        let title =
-            json!({ "cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Title" });
-        let cells: Vec<Value> = std::iter::once(title)
-            .chain(cells.iter().enumerate().map(cell))
-            .collect();
-        let notebook =
-            json!({ "nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells });
-        fs::write(
-            folder.path().join(format!("{name}.ipynb")),
-            notebook.to_string(),
-        )
-        .unwrap();
+        let title = json!({ "cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Title" });
+        let cells: Vec<Value> = std::iter::once(title).chain(cells.iter().enumerate().map(cell)).collect();
+        let notebook = json!({ "nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells });
+        fs::write(folder.path().join(format!("{name}.ipynb")), notebook.to_string()).unwrap();
         Notebook { folder, name }
     }
 
@@ -72,22 +64,13 @@ fn said(output: &Output) -> String {
 /// Everything a cell printed or returned, in order.
 fn outputs(cell: &Value) -> String {
     let one = |output: &Value| {
-        let text = if output["output_type"] == "stream" {
-            &output["text"]
-        } else {
-            &output["data"]["text/plain"]
-        };
+        let text = if output["output_type"] == "stream" { &output["text"] } else { &output["data"]["text/plain"] };
         match text {
             Value::Array(lines) => lines.iter().map(|line| line.as_str().unwrap()).collect(),
             text => text.as_str().unwrap_or_default().to_string(),
         }
     };
-    cell["outputs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(one)
-        .collect()
+    cell["outputs"].as_array().unwrap().iter().map(one).collect()
 }
 
 /// A failing notebook ends the run with a message that names notebook, cell and problem, and is written all the same.
@@ -97,51 +80,28 @@ fn assert_fails(name: &'static str, cells: &[&str], expected: &str, position: us
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let sentence = format!("{name}.ipynb: cell {position}, [{}]: ", position - 1);
-    assert!(
-        said.contains(&sentence) && said.contains(expected),
-        "{said}"
-    );
+    assert!(said.contains(&sentence) && said.contains(expected), "{said}");
     let executed = notebook.executed();
-    let text: String = executed["cells"].as_array().unwrap()[1..]
-        .iter()
-        .map(outputs)
-        .collect();
+    let text: String = executed["cells"].as_array().unwrap()[1..].iter().map(outputs).collect();
     assert!(text.contains("reached"), "{text}");
     assert!(!text.contains("went on"), "{text}");
 }
 
 #[test]
 fn a_panic_fails() {
-    let cells = [
-        "let v: Vec<i32> = vec![];\nprintln!(\"reached\");",
-        "let x = v[3];",
-        "println!(\"went on\");",
-    ];
-    assert_fails(
-        "panicking",
-        &cells,
-        "panicked: index out of bounds: the len is 0 but the index is 3",
-        3,
-    );
+    let cells = ["let v: Vec<i32> = vec![];\nprintln!(\"reached\");", "let x = v[3];", "println!(\"went on\");"];
+    assert_fails("panicking", &cells, "panicked: index out of bounds: the len is 0 but the index is 3", 3);
 }
 
 #[test]
 fn a_failing_question_mark_fails() {
-    let cells = [
-        "println!(\"reached\");",
-        "let n: i32 = \"x\".parse::<i32>()?;",
-        "println!(\"went on\");",
-    ];
+    let cells = ["println!(\"reached\");", "let n: i32 = \"x\".parse::<i32>()?;", "println!(\"went on\");"];
     assert_fails("question", &cells, "invalid digit", 3);
 }
 
 #[test]
 fn a_compile_error_fails() {
-    let cells = [
-        "let n: i32 = 1;\nprintln!(\"reached\");",
-        "let s: String = n;",
-        "println!(\"went on\");",
-    ];
+    let cells = ["let n: i32 = 1;\nprintln!(\"reached\");", "let s: String = n;", "println!(\"went on\");"];
     assert_fails("compile", &cells, "mismatched types", 3);
 }
 
@@ -160,25 +120,16 @@ fn two_kernels_at_once_use_the_crate_without_disturbing_each_other() {
         let started = Instant::now();
         let output = notebook.run();
         assert!(output.status.success(), "{}", said(&output));
-        println!(
-            "kernel {number}: `:dep`, four cells, start and end in {:.1} s",
-            started.elapsed().as_secs_f64()
-        );
+        println!("kernel {number}: `:dep`, four cells, start and end in {:.1} s", started.elapsed().as_secs_f64());
         let executed = notebook.executed();
         let cells = executed["cells"].as_array().unwrap();
         assert_eq!(outputs(&cells[3]), format!("kernel {number}\n"));
         assert_eq!(outputs(&cells[4]), "\"1synthetic\"");
         // The working directory is notebooks/, and the clone's own place is left out.
         assert_eq!(outputs(&cells[5]), "notebooks\n");
-        let counts: Vec<_> = cells[1..]
-            .iter()
-            .map(|cell| cell["execution_count"].as_u64().unwrap())
-            .collect();
+        let counts: Vec<_> = cells[1..].iter().map(|cell| cell["execution_count"].as_u64().unwrap()).collect();
         assert_eq!(counts, [1, 2, 3, 4, 5]);
-        assert_eq!(
-            executed["metadata"]["vitlab"],
-            json!({ "quick": true, "data": "synthetic" })
-        );
+        assert_eq!(executed["metadata"]["vitlab"], json!({ "quick": true, "data": "synthetic" }));
         assert_eq!(executed["metadata"]["kernelspec"]["name"], "vitlab");
         let html = fs::read_to_string(notebook.out().join("pair-quick.html")).unwrap();
         assert!(html.contains(&format!("kernel {number}")));
@@ -193,29 +144,18 @@ fn two_kernels_at_once_use_the_crate_without_disturbing_each_other() {
 fn an_unknown_notebook_and_an_unwritable_output_are_one_sentence() {
     let lab = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command
-            .arg("run")
-            .current_dir(repository().root)
-            .stdin(Stdio::null());
+        command.arg("run").current_dir(repository().root).stdin(Stdio::null());
         command
     };
     let output = lab().arg("no_such_notebook").output().unwrap();
     assert!(!output.status.success());
-    assert!(
-        said(&output).contains("there is no notebook no_such_notebook"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("there is no notebook no_such_notebook"), "{}", said(&output));
 
     let notebook = Notebook::new("any", &["1"]);
     fs::write(notebook.out(), "a file where the folder should be").unwrap();
     let output = notebook.run();
     assert!(!output.status.success());
-    assert!(
-        said(&output).contains("can't be written to"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("can't be written to"), "{}", said(&output));
 }
 
 /// A kernel without a client, in a cache folder's `kernels/` that it shares with the others of this machine.
@@ -228,9 +168,7 @@ struct Kernel {
 impl Kernel {
     fn start() -> Self {
         let connection = tempfile::tempdir().unwrap();
-        let sockets: Vec<_> = (0..5)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
+        let sockets: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let port = |number: usize| sockets[number].local_addr().unwrap().port();
         let file = json!({
             "transport": "tcp", "ip": "127.0.0.1", "key": "test", "signature_scheme": "hmac-sha256", "kernel_name": "vitlab",
@@ -241,29 +179,14 @@ impl Kernel {
         drop(sockets);
         let program = repository().venv_bin("lab");
         let mut command = Command::new(program);
-        command
-            .arg("kernel")
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg("kernel").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let launcher = command.spawn().expect("run `cargo lab setup` first");
         let folder = wait_for("a kernel's folder", || folder_of(launcher.id()));
-        Kernel {
-            launcher,
-            folder,
-            _connection: connection,
-        }
+        Kernel { launcher, folder, _connection: connection }
     }
 
     fn signal(&self, name: &str) {
-        assert!(
-            Command::new("kill")
-                .args([name, &self.launcher.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([name, &self.launcher.id().to_string()]).status().unwrap().success());
     }
 }
 
@@ -272,9 +195,7 @@ fn folder_of(launcher: u32) -> Option<PathBuf> {
     let child = child_of(launcher)?;
     let environment = fs::read(format!("/proc/{child}/environ")).ok()?;
     let text = String::from_utf8_lossy(&environment).into_owned();
-    let folder = text
-        .split('\0')
-        .find_map(|variable| variable.strip_prefix("EVCXR_TMPDIR="))?;
+    let folder = text.split('\0').find_map(|variable| variable.strip_prefix("EVCXR_TMPDIR="))?;
     Some(Path::new(folder).parent()?.to_path_buf())
 }
 
@@ -289,10 +210,7 @@ fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "waited in vain for {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -311,9 +229,7 @@ fn a_killed_kernel_leaves_nothing_behind_after_the_next_start() {
     killed.signal("-KILL");
     killed.launcher.wait().unwrap();
     // The engine and the process that runs the cells end with their launcher.
-    wait_for("the killed kernel's processes to end", || {
-        is_free(&killed.folder).then_some(())
-    });
+    wait_for("the killed kernel's processes to end", || is_free(&killed.folder).then_some(()));
 
     let mut next = Kernel::start();
     assert!(!killed.folder.exists(), "swept by this or another kernel");

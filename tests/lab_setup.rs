@@ -21,8 +21,7 @@ impl Clone {
         fs::write(clone.root().join("crate/Cargo.toml"), "").unwrap();
         // The pip that `venv` unpacks: installing it needs no network.
         let pip = "import ensurepip; print(ensurepip.version())";
-        let pip = system::output(Command::new("python3").args(["-c", pip]))
-            .expect("a python3 with ensurepip");
+        let pip = system::output(Command::new("python3").args(["-c", pip])).expect("a python3 with ensurepip");
         let text = format!("dependencies:\n  - python>=3.8,<3.20\n  - pip:\n      - pip=={pip}\n");
         fs::write(clone.root().join("environment.yml"), text).unwrap();
         clone
@@ -42,40 +41,21 @@ impl Clone {
 
     fn setup_with(&self, data: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command
-            .args(["setup", "--data", data])
-            .current_dir(self.root())
-            .env("VITLAB_HOME", self.home());
-        command
-            .env_remove("VITLAB_PYTHON")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["setup", "--data", data]).current_dir(self.root()).env("VITLAB_HOME", self.home());
+        command.env_remove("VITLAB_PYTHON").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// The Python environment in the cache.
     fn environment(&self) -> Option<PathBuf> {
-        let mut entries = fs::read_dir(self.home())
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path());
-        entries.find(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("env-")
-        })
+        let mut entries = fs::read_dir(self.home()).ok()?.flatten().map(|entry| entry.path());
+        entries.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("env-"))
     }
 
     fn is_complete(&self) -> bool {
         let environment = self.environment().expect("an environment");
         environment.join("complete").is_file()
-            && system::succeeds(Command::new(environment.join("bin/python")).args([
-                "-m",
-                "pip",
-                "--version",
-            ]))
+            && system::succeeds(Command::new(environment.join("bin/python")).args(["-m", "pip", "--version"]))
     }
 }
 
@@ -92,10 +72,7 @@ fn an_interrupted_setup_is_repaired_by_the_next() {
     let mut first = clone.setup().stderr(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
     while clone.environment().is_none() {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "no environment begun"
-        );
+        assert!(started.elapsed() < Duration::from_secs(60), "no environment begun");
         std::thread::sleep(Duration::from_millis(5));
     }
     first.kill().unwrap();
@@ -115,18 +92,12 @@ fn an_interrupted_setup_is_repaired_by_the_next() {
 fn two_setups_at_once_wait_for_each_other() {
     let clone = Clone::new();
     let both: Vec<_> = (0..2).map(|_| clone.setup().spawn().unwrap()).collect();
-    let texts: Vec<String> = both
-        .into_iter()
-        .map(|child| text(&child.wait_with_output().unwrap()))
-        .collect();
+    let texts: Vec<String> = both.into_iter().map(|child| text(&child.wait_with_output().unwrap())).collect();
     assert!(clone.is_complete());
     for text in &texts {
         assert!(text.contains(NO_TORCH), "{text}");
     }
-    let waited = texts
-        .iter()
-        .filter(|text| text.contains("another set-up is at this step"))
-        .count();
+    let waited = texts.iter().filter(|text| text.contains("another set-up is at this step")).count();
     assert_eq!(waited, 1, "{texts:?}");
 }
 
@@ -138,11 +109,7 @@ fn a_venv_from_elsewhere_is_left_alone() {
     fs::write(venv.join("mine"), "").unwrap();
     let output = clone.setup().output().unwrap();
     assert!(!output.status.success());
-    assert!(
-        text(&output).contains("wasn't made by vitlab"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("wasn't made by vitlab"), "{}", text(&output));
     assert!(venv.join("mine").exists());
 }
 
@@ -154,17 +121,10 @@ fn a_python_without_the_packages_says_what_to_type() {
         "dependencies:\n  - python>=3.8,<3.20\n  - pip:\n      - torch==0.0.1\n      - no-such-package-here==1.0\n",
     )
     .unwrap();
-    let output = clone
-        .setup()
-        .args(["--python", "python3"])
-        .output()
-        .unwrap();
+    let output = clone.setup().args(["--python", "python3"]).output().unwrap();
     assert!(!output.status.success());
     let text = text(&output);
-    assert!(
-        text.contains("-m pip install torch==0.0.1 no-such-package-here==1.0"),
-        "{text}"
-    );
+    assert!(text.contains("-m pip install torch==0.0.1 no-such-package-here==1.0"), "{text}");
     assert!(!clone.root().join(".venv").exists());
 }
 
@@ -173,11 +133,7 @@ fn a_data_folder_named_in_vain_is_told_before_anything_is_built() {
     let clone = Clone::new();
     let output = clone.setup_with("/nowhere/at/all").output().unwrap();
     assert!(!output.status.success());
-    assert!(
-        text(&output).contains("/nowhere/at/all: doesn't exist"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("/nowhere/at/all: doesn't exist"), "{}", text(&output));
     assert!(clone.environment().is_none());
 }
 
@@ -186,19 +142,13 @@ fn a_data_folder_named_in_vain_is_told_before_anything_is_built() {
 fn the_overlay_runs_the_environments_programs_with_its_own_python() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let bin = root.join(".venv/bin");
-    let script =
-        "import sys, torch, nbclient; print(sys.prefix); print(torch.__version__.split('+')[0])";
-    let text = system::output(Command::new(bin.join("python")).args(["-c", script]))
-        .expect("run `cargo lab setup` first");
+    let script = "import sys, torch, nbclient; print(sys.prefix); print(torch.__version__.split('+')[0])";
+    let text =
+        system::output(Command::new(bin.join("python")).args(["-c", script])).expect("run `cargo lab setup` first");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(
-        Path::new(lines[0]).canonicalize().unwrap(),
-        root.join(".venv").canonicalize().unwrap()
-    );
+    assert_eq!(Path::new(lines[0]).canonicalize().unwrap(), root.join(".venv").canonicalize().unwrap());
     assert_eq!(lines[1], "2.11.0");
-    let kernels =
-        system::output(Command::new(bin.join("jupyter")).args(["kernelspec", "list", "--json"]))
-            .unwrap();
+    let kernels = system::output(Command::new(bin.join("jupyter")).args(["kernelspec", "list", "--json"])).unwrap();
     let kernels: serde_json::Value = serde_json::from_str(&kernels).unwrap();
     let spec = &kernels["kernelspecs"]["vitlab"];
     assert_eq!(spec["spec"]["display_name"], "Rust (vitlab)");

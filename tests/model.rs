@@ -21,22 +21,13 @@ use vitlab::{Config, Result};
 
 /// A model with fresh weights that are spread enough to make its attention uneven, and real test images.
 fn model_and_batch(position_rows: i64) -> Result<(VisionTransformer, Tensor, Tensor)> {
-    let config = Config {
-        test_images: Some(32),
-        dropout: 0.0,
-        ..Config::default()
-    };
+    let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
     seed_everything(7);
-    let sizes = ViTConfig {
-        position_rows,
-        ..ViTConfig::from(&config)
-    };
+    let sizes = ViTConfig { position_rows, ..ViTConfig::from(&config) };
     let model = VisionTransformer::with_sizes(sizes, Device::Cpu);
     spread(model.variables(), 0.1);
-    let images = data
-        .test
-        .normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
+    let images = data.test.normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
     Ok((model, images, data.test.labels))
 }
 
@@ -46,14 +37,8 @@ fn expected(
     images: &Tensor,
     labels: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>> {
-    weights::write(
-        folder.join("weights.pt"),
-        &weights::state_dict(model.variables()),
-    )?;
-    write(
-        &folder.join("batch.safetensors"),
-        &[("images", images), ("labels", labels)],
-    )?;
+    weights::write(folder.join("weights.pt"), &weights::state_dict(model.variables()))?;
+    write(&folder.join("batch.safetensors"), &[("images", images), ("labels", labels)])?;
     reference("check_vit.py", &[folder]);
     read(&folder.join("expected.safetensors"))
 }
@@ -79,20 +64,14 @@ fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
 
         let mut optimizer = AdamW::new(model.variables(), 0.05);
         for _ in 0..3 {
-            let loss = model
-                .forward(&images, true, false)?
-                .0
-                .cross_entropy_for_logits(&labels);
+            let loss = model.forward(&images, true, false)?.0.cross_entropy_for_logits(&labels);
             optimizer.backward_step(&loss, 1e-3)?;
         }
         let stepped = model.variables().variables();
         for (name, tensor) in &stepped {
             // Adam divides by the gradient's size, so a key's bias, whose gradient is rounding noise, moves at random.
             if !name.ends_with("keys.bias") {
-                let error = (tensor - &expected[&format!("stepped.{name}")])
-                    .abs()
-                    .max()
-                    .double_value(&[]);
+                let error = (tensor - &expected[&format!("stepped.{name}")]).abs().max().double_value(&[]);
                 assert!(error < 1e-5, "{name} after three steps: {error}");
             }
         }
@@ -146,16 +125,9 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
 fn images_of_another_shape_are_refused_with_a_sentence() -> Result<()> {
     let _turn = turn();
     let (model, images, _) = model_and_batch(50)?;
-    for wrong in [
-        images.squeeze_dim(1),
-        images.to_kind(Kind::Uint8),
-        images.narrow(2, 0, 27),
-    ] {
+    for wrong in [images.squeeze_dim(1), images.to_kind(Kind::Uint8), images.narrow(2, 0, 27)] {
         let error = model.forward(&wrong, false, false).unwrap_err().to_string();
-        assert!(
-            error.starts_with("the images are [32, ") && error.contains("[B, 1, 28, 28]"),
-            "{error}"
-        );
+        assert!(error.starts_with("the images are [32, ") && error.contains("[B, 1, 28, 28]"), "{error}");
     }
     Ok(())
 }
@@ -163,23 +135,15 @@ fn images_of_another_shape_are_refused_with_a_sentence() -> Result<()> {
 #[test]
 fn schedule_equals_the_material_notebook() {
     let rates: BTreeMap<String, Vec<f64>> =
-        serde_json::from_str(&reference::<&str>("check_schedule.py", &[]))
-            .expect("the reference prints JSON");
+        serde_json::from_str(&reference::<&str>("check_schedule.py", &[])).expect("the reference prints JSON");
     assert_eq!(rates.len(), 6);
     for (key, rates) in rates {
         let (epochs, warmup) = key.split_once(' ').expect("EPOCHS WARMUP_EPOCHS");
         let parse = |s: &str| s.parse().expect("a number");
-        let config = Config {
-            epochs: parse(epochs),
-            warmup_epochs: parse(warmup),
-            ..Config::default()
-        };
+        let config = Config { epochs: parse(epochs), warmup_epochs: parse(warmup), ..Config::default() };
         for (epoch, rate) in rates.into_iter().enumerate() {
             let ours = learning_rate(&config, epoch);
-            assert!(
-                (ours - rate).abs() < 1e-12,
-                "epochs {key}, epoch {epoch}: {ours}, PyTorch {rate}"
-            );
+            assert!((ours - rate).abs() < 1e-12, "epochs {key}, epoch {epoch}: {ours}, PyTorch {rate}");
         }
     }
 }
@@ -188,17 +152,11 @@ fn schedule_equals_the_material_notebook() {
 #[test]
 fn augmentation_is_the_homeworks() -> Result<()> {
     let _turn = turn();
-    let config = Config {
-        train_images: Some(8),
-        ..Config::default()
-    };
+    let config = Config { train_images: Some(8), ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
     let images = &data.train.images;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    write(
-        &folder.path().join("images.safetensors"),
-        &[("images", images)],
-    )?;
+    write(&folder.path().join("images.safetensors"), &[("images", images)])?;
     reference("check_augment.py", &[folder.path()]);
     let expected = read(&folder.path().join("expected.safetensors"))?;
     let views = &expected["views"]; // [8, 50, 1, 28, 28]
@@ -217,22 +175,16 @@ fn augmentation_is_the_homeworks() -> Result<()> {
     let distances = Tensor::cdist(&drawn, &views.get(0).flatten(1, -1), 2.0, None); // [draws, 50]
     let (nearest, which) = distances.min_dim(1, false);
     assert!(nearest.max().double_value(&[]) < 0.05);
-    for counts in [
-        which.bincount::<Tensor>(None, 50),
-        expected["counts"].shallow_clone(),
-    ] {
+    for counts in [which.bincount::<Tensor>(None, 50), expected["counts"].shallow_clone()] {
         // 49 degrees of freedom: 85.4 is exceeded once in a thousand times; the seeds are fixed.
         let deviation = counts.to_kind(Kind::Double) - draws as f64 / 50.0;
-        let chi_squared = (deviation.square() / (draws as f64 / 50.0))
-            .sum(Kind::Double)
-            .double_value(&[]);
+        let chi_squared = (deviation.square() / (draws as f64 / 50.0)).sum(Kind::Double).double_value(&[]);
         assert!(chi_squared < 85.4, "χ² = {chi_squared}");
     }
 
     // Mirrored or not, in the middle of the padding: of the 50 views, those two, one as often as the other.
     let flipped = Augmentation::Flip.apply(&many).flatten(1, -1);
-    let (nearest, which) =
-        Tensor::cdist(&flipped, &views.get(0).flatten(1, -1), 2.0, None).min_dim(1, false);
+    let (nearest, which) = Tensor::cdist(&flipped, &views.get(0).flatten(1, -1), 2.0, None).min_dim(1, false);
     assert!(nearest.max().double_value(&[]) < 0.05);
     let counts = Vec::<i64>::try_from(which.bincount::<Tensor>(None, 50))?;
     assert_eq!(counts[24] + counts[25], draws);

@@ -28,15 +28,7 @@ pub fn mutate(bytes: &mut Vec<u8>, from: usize, random: &mut Random) {
             1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'(', b'.', b'h'][random.below(8)],
             2 => bytes[at] = random.next() as u8,
             3 => {
-                let numbers = [
-                    0,
-                    1,
-                    0x7fff_ffff,
-                    0x8000_0000,
-                    0xffff_ffff,
-                    1 << 62,
-                    u64::MAX,
-                ];
+                let numbers = [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 62, u64::MAX];
                 let number = numbers[random.below(7)].to_le_bytes();
                 let end = (at + 4 + 4 * random.below(2)).min(bytes.len());
                 bytes[at..end].copy_from_slice(&number[..end - at]);

@@ -36,9 +36,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Trains until `stop` epochs are done, from the checkpoint if it is there.
 fn train(config: &Config, checkpoint: &Path, stop: usize) -> Result<(VisionTransformer, History)> {
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let data = data(config)?;
     seed_everything(config.seed);
     let model = VisionTransformer::new(config, Device::Cpu)?;
@@ -63,19 +61,7 @@ fn weights(model: &VisionTransformer) -> Vec<(String, Tensor)> {
 
 fn same_numbers(a: &History, b: &History) -> bool {
     let numbers = |h: &History| -> Vec<_> {
-        h.epochs
-            .iter()
-            .map(|e| {
-                (
-                    e.epoch,
-                    e.lr,
-                    e.train_loss,
-                    e.train_accuracy,
-                    e.test_loss,
-                    e.test_accuracy,
-                )
-            })
-            .collect()
+        h.epochs.iter().map(|e| (e.epoch, e.lr, e.train_loss, e.train_accuracy, e.test_loss, e.test_accuracy)).collect()
     };
     numbers(a) == numbers(b)
 }
@@ -86,9 +72,7 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let config = small();
     let data = data(&config)?;
     seed_everything(config.seed);
@@ -101,24 +85,17 @@ fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
         })?;
         trainer.record(score, &evaluate(&model, &data.test)?);
     }
-    let [first, last] = &trainer.history.epochs[..] else {
-        panic!("two epochs were asked for")
-    };
+    let [first, last] = &trainer.history.epochs[..] else { panic!("two epochs were asked for") };
     assert!(last.train_loss < first.train_loss);
     assert!(last.test_accuracy > 0.7, "{last}");
     let title = trainer.history.origin.title("Loss");
-    assert_eq!(
-        title,
-        "Loss [synthetic stand-in data, 1000 training images, 200 test images]"
-    );
+    assert_eq!(title, "Loss [synthetic stand-in data, 1000 training images, 200 test images]");
     Ok(())
 }
 
 #[test]
 fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let config = small();
     let data = data(&config)?;
     seed_everything(config.seed);
@@ -143,9 +120,7 @@ fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
     assert_eq!(trainer.epochs().collect::<Vec<_>>(), [0, 1]);
 
     assert_eq!(epoch(&mut trainer)?, all[20..]);
-    let [done] = &trainer.history.epochs[..] else {
-        panic!("the beginning is part of the epoch")
-    };
+    let [done] = &trainer.history.epochs[..] else { panic!("the beginning is part of the epoch") };
     assert_eq!((done.epoch, done.stopped_after), (1, None));
     // 20 batches of 100 and 11 of at most 5 nats.
     assert!((64.5..67.0).contains(&done.train_loss), "{done}");
@@ -156,13 +131,7 @@ fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
 
 #[test]
 fn the_same_seed_gives_the_same_weights_bit_for_bit() -> Result<()> {
-    let runs = [42, 42, 43].map(|seed| {
-        train(
-            &Config { seed, ..small() },
-            &folder().path().join("c.safetensors"),
-            2,
-        )
-    });
+    let runs = [42, 42, 43].map(|seed| train(&Config { seed, ..small() }, &folder().path().join("c.safetensors"), 2));
     let [a, b, c] = runs;
     let ((a, history_a), (b, history_b), (c, _)) = (a?, b?, c?);
     assert_eq!(weights(&a), weights(&b));
@@ -197,37 +166,14 @@ fn a_checkpoint_that_does_not_fit_is_refused() -> Result<()> {
     train(&small(), &checkpoint, 1)?;
     let bytes = std::fs::read(&checkpoint).expect("just written");
 
-    let other = message(train(
-        &Config {
-            lr: 1e-3,
-            ..small()
-        },
-        &checkpoint,
-        2,
-    ));
+    let other = message(train(&Config { lr: 1e-3, ..small() }, &checkpoint, 2));
     assert!(
-        other.contains(
-            "c.safetensors: is a checkpoint of another configuration (LR: 0.001 here, 0.002 there)"
-        ),
+        other.contains("c.safetensors: is a checkpoint of another configuration (LR: 0.001 here, 0.002 there)"),
         "{other}"
     );
-    let fewer = message(train(
-        &Config {
-            test_images: Some(100),
-            ..small()
-        },
-        &checkpoint,
-        2,
-    ));
-    assert!(
-        fewer.contains("TEST_IMAGES: 100 here, 200 there"),
-        "{fewer}"
-    );
-    assert_eq!(
-        std::fs::read(&checkpoint).expect("still there"),
-        bytes,
-        "refusing must not touch the file"
-    );
+    let fewer = message(train(&Config { test_images: Some(100), ..small() }, &checkpoint, 2));
+    assert!(fewer.contains("TEST_IMAGES: 100 here, 200 there"), "{fewer}");
+    assert_eq!(std::fs::read(&checkpoint).expect("still there"), bytes, "refusing must not touch the file");
 
     for length in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&checkpoint, &bytes[..length]).expect("a truncated copy");
@@ -245,64 +191,34 @@ fn an_unwritable_output_is_said_and_leaves_nothing() -> Result<()> {
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("a file");
     let error = message(train(&small(), &file.join("c.safetensors"), 1));
-    assert!(
-        error.contains("can't be written") && error.contains("choose a folder"),
-        "{error}"
-    );
-    assert_eq!(
-        std::fs::read_to_string(&file).expect("still there"),
-        "in the way"
-    );
+    assert!(error.contains("can't be written") && error.contains("choose a folder"), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).expect("still there"), "in the way");
     Ok(())
 }
 
 #[test]
 fn impossible_trainings_are_refused() -> Result<()> {
     let nowhere = folder();
-    let try_with =
-        |config: Config| message(train(&config, &nowhere.path().join("c.safetensors"), 1));
+    let try_with = |config: Config| message(train(&config, &nowhere.path().join("c.safetensors"), 1));
     assert_eq!(
-        try_with(Config {
-            batch_size: 1_001,
-            ..small()
-        }),
+        try_with(Config { batch_size: 1_001, ..small() }),
         "BATCH_SIZE 1001 is more than the 1000 training images"
     );
+    assert_eq!(try_with(Config { warmup_epochs: 3, ..small() }), "WARMUP_EPOCHS 3 is more than EPOCHS 2");
     assert_eq!(
-        try_with(Config {
-            warmup_epochs: 3,
-            ..small()
-        }),
-        "WARMUP_EPOCHS 3 is more than EPOCHS 2"
-    );
-    assert_eq!(
-        try_with(Config {
-            train_images: Some(1_000_000),
-            ..small()
-        }),
+        try_with(Config { train_images: Some(1_000_000), ..small() }),
         "1000000 images asked for, the training set has 1 to 4000"
     );
-    let diverged = try_with(Config {
-        lr: 1e30,
-        ..small()
-    });
-    assert!(
-        diverged.contains("the training diverged; lower LR"),
-        "{diverged}"
-    );
+    let diverged = try_with(Config { lr: 1e30, ..small() });
+    assert!(diverged.contains("the training diverged; lower LR"), "{diverged}");
     Ok(())
 }
 
 /// `torch.nn.init.xavier_uniform_` draws from ±√(6 / (fan_in + fan_out)); biases, norms, tokens and positions stay.
 #[test]
 fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let config = Config {
-        initialisation: Initialisation::Xavier,
-        ..Config::default()
-    };
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let config = Config { initialisation: Initialisation::Xavier, ..Config::default() };
     let draw = || -> Result<Vec<(String, Tensor)>> {
         seed_everything(5);
         let student = MyDeiT::new(&config, Device::Cpu)?;
@@ -328,15 +244,9 @@ fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
             Some((inputs, outputs)) => {
                 linear += 1;
                 let bound = (6.0 / f64::from(inputs + outputs)).sqrt();
-                assert!(
-                    largest <= bound && largest > 0.95 * bound,
-                    "{name}: {largest}"
-                );
+                assert!(largest <= bound && largest > 0.95 * bound, "{name}: {largest}");
                 let uniform = bound / 3f64.sqrt();
-                assert!(
-                    (deviation / uniform - 1.0).abs() < 0.1,
-                    "{name}: {deviation}"
-                );
+                assert!((deviation / uniform - 1.0).abs() < 0.1, "{name}: {deviation}");
             }
             None if name.contains("token") || name.contains("pos_") => {
                 assert!((deviation - 0.02).abs() < 0.01, "{name}: {deviation}");
@@ -352,13 +262,7 @@ fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
 /// MIN_LR + (LR − MIN_LR) (1 + cos(π t / T)) / 2 at step t of T. And the trainer's steps follow them.
 #[test]
 fn the_learning_rate_of_each_step() -> Result<()> {
-    let config = Config {
-        epochs: 20,
-        warmup_epochs: 2,
-        lr: 2e-3,
-        lr_per_step: true,
-        ..Config::default()
-    };
+    let config = Config { epochs: 20, warmup_epochs: 2, lr: 2e-3, lr_per_step: true, ..Config::default() };
     let steps = 468;
     let rate = |step| step_learning_rate(&config, step, steps);
     for step in [0, 1, 467, 468, 935] {
@@ -375,17 +279,11 @@ fn the_learning_rate_of_each_step() -> Result<()> {
         assert_eq!(first, learning_rate(&config, epoch), "one step an epoch");
     }
 
-    let small = Config {
-        lr_per_step: true,
-        ..small()
-    };
+    let small = Config { lr_per_step: true, ..small() };
     let (_, history) = train(&small, &folder().path().join("c.safetensors"), 2)?;
     let last: Vec<f64> = history.epochs.iter().map(|e| e.lr).collect();
     let batches = 1_000 / 32;
-    assert_eq!(
-        last,
-        [1, 2].map(|n| step_learning_rate(&small, n * batches - 1, batches))
-    );
+    assert_eq!(last, [1, 2].map(|n| step_learning_rate(&small, n * batches - 1, batches)));
     Ok(())
 }
 
@@ -393,10 +291,7 @@ fn the_learning_rate_of_each_step() -> Result<()> {
 #[test]
 fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
     let whole = data(&small())?;
-    let config = Config {
-        validation_images: Some(300),
-        ..small()
-    };
+    let config = Config { validation_images: Some(300), ..small() };
     let split = data(&config)?;
     assert_eq!((split.train.len(), split.test.len()), (700, 300));
     let both = Tensor::cat(&[&split.train.images, &split.test.images], 0);
@@ -405,18 +300,9 @@ fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
     assert_eq!(labels, whole.train.labels);
     assert_eq!(labels.kind(), Kind::Int64);
     let title = split.test.origin.title("Loss");
-    assert!(
-        title.contains("the last 300 training images held out instead of the test set"),
-        "{title}"
-    );
-    let all = Config {
-        validation_images: Some(1_000),
-        ..small()
-    };
-    assert_eq!(
-        message(data(&all)),
-        "1000 images are to be held out of the training set; it has 1000"
-    );
+    assert!(title.contains("the last 300 training images held out instead of the test set"), "{title}");
+    let all = Config { validation_images: Some(1_000), ..small() };
+    assert_eq!(message(data(&all)), "1000 images are to be held out of the training set; it has 1000");
     Ok(())
 }
 
@@ -424,15 +310,11 @@ fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
 #[test]
 fn further_constants_stand_in_json_only_when_they_are_used() -> Result<()> {
     let plain = Config::default().to_json();
-    for name in [
-        "INITIALISATION",
-        "LR_PER_STEP",
-        "VALIDATION_IMAGES",
-        "AUGMENTATION",
-    ] {
+    for name in ["INITIALISATION", "LR_PER_STEP", "VALIDATION_IMAGES", "AUGMENTATION"] {
         assert!(!plain.contains(name), "{plain}");
     }
-    let text = r#"{"INITIALISATION": "xavier", "LR_PER_STEP": true, "VALIDATION_IMAGES": 5000, "AUGMENTATION": "flip"}"#;
+    let text =
+        r#"{"INITIALISATION": "xavier", "LR_PER_STEP": true, "VALIDATION_IMAGES": 5000, "AUGMENTATION": "flip"}"#;
     let config = Config::from_json(text)?;
     assert_eq!(config.initialisation, Initialisation::Xavier);
     assert_eq!(Config::from_json(&config.to_json())?, config);

@@ -7,9 +7,7 @@ use std::sync::LazyLock;
 
 use common::reference;
 use tch::{Device, Kind, Tensor, nn};
-use vitlab::weights::{
-    StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors,
-};
+use vitlab::weights::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
 
 /// Name, type as PyTorch calls it, shape, hexadecimal bytes.
 type Content = Vec<(String, String, Vec<i64>, String)>;
@@ -83,11 +81,7 @@ fn reads_what_pytorch_saves() {
         let dict = read(made(&format!("{name}.pt"))).unwrap();
         assert_eq!(content(&dict), expected, "{name}.pt");
         let (dict, metadata) = read_safetensors(made(&format!("{name}.safetensors"))).unwrap();
-        assert_eq!(
-            sorted(content(&dict)),
-            sorted(expected),
-            "{name}.safetensors"
-        );
+        assert_eq!(sorted(content(&dict)), sorted(expected), "{name}.safetensors");
         assert_eq!(metadata["made by"], "PyTorch");
     }
 }
@@ -112,11 +106,7 @@ fn pytorch_reads_what_is_written_here() {
         for extension in ["pt", "pth", "safetensors"] {
             let path = folder.path().join(format!("{name}.{extension}"));
             write(&path, &dict).unwrap();
-            assert_eq!(
-                sorted(content(&read(&path).unwrap())),
-                sorted(made_content(name)),
-                "{name}.{extension}"
-            );
+            assert_eq!(sorted(content(&read(&path).unwrap())), sorted(made_content(name)), "{name}.{extension}");
             files.push(path);
             expected.push(made_content(name));
         }
@@ -137,10 +127,7 @@ fn pytorch_reads_what_is_written_here() {
 fn small_cnn() -> nn::VarStore {
     let store = nn::VarStore::new(Device::Cpu);
     let root = store.root();
-    let no_bias = nn::ConvConfig {
-        bias: false,
-        ..Default::default()
-    };
+    let no_bias = nn::ConvConfig { bias: false, ..Default::default() };
     nn::conv2d(&root / "conv", 1, 4, 3, no_bias);
     nn::batch_norm2d(&root / "norm", 4, Default::default());
     nn::linear(&root / "head", 4, 10, Default::default());
@@ -166,10 +153,7 @@ fn strict_loading_in_pytorch() {
 #[test]
 fn batch_norm_survives_every_format() {
     let cnn = read(made("cnn.pt")).unwrap();
-    assert_eq!(
-        i64::try_from(cnn.get("norm.num_batches_tracked").unwrap()).unwrap(),
-        1
-    );
+    assert_eq!(i64::try_from(cnn.get("norm.num_batches_tracked").unwrap()).unwrap(), 1);
     let folder = tempfile::tempdir().unwrap();
     for extension in ["pt", "safetensors"] {
         let store = small_cnn();
@@ -204,18 +188,9 @@ fn other_files_are_named_for_what_they_are() {
         ("list.pt", "doesn't hold a dictionary of tensors"),
         ("tensor.pt", "doesn't hold a dictionary of tensors"),
         ("complex.pt", "isn't read here (torch.ComplexFloatStorage)"),
-        (
-            "float8.pt",
-            "isn't read here (torch._utils._rebuild_tensor_v3)",
-        ),
-        (
-            "uint16.pt",
-            "isn't read here (torch._utils._rebuild_tensor_v3)",
-        ),
-        (
-            "sparse.pt",
-            "isn't read here (torch._utils._rebuild_sparse_tensor)",
-        ),
+        ("float8.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
+        ("uint16.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
+        ("sparse.pt", "isn't read here (torch._utils._rebuild_sparse_tensor)"),
         ("execute.pt", "class posix.system"),
         ("legacy.pt", "before version 1.6"),
         ("torchscript.pt", "is a TorchScript archive"),
@@ -260,10 +235,7 @@ fn a_failed_write_leaves_the_old_file() {
     }
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
     let message = write(folder.path().join("model.bin"), &good).unwrap_err();
-    assert!(
-        message.to_string().contains(".pt, .pth or .safetensors"),
-        "{message}"
-    );
+    assert!(message.to_string().contains(".pt, .pth or .safetensors"), "{message}");
     assert!(write_safetensors(folder.path(), &good, &Default::default()).is_err());
 }
 

@@ -31,29 +31,17 @@ fn with_pickle(original: &[u8], pickle: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
         to.start_file(&name, options).unwrap();
-        to.write_all(if name.ends_with("data.pkl") {
-            pickle
-        } else {
-            &bytes
-        })
-        .unwrap();
+        to.write_all(if name.ends_with("data.pkl") { pickle } else { &bytes }).unwrap();
     }
     to.finish().unwrap().into_inner()
 }
 
 fn pickle_of(file: &[u8]) -> Vec<u8> {
     let mut archive = ZipArchive::new(Cursor::new(file)).unwrap();
-    let name = archive
-        .file_names()
-        .map(|name| name.unwrap().into_owned())
-        .find(|name| name.ends_with("/data.pkl"))
-        .unwrap();
+    let name =
+        archive.file_names().map(|name| name.unwrap().into_owned()).find(|name| name.ends_with("/data.pkl")).unwrap();
     let mut bytes = Vec::new();
-    archive
-        .by_name(&name)
-        .unwrap()
-        .read_to_end(&mut bytes)
-        .unwrap();
+    archive.by_name(&name).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -105,26 +93,15 @@ fn content(dict: &StateDict) -> Vec<(String, Vec<u8>)> {
         tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
         bytes
     };
-    dict.0
-        .iter()
-        .map(|(name, tensor)| (name.clone(), bytes(tensor)))
-        .collect()
+    dict.0.iter().map(|(name, tensor)| (name.clone(), bytes(tensor))).collect()
 }
 
 /// What tensors take that may be views of the same memory: the union of the ranges that they reach.
 fn storage_bytes(dict: &StateDict) -> usize {
     let reach = |tensor: &Tensor| {
         let start = tensor.data_ptr() as usize;
-        let last: i64 = tensor
-            .size()
-            .iter()
-            .zip(tensor.stride())
-            .map(|(size, stride)| (size - 1) * stride)
-            .sum();
-        (
-            start,
-            start + (last as usize + 1) * tensor.kind().elt_size_in_bytes(),
-        )
+        let last: i64 = tensor.size().iter().zip(tensor.stride()).map(|(size, stride)| (size - 1) * stride).sum();
+        (start, start + (last as usize + 1) * tensor.kind().elt_size_in_bytes())
     };
     let tensors = dict.0.iter().map(|(_, tensor)| tensor);
     let mut ranges: Vec<_> = tensors.filter(|t| t.numel() > 0).map(reach).collect();
@@ -149,11 +126,7 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
         "PyTorch file" => {
             // Half of them in the directory at the end, where a change isn't just a wrong checksum.
             let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
-            mutate(
-                &mut bytes,
-                if turn.is_multiple_of(2) { 0 } else { end },
-                random,
-            );
+            mutate(&mut bytes, if turn.is_multiple_of(2) { 0 } else { end }, random);
             bytes
         }
         "pickle inside" => {
@@ -165,11 +138,7 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
             // Most of it is tensors, whose values may be anything: the header.
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             bytes.truncate(8 + header);
-            mutate(
-                &mut bytes,
-                if turn.is_multiple_of(8) { 0 } else { 8 },
-                random,
-            );
+            mutate(&mut bytes, if turn.is_multiple_of(8) { 0 } else { 8 }, random);
             if turn.is_multiple_of(2) && bytes.len() >= 8 {
                 let len = bytes.len() as u64 - 8;
                 bytes[..8].copy_from_slice(&len.to_le_bytes());
@@ -181,8 +150,7 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
 
 #[test]
 fn mutated_files() {
-    let each: usize =
-        std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
+    let each: usize = std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     common::reference("weights.py", &["make".as_ref(), folder.path()]);
     let seeds = ["vit", "views", "cnn", "dtypes", "protocol4"];
@@ -240,8 +208,7 @@ fn large_files_take_at_most_twice_their_size() {
     let zeros = || io::repeat(0).take(100 << 20);
     let pt = folder.path().join("large.pt");
     // {"a": torch.zeros(26214400)}
-    let pickle =
-        b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage\
+    let pickle = b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage\
         ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\x00\x00\x90\x01tQK\x00\
         J\x00\x00\x90\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
     let mut zip = ZipWriter::new(File::create(&pt).unwrap());
@@ -254,8 +221,7 @@ fn large_files_take_at_most_twice_their_size() {
     let safetensors = folder.path().join("large.safetensors");
     let header = r#"{"a":{"dtype":"F32","shape":[26214400],"data_offsets":[0,104857600]}}"#;
     let mut file = File::create(&safetensors).unwrap();
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     file.write_all(header.as_bytes()).unwrap();
     io::copy(&mut zeros(), &mut file).unwrap();
     for path in [pt, safetensors] {

@@ -39,13 +39,9 @@ fn steps(criterion: &mut Criterion) {
     let mut fused = Fused::vit(&fused_model).expect("the homework's sizes");
     group.bench_function("fused", |bencher| {
         bencher.iter(|| {
-            let batch = fused
-                .cross_entropy(&images, &labels)
-                .expect("28 × 28 images");
+            let batch = fused.cross_entropy(&images, &labels).expect("28 × 28 images");
             let gradient = batch.gradient.expect("a fused batch has one");
-            optimizer
-                .step(&[gradient], config.lr)
-                .expect("its own gradient");
+            optimizer.step(&[gradient], config.lr).expect("its own gradient");
         });
     });
     let plain = model();
@@ -54,9 +50,7 @@ fn steps(criterion: &mut Criterion) {
         bencher.iter(|| {
             let (logits, _) = plain.forward(&images, true, false).expect("28 × 28 images");
             let loss = logits.cross_entropy_for_logits(&labels);
-            optimizer
-                .backward_step(&loss, config.lr)
-                .expect("a loss of all parameters");
+            optimizer.backward_step(&loss, config.lr).expect("a loss of all parameters");
         });
     });
     group.finish();
@@ -72,11 +66,7 @@ fn parts(criterion: &mut Criterion) {
     let mut optimizer = AdamW::new(model.variables(), 1e-3);
     let gradient = Tensor::randn([model.parameters()], FLOAT) * 1e-3;
     criterion.bench_function("optimizer step", |bencher| {
-        bencher.iter(|| {
-            optimizer
-                .step(&[&gradient], 1e-4)
-                .expect("one number per parameter")
-        });
+        bencher.iter(|| optimizer.step(&[&gradient], 1e-4).expect("one number per parameter"));
     });
     let mut group = criterion.benchmark_group("dropout of a training step, batch 128");
     group.sample_size(20);
@@ -85,18 +75,10 @@ fn parts(criterion: &mut Criterion) {
         bencher.iter(|| fused.dropout_factors(black_box(7), 128));
     });
     // In the last block for the class token only, as there.
-    let places: Vec<Tensor> = [50; 11]
-        .into_iter()
-        .chain([1; 2])
-        .map(|tokens| Tensor::ones([128, tokens, 64], FLOAT))
-        .collect();
+    let places: Vec<Tensor> =
+        [50; 11].into_iter().chain([1; 2]).map(|tokens| Tensor::ones([128, tokens, 64], FLOAT)).collect();
     group.bench_function("libtorch", |bencher| {
-        bencher.iter(|| {
-            places
-                .iter()
-                .map(|x| x.dropout(0.1, true))
-                .collect::<Vec<_>>()
-        });
+        bencher.iter(|| places.iter().map(|x| x.dropout(0.1, true)).collect::<Vec<_>>());
     });
     group.finish();
 }
@@ -104,11 +86,7 @@ fn parts(criterion: &mut Criterion) {
 fn explaining(criterion: &mut Criterion) {
     seed_everything(0);
     let attention = Tensor::randn([250, 6, 4, 50, 50], FLOAT).softmax(-1, Kind::Float);
-    let options = Rollout {
-        fusion: Fusion::Max,
-        discard_ratio: 0.9,
-        ..Rollout::default()
-    };
+    let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
     let mut group = criterion.benchmark_group("rollout of 250 images");
     group.sample_size(10);
     for (name, options) in [("mean", &Rollout::default()), ("max, 0.9", &options)] {

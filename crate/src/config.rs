@@ -175,15 +175,8 @@ impl Config {
     /// for `--quick` and `--load-model`).
     pub fn as_asked(self) -> Self {
         let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
-        let config = if asked("VITLAB_QUICK") {
-            self.quick()
-        } else {
-            self
-        };
-        Config {
-            load_model: config.load_model || asked("VITLAB_LOAD_MODEL"),
-            ..config
-        }
+        let config = if asked("VITLAB_QUICK") { self.quick() } else { self };
+        Config { load_model: config.load_model || asked("VITLAB_LOAD_MODEL"), ..config }
     }
 
     /// Number of patches of an image.
@@ -199,8 +192,8 @@ impl Config {
     /// # Errors
     /// A sentence when the text isn't JSON, names an unknown constant or holds an impossible value.
     pub fn from_json(text: &str) -> Result<Self> {
-        let config: Config = serde_json::from_str(text)
-            .map_err(|e| Error::argument(format!("the configuration can't be read: {e}")))?;
+        let config: Config =
+            serde_json::from_str(text).map_err(|e| Error::argument(format!("the configuration can't be read: {e}")))?;
         config.check()?;
         Ok(config)
     }
@@ -210,10 +203,7 @@ impl Config {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::file(
-                path,
-                format!("can't be read ({e}); name a JSON file with constants of the homework"),
-            )
+            Error::file(path, format!("can't be read ({e}); name a JSON file with constants of the homework"))
         })?;
         Config::from_json(&text).map_err(|e| Error::file(path, e.to_string()))
     }
@@ -239,20 +229,11 @@ impl Config {
         let problem = if let Some((name, value)) = positive.iter().find(|(_, value)| *value < 1) {
             format!("{name} is {value}; it must be at least 1")
         } else if self.image_size % self.patch_size != 0 {
-            format!(
-                "IMAGE_SIZE {} is not a multiple of PATCH_SIZE {}",
-                self.image_size, self.patch_size
-            )
+            format!("IMAGE_SIZE {} is not a multiple of PATCH_SIZE {}", self.image_size, self.patch_size)
         } else if self.embed_dim % self.n_attention_heads != 0 {
-            format!(
-                "EMBED_DIM {} is not a multiple of N_ATTENTION_HEADS {}",
-                self.embed_dim, self.n_attention_heads
-            )
+            format!("EMBED_DIM {} is not a multiple of N_ATTENTION_HEADS {}", self.embed_dim, self.n_attention_heads)
         } else if self.warmup_epochs > self.epochs {
-            format!(
-                "WARMUP_EPOCHS {} is more than EPOCHS {}",
-                self.warmup_epochs, self.epochs
-            )
+            format!("WARMUP_EPOCHS {} is more than EPOCHS {}", self.warmup_epochs, self.epochs)
         } else if (self.n_classes, self.image_size, self.n_channels) != (10, 28, 1) {
             format!(
                 "N_CLASSES, IMAGE_SIZE and N_CHANNELS are {}, {} and {}; FashionMNIST has 10, 28 and 1",
@@ -265,15 +246,9 @@ impl Config {
         } else if !(0.0..=self.lr).contains(&self.min_lr) {
             format!("MIN_LR is {}; it must be in [0, LR]", self.min_lr)
         } else if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            format!(
-                "WEIGHT_DECAY is {}; it must not be negative",
-                self.weight_decay
-            )
+            format!("WEIGHT_DECAY is {}; it must not be negative", self.weight_decay)
         } else if self.n_workers != 0 {
-            format!(
-                "N_WORKERS is {}; the images lie in memory, so it must be 0",
-                self.n_workers
-            )
+            format!("N_WORKERS is {}; the images lie in memory, so it must be 0", self.n_workers)
         } else if self.dataset != "fmnist" {
             format!("DATASET is \"{}\"; only \"fmnist\" is known", self.dataset)
         } else {
@@ -293,9 +268,7 @@ impl Config {
         let value = |config: &Config| serde_json::to_value(config).expect("as in to_json");
         let (ours, theirs) = (value(self), value(other));
         let names = |v: &serde_json::Value| -> Vec<String> {
-            v.as_object()
-                .map(|o| o.keys().cloned().collect())
-                .unwrap_or_default()
+            v.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
         };
         let mut all: Vec<String> = names(&ours).into_iter().chain(names(&theirs)).collect();
         all.sort();

@@ -22,9 +22,7 @@ pub fn device(name: &str) -> Result<Device> {
                 None => None,
             };
             match index {
-                None => Err(Error::argument(format!(
-                    "device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N"
-                ))),
+                None => Err(Error::argument(format!("device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N"))),
                 Some(i) if (i as i64) < count => Ok(Device::Cuda(i)),
                 Some(_) => Err(Error::argument(format!(
                     "device \"{name}\" is not there: libtorch sees {count} GPUs; use auto or cpu"
@@ -47,10 +45,7 @@ pub(crate) fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
 /// The device in words: the GPU's name, or the processor's and the number of threads libtorch uses.
 pub fn describe(device: Device) -> String {
     match device {
-        Device::Cuda(i) => format!(
-            "GPU {i}: {}",
-            gpu_name(i).unwrap_or_else(|| "name unknown".into())
-        ),
+        Device::Cuda(i) => format!("GPU {i}: {}", gpu_name(i).unwrap_or_else(|| "name unknown".into())),
         _ => format!("CPU: {}, {} threads", cpu_name(), tch::get_num_threads()),
     }
 }
@@ -58,12 +53,7 @@ pub fn describe(device: Device) -> String {
 /// libtorch has no call for it in tch, the driver's own tool has.
 fn gpu_name(index: usize) -> Option<String> {
     let output = Command::new("nvidia-smi")
-        .args([
-            "--query-gpu=name",
-            "--format=csv,noheader",
-            "-i",
-            &index.to_string(),
-        ])
+        .args(["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()])
         .output()
         .ok()?;
     let name = String::from_utf8(output.stdout).ok()?.trim().to_string();
@@ -73,11 +63,7 @@ fn gpu_name(index: usize) -> Option<String> {
 fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     info.lines()
-        .find_map(|line| {
-            line.strip_prefix("model name")?
-                .split_once(':')
-                .map(|(_, name)| name.trim().to_string())
-        })
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()))
         .unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 

@@ -68,12 +68,7 @@ pub struct SoftDistillationLoss {
 impl Default for SoftDistillationLoss {
     /// The paper's τ = 3 and λ = 0.1.
     fn default() -> Self {
-        SoftDistillationLoss {
-            tau: 3.0,
-            lambda: 0.1,
-            label_smoothing: 0.0,
-            reduction: KlReduction::default(),
-        }
+        SoftDistillationLoss { tau: 3.0, lambda: 0.1, label_smoothing: 0.0, reduction: KlReduction::default() }
     }
 }
 
@@ -85,8 +80,7 @@ impl SoftDistillationLoss {
             KlReduction::BatchMean => teacher.size()[0],
             KlReduction::ElementMean => teacher.numel() as i64,
         };
-        let kl = log_softmax(&student.dist).kl_div(&log_softmax(teacher), Reduction::Sum, true)
-            / count as f64;
+        let kl = log_softmax(&student.dist).kl_div(&log_softmax(teacher), Reduction::Sum, true) / count as f64;
         let label_loss = cross_entropy(&student.class, labels, self.label_smoothing);
         (1.0 - self.lambda) * label_loss + self.lambda * self.tau * self.tau * kl
     }

@@ -24,10 +24,7 @@ pub enum Error {
 
 impl Error {
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
-        Error::File {
-            path: path.as_ref().to_path_buf(),
-            problem: problem.into(),
-        }
+        Error::File { path: path.as_ref().to_path_buf(), problem: problem.into() }
     }
 
     pub fn argument(problem: impl Into<String>) -> Self {
@@ -59,11 +56,7 @@ impl std::error::Error for Error {}
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
-        let sentence = text
-            .lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .unwrap_or("unknown error");
+        let sentence = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error");
         Error::Torch(sentence.to_string())
     }
 }

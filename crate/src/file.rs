@@ -8,18 +8,10 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Writes `path` with `fill`. A failure leaves what was at `path` untouched and no temporary file behind.
-pub fn replace(
-    path: impl AsRef<Path>,
-    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
-) -> Result<()> {
+pub fn replace(path: impl AsRef<Path>, fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let problem = |error: io::Error| {
-        Error::file(
-            path,
-            format!(
-                "can't be written ({error}); choose a folder that is writable and has space left"
-            ),
-        )
+        Error::file(path, format!("can't be written ({error}); choose a folder that is writable and has space left"))
     };
     if path.is_dir() {
         return Err(Error::file(path, "is a folder; name a file to write"));
@@ -40,9 +32,7 @@ pub fn replace(
         fill(&mut buffered).map_err(problem)?;
         buffered.flush().map_err(problem)?;
     }
-    temporary
-        .persist(path)
-        .map_err(|error| problem(error.error))?;
+    temporary.persist(path).map_err(|error| problem(error.error))?;
     Ok(())
 }
 

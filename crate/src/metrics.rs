@@ -36,21 +36,14 @@ pub fn evaluate(model: &impl Model, data: &Dataset) -> Result<Evaluation> {
 ///
 /// # Errors
 /// What `predict` returns, or scores that are not finite.
-pub fn evaluate_with(
-    data: &Dataset,
-    mut predict: impl FnMut(&Tensor) -> Result<Tensor>,
-) -> Result<Evaluation> {
+pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Evaluation> {
     let mut logits = Vec::new();
     for start in (0..data.len()).step_by(BATCH as usize) {
         let (images, _) = data.range(start, (start + BATCH).min(data.len()));
         logits.push(no_grad(|| predict(&normalise(&images)))?);
     }
     let logits = Tensor::cat(&logits, 0).to_device(Device::Cpu);
-    Evaluation::new(
-        logits,
-        data.labels.to_device(Device::Cpu),
-        data.origin.clone(),
-    )
+    Evaluation::new(logits, data.labels.to_device(Device::Cpu), data.origin.clone())
 }
 
 impl Evaluation {
@@ -83,18 +76,8 @@ impl Evaluation {
                 "the model's scores are not finite numbers: its weights are broken or its training diverged",
             ));
         }
-        let accuracy = logits
-            .argmax(1, false)
-            .eq_tensor(&labels)
-            .to_kind(Kind::Double)
-            .mean(Kind::Double);
-        Ok(Evaluation {
-            loss,
-            accuracy: accuracy.double_value(&[]),
-            logits,
-            labels,
-            origin,
-        })
+        let accuracy = logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double);
+        Ok(Evaluation { loss, accuracy: accuracy.double_value(&[]), logits, labels, origin })
     }
 
     /// The predicted class of each image, [N] int64.

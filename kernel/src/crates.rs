@@ -18,16 +18,13 @@ pub fn prune(metadata: &mut Metadata) {
     let Some(resolve) = &mut metadata.resolve else {
         return;
     };
-    let packages: HashMap<&PackageId, &Package> =
-        metadata.packages.iter().map(|it| (&it.id, it)).collect();
-    let nodes: HashMap<PackageId, usize> = (resolve.nodes.iter().enumerate())
-        .map(|(index, node)| (node.id.clone(), index))
-        .collect();
+    let packages: HashMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
+    let nodes: HashMap<PackageId, usize> =
+        (resolve.nodes.iter().enumerate()).map(|(index, node)| (node.id.clone(), index)).collect();
     let members = &metadata.workspace_members;
     let mut seen = HashSet::new();
     // Those that nothing is said of come first, so that what they lead to is left whole.
-    let mut open: VecDeque<(PackageId, Option<Vec<&str>>)> =
-        members.iter().map(|id| (id.clone(), None)).collect();
+    let mut open: VecDeque<(PackageId, Option<Vec<&str>>)> = members.iter().map(|id| (id.clone(), None)).collect();
     while let Some((id, shown)) = open.pop_front() {
         if !seen.insert(id.clone()) {
             continue;
@@ -124,11 +121,7 @@ mod tests {
     #[test]
     fn a_package_says_what_it_shows_of_all_below_it() {
         let ctx = format!("[dependencies]\n{}{}", on("a"), on("other"));
-        let a = format!(
-            "metadata.vitlab-kernel.shows = [\"b\", \"c\"]\n[dependencies]\n{}{}",
-            on("b"),
-            on("hidden")
-        );
+        let a = format!("metadata.vitlab-kernel.shows = [\"b\", \"c\"]\n[dependencies]\n{}{}", on("b"), on("hidden"));
         let b = format!("[dependencies]\n{}{}", on("c"), on("below"));
         let other = format!("[dependencies]\n{}{}", on("below_other"), on("c"));
         let c = format!("[dependencies]\n{}", on("below_c"));
@@ -143,9 +136,6 @@ mod tests {
             ("other", &other),
             ("below_other", ""),
         ];
-        assert_eq!(
-            left(&packages),
-            ["a", "b", "below_c", "below_other", "c", "ctx", "other"]
-        );
+        assert_eq!(left(&packages), ["a", "b", "below_c", "below_other", "c", "ctx", "other"]);
     }
 }

@@ -34,10 +34,7 @@ pub struct Line(mpsc::Sender<Task>);
 
 impl Line {
     /// What `task` returns; none when the engine is gone.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        task: impl FnOnce(&mut Engine) -> T + Send + 'static,
-    ) -> Option<T> {
+    pub async fn ask<T: Send + 'static>(&self, task: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Option<T> {
         let (answer, asked) = oneshot::channel();
         let task: Task = Box::new(move |engine| {
             let _ = answer.send(task(engine));
@@ -67,12 +64,7 @@ pub fn start(kernel: Arc<Kernel>) -> std::io::Result<Line> {
         let context = open(&kernel, told).map_err(|error| error.to_string());
         // evcxr tries its linker on a cell of its own, whose output is nobody's.
         events.wait();
-        let mut engine = Engine {
-            context,
-            kernel,
-            events,
-            types: Types::new(),
-        };
+        let mut engine = Engine { context, kernel, events, types: Types::new() };
         engine.serve(&tasks);
     })?;
     Ok(Line(sender))
@@ -98,10 +90,7 @@ fn open(kernel: &Arc<Kernel>, events: UnixStream) -> anyhow::Result<CommandConte
     let mut context = CommandContext::with_eval_context(context);
     context.execute(":load_config --quiet")?;
     // Remarks of the watching process; what cells write comes as events.
-    for (stream, lines) in [
-        (Stream::Stdout, outputs.stdout),
-        (Stream::Stderr, outputs.stderr),
-    ] {
+    for (stream, lines) in [(Stream::Stdout, outputs.stdout), (Stream::Stderr, outputs.stderr)] {
         let kernel = Arc::clone(kernel);
         std::thread::spawn(move || {
             for line in lines {
@@ -143,21 +132,13 @@ impl Engine {
     }
 
     /// Evaluates a cell and returns the content of its reply.
-    pub fn execute(
-        &mut self,
-        request: Arc<JupyterMessage>,
-        content: &Value,
-        input: &Input,
-    ) -> Value {
+    pub fn execute(&mut self, request: Arc<JupyterMessage>, content: &Value, input: &Input) -> Value {
         let code = content["code"].as_str().unwrap_or_default();
         let silent = content["silent"] == true;
         let stored = !silent && content["store_history"] != false;
         let count = self.begin(&request, silent, stored);
         if !silent {
-            self.kernel.show(
-                "execute_input",
-                json!({ "code": code, "execution_count": count }),
-            );
+            self.kernel.show("execute_input", json!({ "code": code, "execution_count": count }));
         }
         let failure = self.evaluate(code, count, input, content["allow_stdin"] == true);
         let failure = failure.err().map(|failure| failure.content());
@@ -194,30 +175,17 @@ impl Engine {
         now.count
     }
 
-    fn evaluate(
-        &mut self,
-        code: &str,
-        count: usize,
-        input: &Input,
-        allowed: bool,
-    ) -> Result<(), Failure> {
+    fn evaluate(&mut self, code: &str, count: usize, input: &Input, allowed: bool) -> Result<(), Failure> {
         if self.kernel.now().interrupts > 0 {
             return Err(Failure::interrupted(None));
         }
         // evcxr would end the process of the kernel, and nobody would get an answer.
         if code.trim() == ":quit" {
-            return Err(Failure::refused(
-                "a notebook's kernel is shut down from the menu \"Kernel\"".into(),
-            ));
+            return Err(Failure::refused("a notebook's kernel is shut down from the menu \"Kernel\"".into()));
         }
-        let context = self
-            .context
-            .as_mut()
-            .map_err(|error| Failure::refused(format!("evcxr doesn't start: {error}")))?;
-        let mut variables: Vec<String> = context
-            .variables_and_types()
-            .map(|(name, _)| name.to_string())
-            .collect();
+        let context =
+            self.context.as_mut().map_err(|error| Failure::refused(format!("evcxr doesn't start: {error}")))?;
+        let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
         variables.sort();
         let events = &self.events;
         let mut callbacks = EvalCallbacks {
@@ -233,9 +201,7 @@ impl Engine {
             self.types.show_library(context);
         }
         let closed = tail::closed(code);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            context.execute_with_callbacks(&closed, &mut callbacks)
-        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&closed, &mut callbacks)));
         self.types.ran(code);
         self.events.wait();
         let (problem, interrupted) = {
@@ -289,9 +255,7 @@ impl Engine {
     pub fn complete(&mut self, code: &str, cursor: usize) -> Value {
         self.show_library();
         let found = self.context.as_mut().ok().and_then(|context| {
-            let found = catch_unwind(AssertUnwindSafe(|| {
-                context.completions(code, byte_of(code, cursor))
-            }));
+            let found = catch_unwind(AssertUnwindSafe(|| context.completions(code, byte_of(code, cursor))));
             found.ok()?.ok()
         });
         let Some(found) = found else {
@@ -299,15 +263,13 @@ impl Engine {
         };
         let start = character_of(code, found.start_offset);
         let end = character_of(code, found.end_offset);
-        let matches: Vec<&str> = found
-            .completions
-            .iter()
-            .map(|one| one.code.as_str())
-            .collect();
+        let matches: Vec<&str> = found.completions.iter().map(|one| one.code.as_str()).collect();
         let types: Vec<Value> = found
             .completions
             .iter()
-            .map(|one| json!({ "text": one.code, "type": one.kind, "signature": one.label, "start": start, "end": end }))
+            .map(
+                |one| json!({ "text": one.code, "type": one.kind, "signature": one.label, "start": start, "end": end }),
+            )
             .collect();
         json!({
             "status": "ok",
@@ -323,20 +285,13 @@ impl Engine {
         // evcxr looks at what ends at the cursor.
         let cursor = byte_of(code, cursor);
         let rest = code[cursor..].chars();
-        let end = cursor
-            + rest
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .map(char::len_utf8)
-                .sum::<usize>();
+        let end = cursor + rest.take_while(|c| c.is_alphanumeric() || *c == '_').map(char::len_utf8).sum::<usize>();
         let found = self.context.as_mut().ok().and_then(|context| {
             let found = catch_unwind(AssertUnwindSafe(|| context.hover_at(code, end)));
             found.ok()?.ok()
         });
         let found = found.filter(|(text, _)| text != "No documentation found");
-        let data = found.as_ref().map_or(
-            json!({}),
-            |(text, html)| json!({ "text/plain": text, "text/html": html }),
-        );
+        let data = found.as_ref().map_or(json!({}), |(text, html)| json!({ "text/plain": text, "text/html": html }));
         json!({ "status": "ok", "found": found.is_some(), "data": data, "metadata": {} })
     }
 }
@@ -378,8 +333,7 @@ fn listen(kernel: &Kernel, heard: UnixStream, mut wakes: UnixStream, woken: &mps
     loop {
         let buffered = !heard.buffer().is_empty();
         if !buffered || unseen > LOOKED_AFTER {
-            let mut polled = [heard.get_ref().as_fd(), wakes.as_fd()]
-                .map(|file| PollFd::new(file, PollFlags::POLLIN));
+            let mut polled = [heard.get_ref().as_fd(), wakes.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
             let limit = match buffered {
                 true => PollTimeout::ZERO,
                 false => PollTimeout::NONE,

@@ -17,20 +17,13 @@ pub struct Failure {
 
 impl Failure {
     fn new(name: &str, value: impl Into<String>) -> Self {
-        Failure {
-            name: name.to_string(),
-            value: value.into(),
-            details: Vec::new(),
-        }
+        Failure { name: name.to_string(), value: value.into(), details: Vec::new() }
     }
 
     /// The content of an `error` message.
     pub fn content(&self) -> Value {
         let title = format!("{}: {}", self.name.as_str().bright_red().bold(), self.value);
-        let traceback: Vec<&str> = title
-            .lines()
-            .chain(self.details.iter().map(String::as_str))
-            .collect();
+        let traceback: Vec<&str> = title.lines().chain(self.details.iter().map(String::as_str)).collect();
         json!({ "ename": self.name, "evalue": self.value, "traceback": traceback })
     }
 
@@ -45,26 +38,17 @@ impl Failure {
         };
         let name = first.code().unwrap_or("Error");
         Failure {
-            details: errors
-                .iter()
-                .flat_map(|error| explained(error, code, count))
-                .collect(),
+            details: errors.iter().flat_map(|error| explained(error, code, count)).collect(),
             ..Failure::new(name, first.message())
         }
     }
 
     /// `said` is what the panic wrote, `generated` the file that evcxr made of the cell.
     pub fn panic(said: &str, code: &str, generated: &str) -> Self {
-        let mut lines = said
-            .lines()
-            .skip_while(|line| !line.contains("panicked at "));
-        let place = lines
-            .next()
-            .and_then(|line| line.split_once("panicked at "));
+        let mut lines = said.lines().skip_while(|line| !line.contains("panicked at "));
+        let place = lines.next().and_then(|line| line.split_once("panicked at "));
         let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
-        let message: Vec<&str> = lines
-            .take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE"))
-            .collect();
+        let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
         let message = without_frames(message.join("\n").trim());
         let mut failure = Failure::new("panicked", message);
         failure.details.extend(located(place, code, generated));
@@ -74,46 +58,25 @@ impl Failure {
     /// A `?`: evcxr wrote the error's text on standard error.
     pub fn question(said: &str) -> Self {
         let said = without_frames(said.trim());
-        Failure::new(
-            "Error",
-            if said.is_empty() {
-                "a `?` ended the cell".into()
-            } else {
-                said
-            },
-        )
+        Failure::new("Error", if said.is_empty() { "a `?` ended the cell".into() } else { said })
     }
 
     /// The process for the cells ended.
     pub fn ended(status: Option<i32>, signal: Option<i32>, said: &str, gone: &[String]) -> Self {
         let signal = signal.and_then(|number| Signal::try_from(number).ok());
         let (name, reason) = match (signal, status) {
-            (Some(Signal::SIGSEGV), _) => {
-                ("Crash", "memory was used that isn't there (SIGSEGV)".into())
+            (Some(Signal::SIGSEGV), _) => ("Crash", "memory was used that isn't there (SIGSEGV)".into()),
+            (Some(Signal::SIGABRT), _) => ("Crash", "the cell aborted its process (SIGABRT)".into()),
+            (Some(Signal::SIGKILL), _) => {
+                ("Crash", "the cell's process was killed (SIGKILL), most likely because memory ran out".into())
             }
-            (Some(Signal::SIGABRT), _) => {
-                ("Crash", "the cell aborted its process (SIGABRT)".into())
-            }
-            (Some(Signal::SIGKILL), _) => (
-                "Crash",
-                "the cell's process was killed (SIGKILL), most likely because memory ran out"
-                    .into(),
-            ),
-            (Some(signal), _) => (
-                "Crash",
-                format!("a signal ended the cell's process ({signal})"),
-            ),
-            (None, Some(status)) => (
-                "Exit",
-                format!("the cell ended its process with status {status}"),
-            ),
+            (Some(signal), _) => ("Crash", format!("a signal ended the cell's process ({signal})")),
+            (None, Some(status)) => ("Exit", format!("the cell ended its process with status {status}")),
             (None, None) => ("Crash", "the cell's process ended".to_string()),
         };
         let mut failure = Failure::new(name, format!("{reason}. {}", lost(gone)));
         let said = without_frames(said.trim());
-        failure
-            .details
-            .extend(said.lines().take(10).map(String::from));
+        failure.details.extend(said.lines().take(10).map(String::from));
         failure
     }
 
@@ -121,10 +84,7 @@ impl Failure {
     pub fn interrupted(gone: Option<&[String]>) -> Self {
         let value = match gone {
             None => "compiling was stopped; every variable stays".to_string(),
-            Some(gone) => format!(
-                "nothing in the cell listened, so its process was ended. {}",
-                lost(gone)
-            ),
+            Some(gone) => format!("nothing in the cell listened, so its process was ended. {}", lost(gone)),
         };
         Failure::new("Interrupted", value)
     }
@@ -134,10 +94,7 @@ fn lost(gone: &[String]) -> String {
     match gone {
         [] => "No variable was defined; functions, types and dependencies stay.".to_string(),
         [name] => format!("The variable {name} is gone; functions, types and dependencies stay."),
-        names => format!(
-            "The variables {} are gone; functions, types and dependencies stay.",
-            text::list(names)
-        ),
+        names => format!("The variables {} are gone; functions, types and dependencies stay.", text::list(names)),
     }
 }
 
@@ -168,9 +125,7 @@ fn located(place: &str, code: &str, generated: &str) -> Option<String> {
     }
     // evcxr takes a cell's lines over as they are.
     let text = generated.lines().nth(number.checked_sub(1)?)?.trim();
-    let mut equal = (1..)
-        .zip(code.lines())
-        .filter(|(_, line)| line.trim() == text);
+    let mut equal = (1..).zip(code.lines()).filter(|(_, line)| line.trim() == text);
     match (equal.next(), equal.next()) {
         (Some((number, _)), None) => Some(format!("  at line {number} of the cell: {text}")),
         _ => Some(format!("  at {text}")),
@@ -180,29 +135,18 @@ fn located(place: &str, code: &str, generated: &str) -> Option<String> {
 /// A source file without the folders that hold crates: `tch-0.24.0/src/tensor/ops.rs`.
 fn short(file: &str) -> String {
     if let Some((_, rest)) = file.split_once("/registry/src/") {
-        return rest
-            .split_once('/')
-            .map_or(rest, |(_, rest)| rest)
-            .to_string();
+        return rest.split_once('/').map_or(rest, |(_, rest)| rest).to_string();
     }
     if let Some((_, rest)) = file.split_once("/library/") {
         return format!("library/{rest}");
     }
     let parts: Vec<&str> = file.rsplitn(4, '/').collect();
-    parts
-        .into_iter()
-        .take(3)
-        .rev()
-        .collect::<Vec<_>>()
-        .join("/")
+    parts.into_iter().take(3).rev().collect::<Vec<_>>().join("/")
 }
 
 /// libtorch appends where in its sources an exception was raised, and a stack of addresses.
 fn without_frames(text: &str) -> String {
-    let end = ["\nException raised from ", "\\nException raised from "]
-        .iter()
-        .filter_map(|mark| text.find(mark))
-        .min();
+    let end = ["\nException raised from ", "\\nException raised from "].iter().filter_map(|mark| text.find(mark)).min();
     match end {
         None => text.to_string(),
         Some(end) if text.contains("value: Torch(\"") => format!("{}\")", &text[..end]),
@@ -220,10 +164,7 @@ mod tests {
         let generated = "fn x() {\n// made by evcxr\nlet x = v[3];\n}";
         let failure = Failure::panic(said, "let y = 1;\nlet x = v[3];", generated);
         assert_eq!(failure.name, "panicked");
-        assert_eq!(
-            failure.value,
-            "index out of bounds: the len is 0 but the index is 3"
-        );
+        assert_eq!(failure.value, "index out of bounds: the len is 0 but the index is 3");
         assert_eq!(failure.details, ["  at line 2 of the cell: let x = v[3];"]);
     }
 
@@ -246,10 +187,6 @@ mod tests {
             failure.value,
             "memory was used that isn't there (SIGSEGV). The variables data and model are gone; functions, types and dependencies stay."
         );
-        assert!(
-            Failure::ended(Some(3), None, "", &[])
-                .value
-                .contains("status 3")
-        );
+        assert!(Failure::ended(Some(3), None, "", &[]).value.contains("status 3"));
     }
 }

@@ -97,9 +97,5 @@ fn children(process: i32) -> Vec<i32> {
     };
     let read = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).ok();
     let lists: Vec<String> = threads.filter_map(|thread| read(thread.ok()?)).collect();
-    lists
-        .iter()
-        .flat_map(|list| list.split_whitespace())
-        .filter_map(|child| child.parse().ok())
-        .collect()
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|child| child.parse().ok()).collect()
 }

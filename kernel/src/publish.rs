@@ -50,11 +50,7 @@ pub enum Phase {
 
 impl Kernel {
     pub fn new(iopub: mpsc::Sender<JupyterMessage>, folder: PathBuf) -> Self {
-        Kernel {
-            iopub,
-            now: Mutex::default(),
-            folder,
-        }
+        Kernel { iopub, now: Mutex::default(), folder }
     }
 
     pub fn now(&self) -> MutexGuard<'_, Now> {
@@ -108,14 +104,10 @@ impl Kernel {
             }
             Event::Run => self.enter(Phase::Running),
             Event::Done => self.enter(Phase::Compiling),
-            Event::Text { stream, text } => {
-                self.show("stream", json!({ "name": stream.name(), "text": text }))
-            }
+            Event::Text { stream, text } => self.show("stream", json!({ "name": stream.name(), "text": text })),
             Event::Result(bundle) => self.result(bundle),
             Event::Output(output) => self.output(output),
-            Event::Panic { .. } | Event::Question { .. } | Event::Ended { .. } => {
-                self.now().problem = Some(event)
-            }
+            Event::Panic { .. } | Event::Question { .. } | Event::Ended { .. } => self.now().problem = Some(event),
         }
     }
 
@@ -135,18 +127,13 @@ impl Kernel {
         match output {
             Output::Show(bundle) => self.show("display_data", content(bundle, None)),
             Output::Display { id, bundle } => self.show("display_data", content(bundle, Some(id))),
-            Output::Update { id, bundle } => {
-                self.show("update_display_data", content(bundle, Some(id)))
-            }
+            Output::Update { id, bundle } => self.show("update_display_data", content(bundle, Some(id))),
             Output::Clear { wait } => self.show("clear_output", json!({ "wait": wait })),
         }
     }
 }
 
 pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMessage {
-    let content = UnknownMessage {
-        msg_type: kind.to_string(),
-        content,
-    };
+    let content = UnknownMessage { msg_type: kind.to_string(), content };
     JupyterMessage::new(content, Some(parent))
 }

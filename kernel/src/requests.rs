@@ -28,10 +28,7 @@ pub fn kernel_info() -> Value {
 /// Whether a cell can be run as it is, needs more lines, or is wrong whatever follows.
 pub fn is_complete(code: &str) -> Value {
     // evcxr's commands are lines of their own.
-    let rust: Vec<&str> = code
-        .lines()
-        .filter(|line| !line.starts_with([':', '!']))
-        .collect();
+    let rust: Vec<&str> = code.lines().filter(|line| !line.starts_with([':', '!'])).collect();
     let rust = rust.join("\n");
     const BEFORE: &str = "fn cell() {\n";
     let parsed = SourceFile::parse(&format!("{BEFORE}{rust}\n}}"), Edition::Edition2024);
@@ -130,14 +127,10 @@ fn matches(pattern: &str, text: &str) -> bool {
         None => text.is_empty(),
         Some('*') => {
             let rest = &pattern[1..];
-            matches(rest, text)
-                || text
-                    .char_indices()
-                    .any(|(at, c)| matches(rest, &text[at + c.len_utf8()..]))
+            matches(rest, text) || text.char_indices().any(|(at, c)| matches(rest, &text[at + c.len_utf8()..]))
         }
         Some(wanted) => text.chars().next().is_some_and(|found| {
-            (wanted == '?' || wanted == found)
-                && matches(&pattern[wanted.len_utf8()..], &text[found.len_utf8()..])
+            (wanted == '?' || wanted == found) && matches(&pattern[wanted.len_utf8()..], &text[found.len_utf8()..])
         }),
     }
 }
@@ -161,14 +154,7 @@ mod tests {
         ] {
             assert_eq!(status(code), "complete", "{code}");
         }
-        for code in [
-            "fn f() {",
-            "let v = vec![1,",
-            "println!(\"a",
-            "/* a",
-            "let x =",
-            "for i in 0..3 {\n    f(i);",
-        ] {
+        for code in ["fn f() {", "let v = vec![1,", "println!(\"a", "/* a", "let x =", "for i in 0..3 {\n    f(i);"] {
             assert_eq!(status(code), "incomplete", "{code}");
         }
         for code in ["let x = );", "}", "let = 3;", "fn f() }"] {

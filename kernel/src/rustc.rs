@@ -52,20 +52,14 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     if variables.get(FOLDER).map(Path::new) != Some(&folder) {
         return Err(cargo.exec().into());
     }
-    let (kept, noted) = (
-        folder.join("target/build.json"),
-        folder.join("target/rustc.json"),
-    );
+    let (kept, noted) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
     let Some((kind, arguments)) = arguments.split_first() else {
         return Err(cargo.exec().into());
     };
     if let Some(last) = read::<Build>(&kept)
         && last.arguments == arguments
         && last.variables == variables
-        && last
-            .inputs
-            .iter()
-            .all(|(path, time)| changed(path) == *time)
+        && last.inputs.iter().all(|(path, time)| changed(path) == *time)
     {
         return match kind.as_str() {
             "check" => last.rustc.check(),
@@ -77,9 +71,7 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     }
     let _ = fs::remove_file(&noted);
     if !variables.contains_key(WRAPPER) {
-        cargo
-            .env(WRAPPER, std::env::current_exe()?)
-            .env(VARIABLE, &noted);
+        cargo.env(WRAPPER, std::env::current_exe()?).env(VARIABLE, &noted);
     }
     let started = SystemTime::now();
     let status = cargo.status()?;
@@ -92,12 +84,7 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         })
     {
         let (arguments, variables) = (arguments.to_vec(), variables);
-        let build = Build {
-            arguments,
-            variables,
-            inputs,
-            rustc,
-        };
+        let build = Build { arguments, variables, inputs, rustc };
         write(&kept, &build)?;
     }
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
@@ -111,11 +98,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
     let mut options = File::options();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let file = options.write(true).create_new(true).mode(0o600).open(path)?;
     Ok(serde_json::to_writer(file, value)?)
 }
 
@@ -139,22 +122,11 @@ fn inputs(folder: &Path, rustc: &Rustc) -> Option<Vec<(PathBuf, Option<SystemTim
     let cell = folder.join("src/lib.rs");
     // Spaces within names are escaped.
     let sources = sources.trim_end().replace("\\ ", "\0");
-    let sources = sources
-        .split(' ')
-        .map(|name| PathBuf::from(name.replace('\0', " ")));
-    let manifests = [
-        "Cargo.toml",
-        ".cargo/config.toml",
-        "../Cargo.toml",
-        "../Cargo.lock",
-    ];
+    let sources = sources.split(' ').map(|name| PathBuf::from(name.replace('\0', " ")));
+    let manifests = ["Cargo.toml", ".cargo/config.toml", "../Cargo.toml", "../Cargo.lock"];
     let manifests = manifests.iter().map(|name| folder.join(name));
     let all = sources.filter(|source| *source != cell).chain(manifests);
-    Some(
-        all.map(|path| (changed(&path), path))
-            .map(|(time, path)| (path, time))
-            .collect(),
-    )
+    Some(all.map(|path| (changed(&path), path)).map(|(time, path)| (path, time)).collect())
 }
 
 impl Rustc {
@@ -220,9 +192,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let noted = variables.remove(VARIABLE);
     let mut command = Command::new(&program);
     command.args(&arguments).env_remove(VARIABLE);
-    let is_cell = arguments
-        .windows(2)
-        .any(|two| two == ["--crate-name", "ctx"]);
+    let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
     if let Some(noted) = noted
         && is_cell
     {
@@ -235,12 +205,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             let stubs = format!("native={}", folder.join(STUBS).display());
             arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
         }
-        let rustc = Rustc {
-            program,
-            arguments,
-            variables,
-            folder,
-        };
+        let rustc = Rustc { program, arguments, variables, folder };
         write(Path::new(&noted), &rustc)?;
     }
     Err(command.exec().into())

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context;
 use jupyter_protocol::{ConnectionInfo, Header, JupyterMessage, UnknownMessage};
 use jupyter_zmq_client::{
-    KernelIoPubConnection, RawMessage, RouterRecvConnection, RouterSendConnection,
-    create_kernel_control_connection, create_kernel_heartbeat_connection,
-    create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
+    KernelIoPubConnection, RawMessage, RouterRecvConnection, RouterSendConnection, create_kernel_control_connection,
+    create_kernel_heartbeat_connection, create_kernel_iopub_connection, create_kernel_shell_connection,
+    create_kernel_stdin_connection,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -33,10 +33,7 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
     let info: ConnectionInfo = info
         .and_then(|text| Ok(serde_json::from_str(&text)?))
         .with_context(|| format!("{} isn't a connection file", connection_file.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(&info))
 }
 
@@ -70,30 +67,15 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
         let input = Arc::clone(&input);
         move |reply| input.take(&reply)
     }));
-    tokio::spawn(
-        Control {
-            control,
-            kernel: Arc::clone(&kernel),
-        }
-        .serve(queue(control_requests)),
-    );
-    let shell = Shell {
-        shell,
-        kernel,
-        engine,
-        input,
-        history: History::default(),
-        waiting: VecDeque::new(),
-    };
+    tokio::spawn(Control { control, kernel: Arc::clone(&kernel) }.serve(queue(control_requests)));
+    let shell = Shell { shell, kernel, engine, input, history: History::default(), waiting: VecDeque::new() };
     shell.serve(queue(shell_requests)).await;
     Ok(())
 }
 
 /// Clients draw ports before kernels take them: two that draw at once can draw the same.
 fn bound<T, E: Display>(port: u16, socket: Result<T, E>) -> anyhow::Result<T> {
-    socket.map_err(|error| {
-        anyhow::anyhow!("port {port} of the connection file can't be listened on: {error}")
-    })
+    socket.map_err(|error| anyhow::anyhow!("port {port} of the connection file can't be listened on: {error}"))
 }
 
 /// evcxr's folder, where nobody else writes.
@@ -137,10 +119,7 @@ async fn read_all(mut connection: RouterRecvConnection, take: impl Fn(JupyterMes
                 continue;
             }
         };
-        match RawMessage::from_multipart(frames, &connection.mac)
-            .map_err(anyhow::Error::from)
-            .and_then(parsed)
-        {
+        match RawMessage::from_multipart(frames, &connection.mac).map_err(anyhow::Error::from).and_then(parsed) {
             Ok(message) => take(message),
             // Such as one that another key has signed: it is for another kernel.
             Err(error) => eprintln!("a message that can't be read is left out: {error}"),
@@ -151,15 +130,9 @@ async fn read_all(mut connection: RouterRecvConnection, take: impl Fn(JupyterMes
 /// With its content as it came: clients leave fields out.
 fn parsed(raw: RawMessage) -> anyhow::Result<JupyterMessage> {
     let header: Header = serde_json::from_slice(&raw.jparts[0])?;
-    let content = UnknownMessage {
-        msg_type: header.msg_type.clone(),
-        content: serde_json::from_slice(&raw.jparts[3])?,
-    };
-    Ok(JupyterMessage {
-        zmq_identities: raw.zmq_identities,
-        header,
-        ..JupyterMessage::new(content, None)
-    })
+    let content =
+        UnknownMessage { msg_type: header.msg_type.clone(), content: serde_json::from_slice(&raw.jparts[3])? };
+    Ok(JupyterMessage { zmq_identities: raw.zmq_identities, header, ..JupyterMessage::new(content, None) })
 }
 
 fn content(message: &JupyterMessage) -> Value {
@@ -196,17 +169,12 @@ impl Control {
 
 fn shut_down(request: &JupyterMessage) -> (&'static str, Value) {
     let restart = content(request)["restart"] == true;
-    (
-        "shutdown_reply",
-        json!({ "status": "ok", "restart": restart }),
-    )
+    ("shutdown_reply", json!({ "status": "ok", "restart": restart }))
 }
 
 async fn end(kernel: &Kernel, request: &JupyterMessage) {
     let _ = tokio::time::timeout(Duration::from_millis(100), async {
-        kernel
-            .publish("shutdown_reply", shut_down(request).1, request)
-            .await;
+        kernel.publish("shutdown_reply", shut_down(request).1, request).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     })
     .await;
@@ -265,15 +233,8 @@ impl Shell {
         let mut behind = Vec::new();
         let (kind, reply) = match request.header.msg_type.as_str() {
             "execute_request" => {
-                let (asked, sent, input) = (
-                    Arc::clone(request),
-                    content.clone(),
-                    Arc::clone(&self.input),
-                );
-                let reply = self
-                    .engine
-                    .ask(move |engine| engine.execute(asked, &sent, &input))
-                    .await;
+                let (asked, sent, input) = (Arc::clone(request), content.clone(), Arc::clone(&self.input));
+                let reply = self.engine.ask(move |engine| engine.execute(asked, &sent, &input)).await;
                 let reply = reply.unwrap_or_else(gone);
                 self.remember(&content, &reply);
                 let interrupted = self.kernel.now().interrupts > 0;
@@ -284,17 +245,11 @@ impl Shell {
                 ("execute_reply", reply)
             }
             "complete_request" => {
-                let reply = self
-                    .engine
-                    .ask(move |engine| engine.complete(&code, cursor))
-                    .await;
+                let reply = self.engine.ask(move |engine| engine.complete(&code, cursor)).await;
                 ("complete_reply", reply.unwrap_or_else(gone))
             }
             "inspect_request" => {
-                let reply = self
-                    .engine
-                    .ask(move |engine| engine.inspect(&code, cursor))
-                    .await;
+                let reply = self.engine.ask(move |engine| engine.inspect(&code, cursor)).await;
                 ("inspect_reply", reply.unwrap_or_else(gone))
             }
             "kernel_info_request" => ("kernel_info_reply", kernel_info()),
@@ -321,16 +276,12 @@ impl Shell {
         if request["silent"] != true && request["store_history"] != false {
             let count = reply["execution_count"].as_u64().unwrap_or_default() as usize;
             let code = request["code"].as_str().unwrap_or_default();
-            self.history
-                .add(count, code, self.kernel.now().result.take());
+            self.history.add(count, code, self.kernel.now().result.take());
         }
     }
 
     /// The cells that were sent before the present one's end is told.
-    async fn behind(
-        &mut self,
-        requests: &mut mpsc::UnboundedReceiver<JupyterMessage>,
-    ) -> Vec<JupyterMessage> {
+    async fn behind(&mut self, requests: &mut mpsc::UnboundedReceiver<JupyterMessage>) -> Vec<JupyterMessage> {
         // Run All sends them all at once; the last may still be on their way.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let mut cells = Vec::new();
@@ -346,10 +297,7 @@ impl Shell {
     async fn abort(&mut self, request: &JupyterMessage) {
         self.state("busy", request).await;
         let reply = json!({ "status": "aborted" });
-        let _ = self
-            .shell
-            .send(message("execute_reply", reply, request))
-            .await;
+        let _ = self.shell.send(message("execute_reply", reply, request)).await;
         self.state("idle", request).await;
     }
 }
@@ -380,10 +328,7 @@ impl Input {
     }
 
     fn take(&self, reply: &JupyterMessage) {
-        let value = content(reply)["value"]
-            .as_str()
-            .unwrap_or_default()
-            .to_string();
+        let value = content(reply)["value"].as_str().unwrap_or_default().to_string();
         let _ = self.given.send(value);
     }
 
@@ -398,9 +343,7 @@ impl Input {
         let content = json!({ "prompt": prompt, "password": password });
         let asked = self.runtime.block_on(async {
             let mut stdin = self.stdin.lock().await;
-            stdin
-                .send(message("input_request", content, &request))
-                .await
+            stdin.send(message("input_request", content, &request)).await
         });
         let over = || {
             let now = self.kernel.now();

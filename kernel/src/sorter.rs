@@ -101,9 +101,7 @@ impl Sorter {
         if let Some((kind, content)) = &mut self.block {
             // Code can fail before it has ended its block, and write the end after the content without a new line.
             let ends = [END, cells::COMPLETE, PANIC, QUESTION];
-            let end = ends
-                .into_iter()
-                .find_map(|mark| Some((mark, line.strip_suffix(mark)?)));
+            let end = ends.into_iter().find_map(|mark| Some((mark, line.strip_suffix(mark)?)));
             let more = end.map_or(line, |(_, before)| before);
             if end.is_none() || !more.is_empty() {
                 if !content.is_empty() {
@@ -289,9 +287,7 @@ impl Sorter {
         let marks = [b"EVCXR_".as_slice(), OUTPUT.as_bytes()];
         let begins = |at: &usize| {
             let rest = &self.line[*at..];
-            marks
-                .iter()
-                .any(|mark| rest.starts_with(mark) || mark.starts_with(rest))
+            marks.iter().any(|mark| rest.starts_with(mark) || mark.starts_with(rest))
         };
         let before = (0..self.line.len()).find(begins).unwrap_or(self.line.len());
         let whole = whole_characters(&self.line[..before]);
@@ -358,9 +354,7 @@ mod tests {
         feed(&mut Sorter::new(Teller::new(events)));
         let text = read.join().unwrap();
         let lines = text.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     fn text(stream: &str, text: &str) -> Value {
@@ -385,13 +379,8 @@ mod tests {
 
     #[test]
     fn a_second_block_of_a_type_is_another_figure_and_the_last_is_the_result() {
-        let block =
-            |mime: &str, n: i32| format!("EVCXR_BEGIN_CONTENT {mime}\n{n}\nEVCXR_END_CONTENT\n");
-        let lines = [
-            block("text/html", 1),
-            block("text/plain", 1),
-            block("text/html", 2),
-        ];
+        let block = |mime: &str, n: i32| format!("EVCXR_BEGIN_CONTENT {mime}\n{n}\nEVCXR_END_CONTENT\n");
+        let lines = [block("text/html", 1), block("text/plain", 1), block("text/html", 2)];
         let events = told(|sorter| {
             sorter.output(lines.concat().as_bytes());
             sorter.output(b"EVCXR_EXECUTION_COMPLETE\n");
@@ -463,13 +452,6 @@ mod tests {
             sorter.output(b"EVCXR_PANIC_NOTIFICATION\nEVCXR_EXECUTION_COMPLETE\n");
         });
         let said = "thread 'main' panicked at a.rs:1:1:\nno\n";
-        assert_eq!(
-            events,
-            [
-                text("stderr", "a remark\n\n"),
-                json!({ "panic": { "said": said } }),
-                json!("done")
-            ]
-        );
+        assert_eq!(events, [text("stderr", "a remark\n\n"), json!({ "panic": { "said": said } }), json!("done")]);
     }
 }

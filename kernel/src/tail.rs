@@ -5,15 +5,7 @@ use ra_ap_syntax::ast::{self, AstNode, BinaryOp};
 use ra_ap_syntax::{Edition, SourceFile};
 
 /// Macros that give no value.
-const SILENT: [&str; 7] = [
-    "print",
-    "println",
-    "eprint",
-    "eprintln",
-    "assert",
-    "assert_eq",
-    "assert_ne",
-];
+const SILENT: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
 /// The cell with a semicolon after a last expression that has no value, such as a loop.
 pub fn closed(code: &str) -> String {
@@ -23,9 +15,7 @@ pub fn closed(code: &str) -> String {
         let line = line.trim();
         line.is_empty() || [":", "!", "//"].iter().any(|start| line.starts_with(start))
     };
-    let commands: usize = (code.split_inclusive('\n').take_while(command))
-        .map(str::len)
-        .sum();
+    let commands: usize = (code.split_inclusive('\n').take_while(command)).map(str::len).sum();
     let wrapped = format!("{BEFORE}{}\n}}", &code[commands..]);
     let file = SourceFile::parse(&wrapped, Edition::CURRENT).tree();
     let mut functions = file.syntax().children().filter_map(ast::Fn::cast);
@@ -42,10 +32,9 @@ fn is_silent(expression: &ast::Expr) -> bool {
         ast::Expr::ForExpr(_) | ast::Expr::WhileExpr(_) => true,
         ast::Expr::IfExpr(it) => it.else_branch().is_none(),
         ast::Expr::BinExpr(it) => matches!(it.op_kind(), Some(BinaryOp::Assignment { .. })),
-        ast::Expr::MacroExpr(it) => it
-            .macro_call()
-            .and_then(|it| it.path())
-            .is_some_and(|it| SILENT.contains(&it.to_string().as_str())),
+        ast::Expr::MacroExpr(it) => {
+            it.macro_call().and_then(|it| it.path()).is_some_and(|it| SILENT.contains(&it.to_string().as_str()))
+        }
         _ => false,
     }
 }
@@ -58,17 +47,11 @@ mod tests {
     fn what_has_no_value_gets_a_semicolon() {
         for (code, expected) in [
             ("for i in 0..3 { f(i) }", "for i in 0..3 { f(i) };"),
-            (
-                "let a = 1;\nwhile x() {} // end\n",
-                "let a = 1;\nwhile x() {}; // end\n",
-            ),
+            ("let a = 1;\nwhile x() {} // end\n", "let a = 1;\nwhile x() {}; // end\n"),
             ("if a { b() }", "if a { b() };"),
             ("x += 1", "x += 1;"),
             ("println!(\"ä\")", "println!(\"ä\");"),
-            (
-                ":dep a = \"1\"\nfor i in b {}",
-                ":dep a = \"1\"\nfor i in b {};",
-            ),
+            (":dep a = \"1\"\nfor i in b {}", ":dep a = \"1\"\nfor i in b {};"),
         ] {
             assert_eq!(closed(code), expected);
         }

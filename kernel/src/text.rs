@@ -1,15 +1,11 @@
 //! Positions in a cell: Jupyter counts characters, evcxr bytes.
 
 pub fn byte_of(code: &str, character: usize) -> usize {
-    code.char_indices()
-        .nth(character)
-        .map_or(code.len(), |(byte, _)| byte)
+    code.char_indices().nth(character).map_or(code.len(), |(byte, _)| byte)
 }
 
 pub fn character_of(code: &str, byte: usize) -> usize {
-    code.char_indices()
-        .take_while(|(start, _)| *start < byte)
-        .count()
+    code.char_indices().take_while(|(start, _)| *start < byte).count()
 }
 
 /// "a", "a and b", "a, b and c".

@@ -25,17 +25,12 @@ pub struct Types {
 impl Types {
     pub fn new() -> Self {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        Types {
-            library: path(LINK).zip(path(LIBRARY)),
-            read: false,
-        }
+        Types { library: path(LINK).zip(path(LIBRARY)), read: false }
     }
 
     /// A cell that brings crates in leaves something to read.
     pub fn ran(&mut self, code: &str) {
-        self.read &= !code
-            .lines()
-            .any(|line| line.trim_start().starts_with(":dep"));
+        self.read &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
     }
 
     /// Shows rust-analyzer the standard library, if it doesn't see it yet.
@@ -43,10 +38,7 @@ impl Types {
         let Some((link, library)) = self.library.take() else {
             return;
         };
-        if fs::remove_file(&link)
-            .and_then(|()| symlink(library, &link))
-            .is_ok()
-        {
+        if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
             // evcxr looks again when its manifest is another one, be it by a space. The level has no effect here.
             let _ = context.execute(":opt 2 ");
         }
@@ -64,12 +56,8 @@ impl Types {
 pub fn are_needed(code: &str) -> bool {
     let wrapped = format!("fn cell() {{{code}\n}}");
     let file = SourceFile::parse(&wrapped, Edition::CURRENT).tree();
-    let has_variables = |it: ast::Fn| {
-        it.body().is_some_and(|it| {
-            it.statements()
-                .any(|it| matches!(it, ast::Stmt::LetStmt(_)))
-        })
-    };
+    let has_variables =
+        |it: ast::Fn| it.body().is_some_and(|it| it.statements().any(|it| matches!(it, ast::Stmt::LetStmt(_))));
     let mut functions = file.syntax().children().filter_map(ast::Fn::cast);
     functions.next().is_none_or(has_variables)
 }
@@ -80,11 +68,7 @@ mod tests {
 
     #[test]
     fn types_are_needed_of_variables_at_the_top_alone() {
-        for code in [
-            "let a = 1;",
-            ":dep b = \"1\"\nuse b::c;\nlet d = c();",
-            "f();\nlet (a, b) = g();",
-        ] {
+        for code in ["let a = 1;", ":dep b = \"1\"\nuse b::c;\nlet d = c();", "f();\nlet (a, b) = g();"] {
             assert!(are_needed(code), "{code}");
         }
         for code in [

@@ -35,10 +35,7 @@ pub fn run(events: RawFd) -> ! {
             std::process::exit(99);
         }
     };
-    teller.tell(&Event::Started {
-        watch: std::process::id() as i32,
-        cells: child.id() as i32,
-    });
+    teller.tell(&Event::Started { watch: std::process::id() as i32, cells: child.id() as i32 });
     pass_orders(stdin, teller.clone());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (stdout, stderr) = (stdout.expect("piped"), stderr.expect("piped"));
@@ -130,10 +127,7 @@ fn follow(sorter: &mut Sorter, mut stdout: ChildStdout, mut stderr: ChildStderr,
             true => stdout.read(&mut bytes).unwrap_or(0),
             false => 0,
         };
-        while count > 0
-            && ready([stderr.as_fd()], Some(Duration::ZERO))[0]
-            && hear(sorter, &mut stderr)
-        {}
+        while count > 0 && ready([stderr.as_fd()], Some(Duration::ZERO))[0] && hear(sorter, &mut stderr) {}
         sorter.output(&bytes[..count]);
         if sorter.held_for() == Some(Duration::ZERO) {
             sorter.release();
@@ -155,8 +149,7 @@ fn hear(sorter: &mut Sorter, stderr: &mut ChildStderr) -> bool {
 fn ready<const N: usize>(files: [BorrowedFd; N], wait: Option<Duration>) -> [bool; N] {
     let mut polled = files.map(|file| PollFd::new(file, PollFlags::POLLIN));
     let timeout = wait.map_or(PollTimeout::NONE, |wait| {
-        PollTimeout::try_from(wait.as_millis() as i32 + i32::from(!wait.is_zero()))
-            .unwrap_or(PollTimeout::MAX)
+        PollTimeout::try_from(wait.as_millis() as i32 + i32::from(!wait.is_zero())).unwrap_or(PollTimeout::MAX)
     });
     match poll(&mut polled, timeout) {
         Ok(_) => polled.map(|file| file.any().unwrap_or(false)),

@@ -18,12 +18,7 @@ const LATER: &str = "VITLAB_RUST_SRC";
 
 /// Shows less to the rust-analyzer of a kernel; should the links for it not be possible, it reads everything.
 pub fn limit(engine: &Engine, command: &mut Command) {
-    let Some(folder) = engine
-        .kernel
-        .ancestors()
-        .nth(2)
-        .map(|it| it.join("analysis"))
-    else {
+    let Some(folder) = engine.kernel.ancestors().nth(2).map(|it| it.join("analysis")) else {
         return;
     };
     let sources = folder.join("rust-src");

@@ -84,12 +84,7 @@ impl Part {
 
 impl Bench {
     pub fn run(&self, repository: &Repository) -> Result<()> {
-        let ready = Setup {
-            python: None,
-            data: None,
-            verbose: false,
-        }
-        .run(repository)?;
+        let ready = Setup { python: None, data: None, verbose: false }.run(repository)?;
         let wanted = |part| self.parts.is_empty() || self.parts.contains(&part);
         let threads = self.threads.unwrap_or_else(machine::cores);
         let mut result = Map::from_iter([
@@ -127,9 +122,7 @@ impl Bench {
                 add(Part::Train, train::measure(sides, &settings)?);
             }
             if wanted(Part::Explain) {
-                let images = self
-                    .images
-                    .unwrap_or(if self.quick { 1000 } else { 10_000 });
+                let images = self.images.unwrap_or(if self.quick { 1000 } else { 10_000 });
                 let settings = explain::Settings {
                     rounds: self.rounds(),
                     images,
@@ -172,8 +165,5 @@ fn weights(repository: &Repository) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    Err(Error::file(
-        path,
-        "isn't there; train it with `cargo run -p vitlab -- train --model vit --out models`",
-    ))
+    Err(Error::file(path, "isn't there; train it with `cargo run -p vitlab -- train --model vit --out models`"))
 }

@@ -24,10 +24,7 @@ pub fn path() -> PathBuf {
 /// Makes `folder` and what leads to it.
 pub fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| {
-        Error::file(
-            folder,
-            format!("can't be made ({error}); set VITLAB_HOME to a folder you may write to"),
-        )
+        Error::file(folder, format!("can't be made ({error}); set VITLAB_HOME to a folder you may write to"))
     })
 }
 
@@ -38,11 +35,7 @@ pub fn key(parts: &[&str]) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hash.finalize()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Keeps every other set-up from the step `name` until the value is dropped; waits, and says so, while another is at it.
@@ -53,13 +46,10 @@ pub fn lock(name: &str, step: &Step) -> Result<File> {
     let file = File::create(&path).map_err(|error| Error::file(&path, error.to_string()))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            step.line("another set-up is at this step; waiting for it")
-        }
+        Err(TryLockError::WouldBlock) => step.line("another set-up is at this step; waiting for it"),
         Err(TryLockError::Error(error)) => return Err(Error::file(&path, error.to_string())),
     }
-    file.lock()
-        .map_err(|error| Error::file(&path, error.to_string()))?;
+    file.lock().map_err(|error| Error::file(&path, error.to_string()))?;
     Ok(file)
 }
 
@@ -68,8 +58,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    let failed =
-        |error: &dyn std::fmt::Display| Error::file(path, format!("can't be written ({error})"));
+    let failed = |error: &dyn std::fmt::Display| Error::file(path, format!("can't be written ({error})"));
     let folder = path.parent().unwrap_or(Path::new("."));
     create(folder)?;
     let file = tempfile::Builder::new()

@@ -22,10 +22,7 @@ const PACKAGE: &str = "dataset-fashion-mnist";
 pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     let missing = match source::find(chosen) {
         Ok(found) => return checked(found),
-        Err(error)
-            if chosen.is_some()
-                || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) =>
-        {
+        Err(error) if chosen.is_some() || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) => {
             return Err(error);
         }
         Err(error) => error,
@@ -38,9 +35,7 @@ pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     let Err(no_download) = downloaded else {
         return source::find(None).and_then(checked);
     };
-    step.say(&format!(
-        "{no_download}\n  trying the Debian package {PACKAGE}"
-    ));
+    step.say(&format!("{no_download}\n  trying the Debian package {PACKAGE}"));
     let no_package = match system::install(&[PACKAGE], step) {
         Ok(()) => match source::find(None) {
             Ok(found) => return checked(found),
@@ -62,12 +57,7 @@ pub fn fetch(base: &str, folder: &Path, step: &Step) -> Result<()> {
         if target.exists() && source::verify(&target, file).is_ok() {
             continue;
         }
-        download(
-            &format!("{base}/{name}"),
-            &target,
-            |path| source::verify(path, file),
-            step,
-        )?;
+        download(&format!("{base}/{name}"), &target, |path| source::verify(path, file), step)?;
     }
     Ok(())
 }
@@ -91,16 +81,10 @@ fn checked(found: Source) -> Result<Source> {
         source::verify_folder(&folder)?;
     }
     let whole = folder.canonicalize();
-    whole
-        .map(Source::Folder)
-        .map_err(|error| Error::file(&folder, error.to_string()))
+    whole.map(Source::Folder).map_err(|error| Error::file(&folder, error.to_string()))
 }
 
 /// The name of the data in a notebook's metadata.
 pub fn name(found: &Source) -> &'static str {
-    if found.is_synthetic() {
-        "synthetic"
-    } else {
-        "FashionMNIST"
-    }
+    if found.is_synthetic() { "synthetic" } else { "FashionMNIST" }
 }

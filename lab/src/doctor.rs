@@ -34,10 +34,7 @@ pub fn run(repository: &Repository) -> Result<()> {
         ("FashionMNIST", data()),
         ("Warm build", warm(repository)),
         ("Kernel", kernel(repository)),
-        (
-            "Cache folder",
-            State::Good(cache::home()?.display().to_string()),
-        ),
+        ("Cache folder", State::Good(cache::home()?.display().to_string())),
     ];
     let mut missing = 0;
     for (name, state) in rows {
@@ -55,9 +52,7 @@ pub fn run(repository: &Repository) -> Result<()> {
     match missing {
         0 => Ok(()),
         1 => Err(Error::argument("one component is missing or out of date")),
-        _ => Err(Error::argument(format!(
-            "{missing} components are missing or out of date"
-        ))),
+        _ => Err(Error::argument(format!("{missing} components are missing or out of date"))),
     }
 }
 
@@ -72,10 +67,7 @@ fn rust_src() -> State {
     if evcxr::has_rust_src() {
         return State::Good("the kernel finds the types of a cell's variables".into());
     }
-    State::Bad(
-        "missing; cells can't find the types of most variables".into(),
-        "rustup component add rust-src".into(),
-    )
+    State::Bad("missing; cells can't find the types of most variables".into(), "rustup component add rust-src".into())
 }
 
 fn version(program: &str, remedy: &str) -> State {
@@ -107,10 +99,7 @@ print('Python', sys.version.split()[0], '· torch', torch.__version__, '· Jupyt
 fn libtorch(repository: &Repository) -> State {
     let link = repository.venv().join("libtorch");
     match std::fs::read_to_string(link.join("version.py")) {
-        Ok(_)
-            if link.join("lib/libtorch_cpu.so").exists()
-                || link.join("lib/libtorch_cpu.dylib").exists() =>
-        {
+        Ok(_) if link.join("lib/libtorch_cpu.so").exists() || link.join("lib/libtorch_cpu.dylib").exists() => {
             let folder = link.canonicalize().unwrap_or(link);
             State::Good(folder.display().to_string())
         }
@@ -120,21 +109,16 @@ fn libtorch(repository: &Repository) -> State {
 
 fn engine(repository: &Repository) -> State {
     match evcxr::find(repository) {
-        Some(program) => State::Good(format!(
-            "on evcxr {} in {}",
-            evcxr::VERSION,
-            program.display()
-        )),
+        Some(program) => State::Good(format!("on evcxr {} in {}", evcxr::VERSION, program.display())),
         None => State::Bad("not built from the present kernel/".into(), SETUP.into()),
     }
 }
 
 fn data() -> State {
     match vitlab::data::source::find(None) {
-        Ok(found) if found.is_synthetic() => State::Remark(
-            found.to_string(),
-            format!("unset {} for the real data", vitlab::data::source::VARIABLE),
-        ),
+        Ok(found) if found.is_synthetic() => {
+            State::Remark(found.to_string(), format!("unset {} for the real data", vitlab::data::source::VARIABLE))
+        }
         Ok(found) => State::Good(found.to_string()),
         Err(_) => {
             let waiting = crate::data::unfinished(&vitlab::data::source::cache_folder());
@@ -157,19 +141,13 @@ fn warm(repository: &Repository) -> State {
     }
     match Warm::of(repository, &engine).is_fresh(repository) {
         Ok(true) => State::Good("first cells start in seconds".into()),
-        _ => State::Bad(
-            "missing or older than crate/, so kernels build vitlab themselves".into(),
-            SETUP.into(),
-        ),
+        _ => State::Bad("missing or older than crate/, so kernels build vitlab themselves".into(), SETUP.into()),
     }
 }
 
 fn kernel(repository: &Repository) -> State {
     if kernelspec::path(repository).is_file() && repository.venv_bin("lab").is_file() {
-        return State::Good(format!(
-            "\"{}\" in .venv/share/jupyter/kernels",
-            kernelspec::DISPLAY_NAME
-        ));
+        return State::Good(format!("\"{}\" in .venv/share/jupyter/kernels", kernelspec::DISPLAY_NAME));
     }
     State::Bad("missing".into(), SETUP.into())
 }

@@ -45,21 +45,14 @@ impl Engine {
     /// What the last set-up of this clone wrote down.
     pub fn read(repository: &Repository) -> Result<Self> {
         let path = Self::path(repository);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|_| Error::file(&path, "isn't there; run `cargo lab setup`"))?;
-        serde_json::from_str(&text).map_err(|error| {
-            Error::file(
-                &path,
-                format!("can't be read ({error}); run `cargo lab setup`"),
-            )
-        })
+        let text =
+            std::fs::read_to_string(&path).map_err(|_| Error::file(&path, "isn't there; run `cargo lab setup`"))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::file(&path, format!("can't be read ({error}); run `cargo lab setup`")))
     }
 
     pub fn write(&self, repository: &Repository) -> Result<()> {
-        cache::write(
-            &Self::path(repository),
-            &serde_json::to_string_pretty(self).expect("plain data"),
-        )
+        cache::write(&Self::path(repository), &serde_json::to_string_pretty(self).expect("plain data"))
     }
 
     fn path(repository: &Repository) -> PathBuf {
@@ -70,24 +63,16 @@ impl Engine {
     pub fn prepare(&self, command: &mut Command, folder: &Path) {
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()];
-        let libraries = libraries
-            .into_iter()
-            .chain(env::split_paths(&inherited).filter(|folder| folder.is_absolute()));
+        let libraries = libraries.into_iter().chain(env::split_paths(&inherited).filter(|folder| folder.is_absolute()));
         evcxr::clean_cargo(command);
         command
             .env("EVCXR_TMPDIR", folder)
             .env("LIBTORCH", &self.libtorch)
-            .env(
-                "LD_LIBRARY_PATH",
-                env::join_paths(libraries).expect("paths that came from a list"),
-            );
+            .env("LD_LIBRARY_PATH", env::join_paths(libraries).expect("paths that came from a list"));
         if let Some(cargo) = &self.cargo {
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::split_paths(&path).chain([cargo.clone()]);
-            command.env(
-                "PATH",
-                env::join_paths(path).expect("paths that came from a list"),
-            );
+            command.env("PATH", env::join_paths(path).expect("paths that came from a list"));
         }
         if let Some(toolchain) = &self.toolchain {
             command.env("RUSTUP_TOOLCHAIN", toolchain);

@@ -26,8 +26,7 @@ enum Dependency {
 }
 
 pub fn read(path: &Path) -> Result<Environment> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Error::file(path, error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error.to_string()))?;
     parse(&text).map_err(|problem| Error::file(path, problem))
 }
 
@@ -42,9 +41,7 @@ fn parse(text: &str) -> Result<Environment, String> {
         }
     }
     if let Some(loose) = pip.iter().find(|requirement| !requirement.contains("==")) {
-        return Err(format!(
-            "{loose} names no version; write it as name==version"
-        ));
+        return Err(format!("{loose} names no version; write it as name==version"));
     }
     let minor = minor.ok_or("has no line of the form python>=3.A,<3.B")?;
     Ok(Environment { minor, pip })
@@ -70,9 +67,7 @@ mod tests {
 
     #[test]
     fn refuses_a_requirement_without_a_version() {
-        let error = parse("dependencies:\n  - python>=3.11,<3.14\n  - pip:\n    - torch\n")
-            .err()
-            .unwrap();
+        let error = parse("dependencies:\n  - python>=3.11,<3.14\n  - pip:\n    - torch\n").err().unwrap();
         assert!(error.contains("torch names no version"), "{error}");
     }
 }

@@ -25,15 +25,8 @@ fn folder(repository: &Repository) -> Result<PathBuf> {
             .collect();
         files.sort();
         for file in files {
-            let text =
-                fs::read_to_string(&file).map_err(|error| Error::file(&file, error.to_string()))?;
-            parts.extend([
-                file.file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-                text,
-            ]);
+            let text = fs::read_to_string(&file).map_err(|error| Error::file(&file, error.to_string()))?;
+            parts.extend([file.file_name().unwrap_or_default().to_string_lossy().into_owned(), text]);
         }
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -71,10 +64,7 @@ pub fn install(repository: &Repository, step: &Step) -> Result<PathBuf> {
     clean_cargo(&mut command);
     step.run(&mut command, compiling())?;
     find(repository).ok_or_else(|| {
-        Error::file(
-            root,
-            "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again",
-        )
+        Error::file(root, "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again")
     })
 }
 
@@ -87,16 +77,10 @@ pub fn compiling() -> impl FnMut(&str) -> Option<String> {
             count += 1;
             return Some(format!("crate {count}: {name}"));
         }
-        [
-            "Updating",
-            "Downloading",
-            "Downloaded",
-            "Blocking",
-            "Finished",
-        ]
-        .iter()
-        .any(|start| line.starts_with(start))
-        .then(|| line.to_string())
+        ["Updating", "Downloading", "Downloaded", "Blocking", "Finished"]
+            .iter()
+            .any(|start| line.starts_with(start))
+            .then(|| line.to_string())
     }
 }
 
@@ -104,8 +88,7 @@ pub fn compiling() -> impl FnMut(&str) -> Option<String> {
 pub fn clean_cargo(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let of_cargo =
-            name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&&*name);
+        let of_cargo = name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&&*name);
         if (of_cargo && !name.starts_with("CARGO_HTTP") && !name.starts_with("CARGO_REGISTRIES"))
             || name.starts_with("LIBTORCH")
             || ["RUSTFLAGS", "RUSTC_WRAPPER", "LD_LIBRARY_PATH"].contains(&&*name)

@@ -56,22 +56,16 @@ pub fn run(connection_file: &Path, plain: bool) -> Result<i32> {
         });
     }
     #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_child_subreaper(true)
-        .map_err(|error| Error::argument(error.to_string()))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| Error::argument(error.to_string()))?;
     // Caught from before the engine starts: a signal that comes at once must not leave the folder behind.
     let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT])
         .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
-    let mut child = command.spawn().map_err(|error| {
-        Error::file(
-            &engine.kernel,
-            format!("doesn't start ({error}); run `cargo lab setup`"),
-        )
-    })?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| Error::file(&engine.kernel, format!("doesn't start ({error}); run `cargo lab setup`")))?;
     end_on_signals(signals, &child);
     end_with_client(&child);
-    let status = child
-        .wait()
-        .map_err(|error| Error::file(&engine.kernel, error.to_string()))?;
+    let status = child.wait().map_err(|error| Error::file(&engine.kernel, error.to_string()))?;
     end_descendants();
     Ok(status.code().unwrap_or(1))
 }
@@ -90,10 +84,7 @@ fn end_on_signals(mut signals: signal_hook::iterator::Signals, child: &Child) {
 /// unless it wants the kernel to outlive it.
 fn end_with_client(child: &Child) {
     let kernel = Pid::from_raw(child.id() as i32);
-    let Some(client) = std::env::var("JPY_PARENT_PID")
-        .ok()
-        .and_then(|named| named.parse().ok())
-        .map(Pid::from_raw)
+    let Some(client) = std::env::var("JPY_PARENT_PID").ok().and_then(|named| named.parse().ok()).map(Pid::from_raw)
     else {
         return;
     };
@@ -113,10 +104,7 @@ fn end_with_client(child: &Child) {
 fn end_descendants() {
     let children = || fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for _ in 0..100 {
-        let pids: Vec<i32> = children()
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .collect();
+        let pids: Vec<i32> = children().split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
         if pids.is_empty() {
             return;
         }
@@ -137,26 +125,16 @@ struct KernelFolder {
 impl KernelFolder {
     fn create(kernels: &Path) -> Result<Self> {
         cache::create(kernels)?;
-        let io = |error: std::io::Error| {
-            Error::file(kernels, format!("can't hold a kernel's folder ({error})"))
-        };
+        let io = |error: std::io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})"));
         // One at a time: nobody must take a lock file for free between its making and its locking.
         let turn = File::create(kernels.join("turn")).map_err(io)?;
         turn.lock().map_err(io)?;
         sweep(kernels).map_err(io)?;
-        let path = tempfile::Builder::new()
-            .prefix("kernel-")
-            .tempdir_in(kernels)
-            .map_err(io)?
-            .keep();
+        let path = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels).map_err(io)?.keep();
         let lock_path = path.with_extension("lock");
         let lock = File::create(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
-        Ok(KernelFolder {
-            path,
-            lock_path,
-            lock,
-        })
+        Ok(KernelFolder { path, lock_path, lock })
     }
 }
 

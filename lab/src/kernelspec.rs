@@ -14,19 +14,14 @@ pub const NAME: &str = "vitlab";
 pub const DISPLAY_NAME: &str = "Rust (vitlab)";
 
 pub fn path(repository: &Repository) -> PathBuf {
-    repository
-        .venv()
-        .join("share/jupyter/kernels")
-        .join(NAME)
-        .join("kernel.json")
+    repository.venv().join("share/jupyter/kernels").join(NAME).join("kernel.json")
 }
 
 /// Writes the kernelspec and, beside it in the overlay, a copy of this program that it starts: independent of cargo's
 /// target folder.
 pub fn install(repository: &Repository) -> Result<()> {
     let program = repository.venv_bin("lab");
-    copy_program(&program)
-        .map_err(|error| Error::file(&program, format!("can't be written ({error})")))?;
+    copy_program(&program).map_err(|error| Error::file(&program, format!("can't be written ({error})")))?;
     let spec = json!({
         "argv": [program, "kernel", "{connection_file}"],
         "display_name": DISPLAY_NAME,
@@ -34,10 +29,7 @@ pub fn install(repository: &Repository) -> Result<()> {
         "interrupt_mode": "message",
         "metadata": { "debugger": false },
     });
-    cache::write(
-        &path(repository),
-        &serde_json::to_string_pretty(&spec).expect("plain data"),
-    )
+    cache::write(&path(repository), &serde_json::to_string_pretty(&spec).expect("plain data"))
 }
 
 fn copy_program(to: &std::path::Path) -> std::io::Result<()> {
@@ -50,9 +42,7 @@ fn copy_program(to: &std::path::Path) -> std::io::Result<()> {
         return Ok(());
     }
     let folder = to.parent().expect("in a folder");
-    let file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempfile_in(folder)?;
+    let file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempfile_in(folder)?;
     fs::copy(&this, file.path())?;
     file.persist(to)?;
     Ok(())

@@ -79,32 +79,18 @@ fn main() -> ExitCode {
 }
 
 fn act(command: Command) -> Result<ExitCode> {
-    if let Command::Kernel {
-        plain,
-        connection_file,
-    } = command
-    {
+    if let Command::Kernel { plain, connection_file } = command {
         let status = kernel::run(&connection_file, plain)?;
         return Ok(ExitCode::from(status.clamp(0, 255) as u8));
     }
     let repository = Repository::find()?;
     match command {
         Command::Setup { python, data } => {
-            Setup {
-                python,
-                data,
-                verbose: true,
-            }
-            .run(&repository)?;
+            Setup { python, data, verbose: true }.run(&repository)?;
         }
         Command::Run(run) => run.run(&repository)?,
         Command::Open { arguments } => {
-            Setup {
-                python: None,
-                data: None,
-                verbose: false,
-            }
-            .run(&repository)?;
+            Setup { python: None, data: None, verbose: false }.run(&repository)?;
             let mut jupyter = setup::program(&repository, "jupyter");
             test::show(
                 jupyter

@@ -40,12 +40,7 @@ pub fn read(repository: &Repository) -> Option<Overlay> {
 
 /// Makes `.venv` on `python` unless it is there already; true when it had to.
 pub fn install(repository: &Repository, python: &Python, own: bool, step: &Step) -> Result<bool> {
-    let wanted = Overlay {
-        root: repository.root.clone(),
-        python: python.clone(),
-        own,
-        version: VERSION,
-    };
+    let wanted = Overlay { root: repository.root.clone(), python: python.clone(), own, version: VERSION };
     if read(repository).is_some_and(|there| there == wanted) {
         return Ok(false);
     }
@@ -53,23 +48,12 @@ pub fn install(repository: &Repository, python: &Python, own: bool, step: &Step)
     step.line("linking the Python environment into .venv");
     clear(&venv)?;
     let io = |error: std::io::Error| {
-        Error::file(
-            &venv,
-            format!("can't be made ({error}); remove it and run `cargo lab setup` again"),
-        )
+        Error::file(&venv, format!("can't be made ({error}); remove it and run `cargo lab setup` again"))
     };
     fs::create_dir_all(&venv).map_err(io)?;
     fs::write(venv.join(MARK), "").map_err(io)?;
-    step.run(
-        Command::new(&python.executable)
-            .args(["-m", "venv", "--without-pip"])
-            .arg(&venv),
-        |_| None,
-    )?;
-    let site = venv.join(format!(
-        "lib/python{}.{}/site-packages",
-        python.version.0, python.version.1
-    ));
+    step.run(Command::new(&python.executable).args(["-m", "venv", "--without-pip"]).arg(&venv), |_| None)?;
+    let site = venv.join(format!("lib/python{}.{}/site-packages", python.version.0, python.version.1));
     let add: Vec<String> = python
         .site_packages
         .iter()
@@ -79,16 +63,9 @@ pub fn install(repository: &Repository, python: &Python, own: bool, step: &Step)
     scripts(&python.prefix.join("bin"), &venv.join("bin")).map_err(io)?;
     link_entries(&python.prefix.join("etc"), &venv.join("etc")).map_err(io)?;
     // The kernels of the environment stay out: this clone has its own.
-    link_entries(
-        &python.prefix.join("share/jupyter"),
-        &venv.join("share/jupyter"),
-    )
-    .map_err(io)?;
+    link_entries(&python.prefix.join("share/jupyter"), &venv.join("share/jupyter")).map_err(io)?;
     symlink(python.libtorch()?, venv.join("libtorch")).map_err(io)?;
-    cache::write(
-        &venv.join(STAMP),
-        &serde_json::to_string_pretty(&wanted).expect("plain data"),
-    )?;
+    cache::write(&venv.join(STAMP), &serde_json::to_string_pretty(&wanted).expect("plain data"))?;
     Ok(true)
 }
 
@@ -171,17 +148,12 @@ mod tests {
 
     #[test]
     fn shebangs_of_both_forms_are_replaced() {
-        assert_eq!(
-            python_script("#!/env/bin/python3\nimport sys\n"),
-            Some("import sys\n")
-        );
+        assert_eq!(python_script("#!/env/bin/python3\nimport sys\n"), Some("import sys\n"));
         assert_eq!(
             python_script("#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''\nimport sys\n"),
             Some("import sys\n")
         );
         assert_eq!(python_script("#!/bin/sh\necho\n"), None);
-        assert!(
-            shebang(Path::new("/a b/python")).starts_with("#!/bin/sh\n'''exec' \"/a b/python\"")
-        );
+        assert!(shebang(Path::new("/a b/python")).starts_with("#!/bin/sh\n'''exec' \"/a b/python\""));
     }
 }

@@ -38,14 +38,14 @@ impl Python {
     /// torch's folder: the libtorch that the crate links.
     pub fn libtorch(&self) -> Result<PathBuf> {
         let mut torch = self.site_packages.iter().map(|folder| folder.join("torch"));
-        let found =
-            torch.find(|folder| folder.join("lib").is_dir() && folder.join("include").is_dir());
+        let found = torch.find(|folder| folder.join("lib").is_dir() && folder.join("include").is_dir());
         let folder = found.ok_or_else(|| {
-            Error::file(&self.prefix, "holds no torch with lib/ and include/; install it with pip and run `cargo lab setup` again")
+            Error::file(
+                &self.prefix,
+                "holds no torch with lib/ and include/; install it with pip and run `cargo lab setup` again",
+            )
         })?;
-        folder
-            .canonicalize()
-            .map_err(|error| Error::file(&folder, error.to_string()))
+        folder.canonicalize().map_err(|error| Error::file(&folder, error.to_string()))
     }
 }
 
@@ -60,10 +60,7 @@ fn folder(environment: &Environment, python: &Python) -> Result<PathBuf> {
 pub fn cached(environment: &Environment) -> Option<Python> {
     let python = find(environment)?;
     let folder = folder(environment, &python).ok()?;
-    folder
-        .join("complete")
-        .is_file()
-        .then(|| Python::describe(folder.join("bin/python")))?
+    folder.join("complete").is_file().then(|| Python::describe(folder.join("bin/python")))?
 }
 
 /// The environment in the cache, built when it isn't there: a few GB, a minute or two.
@@ -71,11 +68,7 @@ pub fn install(environment: &Environment, step: &Step) -> Result<Python> {
     let python = match find(environment) {
         Some(python) => python,
         None => {
-            let range = format!(
-                "3.{} to 3.{}",
-                environment.minor.start,
-                environment.minor.end - 1
-            );
+            let range = format!("3.{} to 3.{}", environment.minor.start, environment.minor.end - 1);
             return Err(Error::argument(format!(
                 "no Python {range} was found on PATH; install one (on Debian: apt-get install python3 python3-venv) or name one with --python"
             )));
@@ -92,10 +85,7 @@ pub fn install(environment: &Environment, step: &Step) -> Result<Python> {
         build(&folder, environment, &python, step)?;
     }
     Python::describe(folder.join("bin/python")).ok_or_else(|| {
-        Error::file(
-            &folder,
-            "holds a Python that doesn't start; remove the folder and run `cargo lab setup` again",
-        )
+        Error::file(&folder, "holds a Python that doesn't start; remove the folder and run `cargo lab setup` again")
     })
 }
 
@@ -105,22 +95,9 @@ fn build(folder: &Path, environment: &Environment, python: &Python, step: &Step)
         fs::remove_dir_all(folder).map_err(|error| Error::file(folder, error.to_string()))?;
     }
     enough_room(folder)?;
-    step.run(
-        Command::new(&python.executable)
-            .args(["-m", "venv"])
-            .arg(folder),
-        |_| Some("making it".into()),
-    )?;
+    step.run(Command::new(&python.executable).args(["-m", "venv"]).arg(folder), |_| Some("making it".into()))?;
     let mut pip = Command::new(folder.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ]);
+    pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
     step.run(pip.args(&environment.pip), pip_line)?;
     cache::write(&folder.join("complete"), &environment.pip.join("\n"))
 }
@@ -138,8 +115,7 @@ fn pip_line(line: &str) -> Option<String> {
 fn enough_room(folder: &Path) -> Result<()> {
     const NEEDED: u64 = 8;
     let home = folder.parent().expect("inside the cache");
-    let room =
-        nix::sys::statvfs::statvfs(home).map_err(|error| Error::file(home, error.to_string()))?;
+    let room = nix::sys::statvfs::statvfs(home).map_err(|error| Error::file(home, error.to_string()))?;
     let free = room.blocks_available() * room.fragment_size() / 1_000_000_000;
     if free >= NEEDED {
         return Ok(());
@@ -154,11 +130,7 @@ fn enough_room(folder: &Path) -> Result<()> {
 
 /// A Python of a version that environment.yml allows: `python3` first, then by its full name, newest first.
 fn find(environment: &Environment) -> Option<Python> {
-    let named = environment
-        .minor
-        .clone()
-        .rev()
-        .map(|minor| format!("python3.{minor}"));
+    let named = environment.minor.clone().rev().map(|minor| format!("python3.{minor}"));
     std::iter::once("python3".to_string())
         .chain(named)
         .filter_map(Python::describe)
@@ -167,9 +139,7 @@ fn find(environment: &Environment) -> Option<Python> {
 
 /// Debian keeps a part of venv in a package of its own.
 fn ensure_venv(python: &Python, step: &Step) -> Result<()> {
-    let works = || {
-        system::succeeds(Command::new(&python.executable).args(["-c", "import venv, ensurepip"]))
-    };
+    let works = || system::succeeds(Command::new(&python.executable).args(["-c", "import venv, ensurepip"]));
     if works() {
         return Ok(());
     }
@@ -180,9 +150,7 @@ fn ensure_venv(python: &Python, step: &Step) -> Result<()> {
         outcome => Err(Error::argument(format!(
             "{} can't make environments ({}); type: apt-get install {package}",
             python.executable.display(),
-            outcome
-                .err()
-                .unwrap_or("installing its package didn't help".into()),
+            outcome.err().unwrap_or("installing its package didn't help".into()),
         ))),
     }
 }
@@ -205,12 +173,8 @@ pub fn ensure_compiler(step: &Step) -> Result<()> {
 
 /// A Python environment of the user's own, which must hold what environment.yml lists.
 pub fn own(executable: &Path, environment: &Environment, step: &Step) -> Result<Python> {
-    let python = Python::describe(executable).ok_or_else(|| {
-        Error::file(
-            executable,
-            "is no Python that starts; name another one with --python",
-        )
-    })?;
+    let python = Python::describe(executable)
+        .ok_or_else(|| Error::file(executable, "is no Python that starts; name another one with --python"))?;
     let script = "
 import importlib.metadata as metadata, sys
 for requirement in sys.argv[1:]:
@@ -219,17 +183,8 @@ for requirement in sys.argv[1:]:
     except metadata.PackageNotFoundError: found = 'missing'
     if found != wanted: print(name, wanted, found)
 ";
-    let text = system::output(
-        Command::new(&python.executable)
-            .args(["-c", script])
-            .args(&environment.pip),
-    )
-    .ok_or_else(|| {
-        Error::file(
-            executable,
-            "can't list its packages; name another Python with --python",
-        )
-    })?;
+    let text = system::output(Command::new(&python.executable).args(["-c", script]).args(&environment.pip))
+        .ok_or_else(|| Error::file(executable, "can't list its packages; name another Python with --python"))?;
     let differing: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     // libtorch's version is tied to the crate's; of the others any version may do.
     let unfit: Vec<String> = differing
@@ -240,18 +195,11 @@ for requirement in sys.argv[1:]:
     if !unfit.is_empty() {
         return Err(Error::file(
             executable,
-            format!(
-                "lacks what the notebooks need; type: {} -m pip install {}",
-                executable.display(),
-                unfit.join(" ")
-            ),
+            format!("lacks what the notebooks need; type: {} -m pip install {}", executable.display(), unfit.join(" ")),
         ));
     }
     for line in &differing {
-        step.say(&format!(
-            "{} is {} there, tested is {}",
-            line[0], line[2], line[1]
-        ));
+        step.say(&format!("{} is {} there, tested is {}", line[0], line[2], line[1]));
     }
     Ok(python)
 }

@@ -20,19 +20,9 @@ impl Repository {
     pub fn containing(folder: &Path) -> Result<Self> {
         folder
             .ancestors()
-            .find(|folder| {
-                folder.join("environment.yml").is_file()
-                    && folder.join("crate/Cargo.toml").is_file()
-            })
-            .map(|root| Repository {
-                root: root.to_path_buf(),
-            })
-            .ok_or_else(|| {
-                Error::file(
-                    folder,
-                    "is not inside a clone of vitlab; go to one and try again",
-                )
-            })
+            .find(|folder| folder.join("environment.yml").is_file() && folder.join("crate/Cargo.toml").is_file())
+            .map(|root| Repository { root: root.to_path_buf() })
+            .ok_or_else(|| Error::file(folder, "is not inside a clone of vitlab; go to one and try again"))
     }
 
     pub fn environment_yml(&self) -> PathBuf {

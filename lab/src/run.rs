@@ -72,20 +72,10 @@ impl Run {
     pub fn run(&self, repository: &Repository) -> Result<()> {
         let notebooks = select::notebooks(repository, &self.notebooks)?;
         let out = self.out.clone().unwrap_or_else(|| repository.outputs());
-        std::fs::create_dir_all(&out)
-            .and_then(|()| tempfile::tempfile_in(&out))
-            .map_err(|error| {
-                Error::file(
-                    &out,
-                    format!("can't be written to ({error}); name another folder with --out"),
-                )
-            })?;
-        let ready = Setup {
-            python: None,
-            data: self.data.clone(),
-            verbose: false,
-        }
-        .run(repository)?;
+        std::fs::create_dir_all(&out).and_then(|()| tempfile::tempfile_in(&out)).map_err(|error| {
+            Error::file(&out, format!("can't be written to ({error}); name another folder with --out"))
+        })?;
+        let ready = Setup { python: None, data: self.data.clone(), verbose: false }.run(repository)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         // A Ctrl-C reaches execute.py as well, which ends its kernel; this process waits for it.
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted))
@@ -102,28 +92,11 @@ impl Run {
         Ok(())
     }
 
-    fn execute(
-        &self,
-        repository: &Repository,
-        ready: &Ready,
-        notebook: &Path,
-        out: &Path,
-    ) -> Result<()> {
-        let name = notebook
-            .file_stem()
-            .expect("a notebook's name")
-            .to_string_lossy()
-            .into_owned();
-        let variant = if self.quick {
-            Some("quick")
-        } else {
-            self.load_model.then_some("loaded")
-        };
+    fn execute(&self, repository: &Repository, ready: &Ready, notebook: &Path, out: &Path) -> Result<()> {
+        let name = notebook.file_stem().expect("a notebook's name").to_string_lossy().into_owned();
+        let variant = if self.quick { Some("quick") } else { self.load_model.then_some("loaded") };
         let written = variant.map_or(name.clone(), |variant| format!("{name}-{variant}"));
-        let (ipynb, html) = (
-            out.join(format!("{written}.ipynb")),
-            out.join(format!("{written}.html")),
-        );
+        let (ipynb, html) = (out.join(format!("{written}.ipynb")), out.join(format!("{written}.html")));
         let shown = setup::relative(repository, notebook).display().to_string();
         let before = read(notebook)?;
         let job = json!({
@@ -137,47 +110,29 @@ impl Run {
             "removed": machine_folders(repository, ready),
         });
         let mut command = setup::program(repository, "python");
-        command.args([
-            "-I",
-            "-c",
-            include_str!("python/execute.py"),
-            &job.to_string(),
-        ]);
+        command.args(["-I", "-c", include_str!("python/execute.py"), &job.to_string()]);
         match &ready.data {
             Source::Folder(folder) => command.env(vitlab::data::source::VARIABLE, folder),
             Source::Synthetic => command.env(vitlab::data::source::VARIABLE, "synthetic"),
         };
-        for (variable, asked) in [
-            ("VITLAB_QUICK", self.quick),
-            ("VITLAB_LOAD_MODEL", self.load_model),
-        ] {
+        for (variable, asked) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
             if asked {
                 command.env(variable, "1")
             } else {
                 command.env_remove(variable)
             };
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(target_os = "linux")]
         // SAFETY: one system call between fork and exec. Should this process be killed, execute.py ends its kernel.
         unsafe {
-            command.pre_exec(|| {
-                Ok(nix::sys::prctl::set_pdeathsig(
-                    nix::sys::signal::Signal::SIGTERM,
-                )?)
-            });
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?));
         }
 
-        let step =
-            Step::new(variant.map_or(shown.clone(), |variant| format!("{shown} ({variant})")));
+        let step = Step::new(variant.map_or(shown.clone(), |variant| format!("{shown} ({variant})")));
         step.line("starting the kernel");
         let failed = |error: std::io::Error| {
-            Error::argument(format!(
-                "{shown}: can't be executed ({error}); run `cargo lab setup`"
-            ))
+            Error::argument(format!("{shown}: can't be executed ({error}); run `cargo lab setup`"))
         };
         let mut child = command.spawn().map_err(failed)?;
         let (sender, lines) = mpsc::channel();
@@ -221,17 +176,13 @@ impl Run {
             }
             cache::write(notebook, &read(&ipynb)?)?;
         }
-        step.done(&format!(
-            "{} and .html",
-            setup::relative(repository, &ipynb).display()
-        ));
+        step.done(&format!("{} and .html", setup::relative(repository, &ipynb).display()));
         Ok(())
     }
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Error::file(path, format!("can't be read ({error})")))
+    std::fs::read_to_string(path).map_err(|error| Error::file(path, format!("can't be read ({error})")))
 }
 
 impl Failure {
@@ -239,15 +190,9 @@ impl Failure {
         let Some(position) = self.position else {
             return format!("{notebook}: {}", self.message);
         };
-        let count = self
-            .count
-            .map_or(String::new(), |count| format!(", [{count}]"));
+        let count = self.count.map_or(String::new(), |count| format!(", [{count}]"));
         let mut text = format!("{notebook}: cell {position}{count}: {}", self.message);
-        if let Some(traceback) = self
-            .traceback
-            .as_ref()
-            .filter(|text| text.trim() != self.message)
-        {
+        if let Some(traceback) = self.traceback.as_ref().filter(|text| text.trim() != self.message) {
             text += &format!("\n\n{}\n", traceback.trim_end());
         }
         text + &format!("\nWhat ran up to there: {}", written.display())
@@ -292,9 +237,7 @@ fn follow(told: mpsc::Receiver<Told>, step: &Step) -> (Option<Failure>, Vec<Stri
                 since = Instant::now();
                 step.line(&at);
             }
-            Some(Event::Line { text }) => {
-                step.line(&format!("{at} · {} · {text}", seconds(since.elapsed())))
-            }
+            Some(Event::Line { text }) => step.line(&format!("{at} · {} · {text}", seconds(since.elapsed()))),
             Some(Event::Failed(told)) => failure = Some(told),
             Some(Event::Done) | None => {}
         }
@@ -307,10 +250,7 @@ fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, Strin
     let mut folders = vec![
         (format!("{}/", repository.root.display()), String::new()),
         (repository.root.display().to_string(), ".".to_string()),
-        (
-            ready.engine.home.display().to_string(),
-            "VITLAB_HOME".to_string(),
-        ),
+        (ready.engine.home.display().to_string(), "VITLAB_HOME".to_string()),
     ];
     if let Source::Folder(folder) = &ready.data {
         folders.push((folder.display().to_string(), "FashionMNIST".to_string()));

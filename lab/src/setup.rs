@@ -79,39 +79,25 @@ impl Setup {
         let environment = environment::read(&repository.environment_yml())?;
         let step = Step::new("Python environment");
         let there = overlay::read(repository);
-        let own = self.python.clone().or_else(|| {
-            std::env::var_os(PYTHON_VARIABLE)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        });
+        let own = self
+            .python
+            .clone()
+            .or_else(|| std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from));
         // A choice made once holds for later set-ups of the clone.
-        let own = own.or_else(|| {
-            there
-                .filter(|overlay| overlay.own)
-                .map(|overlay| overlay.python.executable)
-        });
+        let own = own.or_else(|| there.filter(|overlay| overlay.own).map(|overlay| overlay.python.executable));
         let before = python::cached(&environment).is_some();
         let python = match &own {
             Some(executable) => python::own(executable, &environment, &step)?,
             None => python::install(&environment, &step)?,
         };
         python::ensure_compiler(&step)?;
-        let _lock = cache::lock(
-            &format!(
-                "overlay-{}",
-                cache::key(&[&repository.root.to_string_lossy()])
-            ),
-            &step,
-        )?;
+        let _lock = cache::lock(&format!("overlay-{}", cache::key(&[&repository.root.to_string_lossy()])), &step)?;
         let linked = overlay::install(repository, &python, own.is_some(), &step)?;
         let (major, minor, patch) = python.version;
         self.finish(
             step,
             linked || (own.is_none() && !before),
-            &format!(
-                "Python {major}.{minor}.{patch} in {}",
-                python.prefix.display()
-            ),
+            &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()),
         );
         Ok(python)
     }
@@ -125,11 +111,7 @@ impl Setup {
     }
 
     fn finish(&self, step: Step, worked: bool, result: &str) {
-        if worked || self.verbose {
-            step.done(result)
-        } else {
-            step.nothing()
-        }
+        if worked || self.verbose { step.done(result) } else { step.nothing() }
     }
 }
 
@@ -140,13 +122,7 @@ fn rust_src() {
     }
     let step = Step::new("rust-src");
     step.line("rustup component add rust-src");
-    if system::succeeds(Command::new("timeout").args([
-        "60",
-        "rustup",
-        "component",
-        "add",
-        "rust-src",
-    ])) {
+    if system::succeeds(Command::new("timeout").args(["60", "rustup", "component", "add", "rust-src"])) {
         return step.done("the kernel finds the types of variables");
     }
     step.nothing();
@@ -161,10 +137,7 @@ pub fn program(repository: &Repository, name: &str) -> Command {
     let bin = repository.venv().join("bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(bin).chain(std::env::split_paths(&path));
-    command.env(
-        "PATH",
-        std::env::join_paths(path).expect("paths that came from a list"),
-    );
+    command.env("PATH", std::env::join_paths(path).expect("paths that came from a list"));
     command.env("VIRTUAL_ENV", repository.venv());
     command
 }

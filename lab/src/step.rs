@@ -26,16 +26,10 @@ impl Step {
         let title = title.into();
         let bar = ProgressBar::new_spinner().with_prefix(title.clone());
         bar.set_style(
-            ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}")
-                .expect("a fixed template"),
+            ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}").expect("a fixed template"),
         );
         bar.enable_steady_tick(Duration::from_millis(120));
-        Step {
-            bar,
-            title,
-            started: Instant::now(),
-            announced: std::cell::Cell::new(None),
-        }
+        Step { bar, title, started: Instant::now(), announced: std::cell::Cell::new(None) }
     }
 
     /// Shows what the step is at.
@@ -44,29 +38,16 @@ impl Step {
             return self.bar.set_message(text.trim().to_string());
         }
         let now = Instant::now();
-        if self
-            .announced
-            .get()
-            .is_none_or(|last| now - last >= HEARTBEAT)
-        {
+        if self.announced.get().is_none_or(|last| now - last >= HEARTBEAT) {
             self.announced.set(Some(now));
-            eprintln!(
-                "… {} ({}): {}",
-                self.title,
-                seconds(self.started.elapsed()),
-                text.trim()
-            );
+            eprintln!("… {} ({}): {}", self.title, seconds(self.started.elapsed()), text.trim());
         }
     }
 
     /// Ends the step with what came out of it.
     pub fn done(self, result: &str) {
         self.bar.finish_and_clear();
-        eprintln!(
-            "✓ {}: {result} ({})",
-            self.title,
-            seconds(self.started.elapsed())
-        );
+        eprintln!("✓ {}: {result} ({})", self.title, seconds(self.started.elapsed()));
     }
 
     /// Ends the step without a word: there was nothing to do.
@@ -82,34 +63,22 @@ impl Step {
     /// Runs a command to its end, showing each line of its output through `show` (nothing for `None`).
     ///
     /// The error of a failed command holds its last lines.
-    pub fn run(
-        &self,
-        command: &mut Command,
-        mut show: impl FnMut(&str) -> Option<String>,
-    ) -> Result<()> {
+    pub fn run(&self, command: &mut Command, mut show: impl FnMut(&str) -> Option<String>) -> Result<()> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let failed =
-            |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
+        let failed = |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
         #[cfg(target_os = "linux")]
         // SAFETY: one system call between fork and exec. A program must not work on where the next set-up begins.
         unsafe {
             use nix::sys::{prctl, signal::Signal};
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         let (sender, lines) = mpsc::channel();
         let read = |stream: Box<dyn Read + Send>| {
             let sender = sender.clone();
             std::thread::spawn(move || {
-                for line in BufReader::new(stream)
-                    .split(b'\n')
-                    .map_while(|line| line.ok())
-                {
+                for line in BufReader::new(stream).split(b'\n').map_while(|line| line.ok()) {
                     let _ = sender.send(String::from_utf8_lossy(&line).trim_end().to_string());
                 }
             });
@@ -141,11 +110,7 @@ impl Step {
         }
         self.bar.finish_and_clear();
         let last: Vec<String> = last.into_iter().collect();
-        Err(Error::argument(format!(
-            "{}: {name} failed ({status}); its last lines:\n{}",
-            self.title,
-            last.join("\n")
-        )))
+        Err(Error::argument(format!("{}: {name} failed ({status}); its last lines:\n{}", self.title, last.join("\n"))))
     }
 }
 
@@ -157,10 +122,6 @@ pub fn seconds(duration: Duration) -> String {
     } else if seconds < 119.5 {
         format!("{seconds:.0} s")
     } else {
-        format!(
-            "{} min {} s",
-            duration.as_secs() / 60,
-            duration.as_secs() % 60
-        )
+        format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60)
     }
 }

@@ -28,14 +28,11 @@ pub fn make(workspace: &Path, libtorch: &Path, step: &Step) -> Result<()> {
     }
     let folder = workspace.join(FOLDER);
     let failed = |path: &Path, problem: String| {
-        Error::file(
-            path,
-            format!("can't be made a stand-in of for the linker ({problem})"),
-        )
+        Error::file(path, format!("can't be made a stand-in of for the linker ({problem})"))
     };
     fs::create_dir_all(&folder).map_err(|error| failed(&folder, error.to_string()))?;
-    let bindings = bindings(&workspace.join("ctx/target"))
-        .ok_or_else(|| failed(workspace, "torch-sys isn't built".into()))?;
+    let bindings =
+        bindings(&workspace.join("ctx/target")).ok_or_else(|| failed(workspace, "torch-sys isn't built".into()))?;
     let used = used(&bindings).map_err(|problem| failed(&bindings, problem))?;
     for library in libraries {
         let name = library.file_name().unwrap_or_default();
@@ -43,15 +40,9 @@ pub fn make(workspace: &Path, libtorch: &Path, step: &Step) -> Result<()> {
         soname.push(name);
         let symbols = defined(library, &used).map_err(|problem| failed(library, problem))?;
         let source = folder.join("stub.s");
-        fs::write(&source, assembly(&symbols))
-            .map_err(|error| failed(&source, error.to_string()))?;
+        fs::write(&source, assembly(&symbols)).map_err(|error| failed(&source, error.to_string()))?;
         step.run(
-            Command::new("cc")
-                .args(["-shared", "-nostdlib"])
-                .arg(soname)
-                .arg("-o")
-                .arg(folder.join(name))
-                .arg(&source),
+            Command::new("cc").args(["-shared", "-nostdlib"]).arg(soname).arg("-o").arg(folder.join(name)).arg(&source),
             |_| None,
         )?;
     }
@@ -75,10 +66,7 @@ fn bindings(target: &Path) -> Option<PathBuf> {
 fn used(archive: &Path) -> std::result::Result<HashSet<String>, String> {
     let data = fs::read(archive).map_err(|error| error.to_string())?;
     let mut names = HashSet::new();
-    for member in ArchiveFile::parse(&*data)
-        .map_err(|error| error.to_string())?
-        .members()
-    {
+    for member in ArchiveFile::parse(&*data).map_err(|error| error.to_string())?.members() {
         let member = member.map_err(|error| error.to_string())?;
         // Beside objects an archive of Rust's holds metadata.
         if !member.name().ends_with(b".o") {
@@ -110,9 +98,7 @@ fn defined(library: &Path, names: &HashSet<String>) -> std::result::Result<Vec<S
 }
 
 fn assembly(symbols: &[String]) -> String {
-    let labels = symbols
-        .iter()
-        .map(|name| format!(".globl \"{name}\"\n.type \"{name}\", \"function\"\n\"{name}\":\n"));
+    let labels = symbols.iter().map(|name| format!(".globl \"{name}\"\n.type \"{name}\", \"function\"\n\"{name}\":\n"));
     let end = ".section .note.GNU-stack, \"\"\n".to_string();
     labels.chain([end]).collect()
 }
@@ -149,10 +135,7 @@ mod tests {
         let symbols = defined(&at("libreal.so"), &used).unwrap();
         assert_eq!(symbols, ["f", "h"]);
         fs::write(at("stub.s"), assembly(&symbols)).unwrap();
-        run(
-            "cc",
-            &["-shared", "-nostdlib", "-o", "libstub.so", "stub.s"],
-        );
+        run("cc", &["-shared", "-nostdlib", "-o", "libstub.so", "stub.s"]);
         let all = HashSet::from(["f", "g", "h", "own"].map(String::from));
         assert_eq!(defined(&at("libstub.so"), &all).unwrap(), ["f", "h"]);
         defined(&at("user.c"), &all).unwrap_err();

@@ -21,9 +21,7 @@ pub fn install(packages: &[&str], step: &Step) -> Result<(), String> {
         if sudo {
             command.args(["-n", "apt-get"]);
         }
-        command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         step.run(&mut command, |line| Some(line.to_string()))
     };
     let mut install = vec!["install", "-y", "--no-install-recommends"];
@@ -45,11 +43,7 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// What a program prints, when it exists and ends well.
 pub fn output(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
     output.status.success().then_some(text)
 }

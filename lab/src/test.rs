@@ -21,12 +21,7 @@ pub struct Test {
 
 impl Test {
     pub fn run(&self, repository: &Repository) -> Result<()> {
-        Setup {
-            python: None,
-            data: None,
-            verbose: false,
-        }
-        .run(repository)?;
+        Setup { python: None, data: None, verbose: false }.run(repository)?;
         let cargo_test = |arguments: &[String]| {
             let mut cargo = Command::new("cargo");
             cargo.arg("test").args(arguments);

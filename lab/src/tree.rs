@@ -30,17 +30,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn is_result(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
-    let script = || {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("build-script-build"))
-    };
-    let script_main = || {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("build_script_"))
-    };
-    ["rlib", "rmeta", "so", "a", "o"]
-        .iter()
-        .any(|result| extension == *result)
+    let script = || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("build-script-build"));
+    let script_main = || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("build_script_"));
+    ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result)
         || (extension.is_empty() && (script() || script_main()))
 }
 
@@ -55,38 +47,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         fs::create_dir_all(from.join("deps/incremental")).unwrap();
-        for name in [
-            "deps/libtch.rlib",
-            "deps/tch.d",
-            ".cargo-lock",
-            "deps/incremental/x",
-        ] {
+        for name in ["deps/libtch.rlib", "deps/tch.d", ".cargo-lock", "deps/incremental/x"] {
             fs::write(from.join(name), name).unwrap();
         }
         let old = SystemTime::now() - Duration::from_secs(1000);
-        File::options()
-            .append(true)
-            .open(from.join("deps/tch.d"))
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
+        File::options().append(true).open(from.join("deps/tch.d")).unwrap().set_modified(old).unwrap();
         copy(&from, &to).unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        assert_eq!(
-            inode(&from.join("deps/libtch.rlib")),
-            inode(&to.join("deps/libtch.rlib"))
-        );
-        assert_ne!(
-            inode(&from.join(".cargo-lock")),
-            inode(&to.join(".cargo-lock"))
-        );
-        assert_eq!(
-            fs::metadata(to.join("deps/tch.d"))
-                .unwrap()
-                .modified()
-                .unwrap(),
-            old
-        );
+        assert_eq!(inode(&from.join("deps/libtch.rlib")), inode(&to.join("deps/libtch.rlib")));
+        assert_ne!(inode(&from.join(".cargo-lock")), inode(&to.join(".cargo-lock")));
+        assert_eq!(fs::metadata(to.join("deps/tch.d")).unwrap().modified().unwrap(), old);
         assert!(!to.join("deps/incremental").exists());
     }
 }

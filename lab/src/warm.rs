@@ -46,10 +46,8 @@ overflow-checks = false
 "#;
 
 /// The lines a notebook begins with, and a cell that makes cargo link all of it.
-const CELLS: [&str; 2] = [
-    ":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;",
-    "println!(\"{}\", Error::argument(\"warm\"));",
-];
+const CELLS: [&str; 2] =
+    [":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;", "println!(\"{}\", Error::argument(\"warm\"));"];
 
 /// The warm build of one clone.
 pub struct Warm {
@@ -60,18 +58,10 @@ pub struct Warm {
 impl Warm {
     /// Where the warm build of a clone lies, whether it is there or not.
     pub fn of(repository: &Repository, engine: &Engine) -> Self {
-        let key = cache::key(&[
-            evcxr::VERSION,
-            &engine.rustc,
-            &engine.libtorch.to_string_lossy(),
-            WORKSPACE,
-        ]);
+        let key = cache::key(&[evcxr::VERSION, &engine.rustc, &engine.libtorch.to_string_lossy(), WORKSPACE]);
         let family = engine.home.join(format!("warm-{key}"));
         let clone = cache::key(&[&repository.root.to_string_lossy()]);
-        Warm {
-            folder: family.join(format!("clone-{clone}")),
-            family,
-        }
+        Warm { folder: family.join(format!("clone-{clone}")), family }
     }
 
     /// Whether it was made from the clone's present sources.
@@ -80,26 +70,14 @@ impl Warm {
     }
 
     /// Makes it or brings it up to date; false when there was nothing to do.
-    pub fn install(
-        &self,
-        repository: &Repository,
-        engine: &Engine,
-        python: &Python,
-        step: &Step,
-    ) -> Result<bool> {
-        let _lock = cache::lock(
-            &self.family.file_name().expect("a name").to_string_lossy(),
-            step,
-        )?;
+    pub fn install(&self, repository: &Repository, engine: &Engine, python: &Python, step: &Step) -> Result<bool> {
+        let _lock = cache::lock(&self.family.file_name().expect("a name").to_string_lossy(), step)?;
         let sources = sources(repository)?;
         if stamped(&self.folder).as_deref() == Some(&sources) {
             return Ok(false);
         }
         let io = |error: std::io::Error| {
-            Error::file(
-                &self.folder,
-                format!("can't be built ({error}); check the room on its disk"),
-            )
+            Error::file(&self.folder, format!("can't be built ({error}); check the room on its disk"))
         };
         // Under a name that stays: when it is interrupted, the next try goes on from there.
         let new = self.folder.with_extension("new");
@@ -107,10 +85,7 @@ impl Warm {
             let base = self.family.join("base");
             let copy = self.folder.with_extension("copy");
             let _ = fs::remove_dir_all(&copy);
-            if let Some(seed) = [&self.folder, &base]
-                .into_iter()
-                .find(|folder| stamped(folder).is_some())
-            {
+            if let Some(seed) = [&self.folder, &base].into_iter().find(|folder| stamped(folder).is_some()) {
                 tree::copy(seed, &copy).map_err(io)?;
             }
             fs::create_dir_all(&self.family).map_err(io)?;
@@ -141,24 +116,14 @@ impl Warm {
 
     /// Gives a kernel its own copy; `to` becomes evcxr's workspace, with `to/ctx` as its folder.
     pub fn copy_to(&self, to: &Path) -> Result<()> {
-        let guard = self
-            .guard()
-            .map_err(|error| Error::file(&self.folder, error.to_string()))?;
+        let guard = self.guard().map_err(|error| Error::file(&self.folder, error.to_string()))?;
         let shared = guard.lock_shared();
         if stamped(&self.folder).is_none() {
-            return Err(Error::file(
-                &self.folder,
-                "holds no warm build; run `cargo lab setup`",
-            ));
+            return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
         }
         shared
             .and_then(|()| tree::copy(&self.folder, to))
-            .map_err(|error| {
-                Error::file(
-                    to,
-                    format!("can't be made ({error}); check the room on its disk"),
-                )
-            })
+            .map_err(|error| Error::file(to, format!("can't be made ({error}); check the room on its disk")))
     }
 
     /// Held for a moment by who replaces the folder, shared by the kernels that copy it.
@@ -203,8 +168,7 @@ fn stamped(folder: &Path) -> Option<String> {
 }
 
 fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
-    let crate_folder =
-        serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
+    let crate_folder = serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
     let hold = format!(
         "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {crate_folder} }}\n"
     );
@@ -218,24 +182,13 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
 }
 
 /// Really runs a kernel on the folder, through the same client library that runs the notebooks.
-fn build(
-    folder: &Path,
-    repository: &Repository,
-    engine: &Engine,
-    python: &Python,
-    step: &Step,
-) -> Result<()> {
+fn build(folder: &Path, repository: &Repository, engine: &Engine, python: &Python, step: &Step) -> Result<()> {
     let notebooks = repository.notebooks();
     cache::create(&notebooks)?;
     let argv = json!([engine.kernel, "--control_file", "{connection_file}"]);
     let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
     let mut command = Command::new(&python.executable);
-    command.args([
-        "-I",
-        "-c",
-        include_str!("python/cells.py"),
-        &job.to_string(),
-    ]);
+    command.args(["-I", "-c", include_str!("python/cells.py"), &job.to_string()]);
     engine.prepare(&mut command, &folder.join("ctx"));
     analysis::limit(engine, &mut command);
     step.run(&mut command, evcxr::compiling())
@@ -247,10 +200,7 @@ fn forget_cells(ctx: &Path) -> std::io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if ["libcode_", "libctx", "ctx-", "ctx."]
-                .iter()
-                .any(|start| name.starts_with(start))
-            {
+            if ["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
                 if entry.metadata()?.is_dir() {
                     fs::remove_dir_all(entry.path())?
                 } else {
@@ -262,11 +212,7 @@ fn forget_cells(ctx: &Path) -> std::io::Result<()> {
     };
     for target in fs::read_dir(ctx.join("target"))? {
         let debug = target?.path().join("debug");
-        for folder in [
-            debug.clone(),
-            debug.join("deps"),
-            debug.join(".fingerprint"),
-        ] {
+        for folder in [debug.clone(), debug.join("deps"), debug.join(".fingerprint")] {
             if folder.is_dir() {
                 remove(&folder)?;
             }
@@ -281,12 +227,9 @@ fn sources(repository: &Repository) -> Result<String> {
     let read = |path: &Path| fs::read(path).map_err(|error| Error::file(path, error.to_string()));
     let mut folders = vec![repository.root.join("crate")];
     while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).map_err(|error| Error::file(&folder, error.to_string()))?;
+        let entries = fs::read_dir(&folder).map_err(|error| Error::file(&folder, error.to_string()))?;
         for entry in entries {
-            let path = entry
-                .map_err(|error| Error::file(&folder, error.to_string()))?
-                .path();
+            let path = entry.map_err(|error| Error::file(&folder, error.to_string()))?.path();
             if path.is_dir() {
                 folders.push(path);
             } else {
@@ -298,21 +241,13 @@ fn sources(repository: &Repository) -> Result<String> {
         }
     }
     parts.sort();
-    let dependencies = dependencies(repository)
-        .map_err(|error| Error::file(&repository.root, error.to_string()))?;
-    let parts: Vec<&str> = parts
-        .iter()
-        .flat_map(|(path, key)| [path.as_str(), key.as_str()])
-        .collect();
+    let dependencies = dependencies(repository).map_err(|error| Error::file(&repository.root, error.to_string()))?;
+    let parts: Vec<&str> = parts.iter().flat_map(|(path, key)| [path.as_str(), key.as_str()]).collect();
     Ok(cache::key(&[&cache::key(&parts), &dependencies]))
 }
 
 /// A key of what decides on the crates that vitlab depends on.
 fn dependencies(repository: &Repository) -> std::io::Result<String> {
     let text = |name: &str| fs::read_to_string(repository.root.join(name));
-    Ok(cache::key(&[
-        &text("Cargo.lock")?,
-        &text("Cargo.toml")?,
-        &text("crate/Cargo.toml")?,
-    ]))
+    Ok(cache::key(&[&text("Cargo.lock")?, &text("Cargo.toml")?, &text("crate/Cargo.toml")?]))
 }

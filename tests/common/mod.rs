@@ -5,30 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the package lies in the repository")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_path_buf()
 }
 
 /// Runs `tests/reference/SCRIPT` with the project's Python and returns what it prints.
 pub fn reference<S: AsRef<OsStr>>(script: &str, arguments: &[S]) -> String {
     let python = root().join(".venv/bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: run `cargo lab setup`",
-        python.display()
-    );
+    assert!(python.exists(), "{} is missing: run `cargo lab setup`", python.display());
     let output = Command::new(python)
         .arg(root().join("tests/reference").join(script))
         .args(arguments)
         .output()
         .expect("Python starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{script} failed:\n{}",
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{script} failed:\n{}", text(&output.stderr));
     text(&output.stdout)
 }

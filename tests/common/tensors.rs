@@ -17,9 +17,7 @@ pub fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
 }
 
 pub fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
-    let named = tensors
-        .iter()
-        .map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
+    let named = tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
     weights::write(path, &StateDict(named.collect()))
 }
 
@@ -38,11 +36,8 @@ pub fn spread(store: &VarStore, deviation: f64) {
 
 /// The gradient of `loss` with respect to each trainable variable, by name.
 pub fn gradients(loss: &Tensor, store: &VarStore) -> BTreeMap<String, Tensor> {
-    let variables: Vec<(String, Tensor)> = store
-        .variables()
-        .into_iter()
-        .filter(|(_, tensor)| tensor.requires_grad())
-        .collect();
+    let variables: Vec<(String, Tensor)> =
+        store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
     let inputs: Vec<&Tensor> = variables.iter().map(|(_, tensor)| tensor).collect();
     let gradients = Tensor::run_backward(&[loss], &inputs, true, false);
     let names = variables.into_iter().map(|(name, _)| name);
@@ -50,10 +45,7 @@ pub fn gradients(loss: &Tensor, store: &VarStore) -> BTreeMap<String, Tensor> {
 }
 
 /// The tensors `PREFIX.NAME` of a file by their names.
-pub fn named<'a>(
-    tensors: &'a BTreeMap<String, Tensor>,
-    prefix: &'a str,
-) -> impl Fn(&str) -> Tensor + 'a {
+pub fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, prefix: &'a str) -> impl Fn(&str) -> Tensor + 'a {
     move |name| tensors[&format!("{prefix}.{name}")].shallow_clone()
 }
 
@@ -61,11 +53,7 @@ pub fn named<'a>(
 ///
 /// A key's bias gets no gradient (softmax ignores a shift of all scores), only rounding noise: a bias is compared with
 /// the largest gradient of its weight.
-pub fn assert_gradients(
-    ours: &BTreeMap<String, Tensor>,
-    expected: impl Fn(&str) -> Tensor,
-    what: &str,
-) {
+pub fn assert_gradients(ours: &BTreeMap<String, Tensor>, expected: impl Fn(&str) -> Tensor, what: &str) {
     for (name, gradient) in ours {
         let scale = expected(&name.replace(".bias", ".weight")).abs().max();
         let error = (gradient - expected(name)).abs().max() / scale.clamp_min(1e-12);
@@ -77,7 +65,5 @@ pub fn assert_gradients(
 /// libtorch has one random generator per process, so tests that draw from it take turns.
 pub fn turn() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

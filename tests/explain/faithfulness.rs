@@ -9,11 +9,7 @@ use vitlab::explain::{Baseline, Direction, Faithfulness, Heatmap, Target, random
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 /// Images whose object is one bright patch (4 × 4 pixels), its map, and a model that says how bright that patch is.
-fn bright_patches() -> (
-    Tensor,
-    Array3<f32>,
-    impl Fn(&Tensor) -> Result<Tensor> + Copy,
-) {
+fn bright_patches() -> (Tensor, Array3<f32>, impl Fn(&Tensor) -> Result<Tensor> + Copy) {
     let images = Tensor::rand([6, 1, 28, 28], CPU) * 0.1;
     let maps = Tensor::zeros([6, 28, 28], CPU);
     for image in 0..6 {
@@ -24,16 +20,8 @@ fn bright_patches() -> (
     let values = Vec::<f32>::try_from(maps.flatten(0, -1)).unwrap();
     let maps = Array3::from_shape_vec([6, 28, 28], values).unwrap();
     let model = |images: &Tensor| {
-        let brightest = images
-            .max_pool2d([4, 4], [4, 4], [0, 0], [1, 1], false)
-            .amax([1i64, 2, 3].as_slice(), false);
-        Ok(Tensor::stack(
-            &[
-                &((brightest - 0.6) * 20.0),
-                &images.new_zeros([images.size()[0]], CPU),
-            ],
-            1,
-        ))
+        let brightest = images.max_pool2d([4, 4], [4, 4], [0, 0], [1, 1], false).amax([1i64, 2, 3].as_slice(), false);
+        Ok(Tensor::stack(&[&((brightest - 0.6) * 20.0), &images.new_zeros([images.size()[0]], CPU)], 1))
     };
     (images, maps, model)
 }
@@ -44,15 +32,9 @@ fn a_right_map_beats_random_ones_and_those_beat_the_wrong_one() {
     let random = random_maps(6, 7, &Heatmap::default(), 42).unwrap();
     for baseline in [Baseline::Mean, Baseline::Blur] {
         for direction in [Direction::Deletion, Direction::Insertion] {
-            let options = Faithfulness {
-                baseline,
-                direction,
-                ..Faithfulness::default()
-            };
+            let options = Faithfulness { baseline, direction, ..Faithfulness::default() };
             let area = |maps: &Array3<f32>| {
-                let curve = options
-                    .curve(model, &images, maps, &Target::Predicted)
-                    .unwrap();
+                let curve = options.curve(model, &images, maps, &Target::Predicted).unwrap();
                 assert_eq!((curve.shares[0], curve.shares[49]), (0.0, 1.0));
                 let areas = curve.areas();
                 assert!((areas.mean().unwrap() - mean_area(&curve)).abs() < 1e-9);
@@ -71,9 +53,7 @@ fn a_right_map_beats_random_ones_and_those_beat_the_wrong_one() {
 /// The area under the mean curve, which is the mean of the areas.
 fn mean_area(curve: &vitlab::explain::Curve) -> f64 {
     let mean = curve.mean();
-    (1..mean.len())
-        .map(|i| (mean[i - 1] + mean[i]) / 2.0 * (curve.shares[i] - curve.shares[i - 1]))
-        .sum()
+    (1..mean.len()).map(|i| (mean[i - 1] + mean[i]) / 2.0 * (curve.shares[i] - curve.shares[i - 1])).sum()
 }
 
 #[test]
@@ -82,15 +62,8 @@ fn insertion_backwards_is_deletion() {
     // Random numbers for every pixel: without equal ones, the negative map is the opposite order.
     let maps = random_maps(6, 28, &Heatmap::default(), 7).unwrap();
     let take = |direction, maps: &Array3<f32>| {
-        let options = Faithfulness {
-            direction,
-            steps: 8,
-            ..Faithfulness::default()
-        };
-        options
-            .curve(model, &images, maps, &Target::Class(0))
-            .unwrap()
-            .probabilities
+        let options = Faithfulness { direction, steps: 8, ..Faithfulness::default() };
+        options.curve(model, &images, maps, &Target::Class(0)).unwrap().probabilities
     };
     let deletion = take(Direction::Deletion, &maps);
     let mut insertion = take(Direction::Insertion, &maps.mapv(|v| -v));
@@ -107,16 +80,9 @@ fn the_blurred_baseline_is_a_gaussian_and_keeps_flat_images_flat() {
             let seen = seen.select(3, x).select(2, y).select(1, 0);
             Ok(Tensor::stack(&[&seen.log(), &(-&seen).log1p()], 1))
         };
-        let options = Faithfulness {
-            baseline: Baseline::Blur,
-            steps: 1,
-            ..Faithfulness::default()
-        };
+        let options = Faithfulness { baseline: Baseline::Blur, steps: 1, ..Faithfulness::default() };
         let maps = Array3::zeros([1, 28, 28]);
-        options
-            .curve(read, &images, &maps, &Target::Class(0))
-            .unwrap()
-            .probabilities[[0, 1]]
+        options.curve(read, &images, &maps, &Target::Class(0)).unwrap().probabilities[[0, 1]]
     };
     let flat = Tensor::full([1, 1, 28, 28], 0.25, CPU);
     assert!((pixel(&flat, 0, 0) - 0.25).abs() < 1e-6);
@@ -132,39 +98,23 @@ fn the_blurred_baseline_is_a_gaussian_and_keeps_flat_images_flat() {
 
 #[test]
 fn random_maps_are_as_coarse_as_the_maps_they_control() {
-    let nearest = Heatmap {
-        upsample: vitlab::explain::Upsample::Nearest,
-        ..Heatmap::default()
-    };
+    let nearest = Heatmap { upsample: vitlab::explain::Upsample::Nearest, ..Heatmap::default() };
     let maps = Tensor::try_from(random_maps(3, 7, &nearest, 1).unwrap()).unwrap();
     let patches = maps.reshape([3, 7, 4, 7, 4]);
-    assert_eq!(
-        difference(
-            &patches.amax([2i64, 4].as_slice(), false),
-            &patches.amin([2i64, 4].as_slice(), false)
-        ),
-        0.0
-    );
+    assert_eq!(difference(&patches.amax([2i64, 4].as_slice(), false), &patches.amin([2i64, 4].as_slice(), false)), 0.0);
 }
 
 #[test]
 fn bad_arguments_are_named() {
     let (images, maps, model) = bright_patches();
     let options = Faithfulness::default();
-    let ask = |options: &Faithfulness, maps: &Array3<f32>, target| {
-        refusal(options.curve(model, &images, maps, &target))
-    };
-    assert!(
-        ask(&options, &Array3::zeros([6, 7, 7]), Target::Predicted)
-            .contains("give [B, C, I, I] and [B, I, I]")
-    );
+    let ask =
+        |options: &Faithfulness, maps: &Array3<f32>, target| refusal(options.curve(model, &images, maps, &target));
+    assert!(ask(&options, &Array3::zeros([6, 7, 7]), Target::Predicted).contains("give [B, C, I, I] and [B, I, I]"));
     assert!(ask(&options, &maps.mapv(|_| f32::NAN), Target::Predicted).contains("not finite"));
     assert!(ask(&options, &maps, Target::Class(2)).contains("this model has 2 classes, 0 to 1"));
     for steps in [0, 785] {
-        let options = Faithfulness {
-            steps,
-            ..Faithfulness::default()
-        };
+        let options = Faithfulness { steps, ..Faithfulness::default() };
         assert!(ask(&options, &maps, Target::Predicted).contains("give 1 to 784"));
     }
     assert!(refusal(random_maps(0, 7, &Heatmap::default(), 1)).contains("at least one"));

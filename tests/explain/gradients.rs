@@ -17,17 +17,10 @@ fn network(weights: &HashMap<String, Tensor>, kind: Kind) -> (Tensor, Vec<Tensor
     for layer in 0..4 {
         let split = |name: &str| {
             let projected = x.matmul(&weight(&format!("{layer}/{name}")));
-            projected
-                .reshape([images, tokens, 3, embed / 3])
-                .transpose(1, 2) // [B, S, E] -> [B, H, S, E/H]
+            projected.reshape([images, tokens, 3, embed / 3]).transpose(1, 2) // [B, S, E] -> [B, H, S, E/H]
         };
-        let attention = split("queries")
-            .matmul(&split("keys").transpose(2, 3))
-            .softmax(-1, kind);
-        let mixed = attention
-            .matmul(&split("values"))
-            .transpose(1, 2)
-            .reshape([images, tokens, embed]);
+        let attention = split("queries").matmul(&split("keys").transpose(2, 3)).softmax(-1, kind);
+        let mixed = attention.matmul(&split("values")).transpose(1, 2).reshape([images, tokens, embed]);
         x = &x + mixed.tanh();
         attentions.push(attention);
     }
@@ -38,11 +31,7 @@ fn network(weights: &HashMap<String, Tensor>, kind: Kind) -> (Tensor, Vec<Tensor
 fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
     let reference = reference("gradients.py");
     let classes = Vec::<i64>::try_from(&reference["classes"]).unwrap();
-    let targets = [
-        ("predicted", Target::Predicted),
-        ("class", Target::Class(2)),
-        ("image", Target::PerImage(classes)),
-    ];
+    let targets = [("predicted", Target::Predicted), ("class", Target::Class(2)), ("image", Target::PerImage(classes))];
     for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-5)] {
         let (logits, attentions) = network(&reference, kind);
         assert!(difference(&logits, &reference["logits"]) < tolerance);
@@ -55,14 +44,8 @@ fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
             };
             close(&relevance(&weighted).unwrap(), "relevance");
             for ratio in [0.0, 0.5, 0.9] {
-                let options = Rollout {
-                    discard_ratio: ratio,
-                    ..Rollout::default()
-                };
-                close(
-                    &rollout(&weighted, &options).unwrap(),
-                    &format!("rollout/{ratio}"),
-                );
+                let options = Rollout { discard_ratio: ratio, ..Rollout::default() };
+                close(&rollout(&weighted, &options).unwrap(), &format!("rollout/{ratio}"));
             }
         }
     }
@@ -70,11 +53,7 @@ fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
 
 #[test]
 fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
-    let config = Config {
-        test_images: Some(8),
-        dropout: 0.0,
-        ..Config::default()
-    };
+    let config = Config { test_images: Some(8), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?.test;
     let images = data.normalised(&Tensor::arange(8, (Kind::Int64, Device::Cpu)));
     let model = VisionTransformer::new(&config, Device::Cpu)?;
@@ -90,17 +69,12 @@ fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
     let batch = [("images", &images), ("classes", &data.labels)];
     Tensor::write_safetensors(&batch, path("batch.safetensors"))?;
     common::reference("gradients_vit.py", &[folder.path()]);
-    let expected: HashMap<_, _> = Tensor::read_safetensors(path("expected.safetensors"))?
-        .into_iter()
-        .collect();
+    let expected: HashMap<_, _> = Tensor::read_safetensors(path("expected.safetensors"))?.into_iter().collect();
 
     let (logits, attentions) = model.forward_layers(&images, false)?;
     let target = Target::PerImage(Vec::try_from(&data.labels)?);
     let weighted = gradient_attention(&logits, &attentions, &target)?;
-    let results = [
-        ("relevance", relevance(&weighted)?),
-        ("rollout/0", rollout(&weighted, &Rollout::default())?),
-    ];
+    let results = [("relevance", relevance(&weighted)?), ("rollout/0", rollout(&weighted, &Rollout::default())?)];
     for (name, ours) in results {
         // Over the patches, where nothing comes from the identity alone.
         let patches = |t: &Tensor| t.select(1, 0).narrow(1, 1, 49);
@@ -113,29 +87,18 @@ fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
 
 #[test]
 fn bad_gradient_arguments_are_named() {
-    let attention = softmax_attention([2, 1, 2, 5, 5])
-        .select(1, 0)
-        .set_requires_grad(true);
+    let attention = softmax_attention([2, 1, 2, 5, 5]).select(1, 0).set_requires_grad(true);
     let logits = attention.sum_dim_intlist([1i64, 2].as_slice(), false, None); // [2, 5]
     let ask = |logits: &Tensor, attentions: &[&Tensor], target| {
         let attentions: Vec<Tensor> = attentions.iter().map(|a| a.shallow_clone()).collect();
         refusal(gradient_attention(logits, &attentions, &target))
     };
-    assert!(
-        ask(&logits, &[&attention], Target::Class(5)).contains("this model has 5 classes, 0 to 4")
-    );
-    assert!(
-        ask(&logits, &[&attention], Target::PerImage(vec![1])).contains("1 classes for 2 images")
-    );
+    assert!(ask(&logits, &[&attention], Target::Class(5)).contains("this model has 5 classes, 0 to 4"));
+    assert!(ask(&logits, &[&attention], Target::PerImage(vec![1])).contains("1 classes for 2 images"));
     assert!(ask(&logits.detach(), &[&attention], Target::Predicted).contains("no graph"));
     assert!(ask(&logits, &[&attention.detach()], Target::Predicted).contains("no graph"));
     assert!(ask(&logits, &[], Target::Predicted).contains("one tensor [2, H, S, S] per layer"));
-    assert!(
-        ask(&logits, &[&attention.get(0)], Target::Predicted)
-            .contains("one tensor [2, H, S, S] per layer")
-    );
+    assert!(ask(&logits, &[&attention.get(0)], Target::Predicted).contains("one tensor [2, H, S, S] per layer"));
     let unrelated = attention.detach().copy().set_requires_grad(true);
-    assert!(
-        ask(&logits, &[&attention, &unrelated], Target::Predicted).contains("don't depend on them")
-    );
+    assert!(ask(&logits, &[&attention, &unrelated], Target::Predicted).contains("don't depend on them"));
 }

@@ -18,24 +18,16 @@ fn reference(script: &str) -> HashMap<String, Tensor> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("reference.safetensors");
     common::reference(script, &[&file]);
-    Tensor::read_safetensors(&file)
-        .expect("a safetensors file")
-        .into_iter()
-        .collect()
+    Tensor::read_safetensors(&file).expect("a safetensors file").into_iter().collect()
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double))
-        .abs()
-        .max()
-        .double_value(&[])
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
 fn softmax_attention(size: [i64; 5]) -> Tensor {
-    Tensor::randn(size, (Kind::Float, Device::Cpu))
-        .g_mul_scalar(2.0)
-        .softmax(-1, Kind::Float)
+    Tensor::randn(size, (Kind::Float, Device::Cpu)).g_mul_scalar(2.0).softmax(-1, Kind::Float)
 }
 
 fn refusal<T>(result: Result<T>) -> String {
@@ -54,15 +46,7 @@ fn options_go_to_json_and_back() {
         r#"{"fusion":"max","discard_ratio":0.9,"discard_per":"row","layers":"1,4","normalisation":"compat"}"#
     );
     assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), options);
-    let heatmap: Heatmap =
-        serde_json::from_str(r#"{"query": "dist", "prefix_tokens": 2}"#).unwrap();
-    assert_eq!(
-        heatmap,
-        Heatmap {
-            query: Query::Distillation,
-            prefix_tokens: 2,
-            ..Heatmap::default()
-        }
-    );
+    let heatmap: Heatmap = serde_json::from_str(r#"{"query": "dist", "prefix_tokens": 2}"#).unwrap();
+    assert_eq!(heatmap, Heatmap { query: Query::Distillation, prefix_tokens: 2, ..Heatmap::default() });
     assert!(serde_json::from_str::<Rollout>(r#"{"discard": 0.9}"#).is_err());
 }

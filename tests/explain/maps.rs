@@ -20,13 +20,8 @@ fn maps_equal_pytorch_interpolation() {
             prefix_tokens: prefix.parse().unwrap(),
             image_size: size.parse().unwrap(),
         };
-        let maps = heatmap
-            .maps(&reference[&format!("{size}/{prefix}/matrix")])
-            .unwrap();
-        assert!(
-            difference(&Tensor::try_from(maps).unwrap(), expected) <= 1e-6,
-            "{name}"
-        );
+        let maps = heatmap.maps(&reference[&format!("{size}/{prefix}/matrix")]).unwrap();
+        assert!(difference(&Tensor::try_from(maps).unwrap(), expected) <= 1e-6, "{name}");
         compared += 1;
     }
     assert_eq!(compared, (2 + 3 + 2 + 3) * 2 * 3);
@@ -40,42 +35,21 @@ fn an_empty_or_flat_map_has_no_nan_and_no_contrast() {
         let noise = Tensor::rand([2, 50, 50], (Kind::Double, Device::Cpu)) * 1e-9 * value;
         for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {
             for upsample in [Upsample::Bilinear, Upsample::Nearest] {
-                let maps = Heatmap {
-                    scale,
-                    upsample,
-                    ..Heatmap::default()
-                }
-                .maps(&(&matrix + &noise))
-                .unwrap();
+                let maps = Heatmap { scale, upsample, ..Heatmap::default() }.maps(&(&matrix + &noise)).unwrap();
                 let expected = match scale {
                     Scale::Max if value > 0.0 => 1.0,
                     Scale::Raw => value as f32,
                     _ => 0.0,
                 };
-                assert!(
-                    maps.iter().all(|v| (v - expected).abs() < 1e-6),
-                    "{scale} {upsample} of {value}"
-                );
+                assert!(maps.iter().all(|v| (v - expected).abs() < 1e-6), "{scale} {upsample} of {value}");
             }
         }
     }
     // A map may also be empty because everything but the class token was discarded.
-    let options = Rollout {
-        discard_ratio: 0.999,
-        ..Rollout::default()
-    };
+    let options = Rollout { discard_ratio: 0.999, ..Rollout::default() };
     let product = rollout(&softmax_attention([1, 6, 4, 50, 50]), &options).unwrap();
     for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {
-        assert!(
-            Heatmap {
-                scale,
-                ..Heatmap::default()
-            }
-            .maps(&product)
-            .unwrap()
-            .iter()
-            .all(|v| v.is_finite())
-        );
+        assert!(Heatmap { scale, ..Heatmap::default() }.maps(&product).unwrap().iter().all(|v| v.is_finite()));
     }
 }
 
@@ -99,10 +73,7 @@ fn bad_map_arguments_are_named() {
     assert!(grid(&patches_only, Query::Token(0), 0).is_ok());
     assert!(refusal(grid(&matrix.get(0), Query::Class, 1)).contains("give [B, S, S]"));
     assert!(refusal(grid(&(&matrix * f64::NAN), Query::Class, 1)).contains("not finite"));
-    let small = Heatmap {
-        image_size: 6,
-        ..Heatmap::default()
-    };
+    let small = Heatmap { image_size: 6, ..Heatmap::default() };
     assert!(refusal(small.maps(&matrix)).contains("image size 6"));
     assert!(refusal("cls".parse::<Query>()).contains("class, dist or a token's number"));
 }

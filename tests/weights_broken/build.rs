@@ -19,10 +19,7 @@ pub fn refusal(bytes: &[u8]) -> String {
         Ok(dict) => panic!("accepted: {dict:?}"),
         Err(error) => error.to_string(),
     };
-    assert!(
-        message.len() < 1500 && !message.contains(char::is_control),
-        "{message:?}"
-    );
+    assert!(message.len() < 1500 && !message.contains(char::is_control), "{message:?}");
     message.split_once(": ").unwrap().1.to_string()
 }
 
@@ -46,12 +43,7 @@ pub fn with_pickle(pickle: &[u8]) -> Vec<u8> {
 }
 
 pub fn text(text: &str) -> Vec<u8> {
-    [
-        &b"X"[..],
-        &(text.len() as u32).to_le_bytes(),
-        text.as_bytes(),
-    ]
-    .concat()
+    [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
 }
 
 pub fn integer(value: i64) -> Vec<u8> {
@@ -73,14 +65,8 @@ pub struct Described<'a> {
     pub stride: &'a [i64],
 }
 
-pub const GOOD: Described = Described {
-    class: "FloatStorage",
-    key: "0",
-    len: 4,
-    offset: 0,
-    size: &[2, 2],
-    stride: &[2, 1],
-};
+pub const GOOD: Described =
+    Described { class: "FloatStorage", key: "0", len: 4, offset: 0, size: &[2, 2], stride: &[2, 1] };
 
 impl Described<'_> {
     pub fn pickle(&self) -> Vec<u8> {
@@ -103,9 +89,6 @@ impl Described<'_> {
 
 /// A pickled dictionary of these names and pickled values.
 pub fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let entries: Vec<u8> = entries
-        .iter()
-        .flat_map(|(name, value)| [text(name), value.clone()].concat())
-        .collect();
+    let entries: Vec<u8> = entries.iter().flat_map(|(name, value)| [text(name), value.clone()].concat()).collect();
     [b"\x80\x02}(", &entries[..], b"u."].concat()
 }

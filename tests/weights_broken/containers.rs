@@ -10,75 +10,33 @@ use super::memory::peak;
 fn archives_that_contradict_themselves() {
     let pickle = dict(&[("a", GOOD.pickle())]);
     let good = with_pickle(&pickle);
-    let data = good
-        .windows(16)
-        .position(|window| window == [0; 16])
-        .unwrap();
+    let data = good.windows(16).position(|window| window == [0; 16]).unwrap();
     let mut flipped = good.clone();
     flipped[data + 3] ^= 1;
-    assert!(
-        refusal(&flipped).contains("hecksum"),
-        "{}",
-        refusal(&flipped)
-    );
-    let at = good
-        .windows(6)
-        .position(|window| window == b"rebuil")
-        .unwrap();
+    assert!(refusal(&flipped).contains("hecksum"), "{}", refusal(&flipped));
+    let at = good.windows(6).position(|window| window == b"rebuil").unwrap();
     let mut flipped = good.clone();
     flipped[at] ^= 1;
-    assert!(
-        refusal(&flipped).contains("hecksum"),
-        "{}",
-        refusal(&flipped)
-    );
+    assert!(refusal(&flipped).contains("hecksum"), "{}", refusal(&flipped));
 
-    let folders = archive(&[
-        ("a/data.pkl", &pickle),
-        ("b/data.pkl", &pickle),
-        ("a/data/0", &[0; 16]),
-    ]);
+    let folders = archive(&[("a/data.pkl", &pickle), ("b/data.pkl", &pickle), ("a/data/0", &[0; 16])]);
     assert!(refusal(&folders).contains("not a PyTorch state dict"));
     for name in ["data.pkl", "a/b/data.pkl", "../data.pkl/x", "/etc/data.pkl"] {
         let message = refusal(&archive(&[(name, &pickle), ("a/data/0", &[0; 16])]));
-        assert!(
-            message.contains("not a PyTorch state dict"),
-            "{name}: {message}"
-        );
+        assert!(message.contains("not a PyTorch state dict"), "{name}: {message}");
     }
     // Its storage is where it was, in a folder named "..": names are looked up, never opened.
-    assert!(
-        read_bytes(&archive(&[
-            ("../data.pkl", &pickle),
-            ("../data/0", &[0; 16])
-        ]))
-        .is_ok()
-    );
+    assert!(read_bytes(&archive(&[("../data.pkl", &pickle), ("../data/0", &[0; 16])])).is_ok());
 
-    let big = archive(&[
-        ("a/data.pkl", &pickle),
-        ("a/byteorder", b"big"),
-        ("a/data/0", &[0; 16]),
-    ]);
+    let big = archive(&[("a/data.pkl", &pickle), ("a/byteorder", b"big"), ("a/data/0", &[0; 16])]);
     assert!(refusal(&big).contains("big-endian"));
 
     // The directory's entry of data/0 renamed to a second data.pkl; its local header still says data/0.
-    let directory = good
-        .windows(4)
-        .position(|window| window == b"PK\x01\x02")
-        .unwrap();
+    let directory = good.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     let mut renamed = good.clone();
-    let at = directory
-        + good[directory..]
-            .windows(12)
-            .position(|w| w == b"model/data/0")
-            .unwrap();
+    let at = directory + good[directory..].windows(12).position(|w| w == b"model/data/0").unwrap();
     renamed[at..at + 12].copy_from_slice(b"model/data/1");
-    assert!(
-        refusal(&renamed).contains("damaged"),
-        "{}",
-        refusal(&renamed)
-    );
+    assert!(refusal(&renamed).contains("damaged"), "{}", refusal(&renamed));
 
     // Sizes that the file doesn't have: in the directory alone, and in both places.
     for places in [1, 2] {
@@ -110,16 +68,7 @@ fn truncated_anywhere() {
     ];
     for name in ["model.pt", "model.safetensors"] {
         let path = folder.path().join(name);
-        write(
-            &path,
-            &StateDict(
-                tensors
-                    .iter()
-                    .map(|(n, t)| (n.clone(), t.shallow_clone()))
-                    .collect(),
-            ),
-        )
-        .unwrap();
+        write(&path, &StateDict(tensors.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect())).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for len in 0..bytes.len() {
             refusal(&bytes[..len]);
@@ -129,12 +78,7 @@ fn truncated_anywhere() {
 }
 
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(header.len() as u64).to_le_bytes(),
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 #[test]
@@ -142,25 +86,13 @@ fn safetensors_that_contradict_themselves() {
     let entry = |text: &str| format!("{{{text}}}");
     let cases: [(&str, usize); 12] = [
         (r#""a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}"#, 8),
-        (
-            r#""a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}"#,
-            12,
-        ),
+        (r#""a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}"#, 12),
         (r#""a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#, 8),
         (r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#, 9),
         (r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#, 7),
-        (
-            r#""a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}"#,
-            8,
-        ),
-        (
-            r#""a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}"#,
-            0,
-        ),
-        (
-            r#""a":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0]}"#,
-            0,
-        ),
+        (r#""a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}"#, 8),
+        (r#""a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}"#, 0),
+        (r#""a":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0]}"#, 0),
         (r#""a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}"#, 8),
         (
             r#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#,
@@ -170,10 +102,7 @@ fn safetensors_that_contradict_themselves() {
             r#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#,
             8,
         ),
-        (
-            r#""\u001b[2J":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#,
-            4,
-        ),
+        (r#""\u001b[2J":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, 4),
     ];
     for (header, len) in cases {
         refusal(&safetensors(&entry(header), &vec![0; len]));

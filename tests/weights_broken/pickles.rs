@@ -9,10 +9,7 @@ use super::memory::peak;
 fn the_builders_make_good_files() {
     let dict = read_bytes(&with_pickle(&dict(&[("a", GOOD.pickle())]))).unwrap();
     assert_eq!(dict.0.len(), 1);
-    assert_eq!(
-        dict.get("a"),
-        Some(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)))
-    );
+    assert_eq!(dict.get("a"), Some(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))));
 }
 
 #[test]
@@ -34,46 +31,27 @@ fn views_that_contradict_their_storage() {
         (0, &[HUGE], &[0], "repeats its elements without end"),
     ];
     for (offset, size, stride, phrase) in cases {
-        let view = Described {
-            offset,
-            size,
-            stride,
-            ..GOOD
-        };
+        let view = Described { offset, size, stride, ..GOOD };
         let message = refusal(&with_pickle(&dict(&[("a", view.pickle())])));
         assert!(message.contains(phrase), "{phrase}: {message}");
     }
 }
 
 fn stored<'a>(class: &'a str, key: &'a str, len: i64) -> Described<'a> {
-    Described {
-        class,
-        key,
-        len,
-        ..GOOD
-    }
+    Described { class, key, len, ..GOOD }
 }
 
 #[test]
 fn storages_that_contradict_the_archive() {
     let cases = [
-        (
-            stored("FloatStorage", "0", 5),
-            "has 16 bytes, but its shape and type need 20",
-        ),
-        (
-            stored("FloatStorage", "0", 3),
-            "has 16 bytes, but its shape and type need 12",
-        ),
+        (stored("FloatStorage", "0", 5), "has 16 bytes, but its shape and type need 20"),
+        (stored("FloatStorage", "0", 3), "has 16 bytes, but its shape and type need 12"),
         (stored("FloatStorage", "0", -4), "impossible shape"),
         (stored("FloatStorage", "0", i64::MAX), "impossible shape"),
         (stored("DoubleStorage", "0", 4), "need 32"),
         (stored("Tensor", "0", 4), "class torch.Tensor"),
         (stored("FloatStorage", "1", 4), "has no data/1"),
-        (
-            stored("FloatStorage", "../../etc/passwd", 4),
-            "has no data/../../etc/passwd",
-        ),
+        (stored("FloatStorage", "../../etc/passwd", 4), "has no data/../../etc/passwd"),
         (stored("FloatStorage", "", 4), "has no data/"),
     ];
     for (storage, phrase) in cases {
@@ -103,46 +81,18 @@ fn programs_that_no_state_dict_needs() {
         ("no end", b"\x80\x02}", "ends in the middle"),
         ("no value", b"\x80\x02.", "without its values"),
         ("two values", b"}}.", "more than one value"),
-        (
-            "system",
-            b"cposix\nsystem\n(X\x04\x00\x00\x00lstR.",
-            "class posix.system",
-        ),
-        (
-            "eval",
-            b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.",
-            "class builtins.eval",
-        ),
+        ("system", b"cposix\nsystem\n(X\x04\x00\x00\x00lstR.", "class posix.system"),
+        ("eval", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "class builtins.eval"),
         ("class without a name", b"NN\x93.", "class without a name"),
         ("class name without end", b"cos", "ends in the middle"),
-        (
-            "class of control characters",
-            b"c\x1b[2J\n\x07\n.",
-            r"class \u{1b}[2J.\u{7}",
-        ),
-        (
-            "new object",
-            b"ccollections\nOrderedDict\n)\x81.",
-            "instruction 0x81 (at byte 26)",
-        ),
-        (
-            "instance of protocol 0",
-            b"(i__main__\nX\n.",
-            "instruction 0x69",
-        ),
+        ("class of control characters", b"c\x1b[2J\n\x07\n.", r"class \u{1b}[2J.\u{7}"),
+        ("new object", b"ccollections\nOrderedDict\n)\x81.", "instruction 0x81 (at byte 26)"),
+        ("instance of protocol 0", b"(i__main__\nX\n.", "instruction 0x69"),
         ("extension", b"\x82\x01.", "instruction 0x82"),
         ("persistent text", b"Pid\n.", "instruction 0x50"),
         ("out of band", b"\x97.", "instruction 0x97"),
-        (
-            "a call of a call",
-            b"ccollections\nOrderedDict\n)R)R.",
-            "isn't a function",
-        ),
-        (
-            "a call with arguments",
-            b"ccollections\nOrderedDict\n(NtR.",
-            "unknown arguments",
-        ),
+        ("a call of a call", b"ccollections\nOrderedDict\n)R)R.", "isn't a function"),
+        ("a call with arguments", b"ccollections\nOrderedDict\n(NtR.", "unknown arguments"),
         ("a storage of nothing", b"NQ.", "without a description"),
         ("a storage of a tuple", b")Q.", "unknown description"),
         ("attributes of None", b"N}b.", "attributes on something"),
@@ -153,25 +103,14 @@ fn programs_that_no_state_dict_needs() {
         ("below the mark", b"N(0.", "without its values"),
         ("memo gap", b"}r\xff\xff\xff\xff.", "gap in its memo"),
         ("memo miss", b"h\x07.", "doesn't exist"),
-        (
-            "long integer",
-            b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.",
-            "more than 64 bits",
-        ),
-        (
-            "text that isn't",
-            b"X\x02\x00\x00\x00\xc3\x28.",
-            "isn't UTF-8",
-        ),
+        ("long integer", b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.", "more than 64 bits"),
+        ("text that isn't", b"X\x02\x00\x00\x00\xc3\x28.", "isn't UTF-8"),
     ];
     for (name, pickle, phrase) in cases {
         let message = refusal(&with_pickle(pickle));
         assert!(message.contains(phrase), "{name}: {message}");
     }
-    for pickle in [
-        &b"X\xff\xff\xff\xffabc."[..],
-        b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc.",
-    ] {
+    for pickle in [&b"X\xff\xff\xff\xffabc."[..], b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc."] {
         let (message, peak) = peak(|| refusal(&with_pickle(pickle)));
         assert!(message.contains("ends in the middle"), "{message}");
         assert!(peak < 100_000, "{peak}");
@@ -198,18 +137,7 @@ fn programs_that_unfold() {
     assert!(refusal(&with_pickle(&laughs)).contains("doesn't hold a dictionary"));
 
     let mut worst = 0;
-    for step in [
-        &b"N"[..],
-        b"(",
-        b")",
-        b"}",
-        b"N\x94",
-        b"N0",
-        b"}2",
-        b"K\x01\x85",
-        b"]2a",
-        b"(NNNNt",
-    ] {
+    for step in [&b"N"[..], b"(", b")", b"}", b"N\x94", b"N0", b"}2", b"K\x01\x85", b"]2a", b"(NNNNt"] {
         let pickle = [b"N", &step.repeat((8 << 20) / step.len())[..]].concat();
         let file = with_pickle(&pickle);
         let start = std::time::Instant::now();

@@ -37,12 +37,7 @@ impl Augmentation {
             Augmentation::CropFlip => {
                 // Before the offsets: the committed trainings repeat bit for bit with this order only.
                 let mirrored = drawn(2);
-                view(
-                    images,
-                    &drawn(2 * PADDING + 1),
-                    &drawn(2 * PADDING + 1),
-                    &mirrored,
-                )
+                view(images, &drawn(2 * PADDING + 1), &drawn(2 * PADDING + 1), &mirrored)
             }
         }
     }
@@ -70,11 +65,7 @@ pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Ten
     let rows = dy.unsqueeze(1) + &steps; // [B, I]
     let columns = mirrored.unsqueeze(1) * (side - 1 - &steps * 2) + &steps + dx.unsqueeze(1); // [B, I]
     let batch = Tensor::arange(images.size()[0], (Kind::Int64, device)).view([-1, 1, 1]);
-    let crops = padded.index(&[
-        Some(batch),
-        Some(rows.unsqueeze(2)),
-        Some(columns.unsqueeze(1)),
-    ]); // [B, I, I]
+    let crops = padded.index(&[Some(batch), Some(rows.unsqueeze(2)), Some(columns.unsqueeze(1))]); // [B, I, I]
     normalise(&crops)
 }
 

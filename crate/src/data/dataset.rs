@@ -33,21 +33,15 @@ impl Origin {
     /// ```
     pub fn title(&self, text: &str) -> String {
         let marks: Vec<String> = [
-            self.synthetic
-                .then(|| "synthetic stand-in data".to_string()),
+            self.synthetic.then(|| "synthetic stand-in data".to_string()),
             self.subset.map(|n| format!("{n} training images")),
             self.test_subset.map(|n| format!("{n} test images")),
-            self.validation
-                .map(|n| format!("the last {n} training images held out instead of the test set")),
+            self.validation.map(|n| format!("the last {n} training images held out instead of the test set")),
         ]
         .into_iter()
         .flatten()
         .collect();
-        if marks.is_empty() {
-            text.to_string()
-        } else {
-            format!("{text} [{}]", marks.join(", "))
-        }
+        if marks.is_empty() { text.to_string() } else { format!("{text} [{}]", marks.join(", ")) }
     }
 }
 
@@ -69,17 +63,10 @@ impl Dataset {
         let raw = source::read(source, split)?;
         let n = raw.labels.len() as i64;
         Ok(Dataset {
-            images: Tensor::from_slice(&raw.images)
-                .view([n, 28, 28])
-                .to_device(device), // [N * 28 * 28] -> [N, 28, 28]
-            labels: Tensor::from_slice(&raw.labels)
-                .to_kind(Kind::Int64)
-                .to_device(device),
+            images: Tensor::from_slice(&raw.images).view([n, 28, 28]).to_device(device), // [N * 28 * 28] -> [N, 28, 28]
+            labels: Tensor::from_slice(&raw.labels).to_kind(Kind::Int64).to_device(device),
             split,
-            origin: Origin {
-                synthetic: source.is_synthetic(),
-                ..Origin::default()
-            },
+            origin: Origin { synthetic: source.is_synthetic(), ..Origin::default() },
         })
     }
 
@@ -104,10 +91,7 @@ impl Dataset {
 
     /// The images from `start` up to `end`, without a copy: bytes [B, 28, 28] and labels [B].
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
-        (
-            self.images.narrow(0, start, end - start),
-            self.labels.narrow(0, start, end - start),
-        )
+        (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
     }
 
     /// Indices of the first `n` images of `class` (fewer if there are fewer), in their order.
@@ -130,16 +114,8 @@ impl Dataset {
                 self.len()
             )));
         }
-        let part = |(images, labels)| Dataset {
-            images,
-            labels,
-            split: self.split,
-            origin: self.origin.clone(),
-        };
-        Ok((
-            part(self.range(0, kept)),
-            part(self.range(kept, self.len())),
-        ))
+        let part = |(images, labels)| Dataset { images, labels, split: self.split, origin: self.origin.clone() };
+        Ok((part(self.range(0, kept)), part(self.range(kept, self.len()))))
     }
 
     /// The first `n` images only.
@@ -155,11 +131,7 @@ impl Dataset {
             )));
         }
         let (images, labels) = self.range(0, n);
-        Ok(Dataset {
-            images,
-            labels,
-            ..self
-        })
+        Ok(Dataset { images, labels, ..self })
     }
 }
 
@@ -198,8 +170,8 @@ impl FashionMnist {
     /// # Errors
     /// Where it was looked for and what to do, or what is wrong with the files.
     pub fn load(config: &Config, device: Device) -> Result<Self> {
-        let explicit = (config.data_path != Config::default().data_path)
-            .then(|| config.data_path.join(&config.dataset));
+        let explicit =
+            (config.data_path != Config::default().data_path).then(|| config.data_path.join(&config.dataset));
         let explicit = explicit.as_deref().map(|path| path.to_string_lossy());
         FashionMnist::read(&source::find(explicit.as_deref())?, config, device)
     }
@@ -213,10 +185,7 @@ impl FashionMnist {
         if let Some(n) = config.train_images {
             train = train.take(n)?;
         }
-        let mut origin = Origin {
-            subset: config.train_images,
-            ..train.origin
-        };
+        let mut origin = Origin { subset: config.train_images, ..train.origin };
         let mut test;
         if let Some(n) = config.validation_images {
             (train, test) = train.hold_out(n)?;

@@ -36,15 +36,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
     let announced = announced(&dims, path)?;
     let mut bytes = Vec::new();
     // One more byte than announced shows trailing data, and makes gzip verify its checksum at the end.
-    content
-        .take(announced + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, error))?;
+    content.take(announced + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, error))?;
     let found = bytes.len() as u64;
     if found < announced {
-        let problem = format!(
-            "is truncated: its header announces {announced} bytes of data, {found} are there"
-        );
+        let problem = format!("is truncated: its header announces {announced} bytes of data, {found} are there");
         return Err(damaged(path, problem));
     }
     if found > announced {
@@ -69,16 +64,10 @@ pub fn read_dims(path: impl AsRef<Path>) -> Result<Vec<usize>> {
 /// When it can't be written.
 pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
     let mut head = vec![0, 0, UNSIGNED_BYTE];
-    head.push(
-        u8::try_from(idx.dims.len())
-            .map_err(|_| Error::argument("an IDX file has at most 255 dimensions"))?,
-    );
+    head.push(u8::try_from(idx.dims.len()).map_err(|_| Error::argument("an IDX file has at most 255 dimensions"))?);
     for &dim in &idx.dims {
         let dim = u32::try_from(dim).map_err(|_| {
-            Error::argument(format!(
-                "{dim} is too large for a dimension of an IDX file; the most is {}",
-                u32::MAX
-            ))
+            Error::argument(format!("{dim} is too large for a dimension of an IDX file; the most is {}", u32::MAX))
         })?;
         head.extend(dim.to_be_bytes());
     }
@@ -98,10 +87,7 @@ pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
 /// The uncompressed content of a plain or gzipped file.
 pub(super) fn content(path: &Path) -> Result<Box<dyn Read>> {
     if path.is_dir() {
-        return Err(Error::file(
-            path,
-            "is a folder where an IDX file should be; name the file inside it",
-        ));
+        return Err(Error::file(path, "is a folder where an IDX file should be; name the file inside it"));
     }
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut file = BufReader::with_capacity(1 << 16, file);
@@ -109,31 +95,16 @@ pub(super) fn content(path: &Path) -> Result<Box<dyn Read>> {
     if start.is_empty() {
         return Err(damaged(path, "is empty".to_string()));
     }
-    Ok(if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    })
+    Ok(if start.starts_with(&[0x1f, 0x8b]) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::NotFound => Error::file(
-            path,
-            "doesn't exist; run `cargo lab setup` to fetch the data",
-        ),
-        ErrorKind::PermissionDenied => Error::file(
-            path,
-            "can't be read: permission denied; change its permissions",
-        ),
+        ErrorKind::NotFound => Error::file(path, "doesn't exist; run `cargo lab setup` to fetch the data"),
+        ErrorKind::PermissionDenied => Error::file(path, "can't be read: permission denied; change its permissions"),
         ErrorKind::UnexpectedEof => damaged(path, "is truncated".to_string()),
-        ErrorKind::InvalidInput | ErrorKind::InvalidData => {
-            damaged(path, format!("is corrupt ({error})"))
-        }
-        _ => Error::file(
-            path,
-            format!("can't be read ({error}); check the disk and try again"),
-        ),
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => damaged(path, format!("is corrupt ({error})")),
+        _ => Error::file(path, format!("can't be read ({error}); check the disk and try again")),
     }
 }
 
@@ -144,25 +115,18 @@ fn damaged(path: &Path, problem: String) -> Error {
 fn header(content: &mut dyn Read, path: &Path) -> Result<Vec<usize>> {
     let mut take4 = || -> Result<[u8; 4]> {
         let mut four = [0; 4];
-        content
-            .read_exact(&mut four)
-            .map_err(|error| unreadable(path, error))?;
+        content.read_exact(&mut four).map_err(|error| unreadable(path, error))?;
         Ok(four)
     };
     let [zero, zero2, kind, count] = take4()?;
     if [zero, zero2] != [0, 0] {
-        return Err(damaged(
-            path,
-            "is not an IDX file (it doesn't start with two zero bytes)".to_string(),
-        ));
+        return Err(damaged(path, "is not an IDX file (it doesn't start with two zero bytes)".to_string()));
     }
     if kind != UNSIGNED_BYTE {
         let problem = format!("holds IDX type 0x{kind:02x}, only unsigned bytes (0x08) are read");
         return Err(damaged(path, problem));
     }
-    (0..count)
-        .map(|_| Ok(u32::from_be_bytes(take4()?) as usize))
-        .collect()
+    (0..count).map(|_| Ok(u32::from_be_bytes(take4()?) as usize)).collect()
 }
 
 /// Number of values that the header promises.

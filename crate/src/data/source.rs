@@ -11,18 +11,8 @@ use super::{idx, synthetic};
 use crate::{Error, Result};
 
 /// The official class names; a label is an index into this list.
-pub const CLASSES: [&str; 10] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
+pub const CLASSES: [&str; 10] =
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// Height and width of an image in pixels.
 pub const SIDE: usize = 28;
@@ -99,22 +89,10 @@ pub struct File {
 
 /// Images and labels of both splits.
 pub const FILES: [File; 4] = [
-    File {
-        name: "train-images-idx3-ubyte",
-        md5: "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    },
-    File {
-        name: "train-labels-idx1-ubyte",
-        md5: "9018921c3c673c538a1fc5bad174d6f9",
-    },
-    File {
-        name: "t10k-images-idx3-ubyte",
-        md5: "8181f5470baa50b63fa0f6fddb340f0a",
-    },
-    File {
-        name: "t10k-labels-idx1-ubyte",
-        md5: "15d484375f8d13e6eb1aabb0c3f46965",
-    },
+    File { name: "train-images-idx3-ubyte", md5: "f4a8712d7a061bf5bd6d2ca38dc4d50a" },
+    File { name: "train-labels-idx1-ubyte", md5: "9018921c3c673c538a1fc5bad174d6f9" },
+    File { name: "t10k-images-idx3-ubyte", md5: "8181f5470baa50b63fa0f6fddb340f0a" },
+    File { name: "t10k-labels-idx1-ubyte", md5: "15d484375f8d13e6eb1aabb0c3f46965" },
 ];
 
 /// One split, checked.
@@ -137,38 +115,22 @@ pub struct Images {
 pub fn find(explicit: Option<&str>) -> Result<Source> {
     let variable = std::env::var(VARIABLE).ok();
     let working = std::env::current_dir().unwrap_or_default();
-    search(
-        explicit,
-        variable.as_deref(),
-        &working,
-        &[PathBuf::from(DEBIAN), cache_folder()],
-    )
+    search(explicit, variable.as_deref(), &working, &[PathBuf::from(DEBIAN), cache_folder()])
 }
 
-fn search(
-    explicit: Option<&str>,
-    variable: Option<&str>,
-    working: &Path,
-    others: &[PathBuf],
-) -> Result<Source> {
+fn search(explicit: Option<&str>, variable: Option<&str>, working: &Path, others: &[PathBuf]) -> Result<Source> {
     if let Some(choice) = explicit {
         return chosen(choice);
     }
     if let Some(choice) = variable.filter(|value| !value.is_empty()) {
-        return chosen(choice).map_err(|error| {
-            Error::argument(format!("{VARIABLE} is set to {choice}, but {error}"))
-        });
+        return chosen(choice).map_err(|error| Error::argument(format!("{VARIABLE} is set to {choice}, but {error}")));
     }
-    let nearby = working
-        .ancestors()
-        .map(|folder| folder.join("data/fmnist").join(RAW));
+    let nearby = working.ancestors().map(|folder| folder.join("data/fmnist").join(RAW));
     let mut tried = String::new();
     for folder in nearby.chain(others.iter().cloned()) {
         match check_folder(&folder) {
             Ok(()) => return Ok(Source::Folder(folder)),
-            Err(_) if !folder.exists() => {
-                _ = write!(tried, "\n  {}: doesn't exist", folder.display())
-            }
+            Err(_) if !folder.exists() => _ = write!(tried, "\n  {}: doesn't exist", folder.display()),
             Err(error) => _ = write!(tried, "\n  {error}"),
         }
     }
@@ -186,9 +148,7 @@ fn chosen(choice: &str) -> Result<Source> {
     let folder = PathBuf::from(choice);
     let below = [folder.join(RAW), folder.join("fmnist").join(RAW)];
     match below.into_iter().find(|raw| raw.is_dir()) {
-        Some(raw) if missing(&folder).len() == FILES.len() => {
-            check_folder(&raw).map(|()| Source::Folder(raw))
-        }
+        Some(raw) if missing(&folder).len() == FILES.len() => check_folder(&raw).map(|()| Source::Folder(raw)),
         _ => check_folder(&folder).map(|()| Source::Folder(folder)),
     }
 }
@@ -197,9 +157,7 @@ fn chosen(choice: &str) -> Result<Source> {
 pub fn home() -> PathBuf {
     match std::env::var_os("VITLAB_HOME").filter(|value| !value.is_empty()) {
         Some(home) => PathBuf::from(home),
-        None => dirs::cache_dir()
-            .unwrap_or_else(std::env::temp_dir)
-            .join("vitlab"),
+        None => dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("vitlab"),
     }
 }
 
@@ -211,25 +169,16 @@ pub fn cache_folder() -> PathBuf {
 /// Whether the four files are in `folder`; their content is looked at by [`read`] and [`verify`].
 pub fn check_folder(folder: &Path) -> Result<()> {
     if !folder.exists() {
-        return Err(Error::file(
-            folder,
-            "doesn't exist; name a folder with FashionMNIST's four files",
-        ));
+        return Err(Error::file(folder, "doesn't exist; name a folder with FashionMNIST's four files"));
     }
     if !folder.is_dir() {
-        return Err(Error::file(
-            folder,
-            "is not a folder; name the folder with FashionMNIST's four files",
-        ));
+        return Err(Error::file(folder, "is not a folder; name the folder with FashionMNIST's four files"));
     }
     let missing = missing(folder);
     if missing.is_empty() {
         return Ok(());
     }
-    let problem = format!(
-        "has no {} (plain or .gz); run `cargo lab setup` or name another folder",
-        missing.join(", ")
-    );
+    let problem = format!("has no {} (plain or .gz); run `cargo lab setup` or name another folder", missing.join(", "));
     Err(Error::file(folder, problem))
 }
 
@@ -239,9 +188,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 /// The first file that is damaged or another data set's.
 pub fn verify_folder(folder: &Path) -> Result<()> {
     check_folder(folder)?;
-    FILES
-        .iter()
-        .try_for_each(|file| verify(&locate(folder, file), file))
+    FILES.iter().try_for_each(|file| verify(&locate(folder, file), file))
 }
 
 fn missing(folder: &Path) -> Vec<&'static str> {
@@ -252,11 +199,7 @@ fn missing(folder: &Path) -> Vec<&'static str> {
 /// The plain file if there is one, as it is read faster, else the gzipped one.
 fn locate(folder: &Path, file: &File) -> PathBuf {
     let plain = folder.join(file.name);
-    if plain.exists() {
-        plain
-    } else {
-        folder.join(format!("{}.gz", file.name))
-    }
+    if plain.exists() { plain } else { folder.join(format!("{}.gz", file.name)) }
 }
 
 /// Checks that `path`, plain or gzipped, holds exactly what `file` should.
@@ -265,18 +208,12 @@ pub fn verify(path: &Path, file: &File) -> Result<()> {
     let mut md5 = Md5::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match content
-            .read(&mut buffer)
-            .map_err(|error| idx::unreadable(path, error))?
-        {
+        match content.read(&mut buffer).map_err(|error| idx::unreadable(path, error))? {
             0 => break,
             count => md5.update(&buffer[..count]),
         }
     }
-    let found = md5
-        .finalize()
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let found = md5.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     if found == file.md5 {
         return Ok(());
     }
@@ -306,10 +243,8 @@ fn read_folder(folder: &Path, split: Split) -> Result<Images> {
         [_, SIDE, SIDE] => {}
         [_] => return Err(mislabelled(&images_path, "labels", "images")),
         _ => {
-            let problem = format!(
-                "has shape {:?}, images of [N, {SIDE}, {SIDE}] are needed; take FashionMNIST's",
-                images.dims
-            );
+            let problem =
+                format!("has shape {:?}, images of [N, {SIDE}, {SIDE}] are needed; take FashionMNIST's", images.dims);
             return Err(Error::file(&images_path, problem));
         }
     }
@@ -318,10 +253,7 @@ fn read_folder(folder: &Path, split: Split) -> Result<Images> {
         [_] => {}
         [_, _, _] => return Err(mislabelled(&labels_path, "images", "labels")),
         _ => {
-            let problem = format!(
-                "has shape {:?}, labels of [N] are needed; take FashionMNIST's",
-                labels.dims
-            );
+            let problem = format!("has shape {:?}, labels of [N] are needed; take FashionMNIST's", labels.dims);
             return Err(Error::file(&labels_path, problem));
         }
     }
@@ -335,26 +267,15 @@ fn read_folder(folder: &Path, split: Split) -> Result<Images> {
         return Err(Error::file(&labels_path, problem));
     }
     if n == 0 {
-        return Err(Error::file(
-            &images_path,
-            "has no images; run `cargo lab setup` to fetch FashionMNIST",
-        ));
+        return Err(Error::file(&images_path, "has no images; run `cargo lab setup` to fetch FashionMNIST"));
     }
-    if let Some(position) = labels
-        .bytes
-        .iter()
-        .position(|&label| usize::from(label) >= CLASSES.len())
-    {
+    if let Some(position) = labels.bytes.iter().position(|&label| usize::from(label) >= CLASSES.len()) {
         let label = labels.bytes[position];
-        let problem = format!(
-            "label {label} at position {position} is none of the classes 0 to 9; take FashionMNIST's file"
-        );
+        let problem =
+            format!("label {label} at position {position} is none of the classes 0 to 9; take FashionMNIST's file");
         return Err(Error::file(&labels_path, problem));
     }
-    Ok(Images {
-        images: images.bytes,
-        labels: labels.bytes,
-    })
+    Ok(Images { images: images.bytes, labels: labels.bytes })
 }
 
 /// FashionMNIST with the test files under the training files' names would train on a sixth of the data unnoticed.
@@ -363,19 +284,14 @@ fn check_not_swapped(folder: &Path) -> Result<()> {
     let test = locate(folder, &FILES[2]);
     let (n_train, n_test) = (idx::read_dims(&train)?, idx::read_dims(&test)?);
     if n_train.first() == Some(&10_000) && n_test.first() == Some(&60_000) {
-        return Err(mislabelled(
-            &train,
-            "the 10,000 test images",
-            "the 60,000 training images",
-        ));
+        return Err(mislabelled(&train, "the 10,000 test images", "the 60,000 training images"));
     }
     Ok(())
 }
 
 fn mislabelled(path: &Path, found: &str, expected: &str) -> Error {
-    let problem = format!(
-        "is mislabelled: it holds {found} where {expected} belong; rename the files or run `cargo lab setup`"
-    );
+    let problem =
+        format!("is mislabelled: it holds {found} where {expected} belong; rename the files or run `cargo lab setup`");
     Error::file(path, problem)
 }
 
@@ -393,8 +309,7 @@ mod tests {
     #[test]
     fn order_of_the_search() {
         let root = tempfile::tempdir().unwrap();
-        let [working, debian, cache] =
-            ["clone/notebooks", "debian", "cache"].map(|name| root.path().join(name));
+        let [working, debian, cache] = ["clone/notebooks", "debian", "cache"].map(|name| root.path().join(name));
         let others = [debian.clone(), cache.clone()];
         std::fs::create_dir_all(&working).unwrap();
         let find = |explicit, variable| search(explicit, variable, &working, &others);
@@ -424,15 +339,9 @@ mod tests {
         assert_eq!(find(None, None).unwrap(), Source::Folder(debian.clone()));
 
         assert_eq!(find(None, Some("synthetic")).unwrap(), Source::Synthetic);
-        assert_eq!(
-            find(debian.to_str(), Some("synthetic")).unwrap(),
-            Source::Folder(debian.clone())
-        );
+        assert_eq!(find(debian.to_str(), Some("synthetic")).unwrap(), Source::Folder(debian.clone()));
         let message = find(None, Some("/no/such/folder")).unwrap_err().to_string();
-        assert!(
-            message.contains(VARIABLE) && message.contains("/no/such/folder"),
-            "{message}"
-        );
+        assert!(message.contains(VARIABLE) && message.contains("/no/such/folder"), "{message}");
     }
 
     #[test]
@@ -440,21 +349,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let raw = root.path().join(RAW);
         folder_with_files(&raw);
-        assert_eq!(
-            chosen(root.path().to_str().unwrap()).unwrap(),
-            Source::Folder(raw.clone())
-        );
-        assert_eq!(
-            chosen(raw.to_str().unwrap()).unwrap(),
-            Source::Folder(raw.clone())
-        );
+        assert_eq!(chosen(root.path().to_str().unwrap()).unwrap(), Source::Folder(raw.clone()));
+        assert_eq!(chosen(raw.to_str().unwrap()).unwrap(), Source::Folder(raw.clone()));
         std::fs::remove_file(raw.join(FILES[0].name)).unwrap();
-        let message = chosen(root.path().to_str().unwrap())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains(FILES[0].name) && !message.contains(FILES[1].name),
-            "{message}"
-        );
+        let message = chosen(root.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(message.contains(FILES[0].name) && !message.contains(FILES[1].name), "{message}");
     }
 }

@@ -7,10 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use fastrand::Rng;
-use tiny_skia::{
-    FillRule, LineCap, LineJoin, Paint, Path as Outline, PathBuilder, Pixmap, Rect, Stroke,
-    Transform,
-};
+use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path as Outline, PathBuilder, Pixmap, Rect, Stroke, Transform};
 
 use super::idx::{self, Idx};
 use super::source::{CLASSES, FILES, Images, SIDE, SYNTHETIC_MARK, Split};
@@ -41,10 +38,7 @@ pub fn generate(n: usize, seed: u64) -> (Vec<u8>, Vec<u8>) {
     let mut rng = Rng::with_seed(seed);
     let mut labels: Vec<u8> = (0..n).map(|i| (i % CLASSES.len()) as u8).collect();
     rng.shuffle(&mut labels);
-    let images = labels
-        .iter()
-        .flat_map(|&label| draw(label, &mut rng))
-        .collect();
+    let images = labels.iter().flat_map(|&label| draw(label, &mut rng)).collect();
     (images, labels)
 }
 
@@ -54,42 +48,17 @@ pub fn generate(n: usize, seed: u64) -> (Vec<u8>, Vec<u8>) {
 /// When `folder` already holds files that don't carry the mark: real data are never overwritten.
 pub fn write_folder(folder: &Path, n_train: usize, n_test: usize, seed: u64) -> Result<()> {
     let mark = folder.join(SYNTHETIC_MARK);
-    let real =
-        |name: &str| folder.join(name).exists() || folder.join(format!("{name}.gz")).exists();
+    let real = |name: &str| folder.join(name).exists() || folder.join(format!("{name}.gz")).exists();
     if !mark.exists() && FILES.iter().any(|file| real(file.name)) {
-        return Err(Error::file(
-            folder,
-            "holds data that were not generated; name another folder for the stand-in",
-        ));
+        return Err(Error::file(folder, "holds data that were not generated; name another folder for the stand-in"));
     }
-    std::fs::create_dir_all(folder).map_err(|error| {
-        Error::file(
-            folder,
-            format!("can't be created ({error}); choose another folder"),
-        )
-    })?;
-    crate::file::replace(&mark, |out| {
-        out.write_all(b"Drawn by vitlab as a stand-in for FashionMNIST.\n")
-    })?;
-    for (files, n, seed) in [
-        (&FILES[..2], n_train, seed),
-        (&FILES[2..], n_test, seed.wrapping_add(1)),
-    ] {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::file(folder, format!("can't be created ({error}); choose another folder")))?;
+    crate::file::replace(&mark, |out| out.write_all(b"Drawn by vitlab as a stand-in for FashionMNIST.\n"))?;
+    for (files, n, seed) in [(&FILES[..2], n_train, seed), (&FILES[2..], n_test, seed.wrapping_add(1))] {
         let (images, labels) = generate(n, seed);
-        idx::write(
-            folder.join(files[0].name),
-            &Idx {
-                dims: vec![n, SIDE, SIDE],
-                bytes: images,
-            },
-        )?;
-        idx::write(
-            folder.join(files[1].name),
-            &Idx {
-                dims: vec![n],
-                bytes: labels,
-            },
-        )?;
+        idx::write(folder.join(files[0].name), &Idx { dims: vec![n, SIDE, SIDE], bytes: images })?;
+        idx::write(folder.join(files[1].name), &Idx { dims: vec![n], bytes: labels })?;
     }
     Ok(())
 }
@@ -135,10 +104,7 @@ impl Garment {
         let transform = Transform::from_translate(-middle, -middle)
             .post_scale(between(rng, 0.82, 1.05), between(rng, 0.85, 1.05))
             .post_rotate(between(rng, -5.0, 5.0))
-            .post_translate(
-                middle + between(rng, -shift, shift),
-                middle + between(rng, -shift, shift),
-            );
+            .post_translate(middle + between(rng, -shift, shift), middle + between(rng, -shift, shift));
         Garment {
             pixmap: Pixmap::new(SIDE as u32, SIDE as u32).expect("a small pixmap can be allocated"),
             transform,
@@ -155,13 +121,7 @@ impl Garment {
 
     fn fill(&mut self, outline: Option<Outline>, shade: f32) {
         let outline = outline.expect("a drawing has an extent");
-        self.pixmap.fill_path(
-            &outline,
-            &Self::paint(shade),
-            FillRule::Winding,
-            self.transform,
-            None,
-        );
+        self.pixmap.fill_path(&outline, &Self::paint(shade), FillRule::Winding, self.transform, None);
     }
 
     fn polygon(&mut self, points: &[(f32, f32)], shade: f32) {
@@ -170,25 +130,14 @@ impl Garment {
 
     /// With its centre, half width and half height.
     fn ellipse(&mut self, x: f32, y: f32, half_width: f32, half_height: f32, shade: f32) {
-        let bounds = Rect::from_ltrb(
-            x - half_width,
-            y - half_height,
-            x + half_width,
-            y + half_height,
-        );
+        let bounds = Rect::from_ltrb(x - half_width, y - half_height, x + half_width, y + half_height);
         self.fill(bounds.and_then(PathBuilder::from_oval), shade);
     }
 
     fn line(&mut self, points: &[(f32, f32)], width: f32, shade: f32) {
         let outline = outline(points, false).expect("a drawing has an extent");
-        let stroke = Stroke {
-            width,
-            line_cap: LineCap::Round,
-            line_join: LineJoin::Round,
-            ..Stroke::default()
-        };
-        self.pixmap
-            .stroke_path(&outline, &Self::paint(shade), &stroke, self.transform, None);
+        let stroke = Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
+        self.pixmap.stroke_path(&outline, &Self::paint(shade), &stroke, self.transform, None);
     }
 
     /// Body and sleeves of what is worn above the waist.
@@ -205,28 +154,15 @@ impl Garment {
             ];
             self.polygon(&arm, self.cloth * 0.88);
         }
-        let body = mirrored(&[
-            (16.6, 3.2),
-            (14.0 + shoulder, 4.6),
-            (13.7 + hem, 12.0),
-            (14.0 + hem, bottom),
-        ]);
+        let body = mirrored(&[(16.6, 3.2), (14.0 + shoulder, 4.6), (13.7 + hem, 12.0), (14.0 + hem, bottom)]);
         self.polygon(&body, self.cloth);
     }
 
     /// The greys of the drawing with a pattern on the cloth and noise, the background black.
     fn finish(self, rng: &mut Rng) -> [u8; SIDE * SIDE] {
         let patterned = rng.u8(0..3) == 0;
-        let strength = if patterned {
-            between(rng, 0.15, 0.4)
-        } else {
-            0.0
-        };
-        let (across, down) = if rng.bool() {
-            (0.3, between(rng, 1.2, 2.4))
-        } else {
-            (between(rng, 1.2, 2.4), 0.0)
-        };
+        let strength = if patterned { between(rng, 0.15, 0.4) } else { 0.0 };
+        let (across, down) = if rng.bool() { (0.3, between(rng, 1.2, 2.4)) } else { (between(rng, 1.2, 2.4), 0.0) };
         let noise = between(rng, 0.02, 0.09);
         let mut pixels = [0; SIDE * SIDE];
         for (i, (pixel, source)) in pixels.iter_mut().zip(self.pixmap.pixels()).enumerate() {
@@ -258,75 +194,33 @@ struct Sleeve {
 }
 
 fn long_sleeve(rng: &mut Rng) -> Sleeve {
-    Sleeve {
-        reach: between(rng, 9.8, 12.0),
-        end: between(rng, 20.0, 23.0),
-        width: between(rng, 2.6, 3.6),
-    }
+    Sleeve { reach: between(rng, 9.8, 12.0), end: between(rng, 20.0, 23.0), width: between(rng, 2.6, 3.6) }
 }
 
 fn short_sleeve(rng: &mut Rng) -> Sleeve {
-    Sleeve {
-        reach: between(rng, 10.5, 12.5),
-        end: between(rng, 8.0, 11.5),
-        width: between(rng, 2.2, 3.6),
-    }
+    Sleeve { reach: between(rng, 10.5, 12.5), end: between(rng, 8.0, 11.5), width: between(rng, 2.2, 3.6) }
 }
 
 fn t_shirt(garment: &mut Garment, rng: &mut Rng) {
     let hem = between(rng, 5.4, 6.6);
-    garment.top(
-        between(rng, 6.8, 8.0),
-        hem,
-        between(rng, 23.5, 26.0),
-        short_sleeve(rng),
-    );
+    garment.top(between(rng, 6.8, 8.0), hem, between(rng, 23.5, 26.0), short_sleeve(rng));
     if rng.bool() {
         garment.ellipse(14.0, 3.2, 2.8, between(rng, 1.4, 2.6), 0.0);
     } else {
-        garment.polygon(
-            &[(11.4, 2.6), (16.6, 2.6), (14.0, between(rng, 5.5, 8.0))],
-            0.0,
-        );
+        garment.polygon(&[(11.4, 2.6), (16.6, 2.6), (14.0, between(rng, 5.5, 8.0))], 0.0);
     }
     if rng.u8(0..3) == 0 {
         let print = if garment.cloth > 0.6 { 0.25 } else { 0.95 };
-        garment.ellipse(
-            14.0,
-            13.0,
-            between(rng, 2.0, 3.6),
-            between(rng, 1.6, 3.6),
-            print,
-        );
+        garment.ellipse(14.0, 13.0, between(rng, 2.0, 3.6), between(rng, 1.6, 3.6), print);
     }
 }
 
 fn trouser(garment: &mut Garment, rng: &mut Rng) {
-    let (waist, ankle, gap) = (
-        between(rng, 4.0, 5.4),
-        between(rng, 4.2, 6.4),
-        between(rng, 0.4, 1.8),
-    );
-    let legs = mirrored(&[
-        (14.0 + waist, 2.0),
-        (14.6 + waist, 9.0),
-        (14.0 + ankle, 26.0),
-        (14.0 + gap, 26.0),
-    ]);
+    let (waist, ankle, gap) = (between(rng, 4.0, 5.4), between(rng, 4.2, 6.4), between(rng, 0.4, 1.8));
+    let legs = mirrored(&[(14.0 + waist, 2.0), (14.6 + waist, 9.0), (14.0 + ankle, 26.0), (14.0 + gap, 26.0)]);
     garment.polygon(&legs, garment.cloth);
-    garment.polygon(
-        &[
-            (14.0 - gap, 26.2),
-            (14.0, between(rng, 9.0, 11.5)),
-            (14.0 + gap, 26.2),
-        ],
-        0.0,
-    );
-    garment.line(
-        &[(14.2 - waist, 3.4), (13.8 + waist, 3.4)],
-        0.7,
-        garment.cloth * 0.55,
-    );
+    garment.polygon(&[(14.0 - gap, 26.2), (14.0, between(rng, 9.0, 11.5)), (14.0 + gap, 26.2)], 0.0);
+    garment.line(&[(14.2 - waist, 3.4), (13.8 + waist, 3.4)], 0.7, garment.cloth * 0.55);
 }
 
 fn pullover(garment: &mut Garment, rng: &mut Rng) {
@@ -334,20 +228,12 @@ fn pullover(garment: &mut Garment, rng: &mut Rng) {
     garment.top(between(rng, 6.8, 8.0), hem, bottom, long_sleeve(rng));
     garment.ellipse(14.0, 3.2, 2.6, between(rng, 0.8, 1.5), 0.0);
     let rib = garment.cloth * 0.65;
-    garment.line(
-        &[(14.6 - hem, bottom - 1.0), (13.4 + hem, bottom - 1.0)],
-        1.0,
-        rib,
-    );
+    garment.line(&[(14.6 - hem, bottom - 1.0), (13.4 + hem, bottom - 1.0)], 1.0, rib);
     garment.line(&[(11.2, 4.2), (14.0, 5.4), (16.8, 4.2)], 0.9, rib);
 }
 
 fn dress(garment: &mut Garment, rng: &mut Rng) {
-    let (shoulder, waist, hem) = (
-        between(rng, 2.8, 4.0),
-        between(rng, 2.4, 3.4),
-        between(rng, 4.2, 8.0),
-    );
+    let (shoulder, waist, hem) = (between(rng, 2.8, 4.0), between(rng, 2.4, 3.4), between(rng, 4.2, 8.0));
     let waist_at = between(rng, 9.5, 12.5);
     let cut = mirrored(&[
         (15.6, 1.6),
@@ -359,11 +245,7 @@ fn dress(garment: &mut Garment, rng: &mut Rng) {
     garment.polygon(&cut, garment.cloth);
     garment.ellipse(14.0, 1.6, 1.7, between(rng, 1.0, 2.6), 0.0);
     if rng.bool() {
-        garment.line(
-            &[(14.2 - waist, waist_at), (13.8 + waist, waist_at)],
-            1.0,
-            garment.cloth * 0.5,
-        );
+        garment.line(&[(14.2 - waist, waist_at), (13.8 + waist, waist_at)], 1.0, garment.cloth * 0.5);
     }
 }
 
@@ -388,36 +270,15 @@ fn sandal(garment: &mut Garment, rng: &mut Rng) {
     let strap = between(rng, 0.9, 1.6);
     for _ in 0..rng.usize(2..4) {
         let x = between(rng, 6.0, 12.0);
-        garment.line(
-            &[
-                (x - 2.5, 21.0),
-                (x, between(rng, 15.0, 17.5)),
-                (x + 3.5, 20.6),
-            ],
-            strap,
-            shade * 0.85,
-        );
+        garment.line(&[(x - 2.5, 21.0), (x, between(rng, 15.0, 17.5)), (x + 3.5, 20.6)], strap, shade * 0.85);
     }
     let ankle = back - between(rng, 4.5, 7.5);
-    garment.line(
-        &[
-            (24.2, back),
-            (24.4, ankle),
-            (18.0, ankle + 1.0),
-            (14.5, 20.0),
-        ],
-        strap,
-        shade * 0.8,
-    );
+    garment.line(&[(24.2, back), (24.4, ankle), (18.0, ankle + 1.0), (14.5, 20.0)], strap, shade * 0.8);
 }
 
 fn shirt(garment: &mut Garment, rng: &mut Rng) {
     let (hem, bottom) = (between(rng, 5.0, 6.4), between(rng, 24.0, 26.5));
-    let sleeve = if rng.u8(0..3) == 0 {
-        short_sleeve(rng)
-    } else {
-        long_sleeve(rng)
-    };
+    let sleeve = if rng.u8(0..3) == 0 { short_sleeve(rng) } else { long_sleeve(rng) };
     garment.top(between(rng, 6.2, 7.4), hem, bottom, sleeve);
     let light = if garment.cloth > 0.65 { 0.25 } else { 1.0 };
     garment.polygon(&[(11.0, 2.8), (14.0, 4.6), (12.2, 7.0)], light);
@@ -444,50 +305,25 @@ fn sneaker(garment: &mut Garment, rng: &mut Rng) {
     garment.line(&[(3.4, 21.0), (24.6, 21.0)], between(rng, 1.6, 2.6), sole);
     for i in 0..3 {
         let x = 10.4 + 1.9 * i as f32;
-        garment.line(
-            &[(x, 16.6 - 0.9 * i as f32), (x + 1.2, 18.0 - 0.9 * i as f32)],
-            0.7,
-            sole,
-        );
+        garment.line(&[(x, 16.6 - 0.9 * i as f32), (x + 1.2, 18.0 - 0.9 * i as f32)], 0.7, sole);
     }
 }
 
 fn bag(garment: &mut Garment, rng: &mut Rng) {
-    let (top, bottom, half) = (
-        between(rng, 10.0, 13.0),
-        between(rng, 22.5, 25.0),
-        between(rng, 8.5, 11.0),
-    );
+    let (top, bottom, half) = (between(rng, 10.0, 13.0), between(rng, 22.5, 25.0), between(rng, 8.5, 11.0));
     let (grip, height) = (between(rng, 3.0, 6.0), between(rng, 3.0, 7.0));
-    let handle = [
-        (14.0 - grip, top + 0.5),
-        (14.6 - grip, top - height),
-        (13.4 + grip, top - height),
-        (14.0 + grip, top + 0.5),
-    ];
+    let handle =
+        [(14.0 - grip, top + 0.5), (14.6 - grip, top - height), (13.4 + grip, top - height), (14.0 + grip, top + 0.5)];
     garment.line(&handle, between(rng, 0.9, 1.5), garment.cloth * 0.8);
     let taper = between(rng, -1.5, 1.2);
     garment.polygon(
-        &mirrored(&[
-            (14.0 + half + taper.min(0.0), top),
-            (14.0 + half - taper.max(0.0), bottom),
-        ]),
+        &mirrored(&[(14.0 + half + taper.min(0.0), top), (14.0 + half - taper.max(0.0), bottom)]),
         garment.cloth,
     );
     if rng.bool() {
-        garment.line(
-            &[(15.0 - half, top + 4.5), (13.0 + half, top + 4.5)],
-            0.8,
-            garment.cloth * 0.5,
-        );
+        garment.line(&[(15.0 - half, top + 4.5), (13.0 + half, top + 4.5)], 0.8, garment.cloth * 0.5);
     }
-    garment.ellipse(
-        14.0,
-        top + 4.5,
-        1.1,
-        1.1,
-        if garment.cloth > 0.6 { 0.2 } else { 1.0 },
-    );
+    garment.ellipse(14.0, top + 4.5, 1.1, 1.1, if garment.cloth > 0.6 { 0.2 } else { 1.0 });
 }
 
 fn ankle_boot(garment: &mut Garment, rng: &mut Rng) {
@@ -506,21 +342,9 @@ fn ankle_boot(garment: &mut Garment, rng: &mut Rng) {
     garment.polygon(&boot, garment.cloth);
     let dark = garment.cloth * 0.5;
     garment.line(&[(3.6, 22.8), (24.4, 22.8)], 1.0, dark);
-    garment.polygon(
-        &[
-            (19.6, 22.4),
-            (24.8, 22.4),
-            (24.6, 23.4 + heel),
-            (20.2, 23.4 + heel),
-        ],
-        dark,
-    );
+    garment.polygon(&[(19.6, 22.4), (24.8, 22.4), (24.6, 23.4 + heel), (20.2, 23.4 + heel)], dark);
     if rng.bool() {
-        garment.line(
-            &[(front + 2.6, shaft + 1.4), (front + 3.6, 16.5)],
-            0.9,
-            dark,
-        );
+        garment.line(&[(front + 2.6, shaft + 1.4), (front + 3.6, 16.5)], 0.9, dark);
     }
 }
 
@@ -533,20 +357,13 @@ mod tests {
     fn classes_can_be_learnt_but_not_trivially() {
         let (train, train_labels) = generate(600, 3);
         let (test, test_labels) = generate(200, 4);
-        let image =
-            |pixels: &[u8], i: usize| pixels[i * SIDE * SIDE..(i + 1) * SIDE * SIDE].to_vec();
-        let distance = |a: &[u8], b: &[u8]| -> u64 {
-            a.iter()
-                .zip(b)
-                .map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2))
-                .sum()
-        };
+        let image = |pixels: &[u8], i: usize| pixels[i * SIDE * SIDE..(i + 1) * SIDE * SIDE].to_vec();
+        let distance =
+            |a: &[u8], b: &[u8]| -> u64 { a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum() };
         let wrong = (0..200)
             .filter(|&i| {
                 let mine = image(&test, i);
-                let nearest = (0..600)
-                    .min_by_key(|&j| distance(&mine, &image(&train, j)))
-                    .unwrap();
+                let nearest = (0..600).min_by_key(|&j| distance(&mine, &image(&train, j))).unwrap();
                 train_labels[nearest] != test_labels[i]
             })
             .count();
@@ -558,10 +375,6 @@ mod tests {
         let (images, labels) = generate(100, 5);
         assert_ne!(generate(100, 6).0, images);
         assert_ne!(generate(100, 6).1, labels);
-        assert!(
-            images
-                .chunks(SIDE * SIDE)
-                .all(|image| image[0] == 0 && image.iter().any(|&pixel| pixel > 60))
-        );
+        assert!(images.chunks(SIDE * SIDE).all(|image| image[0] == 0 && image.iter().any(|&pixel| pixel > 60)));
     }
 }

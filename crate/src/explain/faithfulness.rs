@@ -46,9 +46,7 @@ pub struct Curve {
 impl Curve {
     /// The curve over all images: `[steps + 1]`.
     pub fn mean(&self) -> Array1<f64> {
-        self.probabilities
-            .mean_axis(Axis(0))
-            .expect("at least one image")
+        self.probabilities.mean_axis(Axis(0)).expect("at least one image")
     }
 
     /// Each image's area under the curve (trapezoids), between 0 and 1: `[B]`.
@@ -59,10 +57,7 @@ impl Curve {
             .map(|p| {
                 let widths = self.shares.windows(2).into_iter().map(|s| s[1] - s[0]);
                 let heights = p.windows(2).into_iter().map(|p| (p[0] + p[1]) / 2.0);
-                widths
-                    .zip(heights)
-                    .map(|(width, height)| width * height)
-                    .sum()
+                widths.zip(heights).map(|(width, height)| width * height).sum()
             })
             .collect()
     }
@@ -80,11 +75,7 @@ pub struct Faithfulness {
 
 impl Default for Faithfulness {
     fn default() -> Self {
-        Faithfulness {
-            direction: Direction::Deletion,
-            baseline: Baseline::Mean,
-            steps: 49,
-        }
+        Faithfulness { direction: Direction::Deletion, baseline: Baseline::Mean, steps: 49 }
     }
 }
 
@@ -134,16 +125,12 @@ impl Faithfulness {
             )));
         }
         if !maps.iter().all(|value| value.is_finite()) {
-            return Err(Error::argument(
-                "maps: they have values that are not finite",
-            ));
+            return Err(Error::argument("maps: they have values that are not finite"));
         }
         let (count, side, steps) = (size[0], size[2], self.steps);
         let pixels = side * side;
         if steps == 0 || steps > pixels as usize {
-            return Err(Error::argument(format!(
-                "steps {steps}: give 1 to {pixels}, the number of pixels"
-            )));
+            return Err(Error::argument(format!("steps {steps}: give 1 to {pixels}, the number of pixels")));
         }
         tch::no_grad(|| {
             let class = target.index(&model(images)?)?;
@@ -152,11 +139,8 @@ impl Faithfulness {
                 Direction::Deletion => (images, &baseline),
                 Direction::Insertion => (&baseline, images),
             };
-            let importance =
-                Tensor::try_from(maps.as_standard_layout())?.f_reshape([count, pixels])?;
-            let order = importance
-                .f_to_device(images.device())?
-                .f_argsort_stable(true, 1, true)?;
+            let importance = Tensor::try_from(maps.as_standard_layout())?.f_reshape([count, pixels])?;
+            let order = importance.f_to_device(images.device())?.f_argsort_stable(true, 1, true)?;
             let rank = order.f_argsort(1, false)?; // the place of each pixel in the order
             let rank = rank.f_reshape([count, 1, side, side])?; // [B, I·I] -> [B, 1, I, I]
 
@@ -164,18 +148,11 @@ impl Faithfulness {
             for (step, mut column) in probabilities.columns_mut().into_iter().enumerate() {
                 let exchanged = exchanged(step, steps, pixels);
                 let mixed = to.f_where_self(&rank.f_lt(exchanged)?, from)?;
-                let probability = model(&mixed)?
-                    .f_softmax(1, Kind::Double)?
-                    .f_gather(1, &class, false)?;
-                column.assign(&Array1::from(Vec::<f64>::try_from(
-                    probability.f_reshape(-1)?,
-                )?));
+                let probability = model(&mixed)?.f_softmax(1, Kind::Double)?.f_gather(1, &class, false)?;
+                column.assign(&Array1::from(Vec::<f64>::try_from(probability.f_reshape(-1)?)?));
             }
             let share = |step| exchanged(step, steps, pixels) as f64 / pixels as f64;
-            Ok(Curve {
-                shares: (0..=steps).map(share).collect(),
-                probabilities,
-            })
+            Ok(Curve { shares: (0..=steps).map(share).collect(), probabilities })
         })
     }
 }
@@ -198,15 +175,11 @@ impl Baseline {
                 let reach = (3.0 * deviation).ceil() as i64;
                 let options = (images.kind(), images.device());
                 let away = Tensor::f_arange_start(-reach, reach + 1, options)?;
-                let weights = away
-                    .f_square()?
-                    .f_mul_scalar(-0.5 / deviation.powi(2))?
-                    .f_softmax(0, None)?;
+                let weights = away.f_square()?.f_mul_scalar(-0.5 / deviation.powi(2))?.f_softmax(0, None)?;
                 // The image goes on beyond its edges as it is there, so that they don't darken.
                 let flat = images.f_reshape([count * channels, 1, side, side])?;
                 let flat = flat.f_replication_pad2d([reach, reach, reach, reach])?;
-                let conv =
-                    |x: &Tensor, kernel: &Tensor| x.f_conv2d::<Tensor>(kernel, None, 1, 0, 1, 1);
+                let conv = |x: &Tensor, kernel: &Tensor| x.f_conv2d::<Tensor>(kernel, None, 1, 0, 1, 1);
                 let rows = conv(&flat, &weights.f_reshape([1, 1, 1, -1])?)?;
                 Ok(conv(&rows, &weights.f_reshape([1, 1, -1, 1])?)?.f_reshape_as(images)?)
             }
@@ -225,12 +198,7 @@ impl Baseline {
 /// assert_ne!(maps, random_maps(2, 7, &Heatmap::default(), 43)?);
 /// # Ok::<(), vitlab::Error>(())
 /// ```
-pub fn random_maps(
-    images: usize,
-    side: usize,
-    heatmap: &Heatmap,
-    seed: u64,
-) -> Result<Array3<f32>> {
+pub fn random_maps(images: usize, side: usize, heatmap: &Heatmap, seed: u64) -> Result<Array3<f32>> {
     if images == 0 || side == 0 {
         return Err(Error::argument(format!(
             "random maps: {images} images with {side} × {side} patches; give at least one of each"

@@ -68,23 +68,14 @@ impl Target {
 /// assert_eq!(weighted(Target::Class(1))?, [0.0, 0.0, 0.0, 0.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn gradient_attention(
-    logits: &Tensor,
-    attentions: &[Tensor],
-    target: &Target,
-) -> Result<Tensor> {
+pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Target) -> Result<Tensor> {
     let size = logits.size();
     if size.len() != 2 || size.contains(&0) {
-        return Err(Error::argument(format!(
-            "logits {size:?}: give [B, classes]"
-        )));
+        return Err(Error::argument(format!("logits {size:?}: give [B, classes]")));
     }
     let fits = |a: &Tensor| matches!(a.size().as_slice(), [b, _, s, t] if *b == size[0] && s == t);
     if attentions.is_empty() || !attentions.iter().all(fits) {
-        return Err(Error::argument(format!(
-            "attentions: give one tensor [{}, H, S, S] per layer",
-            size[0]
-        )));
+        return Err(Error::argument(format!("attentions: give one tensor [{}, H, S, S] per layer", size[0])));
     }
     if !logits.requires_grad() || !attentions.iter().all(Tensor::requires_grad) {
         return Err(Error::argument(
@@ -99,10 +90,7 @@ pub fn gradient_attention(
             "attentions: the logits don't depend on them; give those of the forward pass that gave the logits",
         ));
     }
-    let weighted = attentions
-        .iter()
-        .zip(&gradients)
-        .map(|(a, g)| Ok(a.f_detach()?.f_mul(g)?.f_clamp_min(0.0)?));
+    let weighted = attentions.iter().zip(&gradients).map(|(a, g)| Ok(a.f_detach()?.f_mul(g)?.f_clamp_min(0.0)?));
     Ok(Tensor::f_stack(&weighted.collect::<Result<Vec<_>>>()?, 1)?) // L × [B, H, S, S] -> [B, L, H, S, S]
 }
 

@@ -42,13 +42,10 @@ impl Layers {
         let refuse = |problem: String| Err(Error::argument(format!("layers {self}: {problem}")));
         match chosen.iter().max() {
             None => refuse("no layer is chosen; name at least one".into()),
-            Some(&last) if last >= count => refuse(format!(
-                "this model has {count} layers, 0 to {}",
-                count.saturating_sub(1)
-            )),
-            Some(_) if !chosen.is_sorted_by(|a, b| a < b) => {
-                refuse("name each layer once, in ascending order".into())
+            Some(&last) if last >= count => {
+                refuse(format!("this model has {count} layers, 0 to {}", count.saturating_sub(1)))
             }
+            Some(_) if !chosen.is_sorted_by(|a, b| a < b) => refuse("name each layer once, in ascending order".into()),
             Some(_) => Ok(chosen),
         }
     }
@@ -59,20 +56,16 @@ impl FromStr for Layers {
 
     fn from_str(text: &str) -> Result<Self> {
         let number = |part: &str| {
-            part.trim().parse::<usize>().map_err(|_| {
-                Error::argument(format!(
-                    "layers {text:?}: write all, a range as 0..3 or a list as 0,2,5"
-                ))
-            })
+            part.trim()
+                .parse::<usize>()
+                .map_err(|_| Error::argument(format!("layers {text:?}: write all, a range as 0..3 or a list as 0,2,5")))
         };
         if text.trim().eq_ignore_ascii_case("all") {
             return Ok(Layers::All);
         }
         match text.split_once("..") {
             Some((first, end)) => Ok(Layers::Range(number(first)?..number(end)?)),
-            None => Ok(Layers::List(
-                text.split(',').map(number).collect::<Result<_>>()?,
-            )),
+            None => Ok(Layers::List(text.split(',').map(number).collect::<Result<_>>()?)),
         }
     }
 }

@@ -56,11 +56,10 @@ impl FromStr for Query {
         match text.trim().to_lowercase().as_str() {
             "class" => Ok(Query::Class),
             "dist" => Ok(Query::Distillation),
-            number => number.parse().map(Query::Token).map_err(|_| {
-                Error::argument(format!(
-                    "query {text:?}: write class, dist or a token's number"
-                ))
-            }),
+            number => number
+                .parse()
+                .map(Query::Token)
+                .map_err(|_| Error::argument(format!("query {text:?}: write class, dist or a token's number"))),
         }
     }
 }
@@ -138,37 +137,25 @@ pub fn grid_of_rows(rows: &Tensor, prefix_tokens: i64) -> Result<Array3<f32>> {
 pub fn row(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> {
     let size = matrix.size();
     let &[images, tokens, columns] = size.as_slice() else {
-        return Err(Error::argument(format!(
-            "token matrix {size:?}: give [B, S, S]"
-        )));
+        return Err(Error::argument(format!("token matrix {size:?}: give [B, S, S]")));
     };
     if images == 0 || tokens != columns {
-        return Err(Error::argument(format!(
-            "token matrix {size:?}: give [B, S, S] with at least one image"
-        )));
+        return Err(Error::argument(format!("token matrix {size:?}: give [B, S, S] with at least one image")));
     }
     side(tokens, prefix_tokens)?;
-    Ok(matrix
-        .f_detach()?
-        .f_select(1, query.row(tokens, prefix_tokens)?)?) // [B, S, S] -> [B, S]
+    Ok(matrix.f_detach()?.f_select(1, query.row(tokens, prefix_tokens)?)?) // [B, S, S] -> [B, S]
 }
 
 /// Rows `[B, S]` over the patches as a tensor `[B, 7, 7]` in float64 on the rows' device.
 pub(super) fn patches(rows: &Tensor, prefix_tokens: i64) -> Result<Tensor> {
     let size = rows.size();
     let &[images, tokens] = size.as_slice() else {
-        return Err(Error::argument(format!(
-            "rows of token matrices {size:?}: give [B, S]"
-        )));
+        return Err(Error::argument(format!("rows of token matrices {size:?}: give [B, S]")));
     };
     let side = side(tokens, prefix_tokens)?;
-    let row = rows
-        .f_narrow(1, prefix_tokens, side * side)?
-        .f_to_kind(Kind::Double)?;
+    let row = rows.f_narrow(1, prefix_tokens, side * side)?.f_to_kind(Kind::Double)?;
     if row.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
-        return Err(Error::argument(
-            "token matrix: the query's row has entries that are not finite",
-        ));
+        return Err(Error::argument("token matrix: the query's row has entries that are not finite"));
     }
     Ok(row.f_reshape([images, side, side])?) // [B, S] -> [B, 7, 7]
 }
@@ -188,11 +175,7 @@ pub(super) fn side(tokens: i64, prefix_tokens: i64) -> Result<i64> {
 /// A tensor `[B, Y, X]` of any type and device as an array.
 pub(super) fn array(tensor: &Tensor) -> Result<Array3<f32>> {
     let (b, y, x) = tensor.size3()?;
-    let values: Vec<f32> = tensor
-        .f_to_kind(Kind::Float)?
-        .f_to_device(Device::Cpu)?
-        .f_reshape(-1)?
-        .try_into()?;
+    let values: Vec<f32> = tensor.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_reshape(-1)?.try_into()?;
     let array = Array3::from_shape_vec([b as usize, y as usize, x as usize], values);
     Ok(array.expect("a tensor has as many values as its shape says"))
 }

@@ -78,10 +78,7 @@ pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
     let layers = options.chosen(attention.size()[1] as usize)?;
     tch::no_grad(|| {
         let blocks = attention.f_split(BLOCK, 0)?;
-        let products = blocks
-            .iter()
-            .map(|block| options.product(block, &layers))
-            .collect::<Result<Vec<_>>>()?;
+        let products = blocks.iter().map(|block| options.product(block, &layers)).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&products, 0)?)
     })
 }
@@ -184,15 +181,10 @@ impl Rollout {
         let (threshold, _) = entries.f_kthvalue(count, -1, true)?;
         let below = entries.f_lt_tensor(&threshold)?;
         let equal = entries.f_eq_tensor(&threshold)?;
-        let missing = below
-            .f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Int64)?
-            .f_neg()?
-            .f_add_scalar(count)?;
+        let missing = below.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Int64)?.f_neg()?.f_add_scalar(count)?;
         let first = equal.f_cumsum(-1, Kind::Int)?.f_le_tensor(&missing)?;
         let gone = below.f_logical_or(&equal.f_logical_and(&first)?)?;
-        let kept = entries
-            .f_masked_fill(&gone, 0.0)?
-            .f_reshape([images, tokens, tokens])?;
+        let kept = entries.f_masked_fill(&gone, 0.0)?.f_reshape([images, tokens, tokens])?;
         let class = |matrix: &Tensor| matrix.f_select(2, 0)?.f_select(1, 0);
         class(&kept)?.f_copy_(&class(fused)?)?;
         Ok(kept)
@@ -225,9 +217,7 @@ impl Rollout {
 }
 
 pub(crate) fn not_attention() -> Error {
-    Error::argument(
-        "attention: it has entries that are negative or not finite; give the weights after the softmax",
-    )
+    Error::argument("attention: it has entries that are negative or not finite; give the weights after the softmax")
 }
 
 /// Attention as `[B, L, H, S, S]`, without its graph.
@@ -240,9 +230,5 @@ pub(super) fn batched(attention: &Tensor) -> Result<Tensor> {
         )));
     }
     let attention = attention.f_detach()?;
-    Ok(if size.len() == 4 {
-        attention.f_unsqueeze(0)?
-    } else {
-        attention
-    })
+    Ok(if size.len() == 4 { attention.f_unsqueeze(0)? } else { attention })
 }

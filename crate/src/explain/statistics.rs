@@ -20,9 +20,7 @@ use tch::{Kind, Tensor};
 pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
     per_head(&batched(attention)?, |layer| {
         let surprise = layer.f_xlogy(layer)?; // 0 · ln 0 counts as 0
-        Ok(surprise
-            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
-            .f_neg()?)
+        Ok(surprise.f_sum_dim_intlist([-1i64].as_slice(), false, None)?.f_neg()?)
     })
 }
 
@@ -44,11 +42,7 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 /// assert!((distance[[0, 0]] - expected).abs() < 1e-12 && distance[[0, 1]] == 0.0);
 /// # Ok::<(), vitlab::Error>(())
 /// ```
-pub fn attention_distance(
-    attention: &Tensor,
-    prefix_tokens: i64,
-    patch_size: f64,
-) -> Result<Array2<f64>> {
+pub fn attention_distance(attention: &Tensor, prefix_tokens: i64, patch_size: f64) -> Result<Array2<f64>> {
     let attention = batched(attention)?;
     let tokens = attention.size()[4];
     let side = side(tokens, prefix_tokens)?;
@@ -56,30 +50,21 @@ pub fn attention_distance(
     let place = Tensor::f_arange(count, (Kind::Int64, attention.device()))?;
     let along = |axis: Tensor| -> Result<Tensor> {
         let axis = axis.f_to_kind(Kind::Double)?;
-        Ok(axis
-            .f_unsqueeze(1)?
-            .f_sub(&axis.f_unsqueeze(0)?)?
-            .f_square()?) // [N] -> [N, N]
+        Ok(axis.f_unsqueeze(1)?.f_sub(&axis.f_unsqueeze(0)?)?.f_square()?) // [N] -> [N, N]
     };
     let rows = along(place.f_floor_divide_scalar(side)?)?;
     let columns = along(place.f_remainder(side)?)?;
     let distance = rows.f_add(&columns)?.f_sqrt()?.f_mul_scalar(patch_size)?;
     per_head(&attention, |layer| {
-        let weights = layer
-            .f_narrow(2, prefix_tokens, count)?
-            .f_narrow(3, prefix_tokens, count)?;
+        let weights = layer.f_narrow(2, prefix_tokens, count)?.f_narrow(3, prefix_tokens, count)?;
         let sum = |t: &Tensor| t.f_sum_dim_intlist([-1i64].as_slice(), false, None);
         // A row without any weight on patches counts as 0, not as 0/0.
-        Ok(sum(&weights.f_mul(&distance)?)?
-            .f_div(&sum(&weights)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
+        Ok(sum(&weights.f_mul(&distance)?)?.f_div(&sum(&weights)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
     })
 }
 
 /// `measure` gives a number per query `[B, H, Q]` from a layer's attention `[B, H, S, S]` (float64); their mean per head.
-fn per_head(
-    attention: &Tensor,
-    measure: impl Fn(&Tensor) -> Result<Tensor>,
-) -> Result<Array2<f64>> {
+fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Array2<f64>> {
     let (images, layers, heads, _, _) = attention.size5()?;
     let mut means = Array2::zeros([layers as usize, heads as usize]);
     for block in attention.f_split(BLOCK, 0)? {

@@ -8,8 +8,8 @@ use super::matmul::{Left, Out, Right, Start, matmul};
 use super::network::{BlockPlaces, BlockWeights, Network, Place, Sizes};
 use super::random::Random;
 use super::rows::{
-    add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift,
-    softmax_columns, softmax_columns_backward, standardise, transpose,
+    add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift, softmax_columns,
+    softmax_columns_backward, standardise, transpose,
 };
 use super::vector::Instructions;
 
@@ -154,21 +154,9 @@ impl Block<'_> {
         let (e, f) = (sizes.embed, sizes.hidden);
         let (all, some) = (site.group * sizes.tokens, site.group * site.rows);
         let normed = &mut scratch.normed[..all * e];
-        self.norm(
-            &x[..all * e],
-            self.places.norm1,
-            &mut kept.hat1,
-            &mut kept.rstd1,
-            normed,
-        );
+        self.norm(&x[..all * e], self.places.norm1, &mut kept.hat1, &mut kept.rstd1, normed);
         let bias = Start::Bias(&self.weights.keys_values_bias);
-        self.linear(
-            normed,
-            &self.weights.keys_values,
-            bias,
-            (all, e, 2 * e),
-            &mut kept.keys_values,
-        );
+        self.linear(normed, &self.weights.keys_values, bias, (all, e, 2 * e), &mut kept.keys_values);
         let asking = if site.queries < sizes.tokens {
             site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
             &scratch.some_normed
@@ -176,13 +164,7 @@ impl Block<'_> {
             &*normed
         };
         let bias = self.bias(self.places.queries, e);
-        self.linear(
-            asking,
-            &self.weights.queries,
-            bias,
-            (site.group * site.queries, e, e),
-            &mut kept.queries,
-        );
+        self.linear(asking, &self.weights.queries, bias, (site.group * site.queries, e, e), &mut kept.queries);
 
         self.attention(kept, &mut scratch.turned, site);
         let out = &mut scratch.out[..some * e];
@@ -194,46 +176,21 @@ impl Block<'_> {
         add(x, out);
 
         let normed = &mut scratch.normed[..some * e];
-        self.norm(
-            x,
-            self.places.norm2,
-            &mut kept.hat2,
-            &mut kept.rstd2,
-            normed,
-        );
+        self.norm(x, self.places.norm2, &mut kept.hat2, &mut kept.rstd2, normed);
         let hidden = &mut kept.hidden[..some * f];
-        self.linear(
-            normed,
-            &self.weights.fc1,
-            self.bias(self.places.fc1, f),
-            (some, e, f),
-            hidden,
-        );
+        self.linear(normed, &self.weights.fc1, self.bias(self.places.fc1, f), (some, e, f), hidden);
         match site.dropout {
             Some(_) => gelu_slope(hidden, &mut kept.slope),
             None => gelu(hidden),
         }
-        self.linear(
-            hidden,
-            &self.weights.fc2,
-            self.bias(self.places.fc2, e),
-            (some, f, e),
-            out,
-        );
+        self.linear(hidden, &self.weights.fc2, self.bias(self.places.fc2, e), (some, f, e), out);
         site.drop(out, 1, sizes.dropout);
         add(x, out);
     }
 
     /// `d`: gradient of the block's output [G · rows, E] -> of its input [G · S, E]; adds to the parameters' `gradient`.
     #[inline(always)]
-    pub fn backward(
-        &self,
-        d: &mut [f32],
-        kept: &Kept,
-        scratch: &mut Scratch,
-        site: Site,
-        gradient: &mut [f32],
-    ) {
+    pub fn backward(&self, d: &mut [f32], kept: &Kept, scratch: &mut Scratch, site: Site, gradient: &mut [f32]) {
         let sizes = &self.network.sizes;
         let (e, f) = (sizes.embed, sizes.hidden);
         let (all, some) = (site.group * sizes.tokens, site.group * site.rows);
@@ -246,24 +203,12 @@ impl Block<'_> {
         let hidden = &kept.hidden[..some * f];
         self.linear_gradient(out, hidden, (some, f, e), self.places.fc2, gradient);
         let d_hidden = &mut scratch.d_hidden[..some * f];
-        self.linear(
-            out,
-            &flat[self.places.fc2.weight..],
-            Start::Zero,
-            (some, e, f),
-            d_hidden,
-        );
+        self.linear(out, &flat[self.places.fc2.weight..], Start::Zero, (some, e, f), d_hidden);
         multiply(d_hidden, &kept.slope[..some * f]);
         let normed = &mut scratch.normed[..some * e];
         self.shift(&kept.hat2, self.places.norm2, normed);
         self.linear_gradient(d_hidden, normed, (some, e, f), self.places.fc1, gradient);
-        self.linear(
-            d_hidden,
-            &flat[self.places.fc1.weight..],
-            Start::Zero,
-            (some, f, e),
-            out,
-        );
+        self.linear(d_hidden, &flat[self.places.fc1.weight..], Start::Zero, (some, f, e), out);
         let hat = (&kept.hat2[..some * e], &kept.rstd2[..some]);
         self.norm_backward(out, hat, self.places.norm2, gradient, &mut d[..some * e]);
 
@@ -272,31 +217,16 @@ impl Block<'_> {
         site.drop(out, 0, sizes.dropout);
         self.linear_gradient(out, &kept.mixed, (some, e, e), self.places.out, gradient);
         let d_mixed = &mut scratch.d_mixed[..some * e];
-        self.linear(
-            out,
-            &flat[self.places.out.weight..],
-            Start::Zero,
-            (some, e, e),
-            d_mixed,
-        );
+        self.linear(out, &flat[self.places.out.weight..], Start::Zero, (some, e, e), d_mixed);
         self.attention_backward(kept, scratch, site);
 
         let normed = &mut scratch.normed[..all * e];
         self.shift(&kept.hat1, self.places.norm1, normed);
         site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
         let d_queries = &scratch.d_queries[..some * e];
-        self.linear_gradient(
-            d_queries,
-            &scratch.some_normed,
-            (some, e, e),
-            self.places.queries,
-            gradient,
-        );
+        self.linear_gradient(d_queries, &scratch.some_normed, (some, e, e), self.places.queries, gradient);
         let d_keys_values = &scratch.d_keys_values[..all * 2 * e];
-        for (i, place) in [self.places.keys, self.places.values]
-            .into_iter()
-            .enumerate()
-        {
+        for (i, place) in [self.places.keys, self.places.values].into_iter().enumerate() {
             let left = Left::transposed(&d_keys_values[i * e..], 2 * e);
             self.weight_gradient(left, normed, (all, e, e), place, gradient);
             let sums = &mut gradient[place.bias..place.bias + e];
@@ -305,21 +235,9 @@ impl Block<'_> {
 
         // Of norm1's output: from keys and values for all tokens, from the queries for some
         let d_normed = &mut scratch.out[..all * e];
-        self.linear(
-            d_keys_values,
-            &self.weights.keys_values_back,
-            Start::Zero,
-            (all, 2 * e, e),
-            d_normed,
-        );
+        self.linear(d_keys_values, &self.weights.keys_values_back, Start::Zero, (all, 2 * e, e), d_normed);
         let back = &mut scratch.some_normed[..some * e];
-        self.linear(
-            d_queries,
-            &flat[self.places.queries.weight..],
-            Start::Zero,
-            (some, e, e),
-            back,
-        );
+        self.linear(d_queries, &flat[self.places.queries.weight..], Start::Zero, (some, e, e), back);
         for image in 0..site.group {
             let from = &back[image * site.rows * e..(image + 1) * site.rows * e];
             add(&mut d_normed[image * sizes.tokens * e..], from);
@@ -332,13 +250,7 @@ impl Block<'_> {
             }
         }
         let hat = (&kept.hat1[..all * e], &kept.rstd1[..all]);
-        self.norm_backward(
-            d_normed,
-            hat,
-            self.places.norm1,
-            gradient,
-            &mut d[..all * e],
-        );
+        self.norm_backward(d_normed, hat, self.places.norm1, gradient, &mut d[..all * e]);
     }
 
     /// Queries, keys and values -> attention and mixed values, head by head.
@@ -354,13 +266,7 @@ impl Block<'_> {
             let mixed = image * site.rows * e + head * d;
             let keys = image * tokens * 2 * e + head * d;
             let turned = &mut turned[..d * columns];
-            transpose(
-                &kept.queries[queries..],
-                (site.queries, e),
-                d,
-                turned,
-                columns,
-            );
+            transpose(&kept.queries[queries..], (site.queries, e), d, turned, columns);
             matmul(
                 self.instructions,
                 (tokens, columns, d),
@@ -393,13 +299,7 @@ impl Block<'_> {
             let queries = image * site.rows * e + head * d;
             let keys = image * tokens * 2 * e + head * d;
             let turned = &mut scratch.turned[..d * columns];
-            transpose(
-                &scratch.d_mixed[queries..],
-                (site.rows, e),
-                d,
-                turned,
-                columns,
-            );
+            transpose(&scratch.d_mixed[queries..], (site.rows, e), d, turned, columns);
 
             let d_map = &mut scratch.d_attention[..tokens * columns];
             matmul(
@@ -474,11 +374,7 @@ impl Block<'_> {
     ) {
         let left = Left::transposed(d, outputs);
         self.weight_gradient(left, x, (m, inputs, outputs), place, gradient);
-        add_column_sums(
-            &d[..m * outputs],
-            outputs,
-            &mut gradient[place.bias..place.bias + outputs],
-        );
+        add_column_sums(&d[..m * outputs], outputs, &mut gradient[place.bias..place.bias + outputs]);
     }
 
     fn weight_gradient(
@@ -491,14 +387,7 @@ impl Block<'_> {
     ) {
         let right = Right::rows(x, inputs);
         let out = Out::rows(&mut gradient[place.weight..], inputs);
-        matmul(
-            self.instructions,
-            (outputs, inputs, m),
-            d,
-            right,
-            out,
-            Start::Out,
-        );
+        matmul(self.instructions, (outputs, inputs, m), d, right, out, Start::Out);
     }
 
     #[inline(always)]
@@ -512,12 +401,7 @@ impl Block<'_> {
     #[inline(always)]
     fn shift(&self, hat: &[f32], place: Place, out: &mut [f32]) {
         let e = self.network.sizes.embed;
-        scale_shift(
-            hat,
-            self.network.at(place.weight, e),
-            self.network.at(place.bias, e),
-            out,
-        );
+        scale_shift(hat, self.network.at(place.weight, e), self.network.at(place.bias, e), out);
     }
 
     #[inline(always)]
@@ -531,15 +415,7 @@ impl Block<'_> {
     ) {
         let e = self.network.sizes.embed;
         let of = [place.weight..place.weight + e, place.bias..place.bias + e];
-        let [d_weight, d_bias] = gradient
-            .get_disjoint_mut(of)
-            .expect("parameters don't overlap");
-        layer_norm_backward(
-            d,
-            hat,
-            self.network.at(place.weight, e),
-            (d_weight, d_bias),
-            into,
-        );
+        let [d_weight, d_bias] = gradient.get_disjoint_mut(of).expect("parameters don't overlap");
+        layer_norm_backward(d, hat, self.network.at(place.weight, e), (d_weight, d_bias), into);
     }
 }

@@ -106,25 +106,11 @@ impl Network {
         }
         // The last are the largest.
         loads.reverse();
-        in_threads(&mut vec![(); threads], loads, |(), load| {
-            load.run(instructions)
-        });
+        in_threads(&mut vec![(); threads], loads, |(), load| load.run(instructions));
         let (features, hidden) = (self.features, self.hidden);
         let (fc1, fc2) = (&flat[self.fc1.weight..], &flat[self.fc2.weight..]);
-        transpose(
-            fc1,
-            (hidden, features),
-            features,
-            &mut self.fc1_weights,
-            hidden,
-        );
-        transpose(
-            fc2,
-            (self.classes, hidden),
-            hidden,
-            &mut self.fc2_weights,
-            columns,
-        );
+        transpose(fc1, (hidden, features), features, &mut self.fc1_weights, hidden);
+        transpose(fc2, (self.classes, hidden), hidden, &mut self.fc2_weights, columns);
         let bias = &flat[self.fc2.bias..self.fc2.bias + self.classes];
         self.fc2_bias[..self.classes].copy_from_slice(bias);
     }
@@ -171,9 +157,7 @@ impl Part {
             let last = network.last();
             let grids = layers.iter().map(|l| (l.grid, l.inputs));
             let grids = grids.chain([(last.next_grid(), last.outputs)]);
-            let room = |(grid, channels): (Grid, usize)| {
-                Aligned::zeros(images * grid.positions() * channels)
-            };
+            let room = |(grid, channels): (Grid, usize)| Aligned::zeros(images * grid.positions() * channels);
             self.inputs = grids.clone().map(room).collect();
             self.d_inputs = grids.map(room).collect();
             self.outputs = layers.iter().map(|l| room((l.grid, l.outputs))).collect();
@@ -291,9 +275,7 @@ impl Pass<'_> {
     /// Images of a part that a layer convolves together.
     fn groups(&self, part: &Part, l: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (images, together) = (part.images, self.network.layers[l].together());
-        (0..images)
-            .step_by(together)
-            .map(move |first| first..images.min(first + together))
+        (0..images).step_by(together).map(move |first| first..images.min(first + together))
     }
 
     /// [C, I, I] -> positions with their channels side by side
@@ -351,10 +333,7 @@ impl Pass<'_> {
         layer.convolve_back(
             self.instructions,
             (&input[inputs.clone()], &d[outputs]),
-            (
-                &mut part.gradient[layer.conv..][..9 * layer.inputs * layer.outputs],
-                &mut part.d_inputs[l][inputs],
-            ),
+            (&mut part.gradient[layer.conv..][..9 * layer.inputs * layer.outputs], &mut part.d_inputs[l][inputs]),
             (group.start == 0, group.end == part.images),
             work,
         );
@@ -562,10 +541,7 @@ impl FusedCnn {
         }
         let (network, classes) = (&self.network, self.network.classes);
         let mut logits = vec![0.0; images.len() / network.numbers() * classes];
-        let pass = Pass {
-            instructions: self.instructions,
-            network,
-        };
+        let pass = Pass { instructions: self.instructions, network };
         let images = images.chunks(GROUP * network.numbers());
         let jobs: Vec<_> = images.zip(logits.chunks_mut(GROUP * classes)).collect();
         let mut work: Vec<_> = self.parts.iter_mut().zip(&mut self.work).collect();
@@ -585,16 +561,9 @@ impl FusedCnn {
         let images = self.take(images)?;
         let (numbers, classes) = (self.network.numbers(), self.network.classes);
         let batch = images.len() / numbers;
-        let targets = [Target {
-            probabilities: super::numbers(&one_hot(labels, classes, 0.0)),
-            weight: 1.0,
-            temperature: 1.0,
-        }];
-        let training = Training {
-            targets: &targets,
-            seed: draw_seed(self.network.dropout),
-            batch,
-        };
+        let targets =
+            [Target { probabilities: super::numbers(&one_hot(labels, classes, 0.0)), weight: 1.0, temperature: 1.0 }];
+        let training = Training { targets: &targets, seed: draw_seed(self.network.dropout), batch };
         let part = images_of_part(batch);
         let images: Vec<&[f32]> = images.chunks(part * numbers).collect();
         for (part, images) in self.parts.iter_mut().zip(&images) {
@@ -625,10 +594,7 @@ impl FusedCnn {
     /// What a training step on `batch` images multiplies by at the two places of dropout, given the number that it drew
     /// from libtorch's generator: the features [B, 1152] and the hidden layer [B, 256].
     pub fn dropout_factors(&self, seed: i64, batch: usize) -> [Tensor; 2] {
-        let places = [
-            (FEATURES, self.network.features),
-            (HIDDEN, self.network.hidden),
-        ];
+        let places = [(FEATURES, self.network.features), (HIDDEN, self.network.hidden)];
         places.map(|(place, width)| {
             let part = images_of_part(batch);
             let mut factors = vec![1.0; batch * width];
@@ -643,17 +609,13 @@ impl FusedCnn {
     fn take(&mut self, images: &Tensor) -> Result<Vec<f32>> {
         let (channels, side) = self.network.image;
         check_images(images, channels as i64, side as i64)?;
-        self.network
-            .load(&self.parameters, self.instructions, self.work.len());
+        self.network.load(&self.parameters, self.instructions, self.work.len());
         Ok(numbers(images))
     }
 
     /// Does a stage for the first `parts` parts.
     fn stage<'a>(&mut self, parts: usize, stage: impl Fn(usize) -> Stage<'a>) {
-        let pass = Pass {
-            instructions: self.instructions,
-            network: &self.network,
-        };
+        let pass = Pass { instructions: self.instructions, network: &self.network };
         let jobs = self.parts[..parts].iter_mut().enumerate();
         let jobs = jobs.map(|(i, part)| (part, stage(i))).collect();
         in_threads(&mut self.work, jobs, |work, (part, stage)| {
@@ -668,9 +630,7 @@ impl FusedCnn {
         for part in &self.parts[..parts] {
             moments.add(&part.moments[l]);
         }
-        let single = |numbers: &[f64], by: f64| -> Vec<f32> {
-            numbers.iter().map(|x| (x / by) as f32).collect()
-        };
+        let single = |numbers: &[f64], by: f64| -> Vec<f32> { numbers.iter().map(|x| (x / by) as f32).collect() };
         let mean = single(&moments.mean, 1.0);
         let variance = single(&moments.squares, moments.count);
         let (running_mean, running_var) = &self.running[l];

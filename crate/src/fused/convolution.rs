@@ -72,13 +72,7 @@ impl Norm {
         let rstd: Vec<f32> = variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
         let scale: Vec<f32> = weight.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         let shift = bias.iter().zip(mean.iter().zip(&scale));
-        Norm {
-            shift: shift.map(|(b, (m, s))| b - m * s).collect(),
-            scale,
-            mean,
-            rstd,
-            ..Norm::default()
-        }
+        Norm { shift: shift.map(|(b, (m, s))| b - m * s).collect(), scale, mean, rstd, ..Norm::default() }
     }
 }
 
@@ -92,11 +86,7 @@ pub(super) struct Moments {
 
 impl Moments {
     pub fn new(channels: usize) -> Self {
-        Moments {
-            count: 0.0,
-            mean: vec![0.0; channels],
-            squares: vec![0.0; channels],
-        }
+        Moments { count: 0.0, mean: vec![0.0; channels], squares: vec![0.0; channels] }
     }
 
     /// Takes in the moments of others (Chan, Golub and LeVeque 1983).
@@ -133,33 +123,18 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub fn new(
-        (side, inputs, outputs): (usize, usize, usize),
-        pool: bool,
-        conv: usize,
-        norm: Place,
-    ) -> Self {
+    pub fn new((side, inputs, outputs): (usize, usize, usize), pool: bool, conv: usize, norm: Place) -> Self {
         let convolution = if inputs.is_multiple_of(LANES) {
             Convolution::Winograd(Winograd::new(inputs, outputs))
         } else {
             Convolution::Direct(vec![0.0; 9 * inputs * outputs])
         };
-        Layer {
-            grid: Grid { side },
-            inputs,
-            outputs,
-            pool,
-            conv,
-            norm,
-            convolution,
-        }
+        Layer { grid: Grid { side }, inputs, outputs, pool, conv, norm, convolution }
     }
 
     /// What the layer makes of its grid.
     pub fn next_grid(&self) -> Grid {
-        Grid {
-            side: self.grid.side / if self.pool { 2 } else { 1 },
-        }
+        Grid { side: self.grid.side / if self.pool { 2 } else { 1 } }
     }
 
     pub fn winograd(&self) -> Option<(Grid, &Winograd)> {
@@ -187,8 +162,7 @@ impl Layer {
 
     /// Images that are best convolved together.
     pub fn together(&self) -> usize {
-        self.winograd()
-            .map_or(1, |(grid, _)| winograd::images_together(grid))
+        self.winograd().map_or(1, |(grid, _)| winograd::images_together(grid))
     }
 
     /// A gradient in the order of [`Layer::convolve_back`] -> [outputs, inputs, 3, 3]
@@ -202,13 +176,7 @@ impl Layer {
     }
 
     /// Inputs -> outputs of the convolution of some images, both on the layer's grid.
-    pub fn convolve(
-        &self,
-        instructions: Instructions,
-        input: &[f32],
-        out: &mut [f32],
-        work: &mut winograd::Work,
-    ) {
+    pub fn convolve(&self, instructions: Instructions, input: &[f32], out: &mut [f32], work: &mut winograd::Work) {
         match &self.convolution {
             Convolution::Direct(weights) => {
                 let positions = self.grid.positions();
@@ -239,10 +207,7 @@ impl Layer {
             Convolution::Direct(_) => {
                 let positions = self.grid.positions();
                 let images = input.chunks_exact(positions * self.inputs);
-                for (i, image) in images
-                    .zip(d.chunks_exact(positions * self.outputs))
-                    .enumerate()
-                {
+                for (i, image) in images.zip(d.chunks_exact(positions * self.outputs)).enumerate() {
                     let start = if i == 0 { start } else { Start::Out };
                     self.weight_gradient_direct(instructions, image, gradient, start);
                 }
@@ -257,13 +222,7 @@ impl Layer {
     }
 
     /// Of one image.
-    fn convolve_direct(
-        &self,
-        instructions: Instructions,
-        weights: &[f32],
-        input: &[f32],
-        out: &mut [f32],
-    ) {
+    fn convolve_direct(&self, instructions: Instructions, weights: &[f32], input: &[f32], out: &mut [f32]) {
         let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
         let three = 3 * inputs * outputs;
         for (i, weights) in weights.chunks_exact(three).enumerate() {
@@ -375,13 +334,7 @@ impl Layer {
     /// Of one image: sums over its positions of the gradient of the norm's output, and of the same times the
     /// standardised z; adds to `d` and `along`.
     #[inline(always)]
-    pub fn norm_sums(
-        &self,
-        norm: &Norm,
-        z: &[f32],
-        d_next: &[f32],
-        (d, along): (&mut [f64], &mut [f64]),
-    ) {
+    pub fn norm_sums(&self, norm: &Norm, z: &[f32], d_next: &[f32], (d, along): (&mut [f64], &mut [f64])) {
         if self.pool {
             self.norm_sums_seen::<4>(norm, z, d_next, (d, along));
         } else {
@@ -491,12 +444,7 @@ fn gather<const SEEN: usize>(numbers: &[f32], at: [usize; SEEN]) -> [Lanes; SEEN
 
 /// Gradient of the highest of some positions after the ReLU -> of what the norm makes of each z.
 #[inline(always)]
-fn slopes<const SEEN: usize>(
-    z: &[Lanes; SEEN],
-    scale: &Lanes,
-    shift: &Lanes,
-    d_highest: &Lanes,
-) -> [Lanes; SEEN] {
+fn slopes<const SEEN: usize>(z: &[Lanes; SEEN], scale: &Lanes, shift: &Lanes, d_highest: &Lanes) -> [Lanes; SEEN] {
     let (mut affine, mut highest) = ([[0.0; LANES]; SEEN], [f32::NEG_INFINITY; LANES]);
     for seen in 0..SEEN {
         for i in 0..LANES {
@@ -542,10 +490,7 @@ mod tests {
         let (side, row) = (grid.side as i64, grid.row() as i64);
         let beyond = row - 1 - side;
         let padded = images.constant_pad_nd([1, beyond, 1, beyond]);
-        let numbers = padded
-            .permute([0, 2, 3, 1])
-            .contiguous()
-            .to_kind(Kind::Float);
+        let numbers = padded.permute([0, 2, 3, 1]).contiguous().to_kind(Kind::Float);
         Vec::try_from(numbers.view(-1)).unwrap()
     }
 
@@ -567,43 +512,23 @@ mod tests {
     /// groups that are full and not.
     #[test]
     fn a_convolution_equals_libtorchs() {
-        let levels = [
-            Instructions::Portable,
-            Instructions::Avx2,
-            Instructions::Avx512,
-        ];
-        let cases = [
-            (28, 1, 32),
-            (9, 3, 64),
-            (28, 32, 32),
-            (14, 32, 64),
-            (7, 64, 160),
-            (3, 96, 32),
-        ];
+        let levels = [Instructions::Portable, Instructions::Avx2, Instructions::Avx512];
+        let cases = [(28, 1, 32), (9, 3, 64), (28, 32, 32), (14, 32, 64), (7, 64, 160), (3, 96, 32)];
         for (side, inputs, outputs) in cases {
             let place = Place { weight: 0, bias: 0 };
             let mut layer = Layer::new((side, inputs, outputs), false, 0, place);
             let (n, options) = (9, (Kind::Float, Device::Cpu));
             let [b, i, o, s] = [n, inputs, outputs, side].map(|x| x as i64);
-            let x = Tensor::randn([b, i, s, s], options)
-                .to_kind(Kind::Double)
-                .set_requires_grad(true);
-            let w = Tensor::randn([o, i, 3, 3], options)
-                .to_kind(Kind::Double)
-                .set_requires_grad(true);
+            let x = Tensor::randn([b, i, s, s], options).to_kind(Kind::Double).set_requires_grad(true);
+            let w = Tensor::randn([o, i, 3, 3], options).to_kind(Kind::Double).set_requires_grad(true);
             let d = Tensor::randn([b, o, s, s], options).to_kind(Kind::Double);
             let y = x.conv2d(&w, None::<Tensor>, 1, 1, 1, 1);
-            let gradients =
-                Tensor::run_backward(&[(&y * &d).sum(Kind::Double)], &[&x, &w], false, false);
-            let weights: Vec<f32> =
-                Vec::try_from(w.detach().view(-1).to_kind(Kind::Float)).unwrap();
+            let gradients = Tensor::run_backward(&[(&y * &d).sum(Kind::Double)], &[&x, &w], false, false);
+            let weights: Vec<f32> = Vec::try_from(w.detach().view(-1).to_kind(Kind::Float)).unwrap();
             let (x, d) = (on_grid(layer.grid, &x.detach()), on_grid(layer.grid, &d));
             for level in levels.into_iter().filter(|level| level.check().is_ok()) {
                 let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
-                layer
-                    .load(&weights)
-                    .into_iter()
-                    .for_each(|load| load.run(level));
+                layer.load(&weights).into_iter().for_each(|load| load.run(level));
                 let mut work = winograd::Work::new(layer.winograd().into_iter());
                 let (mut z, mut d_x) = (vec![0.0; d.len()], vec![0.0; x.len()]);
                 let mut gradient = vec![0.0; weights.len()];
@@ -621,11 +546,7 @@ mod tests {
                         &mut work,
                     );
                 }
-                assert_near(
-                    &off_grid(layer.grid, &z, outputs),
-                    &y.detach(),
-                    &format!("{what}, outputs"),
-                );
+                assert_near(&off_grid(layer.grid, &z, outputs), &y.detach(), &format!("{what}, outputs"));
                 let mut unloaded = vec![0.0; weights.len()];
                 layer.unload(&gradient, &mut unloaded);
                 let ours = Tensor::from_slice(&unloaded).view([o, i, 3, 3]);

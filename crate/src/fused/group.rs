@@ -67,9 +67,7 @@ impl Work {
         Work {
             patches: Aligned::zeros(GROUP * sizes.patches * sizes.patch_width()),
             x: Aligned::zeros(GROUP * sizes.tokens * e),
-            blocks: (network.blocks.iter())
-                .map(|_| Kept::new(sizes, GROUP))
-                .collect(),
+            blocks: (network.blocks.iter()).map(|_| Kept::new(sizes, GROUP)).collect(),
             scratch: Scratch::new(sizes, GROUP),
             pairs: bfloat::Scratch::new(sizes, GROUP),
             matrices: Matrices::new(sizes, network.blocks.len(), GROUP),
@@ -128,10 +126,7 @@ impl Pass<'_> {
                 let scores = &mut work.logits[head][..group * classes];
                 logits[head][from..from + scores.len()].copy_from_slice(scores);
                 let wanted = &target.probabilities[image * classes..][..scores.len()];
-                for (z, t) in scores
-                    .chunks_exact_mut(classes)
-                    .zip(wanted.chunks_exact(classes))
-                {
+                for (z, t) in scores.chunks_exact_mut(classes).zip(wanted.chunks_exact(classes)) {
                     loss += loss_gradient(z, t, target, training.batch);
                 }
             }
@@ -146,18 +141,8 @@ impl Pass<'_> {
 
     fn site(&self, block: usize, group: usize, dropout: Option<u64>) -> Site {
         let (sizes, last) = (&self.network.sizes, self.network.blocks.len() - 1);
-        let rows = if block == last {
-            sizes.prefix
-        } else {
-            sizes.tokens
-        };
-        Site {
-            group,
-            queries: rows,
-            rows,
-            dropout,
-            place: EMBEDDING + 1 + 2 * block as u64,
-        }
+        let rows = if block == last { sizes.prefix } else { sizes.tokens };
+        Site { group, queries: rows, rows, dropout, place: EMBEDDING + 1 + 2 * block as u64 }
     }
 
     fn block(&self, i: usize) -> Block<'_> {
@@ -175,12 +160,8 @@ impl Pass<'_> {
         let x = &mut work.x;
         if let Some(weights) = self.network.pairs.get(i) {
             let fused = fuse.map(|(layer, fusion)| (fusion, work.matrices.of_layer(layer)));
-            let block = bfloat::Block {
-                network: self.network,
-                weights,
-                places: &self.network.places.blocks[i],
-                index: i,
-            };
+            let block =
+                bfloat::Block { network: self.network, weights, places: &self.network.places.blocks[i], index: i };
             return block.forward(x, fused, &mut work.pairs, site);
         }
         let kept = &mut work.blocks[0];
@@ -219,18 +200,12 @@ impl Pass<'_> {
         let (sizes, numbers) = (&self.network.sizes, self.numbers());
         let options = chosen.options;
         let groups = images.chunks(GROUP * numbers);
-        for (i, (images, rows)) in groups
-            .zip(rows.chunks_mut(GROUP * sizes.tokens))
-            .enumerate()
-        {
+        for (i, (images, rows)) in groups.zip(rows.chunks_mut(GROUP * sizes.tokens)).enumerate() {
             let group = images.len() / numbers;
             self.embed(work, images, group, None);
             for layer in 0..self.network.blocks.len() {
                 // Discarding looks at every query's attention, in the last block, too.
-                let site = Site {
-                    queries: sizes.tokens,
-                    ..self.site(layer, group, None)
-                };
+                let site = Site { queries: sizes.tokens, ..self.site(layer, group, None) };
                 let step = chosen.layers.binary_search(&layer).ok();
                 self.infer(layer, work, site, step.map(|step| (step, options.fusion)));
                 if let Some(step) = step {
@@ -281,11 +256,7 @@ impl Pass<'_> {
             tanh(hidden); // the last digit isn't wanted in bfloat16
         }
         for head in 0..sizes.prefix {
-            let (input, row) = if head == 0 {
-                (&work.hidden[..], e)
-            } else {
-                (&work.features[e..], sizes.prefix * e)
-            };
+            let (input, row) = if head == 0 { (&work.hidden[..], e) } else { (&work.features[e..], sizes.prefix * e) };
             let place = self.head(head);
             let logits = work.logits[head].chunks_exact_mut(sizes.classes);
             for (logits, x) in logits.zip(input.chunks(row)).take(group) {
@@ -312,21 +283,11 @@ impl Pass<'_> {
         let (network, sizes) = (self.network, &self.network.sizes);
         let (e, side, patch, places) = (sizes.embed, sizes.side, sizes.patch, &network.places);
         let (width, across) = (sizes.patch_width(), side / patch);
-        for (row, to) in work
-            .patches
-            .chunks_exact_mut(width)
-            .take(group * sizes.patches)
-            .enumerate()
-        {
+        for (row, to) in work.patches.chunks_exact_mut(width).take(group * sizes.patches).enumerate() {
             let (image, at) = (row / sizes.patches, row % sizes.patches);
-            for (i, to) in to
-                .chunks_exact_mut(patch)
-                .take(sizes.channels * patch)
-                .enumerate()
-            {
+            for (i, to) in to.chunks_exact_mut(patch).take(sizes.channels * patch).enumerate() {
                 let (channel, y) = (i / patch, at / across * patch + i % patch);
-                let from =
-                    ((image * sizes.channels + channel) * side + y) * side + at % across * patch;
+                let from = ((image * sizes.channels + channel) * side + y) * side + at % across * patch;
                 // Not by a call for each few numbers.
                 for (to, from) in to.iter_mut().zip(&images[from..from + patch]) {
                     *to = *from;
@@ -337,12 +298,7 @@ impl Pass<'_> {
         let position = network.at(places.position, places.position_rows * e);
         let bias = network.at(places.conv.bias, e);
         let skipped = sizes.tokens - places.position_rows;
-        for (image, x) in work
-            .x
-            .chunks_exact_mut(sizes.tokens * e)
-            .take(group)
-            .enumerate()
-        {
+        for (image, x) in work.x.chunks_exact_mut(sizes.tokens * e).take(group).enumerate() {
             x[..skipped * e].fill(0.0);
             x[skipped * e..].copy_from_slice(position);
             for (x, token) in x.chunks_exact_mut(e).zip(&places.tokens) {
@@ -384,20 +340,14 @@ impl Pass<'_> {
                     let range = image * e..(image + 1) * e;
                     (&work.hidden[range.clone()], &mut work.d_hidden[range])
                 } else {
-                    (
-                        &work.features[token..token + e],
-                        &mut work.d_features[token..token + e],
-                    )
+                    (&work.features[token..token + e], &mut work.d_features[token..token + e])
                 };
                 let d = &work.logits[head][image * sizes.classes..][..sizes.classes];
                 for (class, d) in d.iter().enumerate() {
                     let weight = place.weight + class * e;
                     gradient[place.bias + class] += d;
                     let numbers = gradient[weight..weight + e].iter_mut();
-                    for ((g, w), (x, d_x)) in numbers
-                        .zip(network.at(weight, e))
-                        .zip(x.iter().zip(d_x.iter_mut()))
-                    {
+                    for ((g, w), (x, d_x)) in numbers.zip(network.at(weight, e)).zip(x.iter().zip(d_x.iter_mut())) {
                         *g += d * x;
                         *d_x += d * w;
                     }
@@ -429,9 +379,7 @@ impl Pass<'_> {
         let x = &mut work.x[..some * e];
         x.fill(0.0);
         let of = [places.norm.weight, places.norm.bias].map(|p| p..p + e);
-        let [d_weight, d_bias] = gradient
-            .get_disjoint_mut(of)
-            .expect("parameters don't overlap");
+        let [d_weight, d_bias] = gradient.get_disjoint_mut(of).expect("parameters don't overlap");
         layer_norm_backward(
             &mut work.d_features[..some * e],
             (&work.hat, &work.rstd),
@@ -441,8 +389,7 @@ impl Pass<'_> {
         );
         for (i, kept) in work.blocks.iter().enumerate().rev() {
             let site = self.site(i, group, Some(seed));
-            self.block(i)
-                .backward(&mut work.x, kept, &mut work.scratch, site, gradient);
+            self.block(i).backward(&mut work.x, kept, &mut work.scratch, site, gradient);
         }
         self.embed_backward(work, group, seed, gradient);
     }
@@ -473,9 +420,7 @@ impl Pass<'_> {
             );
         }
         let numbers = sizes.channels * sizes.patch * sizes.patch;
-        let rows = gradient[places.conv.weight..]
-            .chunks_exact_mut(numbers)
-            .take(e);
+        let rows = gradient[places.conv.weight..].chunks_exact_mut(numbers).take(e);
         for (row, d) in rows.zip(work.d_conv.chunks_exact(width)) {
             super::rows::add(row, d);
         }

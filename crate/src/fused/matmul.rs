@@ -16,20 +16,12 @@ pub(super) struct Left<'a, T> {
 impl<'a, T> Left<'a, T> {
     /// A matrix whose rows begin `row` elements apart.
     pub fn rows(data: &'a [T], row: usize) -> Self {
-        Left {
-            data,
-            row,
-            column: 1,
-        }
+        Left { data, row, column: 1 }
     }
 
     /// The transpose of such a matrix.
     pub fn transposed(data: &'a [T], row: usize) -> Self {
-        Left {
-            data,
-            row: 1,
-            column: row,
-        }
+        Left { data, row: 1, column: row }
     }
 }
 
@@ -250,10 +242,7 @@ impl Product {
 
     /// All rows of `WIDTH` vectors, `HEIGHT` at a time; returns `WIDTH`.
     #[inline(always)]
-    unsafe fn rows<V: Vector, const HEIGHT: usize, const WIDTH: usize>(
-        self,
-        mut m: usize,
-    ) -> usize {
+    unsafe fn rows<V: Vector, const HEIGHT: usize, const WIDTH: usize>(self, mut m: usize) -> usize {
         let mut tile = self;
         unsafe {
             while m >= HEIGHT {

@@ -122,9 +122,7 @@ impl Fused {
         let threads = tch::get_num_threads().max(1) as usize;
         Fused {
             instructions: Instructions::detect(),
-            work: (0..threads.min(PARTS))
-                .map(|_| Work::new(&network))
-                .collect(),
+            work: (0..threads.min(PARTS)).map(|_| Work::new(&network)).collect(),
             gradients: vec![Vec::new(); PARTS],
             network,
             parameters,
@@ -182,10 +180,7 @@ impl Fused {
         self.network.load(&self.parameters);
         let mut heads = self.logits(images.len() / self.numbers());
         let numbers = self.numbers() * GROUP;
-        let pass = Pass {
-            instructions: self.instructions,
-            network: &self.network,
-        };
+        let pass = Pass { instructions: self.instructions, network: &self.network };
         let jobs = split(&mut heads, GROUP * self.network.sizes.classes);
         let jobs: Vec<_> = images.chunks(numbers).zip(jobs).collect();
         in_threads(&mut self.work, jobs, |work, (images, mut logits)| {
@@ -216,12 +211,7 @@ impl Fused {
     /// assert!((ours - row(&matrix, Query::Class, 1)?).abs().max().double_value(&[]) < 1e-6);
     /// # Ok::<(), vitlab::Error>(())
     /// ```
-    pub fn rollout(
-        &mut self,
-        images: &Tensor,
-        options: &Rollout,
-        query: Query,
-    ) -> Result<(Tensor, Tensor)> {
+    pub fn rollout(&mut self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         let images = self.take(images)?;
         let (tokens, prefix) = (self.network.sizes.tokens, self.network.sizes.prefix);
         let chosen = Chosen {
@@ -234,23 +224,12 @@ impl Fused {
         let batch = images.len() / numbers;
         let mut heads = self.logits(batch);
         let mut rows = vec![0.0; batch * tokens];
-        let pass = Pass {
-            instructions: self.instructions,
-            network: &self.network,
-        };
+        let pass = Pass { instructions: self.instructions, network: &self.network };
         let logits = split(&mut heads, GROUP * self.network.sizes.classes);
-        let jobs: Vec<_> = images
-            .chunks(numbers * GROUP)
-            .zip(logits)
-            .zip(rows.chunks_mut(tokens * GROUP))
-            .collect();
-        in_threads(
-            &mut self.work,
-            jobs,
-            |work, ((images, mut logits), rows)| {
-                pass.run_explain(work, images, &chosen, &mut logits, rows);
-            },
-        );
+        let jobs: Vec<_> = images.chunks(numbers * GROUP).zip(logits).zip(rows.chunks_mut(tokens * GROUP)).collect();
+        in_threads(&mut self.work, jobs, |work, ((images, mut logits), rows)| {
+            pass.run_explain(work, images, &chosen, &mut logits, rows);
+        });
         // What isn't a number in a layer's attention is none in any row of the product either, unless only a head of the last layer
         // had it and another one was larger; then the scores tell.
         let all = heads.iter().flatten().chain(&rows);
@@ -268,11 +247,7 @@ impl Fused {
         let sizes = &self.network.sizes;
         let places = 1 + 2 * self.network.blocks.len();
         let factors = |place: usize| {
-            let rows = if place + 2 < places {
-                sizes.tokens
-            } else {
-                sizes.prefix
-            };
+            let rows = if place + 2 < places { sizes.tokens } else { sizes.prefix };
             let mut factors = vec![1.0; batch * rows * sizes.embed];
             for (i, factors) in factors.chunks_mut(GROUP * rows * sizes.embed).enumerate() {
                 let seed = (seed as u64).wrapping_add((i * GROUP) as u64);
@@ -290,11 +265,7 @@ impl Fused {
     pub fn cross_entropy(&mut self, images: &Tensor, labels: &Tensor) -> Result<Batch> {
         let target = self.target(&self.one_hot(labels, 0.0), 1.0, 1.0);
         let (loss, mut heads, gradient) = self.train(images, &[target])?;
-        Ok(Batch {
-            loss: Tensor::from(loss as f32),
-            logits: heads.remove(0),
-            gradient: Some(gradient),
-        })
+        Ok(Batch { loss: Tensor::from(loss as f32), logits: heads.remove(0), gradient: Some(gradient) })
     }
 
     /// The same with [`HardDistillationLoss`] and the teacher's logits [B, classes]; the logits returned are the heads' mean.
@@ -333,41 +304,22 @@ impl Fused {
         let weight = loss.lambda * share;
         let followed = (teacher / loss.tau).softmax(-1, Kind::Float);
         let targets = [
-            self.target(
-                &self.one_hot(labels, loss.label_smoothing),
-                1.0 - loss.lambda,
-                1.0,
-            ),
+            self.target(&self.one_hot(labels, loss.label_smoothing), 1.0 - loss.lambda, 1.0),
             self.target(&followed, weight, loss.tau),
         ];
         // KL = cross-entropy − entropy of what is followed
-        let entropy = -(&followed * followed.clamp_min(1e-30).log()).sum(Kind::Double)
-            / followed.size()[0] as f64;
-        self.distil(
-            images,
-            &targets,
-            weight * loss.tau * loss.tau * entropy.double_value(&[]),
-        )
+        let entropy = -(&followed * followed.clamp_min(1e-30).log()).sum(Kind::Double) / followed.size()[0] as f64;
+        self.distil(images, &targets, weight * loss.tau * loss.tau * entropy.double_value(&[]))
     }
 
     fn distil(&mut self, images: &Tensor, targets: &[Target], less: f64) -> Result<Batch> {
         if self.network.sizes.prefix != 2 {
-            return Err(Error::argument(
-                "distillation needs a MyDeiT; this network has one head",
-            ));
+            return Err(Error::argument("distillation needs a MyDeiT; this network has one head"));
         }
         let (loss, mut heads, gradient) = self.train(images, targets)?;
         let dist = heads.remove(1);
-        let logits = HeadLogits {
-            class: heads.remove(0),
-            dist,
-        }
-        .average();
-        Ok(Batch {
-            loss: Tensor::from((loss - less) as f32),
-            logits,
-            gradient: Some(gradient),
-        })
+        let logits = HeadLogits { class: heads.remove(0), dist }.average();
+        Ok(Batch { loss: Tensor::from((loss - less) as f32), logits, gradient: Some(gradient) })
     }
 
     fn one_hot(&self, labels: &Tensor, smoothing: f64) -> Tensor {
@@ -375,11 +327,7 @@ impl Fused {
     }
 
     fn target(&self, probabilities: &Tensor, weight: f64, temperature: f64) -> Target {
-        Target {
-            probabilities: numbers(probabilities),
-            weight: weight as f32,
-            temperature: temperature as f32,
-        }
+        Target { probabilities: numbers(probabilities), weight: weight as f32, temperature: temperature as f32 }
     }
 
     /// Mean loss, logits of each head, gradient [parameters].
@@ -391,33 +339,17 @@ impl Fused {
         let mut heads = self.logits(batch);
         let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
         let numbers = self.numbers() * part;
-        let pass = Pass {
-            instructions: self.instructions,
-            network: &self.network,
-        };
-        let training = Training {
-            targets,
-            seed,
-            batch,
-        };
+        let pass = Pass { instructions: self.instructions, network: &self.network };
+        let training = Training { targets, seed, batch };
         let mut losses = vec![0.0; batch.div_ceil(part)];
         let logits = split(&mut heads, part * self.network.sizes.classes);
         let gradients = self.gradients.iter_mut().zip(&mut losses);
-        let jobs: Vec<_> = images
-            .chunks(numbers)
-            .zip(logits)
-            .zip(gradients)
-            .enumerate()
-            .collect();
-        in_threads(
-            &mut self.work,
-            jobs,
-            |work, (i, ((images, mut logits), (gradient, loss)))| {
-                gradient.clear();
-                gradient.resize(pass.network.flat.len(), 0.0);
-                *loss = pass.run_train(work, images, i * part, &training, &mut logits, gradient);
-            },
-        );
+        let jobs: Vec<_> = images.chunks(numbers).zip(logits).zip(gradients).enumerate().collect();
+        in_threads(&mut self.work, jobs, |work, (i, ((images, mut logits), (gradient, loss)))| {
+            gradient.clear();
+            gradient.resize(pass.network.flat.len(), 0.0);
+            *loss = pass.run_train(work, images, i * part, &training, &mut logits, gradient);
+        });
         let heads = self.tensors(&heads);
         let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
         for other in &others[..losses.len() - 1] {
@@ -460,8 +392,7 @@ fn mean(mut heads: Vec<Tensor>) -> Tensor {
 
 /// [B] labels -> [B, classes], `smoothing` of each spread over all classes
 fn one_hot(labels: &Tensor, classes: usize, smoothing: f64) -> Tensor {
-    labels.one_hot(classes as i64).to_kind(Kind::Float) * (1.0 - smoothing)
-        + smoothing / classes as f64
+    labels.one_hot(classes as i64).to_kind(Kind::Float) * (1.0 - smoothing) + smoothing / classes as f64
 }
 
 /// What a step's dropout is drawn from.
@@ -512,11 +443,7 @@ fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
 fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut W, J) + Sync) {
     let threads = jobs.len().max(1);
     let jobs = Mutex::new(jobs.into_iter());
-    let take = || {
-        jobs.lock()
-            .expect("no thread panics while it takes a job")
-            .next()
-    };
+    let take = || jobs.lock().expect("no thread panics while it takes a job").next();
     std::thread::scope(|scope| {
         let mut others = work.iter_mut().take(threads);
         let own = others.next().expect("there is at least one thread");

@@ -126,10 +126,7 @@ impl Network {
             conv: index.place(&embedding.conv1.ws, embedding.conv1.bs.as_ref()),
             position: index.start(&embedding.pos_embedding),
             position_rows: model.config.position_rows as usize,
-            tokens: vec![
-                index.start(&embedding.cls_token),
-                index.start(&embedding.dist_token),
-            ],
+            tokens: vec![index.start(&embedding.cls_token), index.start(&embedding.dist_token)],
             blocks: index.blocks(&model.encoder),
             norm: index.norm(&model.norm),
             fc1: index.linear(&classifier.class.fc1),
@@ -255,26 +252,16 @@ impl Index {
                 "the fused step trains on the CPU in float32; elsewhere use the model's own forward pass",
             ));
         }
-        Ok(Index {
-            length: parameters.iter().map(Tensor::numel).sum(),
-            parameters,
-        })
+        Ok(Index { length: parameters.iter().map(Tensor::numel).sum(), parameters })
     }
 
     pub fn start(&self, parameter: &Tensor) -> usize {
         let before = |p: &&Tensor| p.data_ptr() != parameter.data_ptr();
-        self.parameters
-            .iter()
-            .take_while(before)
-            .map(Tensor::numel)
-            .sum()
+        self.parameters.iter().take_while(before).map(Tensor::numel).sum()
     }
 
     pub fn place(&self, weight: &Tensor, bias: Option<&Tensor>) -> Place {
-        Place {
-            weight: self.start(weight),
-            bias: self.start(bias.expect("the layers of this network have a bias")),
-        }
+        Place { weight: self.start(weight), bias: self.start(bias.expect("the layers of this network have a bias")) }
     }
 
     pub fn linear(&self, layer: &Linear) -> Place {
@@ -282,10 +269,7 @@ impl Index {
     }
 
     fn norm(&self, layer: &LayerNorm) -> Place {
-        let weight = layer
-            .ws
-            .as_ref()
-            .expect("the norms of this network have weights");
+        let weight = layer.ws.as_ref().expect("the norms of this network have weights");
         self.place(weight, layer.bs.as_ref())
     }
 

@@ -70,12 +70,7 @@ mod tests {
     /// Correlation of two equally long series of dropped (0) and kept places.
     fn correlation(a: &[f32], b: &[f32]) -> f64 {
         let share = |x: &[f32]| x.iter().filter(|x| **x > 0.0).count() as f64 / x.len() as f64;
-        let both = a
-            .iter()
-            .zip(b)
-            .filter(|(a, b)| **a > 0.0 && **b > 0.0)
-            .count() as f64
-            / a.len() as f64;
+        let both = a.iter().zip(b).filter(|(a, b)| **a > 0.0 && **b > 0.0).count() as f64 / a.len() as f64;
         let (p, q) = (share(a), share(b));
         (both - p * q) / (p * (1.0 - p) * q * (1.0 - q)).sqrt()
     }
@@ -87,10 +82,7 @@ mod tests {
             let x = kept(7, 3, N, rate);
             let dropped = x.iter().filter(|x| **x == 0.0).count() as f64 / N as f64;
             let deviation = (rate * (1.0 - rate) / N as f64).sqrt();
-            assert!(
-                (dropped - rate).abs() < 5.0 * deviation,
-                "rate {rate}: {dropped}"
-            );
+            assert!((dropped - rate).abs() < 5.0 * deviation, "rate {rate}: {dropped}");
             let rest = x.iter().find(|x| **x > 0.0).unwrap();
             assert_eq!(*rest, (1.0 / (1.0 - rate)) as f32);
         }

@@ -86,13 +86,7 @@ impl Matrices {
 
     /// The query's row of an image's product, [S].
     #[inline(always)]
-    pub fn row(
-        &mut self,
-        instructions: Instructions,
-        image: usize,
-        chosen: &Chosen,
-        to: &mut [f32],
-    ) {
+    pub fn row(&mut self, instructions: Instructions, image: usize, chosen: &Chosen, to: &mut [f32]) {
         let size = self.tokens * self.width;
         self.row.fill(0.0);
         self.row[chosen.query] = 1.0;

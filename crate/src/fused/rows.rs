@@ -134,9 +134,7 @@ pub(super) fn layer_norm_backward(
     let width = weight.len();
     let rows = d.chunks_exact_mut(width).zip(hat.chunks_exact(width));
     for (((d, hat), rstd), into) in rows.zip(rstd).zip(into.chunks_exact_mut(width)) {
-        let parameters = weight
-            .iter()
-            .zip(d_weight.iter_mut().zip(d_bias.iter_mut()));
+        let parameters = weight.iter().zip(d_weight.iter_mut().zip(d_bias.iter_mut()));
         for ((d, hat), (weight, (d_weight, d_bias))) in d.iter_mut().zip(hat).zip(parameters) {
             *d_weight += *d * hat;
             *d_bias += *d;
@@ -226,13 +224,7 @@ pub(super) fn softmax_columns_backward(d: &mut [f32], p: &[f32], width: usize, s
 
 /// The first `columns` columns of `rows` rows that lie `row` apart -> [columns, `width`], zero beyond `rows`.
 #[inline(always)]
-pub(super) fn transpose(
-    x: &[f32],
-    (rows, row): (usize, usize),
-    columns: usize,
-    out: &mut [f32],
-    width: usize,
-) {
+pub(super) fn transpose(x: &[f32], (rows, row): (usize, usize), columns: usize, out: &mut [f32], width: usize) {
     for (column, out) in out.chunks_exact_mut(width).take(columns).enumerate() {
         for (out, x) in out[..rows].iter_mut().zip(x[column..].chunks(row)) {
             *out = x[0];

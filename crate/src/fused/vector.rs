@@ -148,10 +148,7 @@ impl Vector for __m256 {
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
-            let fours = _mm_add_ps(
-                _mm256_castps256_ps128(self),
-                _mm256_extractf128_ps::<1>(self),
-            );
+            let fours = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
             let twos = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
             _mm_cvtss_f32(_mm_add_ss(twos, _mm_movehdup_ps(twos)))
         }

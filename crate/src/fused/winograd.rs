@@ -62,21 +62,13 @@ impl Work {
         let mut most = [0; 3];
         for (grid, layer) in layers {
             let tiles = images_together(grid) * tiles(grid);
-            let numbers = [
-                tiles * layer.inputs,
-                tiles * layer.outputs,
-                layer.inputs * layer.outputs,
-            ];
+            let numbers = [tiles * layer.inputs, tiles * layer.outputs, layer.inputs * layer.outputs];
             for (most, numbers) in most.iter_mut().zip(numbers) {
                 *most = (*most).max(ELEMENTS * plane(numbers));
             }
         }
         let [inputs, outputs, gradient] = most.map(Aligned::zeros);
-        Work {
-            inputs,
-            outputs,
-            gradient,
-        }
+        Work { inputs, outputs, gradient }
     }
 }
 
@@ -94,39 +86,18 @@ impl Winograd {
     /// For numbers of channels that are multiples of 16.
     pub fn new(inputs: usize, outputs: usize) -> Self {
         let mapped = || Aligned::zeros(ELEMENTS * plane(inputs * outputs));
-        Winograd {
-            inputs,
-            outputs,
-            forward: mapped(),
-            back: mapped(),
-        }
+        Winograd { inputs, outputs, forward: mapped(), back: mapped() }
     }
 
     /// What takes over the weights [outputs, inputs, 3, 3], for each direction.
     pub fn loads<'a>(&'a mut self, weights: &'a [f32]) -> [Load<'a>; 2] {
         let (inputs, outputs) = (self.inputs, self.outputs);
-        let load = |mapped, back| Load {
-            weights,
-            inputs,
-            outputs,
-            back,
-            mapped,
-        };
-        [
-            load(&mut self.forward[..], false),
-            load(&mut self.back[..], true),
-        ]
+        let load = |mapped, back| Load { weights, inputs, outputs, back, mapped };
+        [load(&mut self.forward[..], false), load(&mut self.back[..], true)]
     }
 
     /// Inputs -> outputs of the convolution, of some images on the grid.
-    pub fn convolve(
-        &self,
-        instructions: Instructions,
-        grid: Grid,
-        input: &[f32],
-        out: &mut [f32],
-        work: &mut Work,
-    ) {
+    pub fn convolve(&self, instructions: Instructions, grid: Grid, input: &[f32], out: &mut [f32], work: &mut Work) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let rows = self.map_inputs(instructions, grid, input, work);
         let (from, to) = (plane(rows * inputs), plane(rows * outputs));
@@ -143,24 +114,14 @@ impl Winograd {
             map::<Outputs, 6, 4>(
                 instructions,
                 (&work.outputs[tile * outputs..], 6 * to, to),
-                (
-                    &mut out[grid.inside(at) * outputs..],
-                    grid.row() * outputs,
-                    outputs,
-                ),
+                (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
                 outputs,
             );
         }
     }
 
     /// Mapped inputs of some images; returns the number of their tiles.
-    fn map_inputs(
-        &self,
-        instructions: Instructions,
-        grid: Grid,
-        input: &[f32],
-        work: &mut Work,
-    ) -> usize {
+    fn map_inputs(&self, instructions: Instructions, grid: Grid, input: &[f32], work: &mut Work) -> usize {
         let inputs = self.inputs;
         let rows = input.len() / (grid.positions() * inputs) * tiles(grid);
         let to = plane(rows * inputs);
@@ -193,11 +154,7 @@ impl Winograd {
         for (tile, at) in places(grid, rows) {
             map::<OutputsBack, 4, 6>(
                 instructions,
-                (
-                    &d[grid.inside(at) * outputs..],
-                    grid.row() * outputs,
-                    outputs,
-                ),
+                (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
                 (&mut work.outputs[tile * outputs..], 6 * from, from),
                 outputs,
             );
@@ -231,12 +188,7 @@ impl Winograd {
     pub fn weight_gradient(&self, instructions: Instructions, work: &Work, to: &mut [f32]) {
         let numbers = self.inputs * self.outputs;
         let from = plane(numbers);
-        map::<WeightsBack, 6, 3>(
-            instructions,
-            (&work.gradient, 6 * from, from),
-            (to, 3 * numbers, numbers),
-            numbers,
-        );
+        map::<WeightsBack, 6, 3>(instructions, (&work.gradient, 6 * from, from), (to, 3 * numbers, numbers), numbers);
     }
 }
 
@@ -271,12 +223,7 @@ impl Load<'_> {
             }
         }
         let to = plane(numbers);
-        map::<Weights, 3, 6>(
-            instructions,
-            (&taps, 3 * numbers, numbers),
-            (self.mapped, 6 * to, to),
-            numbers,
-        );
+        map::<Weights, 3, 6>(instructions, (&taps, 3 * numbers, numbers), (self.mapped, 6 * to, to), numbers);
     }
 }
 
@@ -405,8 +352,7 @@ impl Map<6, 3> for WeightsBack {
             let (far, odd_far) = (x[3].add(x[4]), x[3].sub(x[4]));
             let odd = V::splat(-FRAC_1_SQRT_2 / 1.5).mul(odd_near);
             [
-                x[0].fma(V::splat(-1.0 / 1.5), near)
-                    .fma(V::splat(1.0 / 6.0), far),
+                x[0].fma(V::splat(-1.0 / 1.5), near).fma(V::splat(1.0 / 6.0), far),
                 odd.fma(V::splat(SQRT_2 / 6.0), odd_far),
                 x[5].fma(V::splat(1.0 / 3.0), far.sub(near)),
             ]
@@ -470,15 +416,7 @@ fn map<M: Map<FROM, TO>, const FROM: usize, const TO: usize>(
     assert!(numbers.is_multiple_of(16));
     assert!((FROM - 1) * (from_row + from_column) + numbers <= from.len());
     assert!((TO - 1) * (to_row + to_column) + numbers <= to.len());
-    let tile = Tile {
-        from: from.as_ptr(),
-        from_row,
-        from_column,
-        to: to.as_mut_ptr(),
-        to_row,
-        to_column,
-        numbers,
-    };
+    let tile = Tile { from: from.as_ptr(), from_row, from_column, to: to.as_mut_ptr(), to_row, to_column, numbers };
     // SAFETY: the bounds were checked above, the level was detected.
     unsafe {
         match instructions {
@@ -533,11 +471,7 @@ impl Tile {
                 for (y, half) in half.into_iter().enumerate() {
                     for (x, mapped) in M::map(half).into_iter().enumerate() {
                         let to = to.add(y * self.to_row + x * self.to_column);
-                        let sum = if M::ADD {
-                            V::load(to).add(mapped)
-                        } else {
-                            mapped
-                        };
+                        let sum = if M::ADD { V::load(to).add(mapped) } else { mapped };
                         sum.store(to);
                     }
                 }

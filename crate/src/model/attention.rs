@@ -31,19 +31,13 @@ impl SelfAttention {
     pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
         let head_dim = embed / self.heads;
-        let split = |t: Tensor| {
-            t.view([batch, tokens, self.heads, head_dim])
-                .transpose(1, 2)
-        }; // [B, S, E] -> [B, H, S, E/H]
+        let split = |t: Tensor| t.view([batch, tokens, self.heads, head_dim]).transpose(1, 2); // [B, S, E] -> [B, H, S, E/H]
         let q = split(self.queries.forward(x));
         let k = split(self.keys.forward(x));
         let v = split(self.values.forward(x));
         let scores = q.matmul(&k.transpose(-2, -1)) / (head_dim as f64).sqrt(); // [B, H, S, S]
         let x_attention = scores.softmax(-1, Kind::Float);
-        let mixed = x_attention
-            .matmul(&v)
-            .transpose(1, 2)
-            .reshape([batch, tokens, embed]); // [B, H, S, E/H] -> [B, S, E]
+        let mixed = x_attention.matmul(&v).transpose(1, 2).reshape([batch, tokens, embed]); // [B, H, S, E/H] -> [B, S, E]
         (self.out_projection.forward(&mixed), x_attention)
     }
 }

@@ -14,10 +14,7 @@ pub struct Classifier {
 
 impl Classifier {
     pub(super) fn new(path: nn::Path, embed: i64, classes: i64) -> Self {
-        Classifier {
-            fc1: linear(&path / "fc1", embed, embed),
-            fc2: linear(&path / "fc2", embed, classes),
-        }
+        Classifier { fc1: linear(&path / "fc1", embed, embed), fc2: linear(&path / "fc2", embed, classes) }
     }
 
     /// [B, S, E] -> [B, classes]

@@ -35,12 +35,7 @@ pub(crate) struct ConvBlock {
 
 impl ConvBlock {
     fn new(path: nn::Path, inputs: i64, outputs: i64) -> Self {
-        let config = nn::ConvConfig {
-            padding: 1,
-            bias: false,
-            ws_init: uniform(inputs * 9),
-            ..Default::default()
-        };
+        let config = nn::ConvConfig { padding: 1, bias: false, ws_init: uniform(inputs * 9), ..Default::default() };
         ConvBlock {
             conv: nn::conv2d(&path / "conv", inputs, outputs, 3, config),
             // tch's default draws the scales from [0, 1); PyTorch's, with which deep networks learn faster, are 1.
@@ -128,11 +123,7 @@ impl Cnn {
             side /= 2;
         }
         let linear = |name: &str, inputs, outputs| {
-            let config = nn::LinearConfig {
-                ws_init: uniform(inputs),
-                bs_init: Some(uniform(inputs)),
-                bias: true,
-            };
+            let config = nn::LinearConfig { ws_init: uniform(inputs), bs_init: Some(uniform(inputs)), bias: true };
             nn::linear(&root / name, inputs, outputs, config)
         };
         Ok(Cnn {

@@ -85,10 +85,7 @@ impl DistilledClassifier {
     /// [B, N + 2, E] -> two times [B, classes]
     pub fn forward(&self, tokens: &Tensor) -> HeadLogits {
         let dist = tokens.select(1, 1); // [B, N + 2, E] -> [B, E]
-        HeadLogits {
-            class: self.class.forward(tokens),
-            dist: self.fc_dist.forward(&dist),
-        }
+        HeadLogits { class: self.class.forward(tokens), dist: self.fc_dist.forward(&dist) }
     }
 }
 
@@ -123,10 +120,7 @@ impl MyDeiT {
     /// A configuration that can't work.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
-        let sizes = ViTConfig {
-            position_rows: config.n_patches() + 2,
-            ..ViTConfig::from(config)
-        };
+        let sizes = ViTConfig { position_rows: config.n_patches() + 2, ..ViTConfig::from(config) };
         let model = MyDeiT::with_sizes(sizes, device);
         initialise(model.variables(), config.initialisation);
         Ok(model)
@@ -139,9 +133,7 @@ impl MyDeiT {
         let (embed, classes) = (config.embed_dim, config.n_classes);
         MyDeiT {
             embedding: DistilledEmbedLayer::new(&root / "embedding", &config),
-            encoder: (0..config.n_layers)
-                .map(|i| Encoder::new(&root / "encoder" / i, &config))
-                .collect(),
+            encoder: (0..config.n_layers).map(|i| Encoder::new(&root / "encoder" / i, &config)).collect(),
             norm: layer_norm(&root / "norm", embed),
             classifier: DistilledClassifier {
                 class: Classifier::new(&root / "classifier", embed, classes),
@@ -164,28 +156,18 @@ impl MyDeiT {
         return_attention: bool,
     ) -> Result<(HeadLogits, Option<Tensor>)> {
         let (heads, attention) = self.forward_layers(images, train)?;
-        Ok((
-            heads,
-            return_attention.then(|| Tensor::stack(&attention, 1)),
-        )) // L × [B, H, S, S] -> [B, L, H, S, S]
+        Ok((heads, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
     /// As [`MyDeiT::forward`], the attention as one [B, H, S, S] per layer of the graph.
     ///
     /// # Errors
     /// When the images don't have the model's shape.
-    pub fn forward_layers(
-        &self,
-        images: &Tensor,
-        train: bool,
-    ) -> Result<(HeadLogits, Vec<Tensor>)> {
+    pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(HeadLogits, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, N + 2, E]
         let (tokens, attention) = super::encoder::run(&self.encoder, tokens, train);
-        Ok((
-            self.classifier.forward(&self.norm.forward(&tokens)),
-            attention,
-        ))
+        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention))
     }
 }
 

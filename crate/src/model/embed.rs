@@ -48,11 +48,6 @@ impl EmbedLayer {
 /// A linear map of each P × P patch to E numbers, as a convolution whose stride is its size.
 pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D {
     let patch = config.patch_size;
-    let conv = nn::ConvConfig {
-        stride: patch,
-        ws_init: NORMAL,
-        bs_init: nn::Init::Const(0.0),
-        ..Default::default()
-    };
+    let conv = nn::ConvConfig { stride: patch, ws_init: NORMAL, bs_init: nn::Init::Const(0.0), ..Default::default() };
     nn::conv2d(path, config.n_channels, config.embed_dim, patch, conv)
 }

@@ -37,27 +37,16 @@ pub trait Model {
 
     /// Number of trainable numbers.
     fn parameters(&self) -> i64 {
-        self.variables()
-            .trainable_variables()
-            .iter()
-            .map(|t| t.numel() as i64)
-            .sum()
+        self.variables().trainable_variables().iter().map(|t| t.numel() as i64).sum()
     }
 }
 
 /// A parameter as the material notebook initialises it: normal with standard deviation 0.02 (its truncation
 /// at ±2 lies 100 standard deviations out).
-const NORMAL: Init = Init::Randn {
-    mean: 0.0,
-    stdev: 0.02,
-};
+const NORMAL: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 fn linear(path: nn::Path, inputs: i64, outputs: i64) -> nn::Linear {
-    let config = nn::LinearConfig {
-        ws_init: NORMAL,
-        bs_init: Some(Init::Const(0.0)),
-        bias: true,
-    };
+    let config = nn::LinearConfig { ws_init: NORMAL, bs_init: Some(Init::Const(0.0)), bias: true };
     nn::linear(path, inputs, outputs, config)
 }
 

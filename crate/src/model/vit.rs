@@ -3,10 +3,7 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Tensor, no_grad};
 
-use super::{
-    Classifier, EmbedLayer, Encoder, Model, check_images, encoder, initialise::initialise,
-    layer_norm,
-};
+use super::{Classifier, EmbedLayer, Encoder, Model, check_images, encoder, initialise::initialise, layer_norm};
 use crate::{Config, Result};
 
 /// The sizes of a Vision Transformer.
@@ -84,9 +81,7 @@ impl VisionTransformer {
         let root = variables.root();
         VisionTransformer {
             embedding: EmbedLayer::new(&root / "embedding", &config),
-            encoder: (0..config.n_layers)
-                .map(|i| Encoder::new(&root / "encoder" / i, &config))
-                .collect(),
+            encoder: (0..config.n_layers).map(|i| Encoder::new(&root / "encoder" / i, &config)).collect(),
             norm: layer_norm(&root / "norm", config.embed_dim),
             classifier: Classifier::new(&root / "classifier", config.embed_dim, config.n_classes),
             variables,
@@ -99,17 +94,9 @@ impl VisionTransformer {
     ///
     /// # Errors
     /// When the images don't have the model's shape.
-    pub fn forward(
-        &self,
-        images: &Tensor,
-        train: bool,
-        return_attention: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    pub fn forward(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Option<Tensor>)> {
         let (logits, attention) = self.forward_layers(images, train)?;
-        Ok((
-            logits,
-            return_attention.then(|| Tensor::stack(&attention, 1)),
-        )) // L × [B, H, S, S] -> [B, L, H, S, S]
+        Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
     /// As [`VisionTransformer::forward`], the attention as one [B, H, S, S] per layer: the very tensors of the
@@ -121,10 +108,7 @@ impl VisionTransformer {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = encoder::run(&self.encoder, tokens, train);
-        Ok((
-            self.classifier.forward(&self.norm.forward(&tokens)),
-            attention,
-        )) // [B, S, E] -> [B, classes]
+        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
     }
 }
 

@@ -40,16 +40,11 @@ pub fn difference(before: &str, after: &str) -> Result<Difference> {
         let title = format!("crate/src/{} {item}", parts[0].file);
         let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).collect();
         let code = texts.join("\n\n");
-        let lines = code
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("///"));
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("///"));
         Ok((title, lines.map(String::from).collect()))
     };
     let ((title, before), (other, after)) = (read(before)?, read(after)?);
-    Ok(Difference {
-        titles: [title, other],
-        lines: compare(&before, &after),
-    })
+    Ok(Difference { titles: [title, other], lines: compare(&before, &after) })
 }
 
 /// The lines of both in one sequence, what they have in common once.
@@ -109,10 +104,8 @@ mod tests {
     fn common_lines_stay_in_order() {
         let lines = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         let signs = |before: &str, after: &str| {
-            let difference = Difference {
-                titles: ["a".into(), "b".into()],
-                lines: compare(&lines(before), &lines(after)),
-            };
+            let difference =
+                Difference { titles: ["a".into(), "b".into()], lines: compare(&lines(before), &lines(after)) };
             difference.to_string().replace('\n', "|")
         };
         assert_eq!(signs("abcd", "axcde"), "--- a|+++ b| a|-b|+x| c| d|+e");
@@ -123,9 +116,7 @@ mod tests {
 
     #[test]
     fn unknown_items_are_said() {
-        let message = difference("EmbedLayer", "EmbedLayr")
-            .unwrap_err()
-            .to_string();
+        let message = difference("EmbedLayer", "EmbedLayr").unwrap_err().to_string();
         assert!(message.contains("near names: EmbedLayer"), "{message}");
     }
 }

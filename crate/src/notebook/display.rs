@@ -20,18 +20,13 @@ pub(crate) fn display(contents: &[(&str, &str)]) {
 pub(super) fn write(lines: &str) {
     let mut stdout = std::io::stdout().lock();
     // Nobody is left to tell when the kernel has closed its end.
-    _ = stdout
-        .write_all(lines.as_bytes())
-        .and_then(|()| stdout.flush());
+    _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// What evcxr takes for rich content.
 fn blocks(contents: &[(&str, &str)]) -> String {
     let block = |(mime, content): &(&str, &str)| {
-        format!(
-            "EVCXR_BEGIN_CONTENT {mime}\n{}\nEVCXR_END_CONTENT\n",
-            content.trim_end_matches('\n')
-        )
+        format!("EVCXR_BEGIN_CONTENT {mime}\n{}\nEVCXR_END_CONTENT\n", content.trim_end_matches('\n'))
     };
     contents.iter().map(block).collect()
 }

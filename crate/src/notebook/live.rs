@@ -18,10 +18,7 @@ pub trait Show {
 
 impl Show for Figure {
     fn contents(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("image/png", STANDARD.encode(self.png())),
-            ("text/plain", self.alt().to_string()),
-        ]
+        vec![("image/png", STANDARD.encode(self.png())), ("text/plain", self.alt().to_string())]
     }
 }
 
@@ -56,10 +53,7 @@ impl Place {
     /// Where the first [`Place::show`] is.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Place {
-            id: format!("{:016x}", fastrand::Rng::new().u64(..)),
-            shown: false,
-        }
+        Place { id: format!("{:016x}", fastrand::Rng::new().u64(..)), shown: false }
     }
 
     /// Shows something here, instead of what was shown here before.
@@ -137,10 +131,8 @@ fn borrowed<'a>(contents: &'a [(&'static str, String)]) -> Vec<(&'static str, &'
 
 /// Contents as the kernel wants them, with the text of a picture as its description.
 pub(super) fn bundle(contents: &[(&str, &str)]) -> Value {
-    let data: Map<String, Value> = contents
-        .iter()
-        .map(|(mime, content)| (mime.to_string(), Value::from(*content)))
-        .collect();
+    let data: Map<String, Value> =
+        contents.iter().map(|(mime, content)| (mime.to_string(), Value::from(*content))).collect();
     let metadata = match (data.get("image/png"), data.get("text/plain")) {
         (Some(_), Some(text)) => json!({ "image/png": { "alt": text } }),
         _ => json!({}),
@@ -162,8 +154,7 @@ mod tests {
         let contents = [("image/png", "iVBOR"), ("text/plain", "two\nlines")];
         let text = line(&json!({ "show": bundle(&contents) }));
         assert_eq!(text.lines().count(), 1);
-        let output: Value =
-            serde_json::from_str(text.strip_prefix("VITLAB_OUTPUT ").unwrap()).unwrap();
+        let output: Value = serde_json::from_str(text.strip_prefix("VITLAB_OUTPUT ").unwrap()).unwrap();
         assert_eq!(output["show"]["data"]["text/plain"], "two\nlines");
         assert_eq!(output["show"]["metadata"]["image/png"]["alt"], "two\nlines");
     }

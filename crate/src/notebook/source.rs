@@ -9,9 +9,7 @@ use super::{Show, show};
 use crate::{Error, Result};
 
 const SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
-const KEYWORDS: [&str; 7] = [
-    "struct ", "enum ", "trait ", "fn ", "type ", "const ", "mod ",
-];
+const KEYWORDS: [&str; 7] = ["struct ", "enum ", "trait ", "fn ", "type ", "const ", "mod "];
 /// Similarity from which a name counts as near, 0 to 1.
 const NEAR: f64 = 0.8;
 
@@ -50,10 +48,7 @@ pub fn source(item: &str) -> Result<Listing> {
     let mut names: Vec<String> = Vec::new();
     let mut parts: Vec<Part> = Vec::new();
     for (file, text) in files(&SOURCES) {
-        let lines: Vec<&str> = text
-            .lines()
-            .take_while(|line| *line != "#[cfg(test)]")
-            .collect();
+        let lines: Vec<&str> = text.lines().take_while(|line| *line != "#[cfg(test)]").collect();
         for block in blocks(&lines, 0, 0..lines.len()) {
             let mut add = |name: String, range: Range<usize>| {
                 if name == item {
@@ -69,19 +64,11 @@ pub fn source(item: &str) -> Result<Listing> {
                 }
             }
             match block {
-                Block::Item {
-                    name: target,
-                    range,
-                }
-                | Block::Impl { target, range } => add(target, range),
+                Block::Item { name: target, range } | Block::Impl { target, range } => add(target, range),
             }
         }
     }
-    if parts.is_empty() {
-        Err(unknown(item, names))
-    } else {
-        Ok(Listing { parts })
-    }
+    if parts.is_empty() { Err(unknown(item, names)) } else { Ok(Listing { parts }) }
 }
 
 fn unknown(item: &str, names: Vec<String>) -> Error {
@@ -89,14 +76,8 @@ fn unknown(item: &str, names: Vec<String>) -> Error {
         .into_iter()
         .map(|name| {
             // A method's name alone is completed with the types that have it.
-            let method = name
-                .rsplit_once("::")
-                .is_some_and(|(_, method)| method == item);
-            let likeness = if method {
-                1.0
-            } else {
-                strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase())
-            };
+            let method = name.rsplit_once("::").is_some_and(|(_, method)| method == item);
+            let likeness = if method { 1.0 } else { strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase()) };
             (likeness, name)
         })
         .filter(|(likeness, _)| *likeness >= NEAR)
@@ -117,17 +98,9 @@ fn files(folder: &Dir<'static>) -> Vec<(String, &'static str)> {
     let mut found: Vec<(String, &'static str)> = folder
         .files()
         .filter(|file| !file.path().ends_with("tests.rs"))
-        .filter_map(|file| {
-            Some((
-                file.path().to_str()?.replace('\\', "/"),
-                file.contents_utf8()?,
-            ))
-        })
+        .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?)))
         .collect();
-    for below in folder
-        .dirs()
-        .filter(|below| below.path().as_os_str() != "bin")
-    {
+    for below in folder.dirs().filter(|below| below.path().as_os_str() != "bin") {
         found.extend(files(below));
     }
     found.sort();
@@ -161,8 +134,7 @@ fn blocks(lines: &[&str], indent: usize, range: Range<usize>) -> Vec<Block> {
         }
         let one_line = head.ends_with(';') || (head.ends_with('}') && head.contains('{'));
         let closes = |line: &&str| {
-            at_indent(line, indent)
-                .is_some_and(|line| line.starts_with(['}', ']', ')']) && line.ends_with(['}', ';']))
+            at_indent(line, indent).is_some_and(|line| line.starts_with(['}', ']', ')']) && line.ends_with(['}', ';']))
         };
         let end = match lines[i..range.end].iter().position(closes) {
             _ if one_line => i + 1,
@@ -170,14 +142,8 @@ fn blocks(lines: &[&str], indent: usize, range: Range<usize>) -> Vec<Block> {
             None => range.end,
         };
         blocks.push(match target {
-            Some(target) => Block::Impl {
-                target,
-                range: start..end,
-            },
-            None => Block::Item {
-                name,
-                range: start..end,
-            },
+            Some(target) => Block::Impl { target, range: start..end },
+            None => Block::Item { name, range: start..end },
         });
         i = end;
     }
@@ -196,30 +162,18 @@ fn leads(line: &str) -> bool {
 }
 
 fn identifier(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 /// The name that a line declares.
 fn declared(line: &str) -> Option<String> {
     let mut rest = line;
     if let Some(after) = rest.strip_prefix("pub") {
-        let scope_end = if after.starts_with('(') {
-            after.find(')')? + 1
-        } else {
-            0
-        };
+        let scope_end = if after.starts_with('(') { after.find(')')? + 1 } else { 0 };
         rest = after[scope_end..].trim_start();
     }
-    rest = if rest.starts_with("const fn ") {
-        &rest["const ".len()..]
-    } else {
-        rest
-    };
-    let keyword = KEYWORDS
-        .into_iter()
-        .find(|keyword| rest.starts_with(keyword))?;
+    rest = if rest.starts_with("const fn ") { &rest["const ".len()..] } else { rest };
+    let keyword = KEYWORDS.into_iter().find(|keyword| rest.starts_with(keyword))?;
     let is_module_line = keyword == "mod " && rest.ends_with(';');
     let name = identifier(&rest[keyword.len()..]);
     (!name.is_empty() && !is_module_line).then_some(name)
@@ -257,11 +211,7 @@ fn part(file: &str, lines: &[&str], range: Range<usize>) -> Part {
         })
         .map(|line| line.get(indent..).unwrap_or(""))
         .collect();
-    Part {
-        file: file.to_string(),
-        line: range.start + 1,
-        text: text.join("\n"),
-    }
+    Part { file: file.to_string(), line: range.start + 1, text: text.join("\n") }
 }
 
 impl Listing {
@@ -276,17 +226,9 @@ impl Show for Listing {
         let markdown: Vec<String> = self
             .parts
             .iter()
-            .map(|part| {
-                format!(
-                    "`crate/src/{}`, line {}\n\n```rust\n{}\n```\n",
-                    part.file, part.line, part.text
-                )
-            })
+            .map(|part| format!("`crate/src/{}`, line {}\n\n```rust\n{}\n```\n", part.file, part.line, part.text))
             .collect();
-        vec![
-            ("text/markdown", markdown.join("\n")),
-            ("text/plain", self.to_string()),
-        ]
+        vec![("text/markdown", markdown.join("\n")), ("text/plain", self.to_string())]
     }
 }
 
@@ -306,20 +248,12 @@ mod tests {
         let listing = source("SelfAttention").unwrap();
         let text = listing.to_string();
         assert!(
-            listing.parts.len() >= 2
-                && listing
-                    .parts
-                    .iter()
-                    .all(|part| part.file == "model/attention.rs"),
+            listing.parts.len() >= 2 && listing.parts.iter().all(|part| part.file == "model/attention.rs"),
             "{text}"
         );
+        assert!(listing.parts[0].text.starts_with("///") && listing.parts[0].text.ends_with("\n}"), "{text}");
         assert!(
-            listing.parts[0].text.starts_with("///") && listing.parts[0].text.ends_with("\n}"),
-            "{text}"
-        );
-        assert!(
-            text.contains("#[derive(Debug)]\npub struct SelfAttention {")
-                && text.contains("impl SelfAttention {"),
+            text.contains("#[derive(Debug)]\npub struct SelfAttention {") && text.contains("impl SelfAttention {"),
             "{text}"
         );
     }
@@ -327,24 +261,10 @@ mod tests {
     #[test]
     fn a_method_is_shown_without_its_indentation() {
         let method = source("SelfAttention::forward").unwrap();
-        let [part] = &method.parts[..] else {
-            panic!("{method}")
-        };
-        assert!(
-            part.text.starts_with("/// [B, S, E]") && part.text.ends_with("\n}"),
-            "{}",
-            part.text
-        );
-        assert!(
-            part.text.contains("\npub fn forward(&self, x: &Tensor)"),
-            "{}",
-            part.text
-        );
-        let file = SOURCES
-            .get_file("model/attention.rs")
-            .unwrap()
-            .contents_utf8()
-            .unwrap();
+        let [part] = &method.parts[..] else { panic!("{method}") };
+        assert!(part.text.starts_with("/// [B, S, E]") && part.text.ends_with("\n}"), "{}", part.text);
+        assert!(part.text.contains("\npub fn forward(&self, x: &Tensor)"), "{}", part.text);
+        let file = SOURCES.get_file("model/attention.rs").unwrap().contents_utf8().unwrap();
         let first = file.lines().nth(part.line - 1).unwrap();
         assert_eq!(first.trim(), part.text.lines().next().unwrap());
     }
@@ -352,10 +272,7 @@ mod tests {
     #[test]
     fn functions_constants_and_methods_of_generic_types() {
         for (item, contains) in [
-            (
-                "check_folder",
-                "pub fn check_folder(folder: &Path) -> Result<()> {",
-            ),
+            ("check_folder", "pub fn check_folder(folder: &Path) -> Result<()> {"),
             ("FILES", "pub const FILES: [File; 4] = ["),
             ("Garment::finish", "fn finish(self, rng: &mut Rng)"),
             ("replace", "pub fn replace("),
@@ -371,29 +288,17 @@ mod tests {
     #[test]
     fn every_item_is_whole() {
         for (file, text) in files(&SOURCES) {
-            let lines: Vec<&str> = text
-                .lines()
-                .take_while(|line| *line != "#[cfg(test)]")
-                .collect();
+            let lines: Vec<&str> = text.lines().take_while(|line| *line != "#[cfg(test)]").collect();
             for block in blocks(&lines, 0, 0..lines.len()) {
-                let (Block::Item { name, range }
-                | Block::Impl {
-                    target: name,
-                    range,
-                }) = block;
+                let (Block::Item { name, range } | Block::Impl { target: name, range }) = block;
                 let code: String = lines[range]
                     .iter()
                     .filter(|line| !line.trim_start().starts_with("//"))
                     .map(|line| format!("{line}\n"))
                     .collect();
-                let quoted = ["'{'", "'}'", "'{',", "\"{", "{\""]
-                    .iter()
-                    .any(|quote| code.contains(quote));
+                let quoted = ["'{'", "'}'", "'{',", "\"{", "{\""].iter().any(|quote| code.contains(quote));
                 let count = |brace: char| code.matches(brace).count();
-                assert!(
-                    quoted || count('{') == count('}'),
-                    "{name} in {file}:\n{code}"
-                );
+                assert!(quoted || count('{') == count('}'), "{name} in {file}:\n{code}");
                 assert!(!code.contains("#[test]"), "{name} in {file}");
             }
         }
@@ -402,11 +307,7 @@ mod tests {
     #[test]
     fn unknown_items_get_near_names() {
         let message = |item| source(item).unwrap_err().to_string();
-        assert!(
-            message("SelfAtention").contains("near names: SelfAttention"),
-            "{}",
-            message("SelfAtention")
-        );
+        assert!(message("SelfAtention").contains("near names: SelfAttention"), "{}", message("SelfAtention"));
         assert!(message("SelfAttention::foward").contains("SelfAttention::forward"));
         assert!(message("finish").contains("Garment::finish"));
         assert!(message("qqqqqq").contains("name a type"));

@@ -38,73 +38,40 @@ impl Table {
 
     /// A column of numbers is aligned at the right: every cell that isn't empty or a dash begins like a number.
     fn numeric(&self, column: usize) -> bool {
-        let cells = self
-            .rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.trim());
-        let mut cells = cells
-            .filter(|cell| !matches!(*cell, "" | "-" | "–"))
-            .peekable();
+        let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.trim());
+        let mut cells = cells.filter(|cell| !matches!(*cell, "" | "-" | "–")).peekable();
         let number = |cell: &str| {
             let digits = cell.trim_start_matches(['-', '−', '+', '<', '>', '≈', '±', ' ']);
             // Years and counts are numbers, names like "3x3 convolution" are not.
-            let rest =
-                digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
+            let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
             let unit = rest.trim();
             digits.len() > rest.len()
-                && (unit.is_empty()
-                    || unit.starts_with(['±', '%', '(', '/', '×', 'e'])
-                    || UNITS.contains(&unit))
+                && (unit.is_empty() || unit.starts_with(['±', '%', '(', '/', '×', 'e']) || UNITS.contains(&unit))
         };
         cells.peek().is_some() && cells.all(number)
     }
 
     fn columns(&self) -> usize {
-        self.rows
-            .iter()
-            .map(Vec::len)
-            .chain([self.header.len()])
-            .max()
-            .unwrap_or(0)
+        self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0)
     }
 
     /// The table as HTML that needs no style sheet: caption, header cells with a scope, numbers at the right.
     pub fn html(&self) -> String {
         let columns = self.columns();
-        let align: Vec<&str> = (0..columns)
-            .map(|column| {
-                if self.numeric(column) {
-                    "right"
-                } else {
-                    "left"
-                }
-            })
-            .collect();
+        let align: Vec<&str> = (0..columns).map(|column| if self.numeric(column) { "right" } else { "left" }).collect();
         let line = |cells: &[String], open: &str, close: &str| {
             let cell = |column: usize| {
-                let text = cells
-                    .get(column)
-                    .map_or(String::new(), |cell| escaped(cell));
-                format!(
-                    "<{open} style=\"text-align:{}\">{text}</{close}>",
-                    align[column]
-                )
+                let text = cells.get(column).map_or(String::new(), |cell| escaped(cell));
+                format!("<{open} style=\"text-align:{}\">{text}</{close}>", align[column])
             };
             format!("<tr>{}</tr>\n", (0..columns).map(cell).collect::<String>())
         };
         let mut html = String::from("<table>\n");
         if !self.title.is_empty() {
-            html += &format!(
-                "<caption style=\"text-align:left\"><b>{}</b></caption>\n",
-                escaped(&self.title)
-            );
+            html += &format!("<caption style=\"text-align:left\"><b>{}</b></caption>\n", escaped(&self.title));
         }
         if !self.header.is_empty() {
-            html += &format!(
-                "<thead>\n{}</thead>\n",
-                line(&self.header, "th scope=\"col\"", "th")
-            );
+            html += &format!("<thead>\n{}</thead>\n", line(&self.header, "th scope=\"col\"", "th"));
         }
         html += "<tbody>\n";
         for row in &self.rows {
@@ -128,38 +95,23 @@ impl Show for Table {
 const UNITS: [&str; 9] = ["s", "ms", "min", "h", "kB", "MB", "GB", "px", "points"];
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\n', "<br>")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\n', "<br>")
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let columns = self.columns();
-        let cell = |row: &[String], column: usize| {
-            row.get(column)
-                .map_or(String::new(), |cell| cell.replace('\n', " "))
-        };
+        let cell =
+            |row: &[String], column: usize| row.get(column).map_or(String::new(), |cell| cell.replace('\n', " "));
         let lines = || self.rows.iter().chain([&self.header]);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                lines()
-                    .map(|row| cell(row, column).chars().count())
-                    .max()
-                    .unwrap_or(0)
-            })
+            .map(|column| lines().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
             .collect();
         let line = |row: &[String]| -> String {
             let cells: Vec<String> = (0..columns)
                 .map(|column| {
                     let (text, width) = (cell(row, column), widths[column]);
-                    if self.numeric(column) {
-                        format!("{text:>width$}")
-                    } else {
-                        format!("{text:<width$}")
-                    }
+                    if self.numeric(column) { format!("{text:>width$}") } else { format!("{text:<width$}") }
                 })
                 .collect();
             cells.join("  ").trim_end().to_string()
@@ -193,40 +145,17 @@ mod tests {
     #[test]
     fn html_is_escaped_and_numbers_stand_at_the_right() {
         let html = table(&[&["<b>&\"", "−1.5 %"], &["x"]]).html();
-        assert!(
-            html.contains("<b>A &lt; B</b>") && html.contains("&lt;b&gt;&amp;&quot;"),
-            "{html}"
-        );
-        assert!(
-            html.contains("<th scope=\"col\" style=\"text-align:right\">value</th>"),
-            "{html}"
-        );
+        assert!(html.contains("<b>A &lt; B</b>") && html.contains("&lt;b&gt;&amp;&quot;"), "{html}");
+        assert!(html.contains("<th scope=\"col\" style=\"text-align:right\">value</th>"), "{html}");
         assert_eq!(html.matches("<td").count(), 4);
     }
 
     #[test]
     fn numbers_are_told_from_names() {
-        for number in [
-            "7",
-            "−0.31",
-            "1,234,567",
-            "79.0 %",
-            "12.3 ± 0.4",
-            "3e-4",
-            "<0.01",
-            "4.2 s",
-            "60 MB",
-            "–",
-        ] {
+        for number in ["7", "−0.31", "1,234,567", "79.0 %", "12.3 ± 0.4", "3e-4", "<0.01", "4.2 s", "60 MB", "–"] {
             assert!(table(&[&["", number], &["", "1"]]).numeric(1), "{number}");
         }
-        for name in [
-            "conv1",
-            "3x3 convolution",
-            "[1, 49, 64]",
-            "",
-            "2 of 3 layers",
-        ] {
+        for name in ["conv1", "3x3 convolution", "[1, 49, 64]", "", "2 of 3 layers"] {
             assert!(!table(&[&["", name]]).numeric(1), "{name}");
         }
         assert!(!table(&[&["", "1"], &["", "none"]]).numeric(1));

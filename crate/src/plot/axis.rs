@@ -52,13 +52,7 @@ impl Axis {
         let first = (low / step - 1e-6).ceil() as i64;
         let last = (high / step + 1e-6).floor() as i64;
         let ticks = (first..=last).map(|i| i as f64 * step).collect();
-        Axis {
-            low,
-            high,
-            ticks,
-            step,
-            log: false,
-        }
+        Axis { low, high, ticks, step, log: false }
     }
 
     /// Logarithmic from `low` to `high`, both positive: ticks at powers of ten and as many round multiples of them as make
@@ -68,15 +62,10 @@ impl Axis {
         let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
             let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
             let ticks = powers.flat_map(|power| factors.iter().map(move |f| f * 10f64.powi(power)));
-            ticks
-                .filter(|tick| (low * 0.999..=high * 1.001).contains(tick))
-                .collect()
+            ticks.filter(|tick| (low * 0.999..=high * 1.001).contains(tick)).collect()
         };
-        let choices = [
-            (&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0][..], 1),
-            (&[1.0, 2.0, 5.0][..], 1),
-            (&[1.0, 3.0][..], 1),
-        ];
+        let choices =
+            [(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0][..], 1), (&[1.0, 2.0, 5.0][..], 1), (&[1.0, 3.0][..], 1)];
         let sparse = (1..=(last - first).max(1) as usize).map(|every| (&[1.0][..], every));
         let narrow = Axis::new(low, high, most, false).ticks;
         let ticks = choices
@@ -88,13 +77,7 @@ impl Axis {
             .unwrap_or(narrow);
         let step = 0.0; // of no meaning here
         let log = true;
-        Axis {
-            low,
-            high,
-            ticks,
-            step,
-            log,
-        }
+        Axis { low, high, ticks, step, log }
     }
 
     /// Position of `value`, 0 at the low end and 1 at the high one.
@@ -110,32 +93,20 @@ impl Axis {
         if self.log {
             return power_label(value, percent);
         }
-        let (value, step) = if percent {
-            (value * 100.0, self.step * 100.0)
-        } else {
-            (value, self.step)
-        };
+        let (value, step) = if percent { (value * 100.0, self.step * 100.0) } else { (value, self.step) };
         let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
         let sign = if percent { " %" } else { "" };
         if value != 0.0 && digits > 4 {
             return format!("{value:.0e}").replace('-', "−");
         }
-        let value = if value.abs() < step * 1e-3 {
-            0.0
-        } else {
-            value
-        }; // no −0
+        let value = if value.abs() < step * 1e-3 { 0.0 } else { value }; // no −0
         format!("{value:.digits$}{sign}").replace('-', "−")
     }
 }
 
 /// A tick of a logarithmic axis, as short as it can be written.
 fn power_label(value: f64, percent: bool) -> String {
-    let (value, sign) = if percent {
-        (value * 100.0, " %")
-    } else {
-        (value, "")
-    };
+    let (value, sign) = if percent { (value * 100.0, " %") } else { (value, "") };
     let power = (value.log10() + 1e-9).floor();
     let text = if (-3.0..5.0).contains(&power) {
         let digits = (-power).max(0.0) as usize;
@@ -176,34 +147,20 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_epochs_whole() {
-        assert_eq!(
-            Axis::new(0.9, 10.1, 10.0, true).ticks,
-            (1..=10).map(f64::from).collect::<Vec<_>>()
-        );
+        assert_eq!(Axis::new(0.9, 10.1, 10.0, true).ticks, (1..=10).map(f64::from).collect::<Vec<_>>());
         assert_eq!(Axis::new(0.5, 1.5, 10.0, true).ticks, [1.0]);
         assert_eq!(Axis::new(0.97, 2.03, 8.0, true).ticks, [1.0, 2.0]);
         let axis = Axis::rounded(0.61, 2.28, 5.0);
         assert_eq!((axis.low, axis.high), (0.5, 2.5));
         assert_eq!(
-            axis.ticks
-                .iter()
-                .map(|&tick| axis.label(tick, false))
-                .collect::<Vec<_>>(),
+            axis.ticks.iter().map(|&tick| axis.label(tick, false)).collect::<Vec<_>>(),
             ["0.5", "1.0", "1.5", "2.0", "2.5"]
         );
         let axis = Axis::rounded(0.55, 0.65, 5.0);
-        assert!(
-            ((axis.low - 0.55).abs() < 1e-9 && (axis.high - 0.65).abs() < 1e-9),
-            "{} {}",
-            axis.low,
-            axis.high
-        );
+        assert!(((axis.low - 0.55).abs() < 1e-9 && (axis.high - 0.65).abs() < 1e-9), "{} {}", axis.low, axis.high);
         let axis = Axis::new(0.0, 1.0, 5.0, false);
         assert_eq!(
-            axis.ticks
-                .iter()
-                .map(|&tick| axis.label(tick, true))
-                .collect::<Vec<_>>(),
+            axis.ticks.iter().map(|&tick| axis.label(tick, true)).collect::<Vec<_>>(),
             ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]
         );
     }
@@ -215,29 +172,17 @@ mod tests {
             axis.ticks.iter().map(label).collect()
         };
         let axis = Axis::logarithmic(4.0, 900.0, 8.0);
-        assert_eq!(
-            labels(&axis, false),
-            ["5", "10", "20", "50", "100", "200", "500"]
-        );
+        assert_eq!(labels(&axis, false), ["5", "10", "20", "50", "100", "200", "500"]);
         assert!((axis.share(60.0) - 0.5).abs() < 1e-6);
         assert_eq!(axis.map(&60.0, (0, 100)), 50);
-        assert_eq!(
-            labels(&Axis::logarithmic(0.01, 1.0, 6.0), true),
-            ["1 %", "3 %", "10 %", "30 %", "100 %"]
-        );
-        assert_eq!(
-            labels(&Axis::logarithmic(1e-6, 3.0, 5.0), false),
-            ["1e−6", "1e−4", "0.01", "1"]
-        );
+        assert_eq!(labels(&Axis::logarithmic(0.01, 1.0, 6.0), true), ["1 %", "3 %", "10 %", "30 %", "100 %"]);
+        assert_eq!(labels(&Axis::logarithmic(1e-6, 3.0, 5.0), false), ["1e−6", "1e−4", "0.01", "1"]);
         for i in 0..2000 {
             let low = 10f64.powf(f64::from(i % 37) / 3.0 - 6.0);
             let axis = Axis::logarithmic(low, low * 10f64.powf(1.0 + f64::from(i) / 100.0), 6.0);
             assert!((1..=6).contains(&axis.ticks.len()), "{:?}", axis.ticks);
         }
-        assert_eq!(
-            labels(&Axis::logarithmic(2.1, 2.9, 5.0), false),
-            ["2.2", "2.4", "2.6", "2.8"]
-        );
+        assert_eq!(labels(&Axis::logarithmic(2.1, 2.9, 5.0), false), ["2.2", "2.4", "2.6", "2.8"]);
     }
 
     /// Whatever values a curve may have, the ends have ticks, and there are neither too few nor too many.
@@ -249,20 +194,13 @@ mod tests {
             let axis = Axis::rounded(low, high, 5.0);
             let step = axis.ticks[1] - axis.ticks[0];
             let (first, last) = (axis.ticks[0], axis.ticks[axis.ticks.len() - 1]);
-            assert!(
-                (2..=6).contains(&axis.ticks.len()),
-                "{low} {high}: {:?}",
-                axis.ticks
-            );
+            assert!((2..=6).contains(&axis.ticks.len()), "{low} {high}: {:?}", axis.ticks);
             assert!(
                 (first - axis.low).abs() < step * 0.01 && (last - axis.high).abs() < step * 0.01,
                 "{low} {high}: {:?}",
                 axis.ticks
             );
-            assert!(
-                axis.low <= low + step * 1e-5 && high <= axis.high + step * 1e-5,
-                "{low} {high}"
-            );
+            assert!(axis.low <= low + step * 1e-5 && high <= axis.high + step * 1e-5, "{low} {high}");
         }
     }
 }

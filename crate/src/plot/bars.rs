@@ -33,24 +33,12 @@ pub struct Group {
 ///
 /// # Errors
 /// No group, another number of values than series, or a value that is not finite.
-pub fn bars(
-    title: &str,
-    value_label: &str,
-    series: &[&str],
-    groups: &[Group],
-    percent: bool,
-) -> Result<Figure> {
+pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], percent: bool) -> Result<Figure> {
     let per_group = series.len().max(1);
     check(groups, per_group)?;
-    let ends = || {
-        groups
-            .iter()
-            .flat_map(|group| &group.values)
-            .flat_map(|(value, error)| [value - error, value + error])
-    };
-    let (low, high) = ends().fold((0.0f64, 0.0f64), |(low, high), end| {
-        (low.min(end), high.max(end))
-    });
+    let ends =
+        || groups.iter().flat_map(|group| &group.values).flat_map(|(value, error)| [value - error, value + error]);
+    let (low, high) = ends().fold((0.0f64, 0.0f64), |(low, high), end| (low.min(end), high.max(end)));
     let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
 
     let group_height = BAR * per_group as f32 + BETWEEN_GROUPS;
@@ -65,39 +53,17 @@ pub fn bars(
     draw_legend(&mut canvas, series, left, top);
     for &tick in &axis.ticks {
         canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::LINE);
-        canvas.text(
-            at(tick),
-            bottom + 12.0,
-            &axis.label(tick, percent),
-            style(SMALL, Color::SOFT, Anchor::Middle),
-        );
+        canvas.text(at(tick), bottom + 12.0, &axis.label(tick, percent), style(SMALL, Color::SOFT, Anchor::Middle));
     }
     for (i, group) in groups.iter().enumerate() {
         let y = first + group_height * i as f32 + BETWEEN_GROUPS / 2.0;
-        let label = text::wrap(
-            &group.label,
-            LABEL,
-            false,
-            NAMES - 10.0,
-            per_group.clamp(1, 3),
-        );
+        let label = text::wrap(&group.label, LABEL, false, NAMES - 10.0, per_group.clamp(1, 3));
         let start = y + (BAR * per_group as f32 - label.len() as f32 * LABEL * LEADING) / 2.0;
-        canvas.lines(
-            left - 10.0,
-            start,
-            &label,
-            style(LABEL, Color::INK, Anchor::Right),
-        );
+        canvas.lines(left - 10.0, start, &label, style(LABEL, Color::INK, Anchor::Right));
         for (j, &(value, error)) in group.values.iter().enumerate() {
             let (y, middle) = (y + BAR * j as f32 + 1.0, y + BAR * (j as f32 + 0.5));
             let (from, to) = (at(value.min(0.0)), at(value.max(0.0)));
-            canvas.rect(
-                from,
-                y,
-                to - from,
-                BAR - 2.0,
-                Color::SERIES[j % Color::SERIES.len()],
-            );
+            canvas.rect(from, y, to - from, BAR - 2.0, Color::SERIES[j % Color::SERIES.len()]);
             if error > 0.0 {
                 let (low, high) = (at(value - error), at(value + error));
                 canvas.rect(low, middle - 0.75, high - low, 1.5, Color::INK);
@@ -106,29 +72,17 @@ pub fn bars(
                 }
             }
             let end = to.max(at(value + error)) + 7.0;
-            canvas.text(
-                end,
-                middle,
-                &measured(value, error, percent),
-                style(SMALL, Color::INK, Anchor::Left),
-            );
+            canvas.text(end, middle, &measured(value, error, percent), style(SMALL, Color::INK, Anchor::Left));
         }
     }
     canvas.rect(at(0.0) - 0.5, first, 1.0, plot_height, Color::AXIS);
-    canvas.text(
-        (left + right) / 2.0,
-        bottom + 31.0,
-        value_label,
-        style(LABEL, Color::SOFT, Anchor::Middle),
-    );
+    canvas.text((left + right) / 2.0, bottom + 31.0, value_label, style(LABEL, Color::SOFT, Anchor::Middle));
     Figure::new(canvas, alt(title, value_label, series, groups, percent))
 }
 
 fn check(groups: &[Group], per_group: usize) -> Result<()> {
     if groups.is_empty() {
-        return Err(Error::argument(
-            "bars need at least one group; give one with a value",
-        ));
+        return Err(Error::argument("bars need at least one group; give one with a value"));
     }
     for group in groups {
         if group.values.len() != per_group {
@@ -138,11 +92,7 @@ fn check(groups: &[Group], per_group: usize) -> Result<()> {
                 group.values.len()
             )));
         }
-        if group
-            .values
-            .iter()
-            .any(|(value, error)| !value.is_finite() || !error.is_finite())
-        {
+        if group.values.iter().any(|(value, error)| !value.is_finite() || !error.is_finite()) {
             return Err(Error::argument(format!(
                 "the group {:?} has a value that is not finite; leave it out",
                 group.label
@@ -155,44 +105,23 @@ fn check(groups: &[Group], per_group: usize) -> Result<()> {
 fn draw_legend(canvas: &mut Canvas, series: &[&str], left: f32, top: f32) {
     let mut x = left;
     for (i, name) in series.iter().enumerate() {
-        canvas.rect(
-            x,
-            top + 3.0,
-            11.0,
-            11.0,
-            Color::SERIES[i % Color::SERIES.len()],
-        );
-        canvas.text(
-            x + 17.0,
-            top + 8.5,
-            name,
-            style(SMALL, Color::INK, Anchor::Left),
-        );
+        canvas.rect(x, top + 3.0, 11.0, 11.0, Color::SERIES[i % Color::SERIES.len()]);
+        canvas.text(x + 17.0, top + 8.5, name, style(SMALL, Color::INK, Anchor::Left));
         x += 17.0 + text::width(name, SMALL, false) + 18.0;
     }
 }
 
 /// As it stands beside its bar.
 fn measured(value: f64, error: f64, percent: bool) -> String {
-    let (scale, digits, unit) = if percent {
-        (100.0, 1, " %")
-    } else {
-        (1.0, 3, "")
-    };
-    let error = if error > 0.0 {
-        format!(" ± {:.digits$}", error * scale)
-    } else {
-        String::new()
-    };
+    let (scale, digits, unit) = if percent { (100.0, 1, " %") } else { (1.0, 3, "") };
+    let error = if error > 0.0 { format!(" ± {:.digits$}", error * scale) } else { String::new() };
     format!("{:.digits$}{error}{unit}", value * scale).replace('-', "−")
 }
 
 fn alt(title: &str, value_label: &str, series: &[&str], groups: &[Group], percent: bool) -> String {
     let group = |group: &Group| {
         let value = |(i, &(value, error)): (usize, &(f64, f64))| {
-            let name = series
-                .get(i)
-                .map_or(String::new(), |name| format!("{name} "));
+            let name = series.get(i).map_or(String::new(), |name| format!("{name} "));
             format!("{name}{}", measured(value, error, percent))
         };
         let values: Vec<String> = group.values.iter().enumerate().map(value).collect();
@@ -200,11 +129,7 @@ fn alt(title: &str, value_label: &str, series: &[&str], groups: &[Group], percen
         format!("{}{colon} {}", group.label, values.join(", "))
     };
     let groups: Vec<String> = groups.iter().map(group).collect();
-    format!(
-        "{}. {value_label}: {}.",
-        title.trim_end_matches('.'),
-        groups.join("; ")
-    )
+    format!("{}. {value_label}: {}.", title.trim_end_matches('.'), groups.join("; "))
 }
 
 #[cfg(test)]
@@ -213,15 +138,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_said() {
-        let group = |values: &[(f64, f64)]| Group {
-            label: "ViT".into(),
-            values: values.to_vec(),
-        };
-        let message = |groups: &[Group]| {
-            bars("", "", &["a", "b"], groups, false)
-                .unwrap_err()
-                .to_string()
-        };
+        let group = |values: &[(f64, f64)]| Group { label: "ViT".into(), values: values.to_vec() };
+        let message = |groups: &[Group]| bars("", "", &["a", "b"], groups, false).unwrap_err().to_string();
         assert!(message(&[]).contains("at least one group"));
         assert!(message(&[group(&[(1.0, 0.0)])]).contains("1 values for 2 series"));
         assert!(message(&[group(&[(1.0, 0.0), (f64::NAN, 0.0)])]).contains("not finite"));
@@ -229,21 +147,8 @@ mod tests {
 
     #[test]
     fn negative_and_zero_values_are_drawn() {
-        let group = |label: &str, value| Group {
-            label: label.into(),
-            values: vec![(value, 0.01)],
-        };
-        let figure = bars(
-            "Drop",
-            "change",
-            &[],
-            &[group("a", -0.2), group("b", 0.0)],
-            false,
-        )
-        .unwrap();
-        assert_eq!(
-            figure.alt(),
-            "Drop. change: a −0.200 ± 0.010; b 0.000 ± 0.010."
-        );
+        let group = |label: &str, value| Group { label: label.into(), values: vec![(value, 0.01)] };
+        let figure = bars("Drop", "change", &[], &[group("a", -0.2), group("b", 0.0)], false).unwrap();
+        assert_eq!(figure.alt(), "Drop. change: a −0.200 ± 0.010; b 0.000 ± 0.010.");
     }
 }

@@ -46,16 +46,11 @@ impl Canvas {
     /// A white page with `title` and room for `body` below it; also the height at which the body starts.
     pub fn page(title: &str, body: f32) -> (Canvas, f32) {
         let lines = text::wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
-        let top = MARGIN
-            + lines.len() as f32 * TITLE * LEADING
-            + if lines.is_empty() { 0.0 } else { 10.0 };
+        let top = MARGIN + lines.len() as f32 * TITLE * LEADING + if lines.is_empty() { 0.0 } else { 10.0 };
         let size = (pixels(WIDTH) as u32, pixels(top + body + MARGIN) as u32);
         let rgb = vec![255; size.0 as usize * size.1 as usize * 3];
         let mut canvas = Canvas { rgb, size };
-        let heading = Style {
-            bold: true,
-            ..style(TITLE, Color::INK, Anchor::Left)
-        };
+        let heading = Style { bold: true, ..style(TITLE, Color::INK, Anchor::Left) };
         canvas.lines(MARGIN, MARGIN, &lines, heading);
         (canvas, top)
     }
@@ -66,12 +61,10 @@ impl Canvas {
         let drawn = Array3::from_shape_vec((rows, columns, 3), self.rgb).expect("one page");
         let fine = OVERSAMPLING as usize;
         let mut page = Array3::zeros((rows / fine, columns / fine, 3));
-        Zip::from(&mut page)
-            .and(drawn.exact_chunks((fine, fine, 1)))
-            .for_each(|mean, block| {
-                let sum: usize = block.iter().map(|&value| usize::from(value)).sum();
-                *mean = ((sum + block.len() / 2) / block.len()) as u8;
-            });
+        Zip::from(&mut page).and(drawn.exact_chunks((fine, fine, 1))).for_each(|mean, block| {
+            let sum: usize = block.iter().map(|&value| usize::from(value)).sum();
+            *mean = ((sum + block.len() / 2) / block.len()) as u8;
+        });
         page
     }
 
@@ -81,10 +74,7 @@ impl Canvas {
     }
 
     pub fn rect(&mut self, x: f32, y: f32, width: f32, height: f32, color: Color) {
-        let corners = [
-            (pixels(x), pixels(y)),
-            (pixels(x + width), pixels(y + height)),
-        ];
+        let corners = [(pixels(x), pixels(y)), (pixels(x + width), pixels(y + height))];
         let filled = Rectangle::new(corners, RGBColor::from(color).filled());
         self.area().draw(&filled).expect(SOUND);
     }
@@ -104,8 +94,7 @@ impl Canvas {
         let line = stroke(2.0, color);
         let drawn = if dashed {
             let (dash, gap) = dashes();
-            self.area()
-                .draw(&DashedPathElement::new(ends, dash, gap, line))
+            self.area().draw(&DashedPathElement::new(ends, dash, gap, line))
         } else {
             self.area().draw(&PathElement::new(ends, line))
         };
@@ -127,8 +116,7 @@ impl Canvas {
         let area = self.area();
         for (letter, across) in text::letters(text, size, style.bold) {
             let at = ((left * pixels(1.0) as f32 + across).round() as i32, top);
-            area.draw_text(letter.encode_utf8(&mut [0; 4]), &font, at)
-                .expect(SOUND);
+            area.draw_text(letter.encode_utf8(&mut [0; 4]), &font, at).expect(SOUND);
         }
     }
 
@@ -159,8 +147,8 @@ impl Canvas {
             }
         }
         let size = (width as u32, height as u32);
-        let picture: BitMapElement<_> = BitMapElement::with_owned_buffer((left, top), size, rgb)
-            .expect("as many pixels as the size says");
+        let picture: BitMapElement<_> =
+            BitMapElement::with_owned_buffer((left, top), size, rgb).expect("as many pixels as the size says");
         self.area().draw(&picture).expect(SOUND);
     }
 

@@ -26,17 +26,10 @@ const CAP: f32 = 4.0;
 
 /// Draws `panel` into `area`, which is `width` page units wide.
 pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> Color) {
-    let points: Vec<(f64, f64)> = panel
-        .series
-        .iter()
-        .flat_map(|series| panel.drawn(series))
-        .collect();
+    let points: Vec<(f64, f64)> = panel.series.iter().flat_map(|series| panel.drawn(series)).collect();
     let (x_axis, y_axis) = (x_axis(panel, &points, width), y_axis(panel, &points));
     let y_label = |value: &f64| y_axis.label(*value, panel.percent);
-    let widths = y_axis
-        .ticks
-        .iter()
-        .map(|tick| text::width(&y_label(tick), SMALL, false));
+    let widths = y_axis.ticks.iter().map(|tick| text::width(&y_label(tick), SMALL, false));
     let left = widths.fold(0.0, f32::max) + 8.0;
 
     let mut chart = ChartBuilder::on(area)
@@ -79,11 +72,7 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
     let (dash, gap) = dashes();
     for series in &panel.series {
         let color = color(series);
-        let thickness = if series.points.len() > DENSE {
-            1.0
-        } else {
-            2.0
-        };
+        let thickness = if series.points.len() > DENSE { 1.0 } else { 2.0 };
         let line = stroke(thickness, color);
         let spread: Vec<(f64, (f64, f64))> = (series.points.iter().zip(&series.spread))
             .map(|(&(x, _), &ends)| (x, ends))
@@ -92,19 +81,14 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         if series.points.len() > MARKED {
             let lower = spread.iter().map(|&(x, (low, _))| (x, low));
             let upper = spread.iter().rev().map(|&(x, (_, high))| (x, high));
-            let band = Polygon::new(
-                lower.chain(upper).collect::<Vec<_>>(),
-                RGBColor::from(color).mix(BAND).filled(),
-            );
+            let band = Polygon::new(lower.chain(upper).collect::<Vec<_>>(), RGBColor::from(color).mix(BAND).filled());
             chart.draw_series([band]).expect(SOUND);
         } else {
             let caps = vec![(-pixels(CAP), 0), (pixels(CAP), 0)];
             for &(x, (low, high)) in spread.iter().filter(|(_, (low, high))| low < high) {
                 let bar = PathElement::new(vec![(x, low), (x, high)], stroke(1.5, color));
                 chart.draw_series([bar]).expect(SOUND);
-                let cap = |y| {
-                    EmptyElement::at((x, y)) + PathElement::new(caps.clone(), stroke(1.5, color))
-                };
+                let cap = |y| EmptyElement::at((x, y)) + PathElement::new(caps.clone(), stroke(1.5, color));
                 chart.draw_series([cap(low), cap(high)]).expect(SOUND);
             }
         }
@@ -121,12 +105,8 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
                 }
             }
             if series.points.len() <= MARKED {
-                let mark = |point, radius, color| {
-                    Circle::new(point, pixels(radius), RGBColor::from(color).filled())
-                };
-                let marks = run
-                    .iter()
-                    .flat_map(|&at| [mark(at, 4.0, Color::WHITE), mark(at, 3.0, color)]);
+                let mark = |point, radius, color| Circle::new(point, pixels(radius), RGBColor::from(color).filled());
+                let marks = run.iter().flat_map(|&at| [mark(at, 4.0, Color::WHITE), mark(at, 3.0, color)]);
                 chart.draw_series(marks).expect(SOUND);
             }
         }
@@ -138,11 +118,7 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
 fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
     let (low, high) = ends(points.iter().map(|point| point.0));
     if panel.log_x {
-        let pad = if high > low {
-            (high / low).powf(0.04)
-        } else {
-            2.0
-        };
+        let pad = if high > low { (high / low).powf(0.04) } else { 2.0 };
         let most = f64::from(width / 38.0).clamp(2.0, 12.0);
         return Axis::logarithmic(low / pad, high * pad, most);
     }
@@ -156,17 +132,11 @@ fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
 /// The range that was asked for, or what the data need.
 fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     let spreads = panel.series.iter().flat_map(|series| &series.spread);
-    let spreads = spreads
-        .flat_map(|&(low, high)| [low, high])
-        .filter(|&y| panel.has((1.0, y)));
+    let spreads = spreads.flat_map(|&(low, high)| [low, high]).filter(|&y| panel.has((1.0, y)));
     let (low, high) = ends(points.iter().map(|point| point.1).chain(spreads));
     if panel.log_y {
         let (low, high) = panel.y_range.unwrap_or_else(|| {
-            let pad = if high > low {
-                (high / low).powf(0.04)
-            } else {
-                2.0
-            };
+            let pad = if high > low { (high / low).powf(0.04) } else { 2.0 };
             (low / pad, high * pad)
         });
         return Axis::logarithmic(low, high, MOST_STEPS + 2.0);
@@ -174,16 +144,10 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     if let Some((low, high)) = panel.y_range {
         return Axis::new(low, high, MOST_STEPS, false);
     }
-    let pad = if high > low {
-        0.0
-    } else {
-        0.05 * low.abs().max(1.0)
-    };
+    let pad = if high > low { 0.0 } else { 0.05 * low.abs().max(1.0) };
     Axis::rounded(low - pad, high + pad, MOST_STEPS)
 }
 
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    })
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }

@@ -24,36 +24,19 @@ impl Color {
     pub(super) const LINE: Color = Color(0xe6, 0xe8, 0xea);
 
     /// The colours of series, in this order and then again.
-    pub(super) const SERIES: [Color; 7] = [
-        Color::BLUE,
-        Color::VERMILLION,
-        Color::GREEN,
-        Color::PURPLE,
-        Color::ORANGE,
-        Color::SKY,
-        Color::BLACK,
-    ];
+    pub(super) const SERIES: [Color; 7] =
+        [Color::BLUE, Color::VERMILLION, Color::GREEN, Color::PURPLE, Color::ORANGE, Color::SKY, Color::BLACK];
 
     /// This colour covered by `other` to the share `opacity`.
     pub(super) fn under(self, other: Color, opacity: f32) -> Color {
-        let mix =
-            |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * opacity).round() as u8;
-        Color(
-            mix(self.0, other.0),
-            mix(self.1, other.1),
-            mix(self.2, other.2),
-        )
+        let mix = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * opacity).round() as u8;
+        Color(mix(self.0, other.0), mix(self.1, other.1), mix(self.2, other.2))
     }
 
     /// Black or white, whichever is read more easily on this colour.
     pub(super) fn text_on(self) -> Color {
-        let luminance =
-            0.299 * f32::from(self.0) + 0.587 * f32::from(self.1) + 0.114 * f32::from(self.2);
-        if luminance > 150.0 {
-            Color::INK
-        } else {
-            Color::WHITE
-        }
+        let luminance = 0.299 * f32::from(self.0) + 0.587 * f32::from(self.1) + 0.114 * f32::from(self.2);
+        if luminance > 150.0 { Color::INK } else { Color::WHITE }
     }
 }
 
@@ -98,22 +81,13 @@ impl Scale {
     /// assert_eq!(Scale::fit(Map::BlueRed, [&image]), Scale { map: Map::BlueRed, low: -3.0, high: 3.0 });
     /// ```
     pub fn fit<'a>(map: Map, images: impl IntoIterator<Item = &'a Array2<f32>>) -> Self {
-        let values = images
-            .into_iter()
-            .flatten()
-            .copied()
-            .filter(|value| value.is_finite());
-        let (low, high) = values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
+        let values = images.into_iter().flatten().copied().filter(|value| value.is_finite());
+        let (low, high) =
+            values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         if map == Map::BlueRed {
             let most = low.abs().max(high.abs());
-            return Scale {
-                map,
-                low: -most,
-                high: most,
-            };
+            return Scale { map, low: -most, high: most };
         }
         Scale { map, low, high }
     }
@@ -121,11 +95,7 @@ impl Scale {
     /// Position on the scale, 0 to 1. A scale of no extent shows its value as the lowest.
     pub(super) fn share(&self, value: f32) -> f32 {
         let extent = self.high - self.low;
-        if extent > 0.0 {
-            ((value - self.low) / extent).clamp(0.0, 1.0)
-        } else {
-            0.0
-        }
+        if extent > 0.0 { ((value - self.low) / extent).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// A value that is not a number is light blue-grey, which no map contains.

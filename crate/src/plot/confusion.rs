@@ -34,13 +34,8 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     check(counts, class_names)?;
     let n = class_names.len();
     let left = MARGIN + NAMES;
-    let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32)
-        .min(90.0)
-        .floor();
-    let names: Vec<Vec<String>> = class_names
-        .iter()
-        .map(|name| wrap(name, SMALL, false, cell - 2.0, 2))
-        .collect();
+    let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32).min(90.0).floor();
+    let names: Vec<Vec<String>> = class_names.iter().map(|name| wrap(name, SMALL, false, cell - 2.0, 2)).collect();
     let lines = names.iter().map(Vec::len).max().unwrap_or(0);
     let header = 30.0 + lines as f32 * SMALL * LEADING;
     let (mut canvas, top) = Canvas::page(title, header + CELL_HEIGHT * n as f32 + 24.0);
@@ -54,42 +49,18 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     for (i, name) in class_names.iter().enumerate() {
         let x = left + cell * (i as f32 + 0.5);
         let above = first - 6.0 - names[i].len() as f32 * SMALL * LEADING;
-        canvas.lines(
-            x,
-            above,
-            &names[i],
-            style(SMALL, Color::INK, Anchor::Middle),
-        );
+        canvas.lines(x, above, &names[i], style(SMALL, Color::INK, Anchor::Middle));
 
         let y = first + CELL_HEIGHT * i as f32;
         let middle = y + CELL_HEIGHT / 2.0;
         let lines = wrap(name, SMALL, false, NAMES - 8.0, 1);
-        canvas.lines(
-            left - 8.0,
-            middle - SMALL * LEADING / 2.0,
-            &lines,
-            style(SMALL, Color::INK, Anchor::Right),
-        );
+        canvas.lines(left - 8.0, middle - SMALL * LEADING / 2.0, &lines, style(SMALL, Color::INK, Anchor::Right));
         let total: u64 = counts.row(i).sum();
         row(&mut canvas, counts, i, (left, y), (cell, CELL_HEIGHT));
-        let recognised = if total == 0 {
-            "–".into()
-        } else {
-            percent(counts[[i, i]], total)
-        };
-        canvas.text(
-            right + RECALL,
-            middle,
-            &recognised,
-            style(SMALL, Color::INK, Anchor::Right),
-        );
+        let recognised = if total == 0 { "–".into() } else { percent(counts[[i, i]], total) };
+        canvas.text(right + RECALL, middle, &recognised, style(SMALL, Color::INK, Anchor::Right));
     }
-    canvas.text(
-        left,
-        first + CELL_HEIGHT * n as f32 + 16.0,
-        NOTE,
-        style(SMALL, Color::SOFT, Anchor::Left),
-    );
+    canvas.text(left, first + CELL_HEIGHT * n as f32 + 16.0, NOTE, style(SMALL, Color::SOFT, Anchor::Left));
     Figure::new(canvas, alt(title, counts, class_names))
 }
 
@@ -106,11 +77,7 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
 ///
 /// # Errors
 /// As [`confusion_matrix`].
-pub fn confusion_matrices(
-    title: &str,
-    pair: [(&str, &Array2<u64>); 2],
-    class_names: &[&str],
-) -> Result<Figure> {
+pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_names: &[&str]) -> Result<Figure> {
     for (_, counts) in pair {
         check(counts, class_names)?;
     }
@@ -122,58 +89,24 @@ pub fn confusion_matrices(
     let (mut canvas, top) = Canvas::page(title, header + PAIR_CELL_HEIGHT * n + 24.0);
     let first = top + header;
     let middle = |i: usize| first + PAIR_CELL_HEIGHT * (i as f32 + 0.5);
-    canvas.text(
-        MARGIN,
-        top + 28.0,
-        "True class",
-        style(LABEL, Color::SOFT, Anchor::Left),
-    );
+    canvas.text(MARGIN, top + 28.0, "True class", style(LABEL, Color::SOFT, Anchor::Left));
     for (i, name) in class_names.iter().enumerate() {
         let name = format!("{name}  {i}");
-        canvas.text(
-            left - 8.0,
-            middle(i),
-            &name,
-            style(SMALL, Color::INK, Anchor::Right),
-        );
+        canvas.text(left - 8.0, middle(i), &name, style(SMALL, Color::INK, Anchor::Right));
     }
     for ((name, counts), x) in pair.into_iter().zip([left, left + half + BETWEEN]) {
-        let bold = Style {
-            bold: true,
-            ..style(LABEL, Color::INK, Anchor::Left)
-        };
+        let bold = Style { bold: true, ..style(LABEL, Color::INK, Anchor::Left) };
         let total = counts.sum().max(1);
         let name = format!("{name}: {} right", percent(counts.diag().sum(), total));
         canvas.text(x, top + 9.0, &name, bold);
-        canvas.text(
-            x,
-            top + 28.0,
-            "Predicted class",
-            style(LABEL, Color::SOFT, Anchor::Left),
-        );
+        canvas.text(x, top + 28.0, "Predicted class", style(LABEL, Color::SOFT, Anchor::Left));
         for i in 0..class_names.len() {
             let center = x + cell * (i as f32 + 0.5);
-            canvas.text(
-                center,
-                top + 46.0,
-                &i.to_string(),
-                style(SMALL, Color::INK, Anchor::Middle),
-            );
-            row(
-                &mut canvas,
-                counts,
-                i,
-                (x, middle(i) - PAIR_CELL_HEIGHT / 2.0),
-                (cell, PAIR_CELL_HEIGHT),
-            );
+            canvas.text(center, top + 46.0, &i.to_string(), style(SMALL, Color::INK, Anchor::Middle));
+            row(&mut canvas, counts, i, (x, middle(i) - PAIR_CELL_HEIGHT / 2.0), (cell, PAIR_CELL_HEIGHT));
         }
     }
-    canvas.text(
-        left,
-        first + PAIR_CELL_HEIGHT * n + 16.0,
-        NOTE,
-        style(SMALL, Color::SOFT, Anchor::Left),
-    );
+    canvas.text(left, first + PAIR_CELL_HEIGHT * n + 16.0, NOTE, style(SMALL, Color::SOFT, Anchor::Left));
     let alts = pair.map(|(name, counts)| alt(name, counts, class_names));
     let title = title.trim_end_matches('.');
     Figure::new(canvas, format!("{title}. {}", alts.join(" ")))
@@ -192,31 +125,15 @@ fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
 
 /// The cells of the true class `i` from the corner (x, y), each of the given width and height.
 fn row(canvas: &mut Canvas, counts: &Array2<u64>, i: usize, (x, y): (f32, f32), cell: (f32, f32)) {
-    let shares = Scale {
-        map: Map::Blues,
-        low: 0.0,
-        high: 1.15,
-    }; // the darkest blue is too dark for calm
+    let shares = Scale { map: Map::Blues, low: 0.0, high: 1.15 }; // the darkest blue is too dark for calm
     let total: u64 = counts.row(i).sum();
     for (j, &count) in counts.row(i).iter().enumerate() {
         let background = shares.color(count as f32 / total.max(1) as f32);
-        let color = if count == 0 {
-            Color::AXIS
-        } else {
-            background.text_on()
-        };
+        let color = if count == 0 { Color::AXIS } else { background.text_on() };
         let x = x + cell.0 * j as f32;
         canvas.rect(x + 0.5, y + 0.5, cell.0 - 1.0, cell.1 - 1.0, background);
-        let number = Style {
-            bold: i == j,
-            ..style(SMALL, color, Anchor::Middle)
-        };
-        canvas.text(
-            x + cell.0 / 2.0,
-            y + cell.1 / 2.0,
-            &count.to_string(),
-            number,
-        );
+        let number = Style { bold: i == j, ..style(SMALL, color, Anchor::Middle) };
+        canvas.text(x + cell.0 / 2.0, y + cell.1 / 2.0, &count.to_string(), number);
     }
 }
 
@@ -228,21 +145,13 @@ fn percent(part: u64, total: u64) -> String {
 
 fn alt(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> String {
     let total = counts.sum();
-    let mut text = format!(
-        "{}. Confusion matrix of {total} images",
-        title.trim_end_matches('.')
-    );
+    let mut text = format!("{}. Confusion matrix of {total} images", title.trim_end_matches('.'));
     if total > 0 {
         text += &format!(": {} right", percent(counts.diag().sum(), total));
     }
-    let wrong = counts
-        .indexed_iter()
-        .filter(|((i, j), count)| i != j && **count > 0);
+    let wrong = counts.indexed_iter().filter(|((i, j), count)| i != j && **count > 0);
     if let Some(((i, j), count)) = wrong.max_by_key(|(_, count)| **count) {
-        text += &format!(
-            ". Most frequent confusion: {count} × {} taken for {}",
-            class_names[i], class_names[j]
-        );
+        text += &format!(". Most frequent confusion: {count} × {} taken for {}", class_names[i], class_names[j]);
     }
     text + "."
 }
@@ -253,11 +162,8 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_are_refused() {
-        let message = |shape, names: &[&str]| {
-            confusion_matrix("", &Array2::zeros(shape), names)
-                .unwrap_err()
-                .to_string()
-        };
+        let message =
+            |shape, names: &[&str]| confusion_matrix("", &Array2::zeros(shape), names).unwrap_err().to_string();
         assert!(message((2, 3), &["a", "b"]).contains("[2, 3]"));
         assert!(message((0, 0), &[]).contains("0 class names"));
     }

@@ -68,11 +68,7 @@ impl Series {
     /// ```
     pub fn per_epoch(name: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let points = (1..).map(f64::from).zip(values).collect();
-        Series {
-            name: name.to_string(),
-            points,
-            ..Series::default()
-        }
+        Series { name: name.to_string(), points, ..Series::default() }
     }
 
     /// Several runs: for each x the mean of its values, with the lowest and the highest as the spread.
@@ -84,10 +80,7 @@ impl Series {
     /// assert_eq!(series.spread, [(0.5, 1.0), (0.75, 0.75)]);
     /// ```
     pub fn of_runs(name: &str, runs: impl IntoIterator<Item = (f64, Vec<f64>)>) -> Self {
-        let mut series = Series {
-            name: name.to_string(),
-            ..Series::default()
-        };
+        let mut series = Series { name: name.to_string(), ..Series::default() };
         for (x, values) in runs {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             series.points.push((x, mean));
@@ -118,10 +111,7 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     let per_row = panels.len().min(3);
     let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
     let colors = Colors::new(panels);
-    let legend = panels
-        .iter()
-        .map(|panel| legend(panel, width).1)
-        .fold(0.0, f32::max);
+    let legend = panels.iter().map(|panel| legend(panel, width).1).fold(0.0, f32::max);
     let above = HEADING + legend + 10.0;
     let row_height = above + HEIGHT;
     let rows = panels.len().div_ceil(per_row);
@@ -132,9 +122,7 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
         let y = top + row_height * (i / per_row) as f32;
         header(&mut canvas, panel, &colors, (x, y, width));
         let corner = (pixels(x), pixels(y + above));
-        let area = canvas
-            .area()
-            .shrink(corner, (pixels(width), pixels(HEIGHT)));
+        let area = canvas.area().shrink(corner, (pixels(width), pixels(HEIGHT)));
         chart::draw(&area, panel, width, |series| colors.of(series));
     }
     Figure::new(canvas, alt(title, panels))
@@ -142,25 +130,20 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
 
 fn check(panels: &[Panel]) -> Result<()> {
     if panels.is_empty() {
-        return Err(Error::argument(
-            "curves need at least one panel; give one with a series",
-        ));
+        return Err(Error::argument("curves need at least one panel; give one with a series"));
     }
     for panel in panels {
-        if panel
-            .series
-            .iter()
-            .all(|series| panel.drawn(series).next().is_none())
-        {
+        if panel.series.iter().all(|series| panel.drawn(series).next().is_none()) {
             let problem = format!(
                 "the panel {:?} has no finite value (on a logarithmic axis: no positive one) to draw; give at least one",
                 panel.y_label
             );
             return Err(Error::argument(problem));
         }
-        if let Some((low, high)) = panel.y_range.filter(|(low, high)| {
-            low.partial_cmp(high) != Some(Ordering::Less) || panel.log_y && *low <= 0.0
-        }) {
+        if let Some((low, high)) = panel
+            .y_range
+            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less) || panel.log_y && *low <= 0.0)
+        {
             let problem = format!(
                 "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
                 panel.y_label
@@ -196,11 +179,7 @@ impl Colors {
     }
 
     fn of(&self, series: &Series) -> Color {
-        let place = self
-            .0
-            .iter()
-            .position(|name| *name == series.name)
-            .unwrap_or(0);
+        let place = self.0.iter().position(|name| *name == series.name).unwrap_or(0);
         Color::SERIES[place % Color::SERIES.len()]
     }
 }
@@ -234,11 +213,7 @@ fn header(canvas: &mut Canvas, panel: &Panel, colors: &Colors, (x, y, width): (f
 
 fn alt(title: &str, panels: &[Panel]) -> String {
     let value = |panel: &Panel, y: f64| {
-        if panel.percent {
-            format!("{:.1} %", y * 100.0)
-        } else {
-            number(y as f32)
-        }
+        if panel.percent { format!("{:.1} %", y * 100.0) } else { number(y as f32) }
     };
     // Curves that share both ends, as those of a deletion test, differ in between.
     let ends_alike = |panel: &Panel| {
@@ -247,9 +222,7 @@ fn alt(title: &str, panels: &[Panel]) -> String {
         let mut all = panel.series.iter().filter_map(ends);
         let first = all.next();
         panel.series.len() > 1
-            && first.is_some_and(|(start, end)| {
-                all.all(|(other, last)| near(other.1, start.1) && near(last.1, end.1))
-            })
+            && first.is_some_and(|(start, end)| all.all(|(other, last)| near(other.1, start.1) && near(last.1, end.1)))
     };
     let line = |panel: &Panel, series: &Series, middle: bool| {
         let drawn: Vec<f64> = panel.drawn(series).map(|(_, y)| y).collect();
@@ -263,23 +236,10 @@ fn alt(title: &str, panels: &[Panel]) -> String {
     };
     let panels = panels.iter().map(|panel| {
         let middle = ends_alike(panel);
-        let lines: Vec<String> = panel
-            .series
-            .iter()
-            .filter_map(|series| line(panel, series, middle))
-            .collect();
-        format!(
-            " {} by {}: {}.",
-            panel.y_label,
-            panel.x_label,
-            lines.join(", ")
-        )
+        let lines: Vec<String> = panel.series.iter().filter_map(|series| line(panel, series, middle)).collect();
+        format!(" {} by {}: {}.", panel.y_label, panel.x_label, lines.join(", "))
     });
-    format!(
-        "{}.{}",
-        title.trim_end_matches('.'),
-        panels.collect::<String>()
-    )
+    format!("{}.{}", title.trim_end_matches('.'), panels.collect::<String>())
 }
 
 #[cfg(test)]
@@ -290,25 +250,14 @@ mod tests {
     fn what_cannot_be_drawn_is_said() {
         let panel = |points: Vec<(f64, f64)>, y_range| Panel {
             y_label: "loss".into(),
-            series: vec![Series {
-                points,
-                ..Series::default()
-            }],
+            series: vec![Series { points, ..Series::default() }],
             y_range,
             ..Panel::default()
         };
         assert!(curves("", &[]).is_err());
+        assert!(curves("", &[panel(vec![(1.0, f64::NAN)], None)]).unwrap_err().to_string().contains("loss"));
         assert!(
-            curves("", &[panel(vec![(1.0, f64::NAN)], None)])
-                .unwrap_err()
-                .to_string()
-                .contains("loss")
-        );
-        assert!(
-            curves("", &[panel(vec![(1.0, 1.0)], Some((1.0, 1.0)))])
-                .unwrap_err()
-                .to_string()
-                .contains("(low, high)")
+            curves("", &[panel(vec![(1.0, 1.0)], Some((1.0, 1.0)))]).unwrap_err().to_string().contains("(low, high)")
         );
     }
 
@@ -319,13 +268,8 @@ mod tests {
             let x = (0..n).map(f64::from);
             Series::of_runs("a", x.map(|x| (x, vec![x, x * 2.0])))
         };
-        let panel = |series| Panel {
-            series: vec![series],
-            log_x: true,
-            log_y: true,
-            percent_x: true,
-            ..Panel::default()
-        };
+        let panel =
+            |series| Panel { series: vec![series], log_x: true, log_y: true, percent_x: true, ..Panel::default() };
         for n in [3, 100] {
             let figure = curves("Runs", &[panel(runs(n))]).unwrap();
             let alt = format!("a from 1.50 to {}", number((n - 1) as f32 * 1.5));
@@ -354,10 +298,7 @@ mod tests {
         };
         let alt = |ys: &[&[f64]]| curves("", &[panel(ys)]).unwrap().alt().to_string();
         let told = alt(&[&[1.0, 0.5, 0.0], &[1.0, 0.25, 0.0]]);
-        assert!(
-            told.contains("s from 1 over 0.50 to 0, s from 1 over 0.25 to 0"),
-            "{told}"
-        );
+        assert!(told.contains("s from 1 over 0.50 to 0, s from 1 over 0.25 to 0"), "{told}");
         assert!(alt(&[&[1.0, 0.5], &[1.0, 0.25]]).contains("s from 1 to 0.50, s from 1 to 0.25"));
         assert!(alt(&[&[0.5]]).contains(": s 0.50."));
     }
@@ -365,25 +306,9 @@ mod tests {
     /// One epoch, one value for all, a gap and huge values are drawn like anything else.
     #[test]
     fn odd_series() {
-        for points in [
-            vec![(1.0, 0.5)],
-            vec![(1.0, 0.0), (2.0, 0.0)],
-            vec![(1.0, 1e9), (2.0, f64::NAN), (3.0, 1e-9)],
-        ] {
-            let series = vec![Series {
-                name: "a".into(),
-                points,
-                dashed: true,
-                ..Series::default()
-            }];
-            let figure = curves(
-                "Odd",
-                &[Panel {
-                    series,
-                    ..Panel::default()
-                }],
-            )
-            .unwrap();
+        for points in [vec![(1.0, 0.5)], vec![(1.0, 0.0), (2.0, 0.0)], vec![(1.0, 1e9), (2.0, f64::NAN), (3.0, 1e-9)]] {
+            let series = vec![Series { name: "a".into(), points, dashed: true, ..Series::default() }];
+            let figure = curves("Odd", &[Panel { series, ..Panel::default() }]).unwrap();
             assert!(figure.png().len() > 1000);
         }
     }

@@ -29,14 +29,9 @@ impl Figure {
         let page = canvas.into_rgb();
         let (rows, columns, _) = page.dim();
         let (width, height) = (columns as u32, rows as u32);
-        let rgb = page
-            .as_slice()
-            .expect("a page lies in one piece")
-            .as_chunks()
-            .0;
-        let png = encode(rgb, width, height).map_err(|error| {
-            Error::argument(format!("the figure can't be encoded as PNG ({error})"))
-        })?;
+        let rgb = page.as_slice().expect("a page lies in one piece").as_chunks().0;
+        let png = encode(rgb, width, height)
+            .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
         if png.len() > MOST_BYTES {
             return Err(Error::argument(format!(
                 "the figure takes {} kB, the most is {} kB; show fewer images in it",
@@ -44,12 +39,7 @@ impl Figure {
                 MOST_BYTES / 1000
             )));
         }
-        Ok(Figure {
-            png,
-            alt,
-            width,
-            height,
-        })
+        Ok(Figure { png, alt, width, height })
     }
 
     pub fn png(&self) -> &[u8] {
@@ -78,10 +68,7 @@ impl Figure {
 
     /// Called by the kernel for a figure that ends a cell.
     pub fn evcxr_display(&self) {
-        display(&[
-            ("image/png", &STANDARD.encode(&self.png)),
-            ("text/plain", &self.alt),
-        ]);
+        display(&[("image/png", &STANDARD.encode(&self.png)), ("text/plain", &self.alt)]);
     }
 }
 
@@ -107,9 +94,7 @@ fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::Enco
         None => {
             encoder.set_color(png::ColorType::Rgb);
             encoder.set_filter(png::Filter::Adaptive);
-            encoder
-                .write_header()?
-                .write_image_data(rgb.as_flattened())?;
+            encoder.write_header()?.write_image_data(rgb.as_flattened())?;
         }
     }
     Ok(png)
@@ -133,9 +118,7 @@ mod tests {
     fn what_is_drawn_is_in_the_png_with_and_without_a_palette() {
         for colors in [3, 600] {
             let (mut canvas, top) = Canvas::page("", 100.0);
-            canvas.cells((0.0, top, 300.0, 10.0), 1, colors, |_, i| {
-                Color((i % 256) as u8, (i / 256) as u8, 7)
-            });
+            canvas.cells((0.0, top, 300.0, 10.0), 1, colors, |_, i| Color((i % 256) as u8, (i / 256) as u8, 7));
             let figure = Figure::new(canvas, "three words here".into()).unwrap();
             let (info, pixels) = decode(&figure);
             assert_eq!((info.width, info.height), (figure.width(), figure.height()));
@@ -148,10 +131,7 @@ mod tests {
             };
             near(start, [0, 0, 7]);
             let last = start + 599 * 3;
-            near(
-                last,
-                [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7],
-            );
+            near(last, [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7]);
             assert_eq!(pixels[..3], [255; 3]);
         }
     }
@@ -161,12 +141,7 @@ mod tests {
     fn the_font_has_the_signs_that_figures_use() {
         let drawn = |text: &str| {
             let (mut canvas, top) = Canvas::page("", 40.0);
-            canvas.text(
-                20.0,
-                top + 20.0,
-                text,
-                style(24.0, Color::BLACK, Anchor::Left),
-            );
+            canvas.text(20.0, top + 20.0, text, style(24.0, Color::BLACK, Anchor::Left));
             Figure::new(canvas, String::new()).unwrap()
         };
         let missing = drawn("\u{10ffff}");

@@ -48,13 +48,7 @@ pub struct Grid {
 /// # Errors
 /// As [`Grid::figure`].
 pub fn image_grid(title: &str, tiles: &[Tile], columns: usize) -> Result<Figure> {
-    Grid {
-        title: title.to_string(),
-        tiles: tiles.to_vec(),
-        columns,
-        ..Grid::default()
-    }
-    .figure()
+    Grid { title: title.to_string(), tiles: tiles.to_vec(), columns, ..Grid::default() }.figure()
 }
 
 /// Where everything goes, in page units below the title.
@@ -85,18 +79,10 @@ impl Grid {
     pub fn figure(&self) -> Result<Figure> {
         self.check()?;
         let layout = self.layout();
-        let (mut canvas, top) = Canvas::page(
-            &self.title,
-            layout.bottom + if self.bar.is_some() { 20.0 } else { 0.0 },
-        );
+        let (mut canvas, top) = Canvas::page(&self.title, layout.bottom + if self.bar.is_some() { 20.0 } else { 0.0 });
         for (i, label) in self.column_labels.iter().enumerate() {
             let text = wrap(label, LABEL, false, layout.width + layout.gap - 4.0, 1).concat();
-            canvas.text(
-                layout.x(i) + layout.width / 2.0,
-                top + 9.0,
-                &text,
-                style(LABEL, Color::INK, Anchor::Middle),
-            );
+            canvas.text(layout.x(i) + layout.width / 2.0, top + 9.0, &text, style(LABEL, Color::INK, Anchor::Middle));
         }
         for (label, row) in self.row_labels.iter().zip(&layout.rows) {
             let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
@@ -104,77 +90,34 @@ impl Grid {
             canvas.lines(MARGIN, start, &text, style(LABEL, Color::INK, Anchor::Left));
         }
         for (i, (tile, caption)) in self.tiles.iter().zip(&layout.captions).enumerate() {
-            let (x, y) = (
-                layout.x(i % self.columns),
-                top + layout.rows[i / self.columns],
-            );
+            let (x, y) = (layout.x(i % self.columns), top + layout.rows[i / self.columns]);
             tile.draw(&mut canvas, (x, y, layout.width, layout.height));
             let color = tile.highlight.unwrap_or(Color::INK);
             let below = y + layout.height + ABOVE_CAPTION;
-            canvas.lines(
-                x + layout.width / 2.0,
-                below,
-                caption,
-                style(CAPTION, color, Anchor::Middle),
-            );
+            canvas.lines(x + layout.width / 2.0, below, caption, style(CAPTION, color, Anchor::Middle));
         }
         if let Some(bar) = &self.bar {
-            canvas.color_bar(
-                layout.x(0),
-                top + layout.bottom + 4.0,
-                bar.scale,
-                &bar.label,
-            );
+            canvas.color_bar(layout.x(0), top + layout.bottom + 4.0, bar.scale, &bar.label);
         }
         Figure::new(canvas, self.alt())
     }
 
     fn layout(&self) -> Layout {
-        let left = MARGIN
-            + if self.row_labels.is_empty() {
-                0.0
-            } else {
-                ROW_LABEL
-            };
+        let left = MARGIN + if self.row_labels.is_empty() { 0.0 } else { ROW_LABEL };
         let (width, height) = self.tile_size(WIDTH - MARGIN - left);
-        let spare = (WIDTH - MARGIN - left - width * self.columns as f32)
-            / (self.columns.max(2) - 1) as f32;
+        let spare = (WIDTH - MARGIN - left - width * self.columns as f32) / (self.columns.max(2) - 1) as f32;
         let gap = spare.clamp(GAP, WIDEST_GAP);
-        let fit = |tile: &Tile| {
-            wrap(
-                &tile.caption,
-                CAPTION,
-                false,
-                width + gap - 4.0,
-                CAPTION_LINES,
-            )
-        };
+        let fit = |tile: &Tile| wrap(&tile.caption, CAPTION, false, width + gap - 4.0, CAPTION_LINES);
         let captions: Vec<Vec<String>> = self.tiles.iter().map(fit).collect();
-        let mut bottom = if self.column_labels.is_empty() {
-            0.0
-        } else {
-            22.0
-        };
+        let mut bottom = if self.column_labels.is_empty() { 0.0 } else { 22.0 };
         let mut rows = Vec::new();
         for row in captions.chunks(self.columns) {
             rows.push(bottom);
             let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
-            bottom += height
-                + if lines > 0.0 {
-                    GAP + ABOVE_CAPTION + lines * CAPTION * LEADING
-                } else {
-                    gap.min(18.0)
-                };
+            bottom +=
+                height + if lines > 0.0 { GAP + ABOVE_CAPTION + lines * CAPTION * LEADING } else { gap.min(18.0) };
         }
-        Layout {
-            left,
-            width,
-            height,
-            gap,
-            rows,
-            bottom,
-            captions,
-        }
+        Layout { left, width, height, gap, rows, bottom, captions }
     }
 
     fn check(&self) -> Result<()> {
@@ -186,16 +129,10 @@ impl Grid {
             )));
         }
         let empty = |tile: &Tile| {
-            tile.image.is_empty()
-                || tile
-                    .overlay
-                    .as_ref()
-                    .is_some_and(|overlay| overlay.values.is_empty())
+            tile.image.is_empty() || tile.overlay.as_ref().is_some_and(|overlay| overlay.values.is_empty())
         };
         if let Some(i) = self.tiles.iter().position(empty) {
-            return Err(Error::argument(format!(
-                "picture {i} has no pixels; leave it out"
-            )));
+            return Err(Error::argument(format!("picture {i} has no pixels; leave it out")));
         }
         let rows = self.tiles.len().div_ceil(self.columns);
         if self.row_labels.len() > rows || self.column_labels.len() > self.columns {
@@ -212,67 +149,29 @@ impl Grid {
     /// Of each tile in page units: as wide as the page allows, but not enlarged beyond what reads well, and a whole
     /// number of pixels for each value, so that all values appear equally large.
     fn tile_size(&self, page: f32) -> (f32, f32) {
-        let columns = self
-            .tiles
-            .iter()
-            .map(|tile| tile.image.ncols())
-            .max()
-            .unwrap_or(1);
-        let rows = self
-            .tiles
-            .iter()
-            .map(|tile| tile.image.nrows())
-            .max()
-            .unwrap_or(1);
+        let columns = self.tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(1);
+        let rows = self.tiles.iter().map(|tile| tile.image.nrows()).max().unwrap_or(1);
         let room = (page - GAP * (self.columns - 1) as f32) / self.columns as f32;
         let width = room.min((columns as f32 * 6.0).clamp(150.0, 300.0)) * DENSITY;
-        let cell = if width >= columns as f32 {
-            (width / columns as f32).floor()
-        } else {
-            width / columns as f32
-        };
-        (
-            cell * columns as f32 / DENSITY,
-            cell * rows as f32 / DENSITY,
-        )
+        let cell = if width >= columns as f32 { (width / columns as f32).floor() } else { width / columns as f32 };
+        (cell * columns as f32 / DENSITY, cell * rows as f32 / DENSITY)
     }
 
     fn alt(&self) -> String {
-        let pictures = if self.tiles.len() == 1 {
-            "picture"
-        } else {
-            "pictures"
-        };
-        let mut text = format!(
-            "{}. {} {pictures}",
-            self.title.trim_end_matches('.'),
-            self.tiles.len()
-        );
+        let pictures = if self.tiles.len() == 1 { "picture" } else { "pictures" };
+        let mut text = format!("{}. {} {pictures}", self.title.trim_end_matches('.'), self.tiles.len());
         for (name, labels) in [("Rows", &self.row_labels), ("Columns", &self.column_labels)] {
             if !labels.is_empty() {
                 text += &format!(". {name}: {}", labels.join(", "));
             }
         }
-        let captions: Vec<String> = self
-            .tiles
-            .iter()
-            .map(|tile| tile.caption.replace('\n', ", "))
-            .collect();
-        let captions: Vec<&str> = captions
-            .iter()
-            .map(String::as_str)
-            .filter(|caption| !caption.is_empty())
-            .collect();
+        let captions: Vec<String> = self.tiles.iter().map(|tile| tile.caption.replace('\n', ", ")).collect();
+        let captions: Vec<&str> = captions.iter().map(String::as_str).filter(|caption| !caption.is_empty()).collect();
         if !captions.is_empty() {
             text += &format!(". Captions: {}", captions.join("; "));
         }
         if let Some(bar) = &self.bar {
-            text += &format!(
-                ". Colours from {} to {}: {}",
-                number(bar.scale.low),
-                number(bar.scale.high),
-                bar.label
-            );
+            text += &format!(". Colours from {} to {}: {}", number(bar.scale.low), number(bar.scale.high), bar.label);
         }
         text + "."
     }
@@ -283,57 +182,32 @@ mod tests {
     use super::*;
 
     fn tile(rows: usize, columns: usize) -> Tile {
-        Tile::grey(
-            ndarray::Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32),
-            "a caption",
-        )
+        Tile::grey(ndarray::Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32), "a caption")
     }
 
     #[test]
     fn what_cannot_be_drawn_is_said() {
         let message = |grid: Grid| grid.figure().unwrap_err().to_string();
         assert!(message(Grid::default()).contains("at least one picture"));
+        assert!(message(Grid { tiles: vec![tile(2, 2)], ..Grid::default() }).contains("0 columns"));
         assert!(
-            message(Grid {
-                tiles: vec![tile(2, 2)],
-                ..Grid::default()
-            })
-            .contains("0 columns")
-        );
-        assert!(
-            message(Grid {
-                tiles: vec![tile(2, 0)],
-                columns: 1,
-                ..Grid::default()
-            })
-            .contains("picture 0 has no pixels")
+            message(Grid { tiles: vec![tile(2, 0)], columns: 1, ..Grid::default() })
+                .contains("picture 0 has no pixels")
         );
         let row_labels = vec!["a".to_string(), "b".to_string()];
         assert!(
-            message(Grid {
-                tiles: vec![tile(2, 2)],
-                columns: 1,
-                row_labels,
-                ..Grid::default()
-            })
-            .contains("2 row labels")
+            message(Grid { tiles: vec![tile(2, 2)], columns: 1, row_labels, ..Grid::default() })
+                .contains("2 row labels")
         );
     }
 
     #[test]
     fn each_value_is_drawn_with_the_same_number_of_pixels() {
         for (columns, values) in [(1, 28), (10, 28), (3, 50), (6, 7), (20, 28)] {
-            let grid = Grid {
-                tiles: vec![tile(values, values)],
-                columns,
-                ..Grid::default()
-            };
+            let grid = Grid { tiles: vec![tile(values, values)], columns, ..Grid::default() };
             let (width, _) = grid.tile_size(800.0);
             assert_eq!((width * DENSITY) as usize % values, 0);
-            assert!(
-                (width + GAP) * columns as f32 <= 800.0 + GAP,
-                "{columns} columns of {width}"
-            );
+            assert!((width + GAP) * columns as f32 <= 800.0 + GAP, "{columns} columns of {width}");
         }
     }
 }

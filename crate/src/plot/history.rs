@@ -12,37 +12,20 @@ use crate::{Error, Result};
 /// No training, or one without an epoch.
 pub fn learning_curves(title: &str, runs: &[(&str, &History)]) -> Result<Figure> {
     let [(_, first), ..] = runs else {
-        return Err(Error::argument(
-            "there is no training to draw: runs is empty",
-        ));
+        return Err(Error::argument("there is no training to draw: runs is empty"));
     };
-    let panel =
-        |y_label: &str, percent: bool, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
-            let lines = runs.iter().flat_map(|(name, history)| {
-                let line = |suffix: &str, dashed, value: fn(&Epoch) -> f64| {
-                    let name = format!("{name} {suffix}").trim().to_string();
-                    Series {
-                        dashed,
-                        ..Series::per_epoch(&name, history.epochs.iter().map(value))
-                    }
-                };
-                [line("training", true, train), line("test", false, test)]
-            });
-            Panel {
-                x_label: "epoch".into(),
-                y_label: y_label.into(),
-                series: lines.collect(),
-                percent,
-                ..Panel::default()
-            }
-        };
+    let panel = |y_label: &str, percent: bool, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
+        let lines = runs.iter().flat_map(|(name, history)| {
+            let line = |suffix: &str, dashed, value: fn(&Epoch) -> f64| {
+                let name = format!("{name} {suffix}").trim().to_string();
+                Series { dashed, ..Series::per_epoch(&name, history.epochs.iter().map(value)) }
+            };
+            [line("training", true, train), line("test", false, test)]
+        });
+        Panel { x_label: "epoch".into(), y_label: y_label.into(), series: lines.collect(), percent, ..Panel::default() }
+    };
     let panels = [
-        panel(
-            "cross-entropy (nats)",
-            false,
-            |e| e.train_loss,
-            |e| e.test_loss,
-        ),
+        panel("cross-entropy (nats)", false, |e| e.train_loss, |e| e.test_loss),
         panel("accuracy", true, |e| e.train_accuracy, |e| e.test_accuracy),
     ];
     curves(&first.origin.title(title), &panels)

@@ -21,11 +21,8 @@ pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
     }
     let mut colors: Vec<(Rgb, usize)> = counts.into_iter().collect();
     colors.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    let palette = if colors.len() <= MOST {
-        colors.iter().map(|(color, _)| *color).collect()
-    } else {
-        representatives(&colors)
-    };
+    let palette =
+        if colors.len() <= MOST { colors.iter().map(|(color, _)| *color).collect() } else { representatives(&colors) };
     let mut error = 0;
     let places: HashMap<Rgb, u8> = colors
         .iter()
@@ -52,11 +49,7 @@ fn representatives(colors: &[(Rgb, usize)]) -> Vec<Rgb> {
     }
     let mut cubes: Vec<(Rgb, usize)> = cubes.into_values().collect();
     cubes.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    cubes
-        .into_iter()
-        .take(MOST)
-        .map(|(color, _)| color)
-        .collect()
+    cubes.into_iter().take(MOST).map(|(color, _)| color).collect()
 }
 
 fn nearest(palette: &[Rgb], color: Rgb) -> usize {
@@ -67,10 +60,7 @@ fn nearest(palette: &[Rgb], color: Rgb) -> usize {
 /// The largest difference of the three channels.
 fn distance(a: Rgb, b: Rgb) -> usize {
     let channels = a.iter().zip(b);
-    channels
-        .map(|(a, b)| usize::from(a.abs_diff(b)))
-        .max()
-        .unwrap_or(0)
+    channels.map(|(a, b)| usize::from(a.abs_diff(b))).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -89,9 +79,7 @@ mod tests {
 
     #[test]
     fn a_gradient_becomes_one_of_close_colours() {
-        let page: Vec<Rgb> = (0..1000u32)
-            .map(|i| [(i / 4) as u8, (i % 4) as u8, 0])
-            .collect();
+        let page: Vec<Rgb> = (0..1000u32).map(|i| [(i / 4) as u8, (i % 4) as u8, 0]).collect();
         // Beside it a white background, as on every page.
         let page: Vec<Rgb> = page.into_iter().chain([[255; 3]; 9000]).collect();
         let (palette, indices) = palette(&page).unwrap();
@@ -104,9 +92,7 @@ mod tests {
     #[test]
     fn a_page_that_it_would_change_visibly_keeps_all_colours() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let page: Vec<Rgb> = (0..5000)
-            .map(|_| [rng.u8(..), rng.u8(..), rng.u8(..)])
-            .collect();
+        let page: Vec<Rgb> = (0..5000).map(|_| [rng.u8(..), rng.u8(..), rng.u8(..)]).collect();
         assert!(palette(&page).is_none());
     }
 }

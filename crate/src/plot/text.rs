@@ -41,30 +41,17 @@ pub struct Style {
 }
 
 pub const fn style(size: f32, color: Color, anchor: Anchor) -> Style {
-    Style {
-        size,
-        bold: false,
-        color,
-        anchor,
-    }
+    Style { size, bold: false, color, anchor }
 }
 
 fn bytes(bold: bool) -> &'static [u8] {
-    if bold {
-        dejavu::sans::bold()
-    } else {
-        dejavu::sans::regular()
-    }
+    if bold { dejavu::sans::bold() } else { dejavu::sans::regular() }
 }
 
 /// The font for text of `size` pixels. plotters takes the height of a line for the size of a font, and finds fonts in
 /// a table of its own; entering it there again takes microseconds.
 pub fn font(size: f64, bold: bool) -> FontDesc<'static> {
-    let weight = if bold {
-        FontStyle::Bold
-    } else {
-        FontStyle::Normal
-    };
+    let weight = if bold { FontStyle::Bold } else { FontStyle::Normal };
     let registered = register_font(FAMILY, weight, bytes(bold));
     assert!(registered.is_ok(), "the compiled-in font is sound");
     FontDesc::new(FontFamily::Name(FAMILY), size * LINE, weight)

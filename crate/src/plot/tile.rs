@@ -36,68 +36,37 @@ impl Tile {
     /// A photograph in grey, from its own darkest to its own lightest value.
     pub fn grey(image: Array2<f32>, caption: impl Into<String>) -> Self {
         let scale = Scale::fit(Map::Grey, [&image]);
-        Tile {
-            image,
-            scale,
-            overlay: None,
-            caption: caption.into(),
-            highlight: None,
-        }
+        Tile { image, scale, overlay: None, caption: caption.into(), highlight: None }
     }
 
     /// Values in colour.
     pub fn map(image: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile {
-            image,
-            scale,
-            overlay: None,
-            caption: caption.into(),
-            highlight: None,
-        }
+        Tile { image, scale, overlay: None, caption: caption.into(), highlight: None }
     }
 
     /// A photograph in grey under a translucent map.
-    pub fn overlay(
-        image: Array2<f32>,
-        values: Array2<f32>,
-        scale: Scale,
-        caption: impl Into<String>,
-    ) -> Self {
-        Tile {
-            overlay: Some(Overlay { values, scale }),
-            ..Tile::grey(image, caption)
-        }
+    pub fn overlay(image: Array2<f32>, values: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
+        Tile { overlay: Some(Overlay { values, scale }), ..Tile::grey(image, caption) }
     }
 
     /// With its caption and a frame in `color`.
     pub fn highlighted(self, color: Color) -> Self {
-        Tile {
-            highlight: Some(color),
-            ..self
-        }
+        Tile { highlight: Some(color), ..self }
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas, area: (f32, f32, f32, f32)) {
         let (rows, columns) = self.image.dim();
         match &self.overlay {
-            None => canvas.cells(area, rows, columns, |y, x| {
-                self.scale.color(self.image[[y, x]])
-            }),
+            None => canvas.cells(area, rows, columns, |y, x| self.scale.color(self.image[[y, x]])),
             Some(overlay) => {
                 let (map_rows, map_columns) = overlay.values.dim();
                 // The finer of the two grids in each direction shows both without loss when one divides the other.
                 let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
                 canvas.cells(area, fine_rows, fine_columns, |y, x| {
                     let at = |from: usize, fine: usize, i: usize| i * from / fine;
-                    let below = self
-                        .scale
-                        .color(self.image[[at(rows, fine_rows, y), at(columns, fine_columns, x)]]);
-                    let value = overlay.values
-                        [[at(map_rows, fine_rows, y), at(map_columns, fine_columns, x)]];
-                    below.under(
-                        overlay.scale.color(value),
-                        OPACITY * overlay.scale.share(value),
-                    )
+                    let below = self.scale.color(self.image[[at(rows, fine_rows, y), at(columns, fine_columns, x)]]);
+                    let value = overlay.values[[at(map_rows, fine_rows, y), at(map_columns, fine_columns, x)]];
+                    below.under(overlay.scale.color(value), OPACITY * overlay.scale.share(value))
                 });
             }
         }
@@ -124,18 +93,10 @@ pub fn pixels(image: &Tensor) -> Result<Array2<f32>> {
         }
     };
     debug_assert!(leading.len() + 2 == size.len());
-    let flat = image
-        .detach()
-        .to_device(tch::Device::Cpu)
-        .to_kind(tch::Kind::Float)
-        .contiguous()
-        .view([-1]);
+    let flat = image.detach().to_device(tch::Device::Cpu).to_kind(tch::Kind::Float).contiguous().view([-1]);
     let values = Vec::<f32>::try_from(flat)?;
-    Array2::from_shape_vec((rows as usize, columns as usize), values).map_err(|error| {
-        Error::argument(format!(
-            "a picture of shape {size:?} can't be drawn ({error})"
-        ))
-    })
+    Array2::from_shape_vec((rows as usize, columns as usize), values)
+        .map_err(|error| Error::argument(format!("a picture of shape {size:?} can't be drawn ({error})")))
 }
 
 #[cfg(test)]
@@ -145,20 +106,9 @@ mod tests {
     #[test]
     fn tensors_of_any_kind_become_arrays() {
         let image = Tensor::from_slice(&[0u8, 1, 2, 3, 4, 5]).view([1, 1, 2, 3]);
-        assert_eq!(
-            pixels(&image).unwrap(),
-            ndarray::arr2(&[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
-        );
-        assert_eq!(
-            pixels(&image.transpose(2, 3)).unwrap(),
-            ndarray::arr2(&[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]])
-        );
-        let shape = pixels(&Tensor::zeros(
-            [2, 28, 28],
-            (tch::Kind::Float, tch::Device::Cpu),
-        ))
-        .unwrap_err()
-        .to_string();
+        assert_eq!(pixels(&image).unwrap(), ndarray::arr2(&[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]));
+        assert_eq!(pixels(&image.transpose(2, 3)).unwrap(), ndarray::arr2(&[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]));
+        let shape = pixels(&Tensor::zeros([2, 28, 28], (tch::Kind::Float, tch::Device::Cpu))).unwrap_err().to_string();
         assert!(shape.contains("[2, 28, 28]"), "{shape}");
     }
 }

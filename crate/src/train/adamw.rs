@@ -32,21 +32,11 @@ impl AdamW {
     pub fn new(store: &VarStore, weight_decay: f64) -> Self {
         no_grad(|| {
             let mut parameters = store.trainable_variables();
-            let flat = Tensor::cat(
-                &parameters
-                    .iter()
-                    .map(|p| p.detach().flatten(0, -1))
-                    .collect::<Vec<_>>(),
-                0,
-            ); // [n]
+            let flat = Tensor::cat(&parameters.iter().map(|p| p.detach().flatten(0, -1)).collect::<Vec<_>>(), 0); // [n]
             let mut start = 0;
             for parameter in &mut parameters {
                 let length = parameter.numel() as i64;
-                parameter.set_data(
-                    &flat
-                        .narrow(0, start, length)
-                        .view(parameter.size().as_slice()),
-                );
+                parameter.set_data(&flat.narrow(0, start, length).view(parameter.size().as_slice()));
                 start += length;
             }
             AdamW {

@@ -50,21 +50,15 @@ impl History {
     /// A file that is missing or is not a history.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::file(
-                path,
-                format!("can't be read ({e}); `vitlab train` writes such files"),
-            )
-        })?;
-        serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::file(path, format!("can't be read ({e}); `vitlab train` writes such files")))?;
+        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
     }
 
     /// # Errors
     /// When the file can't be written; what was there stays.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let text =
-            serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
+        let text = serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
         crate::file::replace(path, |out| writeln!(out, "{text}"))
     }
 

@@ -36,12 +36,7 @@ pub fn learning_rate(config: &Config, epoch: usize) -> f64 {
 /// }
 /// ```
 pub fn step_learning_rate(config: &Config, step: usize, steps: usize) -> f64 {
-    rate(
-        config,
-        step,
-        config.warmup_epochs * steps,
-        config.epochs * steps,
-    )
+    rate(config, step, config.warmup_epochs * steps, config.epochs * steps)
 }
 
 fn rate(config: &Config, at: usize, warmup: usize, end: usize) -> f64 {

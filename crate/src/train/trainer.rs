@@ -58,11 +58,7 @@ pub struct Batch {
 /// Loss and logits of a model's own forward pass.
 impl From<(Tensor, Tensor)> for Batch {
     fn from((loss, logits): (Tensor, Tensor)) -> Self {
-        Batch {
-            loss,
-            logits,
-            gradient: None,
-        }
+        Batch { loss, logits, gradient: None }
     }
 }
 
@@ -144,10 +140,7 @@ impl Trainer {
     /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint or an interrupt left, with the epoch
     /// that was interrupted as the first.
     pub fn epochs(&self) -> Epochs {
-        Epochs {
-            left: self.history.whole_epochs()..self.history.config.epochs,
-            interrupt: Interrupt::listen(),
-        }
+        Epochs { left: self.history.whole_epochs()..self.history.config.epochs, interrupt: Interrupt::listen() }
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gives the loss to
@@ -171,11 +164,7 @@ impl Trainer {
     ) -> Result<TrainScore> {
         self.started = Instant::now();
         self.history.origin = data.origin.clone();
-        let (index, size, device) = (
-            self.history.whole_epochs(),
-            self.history.config.batch_size,
-            data.images.device(),
-        );
+        let (index, size, device) = (self.history.whole_epochs(), self.history.config.batch_size, data.images.device());
         if index >= self.history.config.epochs {
             return Err(Error::argument(format!(
                 "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
@@ -183,10 +172,7 @@ impl Trainer {
         }
         let batches = data.len() / size;
         if batches == 0 {
-            return Err(Error::argument(format!(
-                "BATCH_SIZE {size} is more than the {} training images",
-                data.len()
-            )));
+            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
         }
         seed_everything(epoch_seed(self.history.config.seed, index));
         let order = shuffled(data.len(), device);
@@ -224,12 +210,7 @@ impl Trainer {
                 Some(gradient) => self.optimizer.step(&[gradient], self.lr)?,
                 None => self.optimizer.backward_step(&done.loss, self.lr)?,
             }
-            let hits = done
-                .logits
-                .argmax(1, false)
-                .eq_tensor(&labels)
-                .to_kind(Kind::Double)
-                .mean(Kind::Double);
+            let hits = done.logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double);
             sums += Tensor::stack(&[done.loss.detach().to_kind(Kind::Double), hits], 0);
             let stop = interrupt.asked();
             if (self.on_step.is_some() || self.view.is_some())
@@ -238,8 +219,7 @@ impl Trainer {
                 shown = Instant::now();
                 let elapsed = self.started.elapsed();
                 let done = batch + 1;
-                let to_do =
-                    batches - done + batches * (self.history.config.epochs - index - 1) as i64;
+                let to_do = batches - done + batches * (self.history.config.epochs - index - 1) as i64;
                 let step = Step {
                     epoch: index + 1,
                     epochs: self.history.config.epochs,
@@ -309,12 +289,7 @@ impl Trainer {
     ///
     /// # Errors
     /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
-    pub fn resume(
-        &mut self,
-        model: &impl Model,
-        path: impl AsRef<Path>,
-        data: &Dataset,
-    ) -> Result<usize> {
+    pub fn resume(&mut self, model: &impl Model, path: impl AsRef<Path>, data: &Dataset) -> Result<usize> {
         if path.as_ref().exists() {
             checkpoint::read(self, model, path.as_ref(), &data.origin)?;
         }
@@ -331,10 +306,7 @@ fn made_with(device: tch::Device) -> BTreeMap<String, String> {
 /// Sums of loss and accuracy over `batches` -> their means.
 fn mean(sums: &Tensor, batches: i64) -> TrainScore {
     let means = sums / batches as f64;
-    TrainScore {
-        loss: means.double_value(&[0]),
-        accuracy: means.double_value(&[1]),
-    }
+    TrainScore { loss: means.double_value(&[0]), accuracy: means.double_value(&[1]) }
 }
 
 /// Distinct for every (seed, epoch) of practical size.

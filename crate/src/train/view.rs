@@ -40,8 +40,7 @@ impl View {
 
     pub(super) fn step(&mut self, step: &Step, history: &History) {
         let done = (step.epoch - 1) as f64 + step.batch as f64 / step.batches as f64;
-        self.running
-            .push((done, step.score.loss, step.score.accuracy));
+        self.running.push((done, step.score.loss, step.score.accuracy));
         self.bar.show(&Bar {
             share: done / step.epochs as f64,
             text: format!(
@@ -63,10 +62,7 @@ impl View {
     pub(super) fn epoch(&mut self, epoch: &Epoch, history: &History) {
         let epochs = history.config.epochs;
         let done = match epoch.stopped_after {
-            Some(batches) => format!(
-                "interrupted after {batches} batches of epoch {} of {epochs}",
-                epoch.epoch
-            ),
+            Some(batches) => format!("interrupted after {batches} batches of epoch {} of {epochs}", epoch.epoch),
             None => format!("{} of {epochs} epochs", epoch.epoch),
         };
         self.bar.show(&Bar {
@@ -109,11 +105,7 @@ impl View {
                         dashed: true,
                         ..Series::default()
                     },
-                    Series {
-                        name: "test".into(),
-                        points: points(test).collect(),
-                        ..Series::default()
-                    },
+                    Series { name: "test".into(), points: points(test).collect(), ..Series::default() },
                 ],
                 percent,
                 ..Panel::default()
@@ -123,20 +115,8 @@ impl View {
             return Err(Error::argument("nothing was trained yet"));
         }
         let panels = [
-            panel(
-                "cross-entropy (nats)",
-                false,
-                |e| e.train_loss,
-                |e| e.test_loss,
-                |p| p.1,
-            ),
-            panel(
-                "accuracy",
-                true,
-                |e| e.train_accuracy,
-                |e| e.test_accuracy,
-                |p| p.2,
-            ),
+            panel("cross-entropy (nats)", false, |e| e.train_loss, |e| e.test_loss, |p| p.1),
+            panel("accuracy", true, |e| e.train_accuracy, |e| e.test_accuracy, |p| p.2),
         ];
         curves(&history.origin.title("Training so far"), &panels)
     }
@@ -150,10 +130,8 @@ struct Bar {
 
 impl Show for Bar {
     fn contents(&self) -> Vec<(&'static str, String)> {
-        let html = format!(
-            "<progress value=\"{:.4}\" max=\"1\" style=\"width: 16em\"></progress> {}",
-            self.share, self.text
-        );
+        let html =
+            format!("<progress value=\"{:.4}\" max=\"1\" style=\"width: 16em\"></progress> {}", self.share, self.text);
         let plain = format!("{:3.0} % · {}", self.share * 100.0, self.text);
         vec![("text/html", html), ("text/plain", plain)]
     }

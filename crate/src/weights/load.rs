@@ -41,10 +41,8 @@ const BATCH_MEAN: &str = "running_mean";
 /// message. The model is unchanged then.
 pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
     let mut variables = store.variables();
-    let batch_counts: Vec<String> = variables
-        .keys()
-        .filter_map(|name| Some(format!("{}{BATCH_COUNT}", name.strip_suffix(BATCH_MEAN)?)))
-        .collect();
+    let batch_counts: Vec<String> =
+        variables.keys().filter_map(|name| Some(format!("{}{BATCH_COUNT}", name.strip_suffix(BATCH_MEAN)?))).collect();
     let mut problems = Vec::new();
     let mut copies = Vec::new();
     for (name, tensor) in &dict.0 {
@@ -65,11 +63,7 @@ pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
     if !problems.is_empty() {
         return Err(Error::file(path, problems.join("; ")));
     }
-    tch::no_grad(|| {
-        copies
-            .iter_mut()
-            .try_for_each(|(variable, tensor)| variable.f_copy_(tensor))
-    })?;
+    tch::no_grad(|| copies.iter_mut().try_for_each(|(variable, tensor)| variable.f_copy_(tensor)))?;
     Ok(())
 }
 
@@ -81,18 +75,13 @@ fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Result<Tensor, String>>
     }
     let (kind, needed) = (tensor.f_kind()?, variable.f_kind()?);
     if kind != needed && !(is_float(kind) && is_float(needed)) {
-        return Ok(Err(format!(
-            "is of type {kind:?}, this model needs {needed:?}"
-        )));
+        return Ok(Err(format!("is of type {kind:?}, this model needs {needed:?}")));
     }
     let tensor = tensor.f_to_kind(needed)?;
     if is_float(needed) && tensor.numel() > 0 {
         // Both are NaN if any value is.
         let (least, greatest) = tensor.f_aminmax(None, false)?;
-        if ![least, greatest]
-            .iter()
-            .all(|value| value.double_value(&[]).is_finite())
-        {
+        if ![least, greatest].iter().all(|value| value.double_value(&[]).is_finite()) {
             return Ok(Err("has values that are not finite numbers".to_string()));
         }
     }
@@ -100,10 +89,7 @@ fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Result<Tensor, String>>
 }
 
 fn is_float(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-    )
+    matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
 }
 
 /// A copy of a model's variables on the CPU, sorted by name with numbers in their order (`encoder.2` before
@@ -138,9 +124,7 @@ pub fn state_dict(store: &VarStore) -> StateDict {
 
 /// Sorts a path's numbers by value and before its words.
 fn natural(name: &str) -> Vec<(u64, String)> {
-    name.split('.')
-        .map(|part| (part.parse().unwrap_or(u64::MAX), part.to_string()))
-        .collect()
+    name.split('.').map(|part| (part.parse().unwrap_or(u64::MAX), part.to_string())).collect()
 }
 
 #[cfg(test)]
@@ -152,10 +136,7 @@ mod tests {
     fn batch_norm_net() -> VarStore {
         let store = VarStore::new(Device::Cpu);
         let root = store.root();
-        let no_bias = nn::ConvConfig {
-            bias: false,
-            ..Default::default()
-        };
+        let no_bias = nn::ConvConfig { bias: false, ..Default::default() };
         nn::conv2d(&root / "conv", 1, 4, 3, no_bias);
         nn::batch_norm2d(&root / "norm", 4, Default::default());
         nn::linear(&root / "head", 4, 10, Default::default());
@@ -178,9 +159,7 @@ mod tests {
                 _ => {}
             }
         }
-        let message = assign(&store, &file, "a/cnn.pt".as_ref())
-            .unwrap_err()
-            .to_string();
+        let message = assign(&store, &file, "a/cnn.pt".as_ref()).unwrap_err().to_string();
         assert_eq!(
             message,
             "a/cnn.pt: head.bias is of type Int64, this model needs Float; \
@@ -220,11 +199,7 @@ mod tests {
         for block in [10, 2, 1] {
             let _ = store.root().sub("encoder").sub(block).zeros("fc1", &[1]);
         }
-        let names: Vec<String> = state_dict(&store)
-            .0
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let names: Vec<String> = state_dict(&store).0.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["encoder.1.fc1", "encoder.2.fc1", "encoder.10.fc1"]);
     }
 }

@@ -26,8 +26,7 @@ pub(super) struct View<'a> {
 /// Instructions together may create this many values (24 bytes each). PyTorch needs about 40 for a tensor.
 const MAX_VALUES: usize = 1 << 18;
 
-pub(super) const SAVE_WEIGHTS: &str =
-    "in Python, save just the weights: torch.save(model.state_dict(), \"model.pt\")";
+pub(super) const SAVE_WEIGHTS: &str = "in Python, save just the weights: torch.save(model.state_dict(), \"model.pt\")";
 
 /// The classes a state dict refers to.
 #[derive(Clone, Copy)]
@@ -73,19 +72,14 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub fn new(pickle: &'a [u8]) -> Self {
-        Machine {
-            pickle,
-            ..Machine::default()
-        }
+        Machine { pickle, ..Machine::default() }
     }
 
     /// Takes note of one more value, within the limit.
     pub fn count(&mut self) -> Result<(), String> {
         self.created += 1;
         if self.created > MAX_VALUES {
-            return Err(format!(
-                "has a pickle of more than {MAX_VALUES} values, which isn't a state dict"
-            ));
+            return Err(format!("has a pickle of more than {MAX_VALUES} values, which isn't a state dict"));
         }
         Ok(())
     }
@@ -162,10 +156,7 @@ impl<'a> Machine<'a> {
     }
 
     pub fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
-        let mark = self
-            .marks
-            .pop()
-            .ok_or_else(|| damaged("an instruction without its mark"))?;
+        let mark = self.marks.pop().ok_or_else(|| damaged("an instruction without its mark"))?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -203,10 +194,7 @@ impl<'a> Machine<'a> {
     }
 
     pub fn get(&mut self, index: usize) -> Result<(), String> {
-        let value = *self
-            .memo
-            .get(index)
-            .ok_or_else(|| damaged("a reference to a value that doesn't exist"))?;
+        let value = *self.memo.get(index).ok_or_else(|| damaged("a reference to a value that doesn't exist"))?;
         self.push(value)
     }
 
@@ -243,14 +231,12 @@ pub(super) fn class(module: &str, name: &str) -> Result<Class, String> {
         ("torch", "IntStorage") => Class::Storage(Kind::Int),
         ("torch", "ShortStorage") => Class::Storage(Kind::Int16),
         ("torch", "CharStorage") => Class::Storage(Kind::Int8),
-        ("torch", "ByteStorage") | ("torch.storage", "UntypedStorage") => {
-            Class::Storage(Kind::Uint8)
-        }
+        ("torch", "ByteStorage") | ("torch.storage", "UntypedStorage") => Class::Storage(Kind::Uint8),
         ("torch", "BoolStorage") => Class::Storage(Kind::Bool),
         _ => {
             let class = format!("{}.{}", short(module), short(name));
-            let is_tensor = class.starts_with("torch._utils._rebuild_")
-                || (module == "torch" && name.ends_with("Storage"));
+            let is_tensor =
+                class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage"));
             return Err(if is_tensor {
                 format!(
                     "holds a tensor of a kind that isn't read here ({class}); in Python, make it a dense float32 \
@@ -270,10 +256,7 @@ pub(super) fn class(module: &str, name: &str) -> Result<Class, String> {
 pub(super) fn little_endian(bytes: &[u8]) -> Result<i64, String> {
     let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
     let mut value = [if negative { 0xff } else { 0 }; 8];
-    value
-        .get_mut(..bytes.len())
-        .ok_or_else(|| damaged("an integer of more than 64 bits"))?
-        .copy_from_slice(bytes);
+    value.get_mut(..bytes.len()).ok_or_else(|| damaged("an integer of more than 64 bits"))?.copy_from_slice(bytes);
     Ok(i64::from_le_bytes(value))
 }
 

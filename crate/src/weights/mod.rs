@@ -49,10 +49,7 @@ impl StateDict {
         let mut names = HashSet::new();
         for (name, _) in &tensors {
             if name.contains(char::is_control) {
-                return Err(format!(
-                    "has a tensor whose name isn't printable: {}",
-                    machine::short(name)
-                ));
+                return Err(format!("has a tensor whose name isn't printable: {}", machine::short(name)));
             }
             if !names.insert(name.as_str()) {
                 return Err(format!("has two tensors named {}", machine::short(name)));
@@ -104,10 +101,7 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("pt" | "pth") => file::replace(path, |file| pt_write::write(file, dict)),
         Some("safetensors") => write_safetensors(path, dict, &Default::default()),
-        _ => Err(Error::file(
-            path,
-            "isn't the name of a weight file; let it end in .pt, .pth or .safetensors",
-        )),
+        _ => Err(Error::file(path, "isn't the name of a weight file; let it end in .pt, .pth or .safetensors")),
     }
 }
 
@@ -128,22 +122,7 @@ fn format(file: &mut File) -> io::Result<Format> {
         // The length of a header below 4 GiB, whose first bytes may look like another signature, and its start.
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Format::Safetensors,
         // The magic number that PyTorch pickled as a LONG1 before it used zip archives.
-        [
-            0x80,
-            2,
-            0x8a,
-            10,
-            0x6c,
-            0xfc,
-            0x9c,
-            0x46,
-            0xf9,
-            0x20,
-            0x6a,
-            0xa8,
-            0x50,
-            0x19,
-        ] => Format::Foreign(
+        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => Format::Foreign(
             "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
                  torch.save(torch.load(path), path)",
         ),
@@ -151,12 +130,12 @@ fn format(file: &mut File) -> io::Result<Format> {
             "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
              torch.save(model.state_dict(), \"model.pt\")",
         ),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Format::Foreign(
-            "is a NumPy array; weights come as a PyTorch state dict (.pt) or as .safetensors",
-        ),
-        [0x89, b'H', b'D', b'F', ..] => Format::Foreign(
-            "is an HDF5 file (Keras?); weights come as a PyTorch state dict (.pt) or as .safetensors",
-        ),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
+            Format::Foreign("is a NumPy array; weights come as a PyTorch state dict (.pt) or as .safetensors")
+        }
+        [0x89, b'H', b'D', b'F', ..] => {
+            Format::Foreign("is an HDF5 file (Keras?); weights come as a PyTorch state dict (.pt) or as .safetensors")
+        }
         [0x1f, 0x8b, ..] => Format::Foreign("is compressed with gzip; unpack it first"),
         // For its message.
         _ => Format::Safetensors,

@@ -5,25 +5,19 @@
 //! numbered storage. Those instructions and the classes they refer to are known here; any other is an error that
 //! names it.
 
-use super::machine::{
-    Class, Machine, SAVE_WEIGHTS, Storage, Value, View, class, damaged, little_endian, short,
-};
+use super::machine::{Class, Machine, SAVE_WEIGHTS, Storage, Value, View, class, damaged, little_endian, short};
 
 /// The tensors of a pickled state dict in their order. What is wrong otherwise is a phrase for the user.
 pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, View<'_>)>, String> {
     let mut machine = Machine::new(pickle);
     let Value::Dict(dict) = machine.run()? else {
-        return Err(format!(
-            "doesn't hold a dictionary of tensors; {SAVE_WEIGHTS}"
-        ));
+        return Err(format!("doesn't hold a dictionary of tensors; {SAVE_WEIGHTS}"));
     };
     let entries = &machine.dicts[dict as usize];
     entries
         .iter()
         .map(|entry| match *entry {
-            (Value::Str(name), Value::View(view)) => {
-                Ok((name, machine.views[view as usize].clone()))
-            }
+            (Value::Str(name), Value::View(view)) => Ok((name, machine.views[view as usize].clone())),
             _ => Err(machine.not_a_state_dict(entries)),
         })
         .collect()
@@ -216,9 +210,7 @@ impl<'a> Machine<'a> {
                 self.views.push(view);
                 self.push(Value::View(index))
             }
-            (Class::RebuildParameter, &[view @ Value::View(_), _requires_grad, _hooks]) => {
-                self.push(view)
-            }
+            (Class::RebuildParameter, &[view @ Value::View(_), _requires_grad, _hooks]) => self.push(view),
             _ => Err(damaged("a call with unknown arguments")),
         }
     }

@@ -26,14 +26,9 @@ pub(super) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
     if let Some(order) = archive.bytes("byteorder")?
         && order != b"little"
     {
-        return Err(
-            "was written on a big-endian machine; in Python there, save it as safetensors"
-                .to_string(),
-        );
+        return Err("was written on a big-endian machine; in Python there, save it as safetensors".to_string());
     }
-    let program = archive
-        .bytes("data.pkl")?
-        .ok_or("has no data.pkl, so it isn't a PyTorch file")?;
+    let program = archive.bytes("data.pkl")?.ok_or("has no data.pkl, so it isn't a PyTorch file")?;
     let mut storages = HashMap::new();
     let mut budget = (MAX_REPETITION * file_len).max(MIN_BUDGET);
     let mut tensors = Vec::new();
@@ -48,8 +43,8 @@ pub(super) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
                 short(view.storage.key)
             ));
         }
-        let tensor = select(storage, &view, &mut budget)
-            .map_err(|problem| format!("its tensor {} {problem}", short(name)))?;
+        let tensor =
+            select(storage, &view, &mut budget).map_err(|problem| format!("its tensor {} {problem}", short(name)))?;
         tensors.push((name.to_string(), tensor));
     }
     StateDict::checked(tensors)
@@ -61,32 +56,20 @@ fn select(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor, Str
     if view.size.len() != view.stride.len() || view.offset < 0 {
         return Err("has strides that don't match its shape".to_string());
     }
-    let last =
-        view.size
-            .iter()
-            .zip(&view.stride)
-            .try_fold(view.offset, |last, (&size, &stride)| {
-                let span = (size - 1).max(0).checked_mul(stride)?;
-                (stride >= 0).then(|| last.checked_add(span)).flatten()
-            });
+    let last = view.size.iter().zip(&view.stride).try_fold(view.offset, |last, (&size, &stride)| {
+        let span = (size - 1).max(0).checked_mul(stride)?;
+        (stride >= 0).then(|| last.checked_add(span)).flatten()
+    });
     if elements > 0 && last.is_none_or(|last| last >= view.storage.len) {
-        return Err(format!(
-            "reaches beyond the {} elements of its storage",
-            view.storage.len
-        ));
+        return Err(format!("reaches beyond the {} elements of its storage", view.storage.len));
     }
     let bytes = elements as u64 * view.storage.kind.elt_size_in_bytes() as u64;
-    *budget = budget
-        .checked_sub(bytes)
-        .ok_or("repeats its elements without end (expand); save a copy of it")?;
+    *budget = budget.checked_sub(bytes).ok_or("repeats its elements without end (expand); save a copy of it")?;
     // Strides and offset of an empty tensor are never used; those in the file may be anything.
     if elements == 0 {
-        return Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu))
-            .map_err(tensor::sentence);
+        return Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu)).map_err(tensor::sentence);
     }
-    storage
-        .f_as_strided(&view.size, &view.stride, view.offset)
-        .map_err(tensor::sentence)
+    storage.f_as_strided(&view.size, &view.stride, view.offset).map_err(tensor::sentence)
 }
 
 struct Archive {
@@ -98,9 +81,8 @@ struct Archive {
 impl Archive {
     fn open(file: File, file_len: u64) -> Result<Self, String> {
         let mut file = BufReader::new(file);
-        let mut directory = ZipIterable::try_new(&mut file, Config::default())
-            .map_err(damaged)?
-            .enforce_header_consistency(true);
+        let mut directory =
+            ZipIterable::try_new(&mut file, Config::default()).map_err(damaged)?.enforce_header_consistency(true);
         if directory.len() > MAX_ENTRIES {
             return Err(format!("is an archive of {} files", directory.len()));
         }
@@ -114,14 +96,11 @@ impl Archive {
         for entry in listed {
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
                 return Err(
-                    "is a compressed zip archive, as PyTorch doesn't write them; in Python, save it again"
-                        .to_string(),
+                    "is a compressed zip archive, as PyTorch doesn't write them; in Python, save it again".to_string()
                 );
             }
             // Entries that together exceed the file would share bytes, as in a decompression bomb.
-            room = room
-                .checked_sub(entry.size())
-                .ok_or_else(|| damaged("its entries are larger than the file"))?;
+            room = room.checked_sub(entry.size()).ok_or_else(|| damaged("its entries are larger than the file"))?;
             if let Some(name) = entry.name_raw().strip_prefix(&folder[..])
                 && entries.insert(name.to_vec(), entry).is_some()
             {
@@ -137,9 +116,7 @@ impl Archive {
             return Ok(None);
         };
         let mut bytes = vec![0; entry.size() as usize];
-        let mut reader = entry
-            .with_reader(&mut self.file, Default::default())
-            .map_err(damaged)?;
+        let mut reader = entry.with_reader(&mut self.file, Default::default()).map_err(damaged)?;
         reader.read_exact(&mut bytes).map_err(damaged)?;
         // The checksum is compared at the end.
         match reader.read(&mut [0]).map_err(damaged)? {
@@ -151,9 +128,7 @@ impl Archive {
     fn storage(&mut self, view: &View) -> Result<Tensor, String> {
         let storage = &view.storage;
         let name = format!("data/{}", storage.key);
-        let bytes = self
-            .bytes(&name)?
-            .ok_or_else(|| damaged(format!("it has no {}", short(&name))))?;
+        let bytes = self.bytes(&name)?.ok_or_else(|| damaged(format!("it has no {}", short(&name))))?;
         tensor::from_bytes(&bytes, &[storage.len], storage.kind)
             .map_err(|problem| format!("its storage {} {problem}", short(&name)))
     }
@@ -171,21 +146,16 @@ fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>, String> {
     }
     if any(|name| name.ends_with(b".npy")) {
         return Err(
-            "is a NumPy archive (.npz); weights come as a PyTorch state dict (.pt) or as .safetensors"
-                .to_string(),
+            "is a NumPy archive (.npz); weights come as a PyTorch state dict (.pt) or as .safetensors".to_string()
         );
     }
     let mut folders = entries
         .iter()
         .filter_map(|entry| entry.name_raw().strip_suffix(b"data.pkl"))
-        .filter(|folder| {
-            folder.ends_with(b"/") && folder.iter().filter(|&&b| b == b'/').count() == 1
-        });
+        .filter(|folder| folder.ends_with(b"/") && folder.iter().filter(|&&b| b == b'/').count() == 1);
     match (folders.next(), folders.next()) {
         (Some(folder), None) => Ok(folder.to_vec()),
-        _ => Err(format!(
-            "is a zip archive, but not a PyTorch state dict; {SAVE_WEIGHTS}"
-        )),
+        _ => Err(format!("is a zip archive, but not a PyTorch state dict; {SAVE_WEIGHTS}")),
     }
 }
 

@@ -77,9 +77,7 @@ fn storage_class(name: &str, tensor: &Tensor) -> io::Result<&'static str> {
         Kind::Uint8 => "ByteStorage",
         Kind::Bool => "BoolStorage",
         other => {
-            return Err(io::Error::other(format!(
-                "{name} is of type {other:?}; convert it to float32 first"
-            )));
+            return Err(io::Error::other(format!("{name} is of type {other:?}; convert it to float32 first")));
         }
     })
 }

@@ -23,11 +23,7 @@ const MAX_HEADER: u64 = 1 << 20;
 ///
 /// # Errors
 /// A folder that can't be written, a tensor of a type that [`super::read`] doesn't name.
-pub fn write_safetensors(
-    path: impl AsRef<Path>,
-    dict: &StateDict,
-    metadata: &BTreeMap<String, String>,
-) -> Result<()> {
+pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
     file::replace(path.as_ref(), |file| {
         let tensors = dict
             .0
@@ -76,9 +72,7 @@ fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, Strin
         return Err(neither());
     }
     if header_len > MAX_HEADER {
-        return Err(format!(
-            "has a header of {header_len} bytes, more than a model of this kind needs ({MAX_HEADER})"
-        ));
+        return Err(format!("has a header of {header_len} bytes, more than a model of this kind needs ({MAX_HEADER})"));
     }
     let mut header = vec![0; header_len as usize];
     file.read_exact(&mut header).map_err(damaged)?;
@@ -96,8 +90,8 @@ fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, Strin
     }
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {
-        let tensor = next_tensor(file, &metadata, &name)
-            .map_err(|problem| format!("its tensor {} {problem}", short(&name)))?;
+        let tensor =
+            next_tensor(file, &metadata, &name).map_err(|problem| format!("its tensor {} {problem}", short(&name)))?;
         tensors.push((name, tensor));
     }
     let text = metadata.metadata().iter().flatten();
@@ -107,12 +101,8 @@ fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, Strin
 
 fn next_tensor(file: &mut File, metadata: &Metadata, name: &str) -> Result<Tensor, String> {
     let info = metadata.info(name).ok_or("isn't in its header")?;
-    let kind = kind(info.dtype).ok_or_else(|| {
-        format!(
-            "is of type {:?}; in Python, convert it to float32",
-            info.dtype
-        )
-    })?;
+    let kind =
+        kind(info.dtype).ok_or_else(|| format!("is of type {:?}; in Python, convert it to float32", info.dtype))?;
     let shape = info
         .shape
         .iter()
@@ -120,8 +110,7 @@ fn next_tensor(file: &mut File, metadata: &Metadata, name: &str) -> Result<Tenso
         .collect::<Result<Vec<_>, _>>()?;
     let (start, end) = info.data_offsets;
     let mut bytes = vec![0; end - start];
-    file.read_exact(&mut bytes)
-        .map_err(|error| format!("can't be read: {error}"))?;
+    file.read_exact(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
     tensor::from_bytes(&bytes, &shape, kind)
 }
 
@@ -167,11 +156,7 @@ impl<'a> Dense<'a> {
             .into_iter()
             .find(|&dtype| kind(dtype) == Some(wanted))
             .ok_or_else(|| format!("{name} is of type {wanted:?}; convert it to float32 first"))?;
-        Ok(Dense {
-            dtype,
-            shape: tensor.size().iter().map(|&size| size as usize).collect(),
-            tensor,
-        })
+        Ok(Dense { dtype, shape: tensor.size().iter().map(|&size| size as usize).collect(), tensor })
     }
 }
 
@@ -185,9 +170,7 @@ impl View for Dense<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        tensor::to_bytes(self.tensor)
-            .expect("a tensor of a known type")
-            .into()
+        tensor::to_bytes(self.tensor).expect("a tensor of a known type").into()
     }
 
     fn data_len(&self) -> usize {
@@ -196,8 +179,7 @@ impl View for Dense<'_> {
 }
 
 fn neither() -> String {
-    "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again"
-        .to_string()
+    "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again".to_string()
 }
 
 fn damaged(error: impl std::fmt::Display) -> String {

@@ -12,10 +12,7 @@ pub(super) fn elements(shape: &[i64]) -> Result<i64, String> {
     }
     // With an empty dimension the others still count: libtorch multiplies them for the strides.
     let room = shape.iter().try_fold(1_i64, |product, &size| {
-        (size >= 0)
-            .then(|| product.checked_mul(size.max(1)))
-            .flatten()
-            .filter(|&room| room < i64::MAX / 16)
+        (size >= 0).then(|| product.checked_mul(size.max(1))).flatten().filter(|&room| room < i64::MAX / 16)
     });
     match room {
         Some(room) if !shape.contains(&0) => Ok(room),
@@ -28,10 +25,7 @@ pub(super) fn elements(shape: &[i64]) -> Result<i64, String> {
 pub(super) fn from_bytes(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor, String> {
     let expected = elements(shape)? as u64 * kind.elt_size_in_bytes() as u64;
     if bytes.len() as u64 != expected {
-        return Err(format!(
-            "has {} bytes, but its shape and type need {expected}",
-            bytes.len()
-        ));
+        return Err(format!("has {} bytes, but its shape and type need {expected}", bytes.len()));
     }
     if kind == Kind::Bool && bytes.iter().any(|&byte| byte > 1) {
         return Err("holds truth values other than 0 and 1".to_string());
@@ -44,15 +38,10 @@ pub(super) fn from_bytes(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tens
 
 /// The elements in row-major order, little-endian, whatever the tensor's strides and device are.
 pub(super) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>, String> {
-    let dense = tensor
-        .f_detach()
-        .and_then(|t| t.f_to_device(Device::Cpu))
-        .and_then(|t| t.f_contiguous())
-        .map_err(sentence)?;
+    let dense =
+        tensor.f_detach().and_then(|t| t.f_to_device(Device::Cpu)).and_then(|t| t.f_contiguous()).map_err(sentence)?;
     let mut bytes = vec![0; dense.numel() * dense.kind().elt_size_in_bytes()];
-    dense
-        .f_copy_data_u8(&mut bytes, dense.numel())
-        .map_err(sentence)?;
+    dense.f_copy_data_u8(&mut bytes, dense.numel()).map_err(sentence)?;
     Ok(bytes)
 }
 

@@ -91,33 +91,19 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
 
 /// Without what the kernel `vitlab` does for a user, but with libtorch, which nothing runs without.
 fn plain_times(repository: &Repository, engine: &Engine, step: &Step) -> Result<Times> {
-    let folder = tempfile::tempdir()
-        .map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
+    let folder =
+        tempfile::tempdir().map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
     let mut python = setup::program(repository, "python");
     engine.prepare(&mut python, folder.path());
-    let argv = [
-        &engine.kernel.to_string_lossy(),
-        "--control_file",
-        "{connection_file}",
-    ];
+    let argv = [&engine.kernel.to_string_lossy(), "--control_file", "{connection_file}"];
     let kernel = json!({ "argv": argv, "cells": CELLS });
     times(&mut python, repository, kernel, step)
 }
 
-fn times(
-    python: &mut Command,
-    repository: &Repository,
-    kernel: Value,
-    step: &Step,
-) -> Result<Times> {
+fn times(python: &mut Command, repository: &Repository, kernel: Value, step: &Step) -> Result<Times> {
     let mut job = kernel;
     job["folder"] = json!(repository.notebooks());
-    python.args([
-        "-I",
-        "-c",
-        include_str!("../python/cells.py"),
-        &job.to_string(),
-    ]);
+    python.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
     let mut found = None;
     step.run(python, |line| {
         found = serde_json::from_str(line).ok().or(found.take());

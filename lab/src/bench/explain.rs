@@ -38,12 +38,7 @@ struct Way {
 
 pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
     let step = Step::new("Attention rollout");
-    let (rounds, images, singles, threads) = (
-        settings.rounds,
-        settings.images,
-        settings.singles,
-        settings.threads,
-    );
+    let (rounds, images, singles, threads) = (settings.rounds, settings.images, settings.singles, settings.threads);
     let request = |images: u32, batch: u32, precision: Option<&str>| {
         let mut request = json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch });
         if let Some(precision) = precision {
@@ -51,41 +46,20 @@ pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
         }
         request
     };
-    let way = |key, label, name: String, request| Way {
-        key,
-        label,
-        name,
-        request,
-        rates: Sample::default(),
-        peak: None,
-    };
+    let way =
+        |key, label, name: String, request| Way { key, label, name, request, rates: Sample::default(), peak: None };
     let batches = format!("vitlab, {images} images in batches of {BATCH}");
     let mut ways = vec![
-        way(
-            "batch",
-            "in batches",
-            batches.clone(),
-            request(images, BATCH, None),
-        ),
+        way("batch", "in batches", batches.clone(), request(images, BATCH, None)),
         way(
             "batch_bfloat16",
             "in batches, bfloat16",
             format!("{batches}, bfloat16"),
             request(images, BATCH, Some("bfloat16")),
         ),
-        way(
-            "one_by_one",
-            "one by one",
-            "vitlab, one image at a time".to_string(),
-            request(singles, 1, None),
-        ),
+        way("one_by_one", "one by one", "vitlab, one image at a time".to_string(), request(singles, 1, None)),
     ];
-    let mut eager = way(
-        "loop",
-        "PyTorch",
-        "PyTorch, one image at a time".to_string(),
-        request(singles, 1, None),
-    );
+    let mut eager = way("loop", "PyTorch", "PyTorch, one image at a time".to_string(), request(singles, 1, None));
     step.line("warming up");
     let (mut vitlab, mut torch) = (sides.ours()?, sides.torch()?);
     let few = singles.min(20);
@@ -141,10 +115,7 @@ impl Way {
     /// that don't count go first.
     fn measure(&mut self, worker: &mut Worker) -> Result<()> {
         let mut first = self.request.clone();
-        first["images"] = self.request["images"]
-            .as_u64()
-            .map(|n| n.min(u64::from(BATCH)))
-            .into();
+        first["images"] = self.request["images"].as_u64().map(|n| n.min(u64::from(BATCH))).into();
         worker.ask(&first)?;
         let answer = worker.ask(&self.request)?;
         let rate = number(&answer, "images")? / number(&answer, "seconds")?;

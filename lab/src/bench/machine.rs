@@ -26,10 +26,8 @@ pub fn machine() -> Value {
         Some(line.split_once(':')?.1.trim().to_string())
     };
     let flags = field("flags").or(field("Features")).unwrap_or_default();
-    let features: Vec<&str> = FEATURES
-        .into_iter()
-        .filter(|feature| flags.split(' ').any(|flag| flag == *feature))
-        .collect();
+    let features: Vec<&str> =
+        FEATURES.into_iter().filter(|feature| flags.split(' ').any(|flag| flag == *feature)).collect();
     json!({
         "cpu": field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_string()),
         "cores": cores(),
@@ -40,11 +38,8 @@ pub fn machine() -> Value {
 pub fn versions(repository: &Repository) -> Result<Value> {
     let environment = environment::read(&repository.environment_yml())?;
     let pinned = |name: &str| {
-        let found = environment.pip.iter().find_map(|line| {
-            line.strip_prefix(name)?
-                .strip_prefix("==")
-                .map(str::to_string)
-        });
+        let found =
+            environment.pip.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix("==").map(str::to_string));
         found.unwrap_or_default()
     };
     let rustc = evcxr::rustc()?;
@@ -59,16 +54,6 @@ pub fn versions(repository: &Repository) -> Result<Value> {
 
 /// "AMD EPYC, 2 cores (avx2, fma)"
 pub fn words(machine: &Value) -> String {
-    let features: Vec<&str> = machine["features"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    format!(
-        "{}, {} cores ({})",
-        machine["cpu"].as_str().unwrap_or_default(),
-        machine["cores"],
-        features.join(", ")
-    )
+    let features: Vec<&str> = machine["features"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    format!("{}, {} cores ({})", machine["cpu"].as_str().unwrap_or_default(), machine["cores"], features.join(", "))
 }

@@ -35,11 +35,7 @@ pub struct Bar {
 impl Bar {
     pub fn of(name: &str, ratio: &Sample) -> Self {
         let (min, max) = ratio.range();
-        Bar {
-            name: name.to_string(),
-            median: ratio.median(),
-            error: (max - min) / 2.0,
-        }
+        Bar { name: name.to_string(), median: ratio.median(), error: (max - min) / 2.0 }
     }
 }
 
@@ -73,11 +69,7 @@ fn origin(result: &Value) -> String {
 pub fn terminal(result: &Value, sections: &[Section]) -> String {
     let mut text = String::new();
     for section in sections {
-        text += &format!(
-            "{}\n{}\n",
-            section.title,
-            table(section, presets::UTF8_FULL_CONDENSED)
-        );
+        text += &format!("{}\n{}\n", section.title, table(section, presets::UTF8_FULL_CONDENSED));
         for note in &section.notes {
             text += &format!("{note}\n");
         }
@@ -86,15 +78,11 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
     text + &origin(result) + "\n"
 }
 
-const HEAD: &str = "# Benchmarks\n\nWritten by `cargo lab bench --write`; each section is replaced when its part is measured again.\n";
+const HEAD: &str =
+    "# Benchmarks\n\nWritten by `cargo lab bench --write`; each section is replaced when its part is measured again.\n";
 
 /// Puts each section into BENCHMARKS.md, in the place of its earlier one.
-pub fn write(
-    repository: &Repository,
-    result: &Value,
-    sections: &[Section],
-    sides: Option<&Sides>,
-) -> Result<()> {
+pub fn write(repository: &Repository, result: &Value, sections: &[Section], sides: Option<&Sides>) -> Result<()> {
     let path = repository.root.join("BENCHMARKS.md");
     let mut text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -102,18 +90,10 @@ pub fn write(
         Err(error) => return Err(Error::file(&path, format!("can't be read ({error})"))),
     };
     for section in sections {
-        let mut body = format!(
-            "## {}\n\n{}\n\n",
-            section.title,
-            table(section, presets::ASCII_MARKDOWN)
-        );
+        let mut body = format!("## {}\n\n{}\n\n", section.title, table(section, presets::ASCII_MARKDOWN));
         if let (Some(sides), false) = (sides, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
-            let groups: Vec<_> = section
-                .bars
-                .iter()
-                .map(|bar| (&bar.name, bar.median, bar.error))
-                .collect();
+            let groups: Vec<_> = section.bars.iter().map(|bar| (&bar.name, bar.median, bar.error)).collect();
             let answer = sides.ours()?.ask(&json!({
                 "do": "plot",
                 "out": repository.root.join(&name),
@@ -121,10 +101,7 @@ pub fn write(
                 "label": "PyTorch's time / vitlab's, median and half the range",
                 "groups": groups,
             }))?;
-            body += &format!(
-                "![{}]({name})\n\n",
-                answer["alt"].as_str().unwrap_or_default()
-            );
+            body += &format!("![{}]({name})\n\n", answer["alt"].as_str().unwrap_or_default());
         }
         body += &format!("{}\n\n{}\n", section.notes.join(" "), origin(result));
         text = replaced(&text, section.name, body.trim());
@@ -134,14 +111,9 @@ pub fn write(
 
 /// `text` with `body` between the markers of `name`, which are added at the end if they aren't there.
 fn replaced(text: &str, name: &str, body: &str) -> String {
-    let (begin, end) = (
-        format!("<!-- bench {name} -->"),
-        format!("<!-- end of bench {name} -->"),
-    );
+    let (begin, end) = (format!("<!-- bench {name} -->"), format!("<!-- end of bench {name} -->"));
     let block = format!("{begin}\n{body}\n{end}");
-    let found = text
-        .split_once(&begin)
-        .and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+    let found = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
     match found {
         Some((before, after)) => format!("{before}{block}{after}"),
         None => format!("{}\n\n{block}\n", text.trim_end()),
@@ -157,12 +129,8 @@ mod tests {
         let once = replaced(HEAD, "train", "first");
         let both = replaced(&once, "cells", "other");
         let again = replaced(&both, "train", "second");
-        assert!(
-            again.starts_with(HEAD.trim_end()) && again.ends_with("<!-- end of bench cells -->\n")
-        );
-        assert!(
-            !again.contains("first") && again.contains("\nsecond\n") && again.contains("\nother\n")
-        );
+        assert!(again.starts_with(HEAD.trim_end()) && again.ends_with("<!-- end of bench cells -->\n"));
+        assert!(!again.contains("first") && again.contains("\nsecond\n") && again.contains("\nother\n"));
         assert_eq!(again.matches("bench train").count(), 2);
     }
 }

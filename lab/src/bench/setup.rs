@@ -23,24 +23,15 @@ pub fn measure(repository: &Repository, cold: bool) -> Result<Measured> {
     let second = second_clone(repository, &cache::path(), &step)?;
     let mut value = json!({ "warm_seconds": warm, "second_clone_seconds": second });
     let mut rows = vec![
-        vec![
-            "this clone, everything is there".to_string(),
-            format!("{warm:.1}"),
-        ],
-        vec![
-            "a second clone of the same version".to_string(),
-            format!("{second:.1}"),
-        ],
+        vec!["this clone, everything is there".to_string(), format!("{warm:.1}")],
+        vec!["a second clone of the same version".to_string(), format!("{second:.1}")],
     ];
     if cold {
         step.line("from nothing");
         let home = temporary()?;
         let cold = second_clone(repository, home.path(), &step)?;
         value["cold_seconds"] = json!(cold);
-        rows.push(vec![
-            "a clone with an empty cache folder".to_string(),
-            format!("{cold:.0}"),
-        ]);
+        rows.push(vec!["a clone with an empty cache folder".to_string(), format!("{cold:.0}")]);
     }
     let section = Section {
         name: "setup",
@@ -59,9 +50,7 @@ fn second_clone(repository: &Repository, home: &Path, step: &Step) -> Result<f64
     let folder = temporary()?;
     let root = folder.path().join("vitlab");
     let mut git = Command::new("git");
-    git.args(["clone", "--quiet", "--no-hardlinks"])
-        .arg(&repository.root)
-        .arg(&root);
+    git.args(["clone", "--quiet", "--no-hardlinks"]).arg(&repository.root).arg(&root);
     step.run(&mut git, |_| None)?;
     let seconds = timed(&mut setup(&root, home)?, step)?;
     let clone = Repository { root };
@@ -71,13 +60,10 @@ fn second_clone(repository: &Repository, home: &Path, step: &Step) -> Result<f64
 }
 
 fn setup(root: &Path, home: &Path) -> Result<Command> {
-    let this = std::env::current_exe()
-        .map_err(|error| Error::argument(format!("this program isn't found ({error})")))?;
+    let this =
+        std::env::current_exe().map_err(|error| Error::argument(format!("this program isn't found ({error})")))?;
     let mut command = Command::new(this);
-    command
-        .arg("setup")
-        .current_dir(root)
-        .env("VITLAB_HOME", home);
+    command.arg("setup").current_dir(root).env("VITLAB_HOME", home);
     Ok(command)
 }
 
@@ -88,6 +74,5 @@ fn timed(command: &mut Command, step: &Step) -> Result<f64> {
 }
 
 fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::tempdir()
-        .map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))
+    tempfile::tempdir().map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))
 }

@@ -39,9 +39,7 @@ struct Side {
 impl Side {
     fn turn(&mut self, worker: &mut Worker, model: &str, steps: u32) -> Result<()> {
         let answer = worker.ask(&json!({ "do": "train", "model": model, "steps": steps }))?;
-        self.step
-            .0
-            .push(number(&answer, "seconds")? / f64::from(steps));
+        self.step.0.push(number(&answer, "seconds")? / f64::from(steps));
         self.peak_mb = match (self.peak_mb, answer["peak_mb"].as_f64()) {
             (Some(before), Some(now)) => Some(before.max(now)),
             (before, now) => before.or(now),
@@ -57,8 +55,7 @@ impl Side {
 
     /// What an epoch takes at this pace.
     fn scaled_epoch(&self) -> Sample {
-        self.step
-            .map(|seconds| seconds * f64::from(STEPS_PER_EPOCH))
+        self.step.map(|seconds| seconds * f64::from(STEPS_PER_EPOCH))
     }
 
     fn json(&self, floor: Option<f64>) -> Value {
@@ -81,13 +78,7 @@ impl Side {
         GFLOP_PER_STEP / self.step.median() / gflops
     }
 
-    fn row(
-        &self,
-        model: &str,
-        name: &str,
-        floor: Option<f64>,
-        ratio: Option<&Sample>,
-    ) -> Vec<String> {
+    fn row(&self, model: &str, name: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
         let none = || "–".to_string();
         let mut row = vec![
             model.to_string(),
@@ -99,9 +90,7 @@ impl Side {
             ),
             format!("{:.0}", 128.0 / self.step.median()),
             self.peak_mb.map_or_else(none, |mb| format!("{mb:.0}")),
-            floor.map_or_else(none, |gflops| {
-                format!("{:.0} %", 100.0 * self.share(gflops))
-            }),
+            floor.map_or_else(none, |gflops| format!("{:.0} %", 100.0 * self.share(gflops))),
         ];
         row.push(ratio.map_or_else(none, |ratio| ratio.text(2)));
         row

@@ -32,9 +32,7 @@ enum Reply {
 impl Worker {
     fn start(name: &'static str, command: &mut Command) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::argument(format!(
-                "{name}: can't be started ({error}); run `cargo lab setup`"
-            ))
+            Error::argument(format!("{name}: can't be started ({error}); run `cargo lab setup`"))
         };
         let remarks = tempfile::tempfile().map_err(failed)?;
         let mut child = command
@@ -58,18 +56,12 @@ impl Worker {
         let read = sent.and_then(|()| self.replies.read_line(&mut line));
         if read.is_err() || line.is_empty() {
             let last = self.last_lines();
-            return Err(Error::argument(format!(
-                "{}: ended during {request}; its last lines:\n{last}",
-                self.name
-            )));
+            return Err(Error::argument(format!("{}: ended during {request}; its last lines:\n{last}", self.name)));
         }
         match serde_json::from_str(&line) {
             Ok(Reply::Ok(value)) => Ok(value),
             Ok(Reply::Error(error)) => Err(Error::argument(format!("{}: {error}", self.name))),
-            Err(error) => Err(Error::argument(format!(
-                "{}: an answer can't be read ({error})",
-                self.name
-            ))),
+            Err(error) => Err(Error::argument(format!("{}: an answer can't be read ({error})", self.name))),
         }
     }
 
@@ -99,9 +91,7 @@ impl<'a> Sides<'a> {
     /// Builds the command `vitlab`. `data` is the folder with FashionMNIST, `threads` what each side works with.
     pub fn new(repository: &'a Repository, data: &Path, threads: u32) -> Result<Self> {
         let step = Step::new("Command vitlab");
-        step.run(&mut cargo(repository, "build", &[]), |line| {
-            Some(line.to_string())
-        })?;
+        step.run(&mut cargo(repository, "build", &[]), |line| Some(line.to_string()))?;
         step.nothing();
         let hello = json!({ "do": "hello", "data": data, "threads": threads });
         Ok(Sides { repository, hello })
@@ -116,9 +106,7 @@ impl<'a> Sides<'a> {
     pub fn torch(&self) -> Result<Worker> {
         let root = &self.repository.root;
         let mut python = setup::program(self.repository, "python");
-        python
-            .arg(root.join("tests/reference/bench.py"))
-            .current_dir(root);
+        python.arg(root.join("tests/reference/bench.py")).current_dir(root);
         self.greeted(Worker::start("PyTorch", &mut python)?)
     }
 
@@ -140,7 +128,5 @@ fn cargo(repository: &Repository, verb: &str, further: &[&str]) -> Command {
 
 /// A number of an answer.
 pub fn number(answer: &Value, field: &str) -> Result<f64> {
-    answer[field]
-        .as_f64()
-        .ok_or_else(|| Error::argument(format!("an answer has no number \"{field}\": {answer}")))
+    answer[field].as_f64().ok_or_else(|| Error::argument(format!("an answer has no number \"{field}\": {answer}")))
 }

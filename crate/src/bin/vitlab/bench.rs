@@ -38,12 +38,7 @@ enum Request {
         precision: Precision,
     },
     /// Bars: (name, value, half the length of its error bar).
-    Plot {
-        out: PathBuf,
-        title: String,
-        label: String,
-        groups: Vec<(String, f64, f64)>,
-    },
+    Plot { out: PathBuf, title: String, label: String, groups: Vec<(String, f64, f64)> },
 }
 
 #[derive(Default)]
@@ -65,10 +60,7 @@ pub fn run() -> Result<()> {
             Err(error) => json!({ "error": error.to_string() }),
         };
         // Whoever asked has gone when this fails.
-        if writeln!(stdout, "{reply}")
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
+        if writeln!(stdout, "{reply}").and_then(|()| stdout.flush()).is_err() {
             break;
         }
     }
@@ -81,33 +73,16 @@ impl Worker {
             Request::Hello { data, threads } => {
                 tch::set_num_threads(threads);
                 let source = source::find(Some(&data))?;
-                self.data = Some(FashionMnist::read(
-                    &source,
-                    &Config::default(),
-                    Device::Cpu,
-                )?);
+                self.data = Some(FashionMnist::read(&source, &Config::default(), Device::Cpu)?);
                 Ok(json!({ "threads": tch::get_num_threads() }))
             }
             Request::Floor { size } => Ok(floor(size)),
             Request::Train { model, steps } => self.train(&model, steps),
-            Request::Explain {
-                weights,
-                images,
-                batch,
-                precision,
-            } => self.explain((weights, precision), images, batch),
-            Request::Plot {
-                out,
-                title,
-                label,
-                groups,
-            } => {
+            Request::Explain { weights, images, batch, precision } => self.explain((weights, precision), images, batch),
+            Request::Plot { out, title, label, groups } => {
                 let groups: Vec<Group> = groups
                     .into_iter()
-                    .map(|(label, value, error)| Group {
-                        label,
-                        values: vec![(value, error)],
-                    })
+                    .map(|(label, value, error)| Group { label, values: vec![(value, error)] })
                     .collect();
                 let figure = bars(&title, &label, &[], &groups, false)?;
                 figure.save(&out)?;
@@ -134,12 +109,7 @@ impl Worker {
             )));
         }
         let (part, labels) = data.range(0, images);
-        let part = Dataset {
-            images: part,
-            labels,
-            split: data.split,
-            origin: data.origin.clone(),
-        };
+        let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
         let (_, training) = self.training.as_mut().expect("set above");
         reset_peak();
         let start = Instant::now();
@@ -151,11 +121,7 @@ impl Worker {
     }
 
     fn explain(&mut self, chosen: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
-        if self
-            .explained
-            .as_ref()
-            .is_none_or(|(before, _)| *before != chosen)
-        {
+        if self.explained.as_ref().is_none_or(|(before, _)| *before != chosen) {
             let network = Network::read(&chosen.0, Device::Cpu)?;
             let learner = Learner::in_precision(network, chosen.1)?;
             self.explained = Some((chosen, learner));
@@ -169,15 +135,8 @@ impl Worker {
                 test.len()
             )));
         }
-        let options = Rollout {
-            fusion: Fusion::Max,
-            discard_ratio: 0.9,
-            ..Rollout::default()
-        };
-        let heatmap = Heatmap {
-            prefix_tokens: learner.network.prefix_tokens()?,
-            ..Heatmap::default()
-        };
+        let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
+        let heatmap = Heatmap { prefix_tokens: learner.network.prefix_tokens()?, ..Heatmap::default() };
         reset_peak();
         let start = Instant::now();
         let mut total = 0.0;
@@ -194,9 +153,7 @@ impl Worker {
             },
         )?;
         let seconds = start.elapsed().as_secs_f64();
-        Ok(
-            json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }),
-        )
+        Ok(json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }))
     }
 }
 
@@ -244,10 +201,7 @@ impl Training {
                 return self.learner.step(images, labels, None);
             };
             let teacher = &teacher.predict(images)?;
-            let lesson = Lesson {
-                teacher,
-                soft: None,
-            };
+            let lesson = Lesson { teacher, soft: None };
             self.learner.step(images, labels, Some(lesson))
         })?;
         Ok(score.loss)

@@ -14,10 +14,6 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let dict = weights::read(&arguments.from)?;
     weights::write(&arguments.to, &dict)?;
-    println!(
-        "{} tensors written to {}",
-        dict.0.len(),
-        arguments.to.display()
-    );
+    println!("{} tensors written to {}", dict.0.len(), arguments.to.display());
     Ok(())
 }

@@ -27,31 +27,17 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let mut learner = arguments.inference.learner()?;
     let source = source::find(arguments.data.as_deref())?;
-    let data = Dataset::read(
-        &source,
-        arguments.split.into(),
-        arguments.inference.device()?,
-    )?;
+    let data = Dataset::read(&source, arguments.split.into(), arguments.inference.device()?)?;
     let results = evaluate_heads(&mut learner, &data)?;
     if arguments.json {
-        let rows: Vec<_> = results
-            .iter()
-            .map(|(name, evaluation)| as_json(name, evaluation))
-            .collect();
+        let rows: Vec<_> = results.iter().map(|(name, evaluation)| as_json(name, evaluation)).collect();
         let text = json!({ "data": source.to_string(), "images": data.len(), "results": rows });
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&text).expect("plain JSON")
-        );
+        println!("{}", serde_json::to_string_pretty(&text).expect("plain JSON"));
         return Ok(());
     }
     println!("{} {} images of {source}", data.len(), data.split.name());
     for (name, evaluation) in &results {
-        println!(
-            "{name}: accuracy {:.2} %, loss {:.4}",
-            evaluation.accuracy * 100.0,
-            evaluation.loss
-        );
+        println!("{name}: accuracy {:.2} %, loss {:.4}", evaluation.accuracy * 100.0, evaluation.loss);
     }
     println!("\nconfusion (row: true class, column: predicted class)");
     for (class, row) in CLASSES.iter().zip(results[0].1.confusion().outer_iter()) {
@@ -62,10 +48,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// The model's scores and, of a DeiT, those of each head, all from one pass over the data.
-pub fn evaluate_heads(
-    learner: &mut Learner,
-    data: &Dataset,
-) -> Result<Vec<(&'static str, Evaluation)>> {
+pub fn evaluate_heads(learner: &mut Learner, data: &Dataset) -> Result<Vec<(&'static str, Evaluation)>> {
     let mut heads: [Vec<Tensor>; 2] = Default::default();
     let average = evaluate_with(data, |images| {
         let scores = learner.heads(images)?;
@@ -83,19 +66,11 @@ pub fn evaluate_heads(
         Evaluation::new(Tensor::cat(scores, 0), labels, origin)
     };
     let [class, dist] = [head(&heads[0])?, head(&heads[1])?];
-    Ok(vec![
-        ("average of both heads", average),
-        ("class head", class),
-        ("distillation head", dist),
-    ])
+    Ok(vec![("average of both heads", average), ("class head", class), ("distillation head", dist)])
 }
 
 fn as_json(name: &str, evaluation: &Evaluation) -> serde_json::Value {
-    let confusion: Vec<Vec<u64>> = evaluation
-        .confusion()
-        .outer_iter()
-        .map(|row| row.to_vec())
-        .collect();
+    let confusion: Vec<Vec<u64>> = evaluation.confusion().outer_iter().map(|row| row.to_vec()).collect();
     json!({
         "name": name,
         "accuracy": evaluation.accuracy,

@@ -7,8 +7,8 @@ use tch::Tensor;
 use vitlab::data::source::SIDE;
 use vitlab::data::{CLASSES, normalise};
 use vitlab::explain::{
-    DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample,
-    gradient_attention, grid_of_rows, relevance, rollout, row,
+    DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample, gradient_attention,
+    grid_of_rows, relevance, rollout, row,
 };
 use vitlab::plot::{self, Bar, Figure, Grid, Map, Tile};
 use vitlab::weights::{self, StateDict};
@@ -79,16 +79,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some("png") => true,
         Some("safetensors") => false,
         _ => {
-            return Err(Error::file(
-                &arguments.out,
-                "--out must end in .png or .safetensors",
-            ));
+            return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors"));
         }
     };
     if arguments.class.is_some() && arguments.method == Method::Rollout {
-        return Err(Error::argument(
-            "--class goes with --method grad-rollout or relevance; a rollout has no class",
-        ));
+        return Err(Error::argument("--class goes with --method grad-rollout or relevance; a rollout has no class"));
     }
     if arguments.method == Method::Relevance && arguments.rollout() != Rollout::default() {
         return Err(Error::argument(
@@ -146,11 +141,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
         weights::write(&arguments.out, &StateDict(named.into()))?;
     }
-    println!(
-        "{count} maps ({}) written to {}",
-        selected.source,
-        arguments.out.display()
-    );
+    println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }
 
@@ -161,11 +152,7 @@ impl Arguments {
             discard_ratio: self.discard,
             discard_per: self.discard_per,
             layers: self.layers.clone(),
-            normalisation: if self.compat {
-                Normalisation::Compat
-            } else {
-                Normalisation::RowSum
-            },
+            normalisation: if self.compat { Normalisation::Compat } else { Normalisation::RowSum },
         }
     }
 
@@ -175,15 +162,9 @@ impl Arguments {
         match self.method {
             Method::Relevance => format!("Relevance, query token {token}"),
             method => {
-                let name = if method == Method::Rollout {
-                    "Attention rollout"
-                } else {
-                    "Gradient rollout"
-                };
+                let name = if method == Method::Rollout { "Attention rollout" } else { "Gradient rollout" };
                 let (fusion, discard, layers) = (self.fusion, self.discard, &self.layers);
-                format!(
-                    "{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}"
-                )
+                format!("{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}")
             }
         }
     }
@@ -214,19 +195,11 @@ fn explain(
         Method::Relevance => relevance(&weighted)?,
         _ => rollout(&weighted, &options)?,
     };
-    Ok((
-        row(&matrix, arguments.token, prefix_tokens)?,
-        logits.detach(),
-    ))
+    Ok((row(&matrix, arguments.token, prefix_tokens)?, logits.detach()))
 }
 
 /// Pairs of original and overlay, three pairs in a row.
-fn overlays(
-    arguments: &Arguments,
-    selected: &Selected,
-    maps: &Array3<f32>,
-    predicted: &[i64],
-) -> Result<Figure> {
+fn overlays(arguments: &Arguments, selected: &Selected, maps: &Array3<f32>, predicted: &[i64]) -> Result<Figure> {
     let maps: Vec<_> = maps.outer_iter().map(|map| map.to_owned()).collect();
     let scale = plot::Scale::fit(Map::Inferno, &maps);
     let mut tiles = Vec::new();
@@ -246,10 +219,7 @@ fn overlays(
         title: selected.origin.title(&arguments.title()),
         columns: tiles.len().min(6),
         tiles,
-        bar: Some(Bar {
-            scale,
-            label: format!("scale: {}", arguments.scale),
-        }),
+        bar: Some(Bar { scale, label: format!("scale: {}", arguments.scale) }),
         ..Grid::default()
     };
     grid.figure()

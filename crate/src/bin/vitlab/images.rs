@@ -49,16 +49,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("\"{text}\" is not a range; write A..B with A < B, for instance 0..10");
+        let wrong = || format!("\"{text}\" is not a range; write A..B with A < B, for instance 0..10");
         let (start, end) = text.split_once("..").ok_or_else(wrong)?;
         let number = |s: &str| s.trim().parse::<i64>().map_err(|_| wrong());
         let range = number(start)?..number(end)?;
-        if range.start < 0 || range.is_empty() {
-            Err(wrong())
-        } else {
-            Ok(Span(range))
-        }
+        if range.start < 0 || range.is_empty() { Err(wrong()) } else { Ok(Span(range)) }
     }
 }
 
@@ -94,9 +89,7 @@ impl Selection {
         let Range { start, end } = self.range.clone().map_or(0..data.len(), |span| span.0);
         if end > data.len() {
             let (last, name) = (data.len(), data.split.name());
-            return Err(Error::argument(format!(
-                "--range {start}..{end}: the {name} set has the images 0..{last}"
-            )));
+            return Err(Error::argument(format!("--range {start}..{end}: the {name} set has the images 0..{last}")));
         }
         let (images, labels) = data.range(start, end);
         Ok(Selected {
@@ -111,12 +104,7 @@ impl Selection {
 /// A PNG as [28, 28] uint8.
 fn picture(path: &PathBuf) -> Result<Tensor> {
     let decoded = image::open(path)
-        .map_err(|e| {
-            Error::file(
-                path,
-                format!("can't be read as a PNG ({e}); give a grey picture"),
-            )
-        })?
+        .map_err(|e| Error::file(path, format!("can't be read as a PNG ({e}); give a grey picture")))?
         .into_luma8();
     let side = SIDE as u32;
     let scaled = if decoded.dimensions() == (side, side) {
@@ -130,6 +118,5 @@ fn picture(path: &PathBuf) -> Result<Tensor> {
 /// A bar for a pass over `count` images.
 pub fn progress(count: i64) -> ProgressBar {
     let template = "{bar:30} {pos}/{len} images  {per_sec}  {eta} left";
-    ProgressBar::new(count as u64)
-        .with_style(ProgressStyle::with_template(template).expect("a valid template"))
+    ProgressBar::new(count as u64).with_style(ProgressStyle::with_template(template).expect("a valid template"))
 }

@@ -48,23 +48,12 @@ impl Network {
         let network = if dict.get("embedding.dist_token").is_some() {
             Network::Deit(MyDeiT::with_sizes(sizes(&dict, path, 2)?, device))
         } else if dict.get("embedding.cls_token").is_some() {
-            Network::Vit(VisionTransformer::with_sizes(
-                sizes(&dict, path, 1)?,
-                device,
-            ))
+            Network::Vit(VisionTransformer::with_sizes(sizes(&dict, path, 1)?, device))
         } else if dict.get("stages.0.0.conv.weight").is_some() {
             Network::Cnn(Cnn::new(&Config::default(), device)?)
         } else {
-            let names: Vec<&str> = dict
-                .0
-                .iter()
-                .take(3)
-                .map(|(name, _)| name.as_str())
-                .collect();
-            let problem = format!(
-                "holds no model of vitlab: its first tensors are {}",
-                names.join(", ")
-            );
+            let names: Vec<&str> = dict.0.iter().take(3).map(|(name, _)| name.as_str()).collect();
+            let problem = format!("holds no model of vitlab: its first tensors are {}", names.join(", "));
             return Err(Error::file(path, problem));
         };
         weights::assign(network.variables(), &dict, path)?;
@@ -90,9 +79,9 @@ impl Network {
     pub fn forward_layers(&self, images: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
         match self {
             Network::Vit(model) => model.forward_layers(images, false),
-            Network::Deit(model) => model
-                .forward_layers(images, false)
-                .map(|(heads, attention)| (heads.average(), attention)),
+            Network::Deit(model) => {
+                model.forward_layers(images, false).map(|(heads, attention)| (heads.average(), attention))
+            }
             Network::Cnn(_) => Err(no_attention()),
         }
     }
@@ -120,19 +109,14 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
         if size.len() == rank {
             Ok(size)
         } else {
-            Err(Error::file(
-                path,
-                format!("{name} is missing or has a wrong shape"),
-            ))
+            Err(Error::file(path, format!("{name} is missing or has a wrong shape")))
         }
     };
     let conv = shape("embedding.conv1.weight", 4)?; // [E, C, P, P]
     let rows = shape("embedding.pos_embedding", 3)?[1];
     let hidden = shape("encoder.0.fc1.weight", 2)?[0];
     let classes = shape("classifier.fc2.weight", 2)?[0];
-    let layers = (0..)
-        .take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some())
-        .count() as i64;
+    let layers = (0..).take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some()).count() as i64;
     let embed = conv[0];
     let heads = heads(path, embed);
     let side = |rows: i64| (1..=rows).find(|s| s * s == rows);
@@ -151,10 +135,9 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
             dropout: 0.0,
             position_rows: rows,
         }),
-        _ => Err(Error::file(
-            path,
-            format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab"),
-        )),
+        _ => {
+            Err(Error::file(path, format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab")))
+        }
     }
 }
 

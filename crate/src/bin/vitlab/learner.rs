@@ -127,12 +127,7 @@ impl Learner {
     }
 
     /// The query's row of each image's rollout, [B, S], and the image's logits as `predict` gives them.
-    pub fn rollout(
-        &mut self,
-        images: &Tensor,
-        options: &Rollout,
-        query: Query,
-    ) -> Result<(Tensor, Tensor)> {
+    pub fn rollout(&mut self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         if let Some(Step::Transformer(fused)) = &mut self.fused {
             return fused.rollout(images, options, query);
         }
@@ -142,23 +137,14 @@ impl Learner {
     }
 
     /// Loss, logits and gradient of a training batch. A DeiT needs a lesson, the others take none.
-    pub fn step(
-        &mut self,
-        images: &Tensor,
-        labels: &Tensor,
-        lesson: Option<Lesson>,
-    ) -> Result<Batch> {
+    pub fn step(&mut self, images: &Tensor, labels: &Tensor, lesson: Option<Lesson>) -> Result<Batch> {
         let hard = HardDistillationLoss::default();
         match (&mut self.fused, lesson) {
             (Some(Step::Cnn(fused)), _) => fused.cross_entropy(images, labels),
             (Some(Step::Transformer(fused)), None) => fused.cross_entropy(images, labels),
-            (
-                Some(Step::Transformer(fused)),
-                Some(Lesson {
-                    teacher,
-                    soft: Some(soft),
-                }),
-            ) => fused.soft_distillation(&soft, images, teacher, labels),
+            (Some(Step::Transformer(fused)), Some(Lesson { teacher, soft: Some(soft) })) => {
+                fused.soft_distillation(&soft, images, teacher, labels)
+            }
             (Some(Step::Transformer(fused)), Some(Lesson { teacher, .. })) => {
                 fused.hard_distillation(&hard, images, teacher, labels)
             }

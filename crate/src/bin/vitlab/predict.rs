@@ -32,10 +32,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.out.extension().is_none_or(|e| e != "safetensors") {
-        return Err(Error::file(
-            &arguments.out,
-            "--out must end in .safetensors",
-        ));
+        return Err(Error::file(&arguments.out, "--out must end in .safetensors"));
     }
     let mut learner = arguments.inference.learner()?;
     if arguments.attention {
@@ -63,23 +60,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bar.set_position(end as u64);
     }
     bar.finish_and_clear();
-    let tensors = parts
-        .into_iter()
-        .map(|(name, parts)| (name.to_string(), Tensor::cat(&parts, 0)));
+    let tensors = parts.into_iter().map(|(name, parts)| (name.to_string(), Tensor::cat(&parts, 0)));
     weights::write(&arguments.out, &StateDict(tensors.collect()))?;
-    println!(
-        "scores of {count} images ({}) written to {}",
-        selected.source,
-        arguments.out.display()
-    );
+    println!("scores of {count} images ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }
 
-fn scores(
-    learner: &mut Learner,
-    batch: &Tensor,
-    attention: bool,
-) -> Result<Vec<(&'static str, Tensor)>> {
+fn scores(learner: &mut Learner, batch: &Tensor, attention: bool) -> Result<Vec<(&'static str, Tensor)>> {
     let (mut heads, maps) = match &learner.network {
         Network::Vit(model) if attention => {
             let (logits, maps) = no_grad(|| model.forward(batch, false, true))?;
@@ -94,11 +81,7 @@ fn scores(
     let mut named = match heads.pop() {
         Some(dist) if !heads.is_empty() => {
             let class = heads.remove(0);
-            vec![
-                ("logits", (&class + &dist) / 2.0),
-                ("logits_class", class),
-                ("logits_dist", dist),
-            ]
+            vec![("logits", (&class + &dist) / 2.0), ("logits_class", class), ("logits_dist", dist)]
         }
         logits => vec![("logits", logits.expect("a network has a head"))],
     };

@@ -93,28 +93,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     seed_everything(config.seed);
     let mut learner = Learner::new(Network::new(arguments.model, &config, device)?);
-    println!(
-        "{:?}: {} parameters, on {}",
-        arguments.model,
-        learner.network.parameters(),
-        describe(device)
-    );
+    println!("{:?}: {} parameters, on {}", arguments.model, learner.network.parameters(), describe(device));
     let held_out = match config.validation_images {
         Some(_) => "held-out training images as \"test\"",
         None => "test images",
     };
-    println!(
-        "data: {source}, {} training images, {} {held_out}",
-        data.train.len(),
-        data.test.len()
-    );
+    println!("data: {source}, {} training images, {} {held_out}", data.train.len(), data.test.len());
 
     let mut trainer = Trainer::new(&learner.network, &config)?;
     trainer.recipe = recipe(&arguments)?;
     let stem = arguments.out.join(arguments.model.stem());
-    let checkpoint = arguments
-        .out
-        .join(format!("{}_checkpoint.safetensors", arguments.model.stem()));
+    let checkpoint = arguments.out.join(format!("{}_checkpoint.safetensors", arguments.model.stem()));
     if arguments.resume {
         let done = trainer.resume(&learner.network, &checkpoint, &data.train)?;
         println!("resuming after {done} epochs");
@@ -147,10 +136,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
 
     for extension in ["pt", "safetensors"] {
-        weights::write(
-            stem.with_extension(extension),
-            &weights::state_dict(learner.network.variables()),
-        )?;
+        weights::write(stem.with_extension(extension), &weights::state_dict(learner.network.variables()))?;
     }
     trainer.history.write(stem.with_extension("json"))?;
     // Complete: the next training here starts anew.
@@ -164,20 +150,12 @@ impl Arguments {
     fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
         let &Arguments { tau, lambda, .. } = self;
         if !(tau.is_finite() && tau > 0.0) {
-            return Err(Error::Argument(format!(
-                "--tau {tau}: a temperature is a positive number"
-            )));
+            return Err(Error::Argument(format!("--tau {tau}: a temperature is a positive number")));
         }
         if !(0.0..=1.0).contains(&lambda) {
-            return Err(Error::Argument(format!(
-                "--lambda {lambda}: give a weight from 0 to 1"
-            )));
+            return Err(Error::Argument(format!("--lambda {lambda}: give a weight from 0 to 1")));
         }
-        let chosen = SoftDistillationLoss {
-            tau,
-            lambda,
-            ..Default::default()
-        };
+        let chosen = SoftDistillationLoss { tau, lambda, ..Default::default() };
         Ok(self.soft.then_some(chosen))
     }
 }
@@ -187,39 +165,25 @@ fn recipe(arguments: &Arguments) -> Result<String> {
     let Some(teacher) = &arguments.teacher else {
         return Ok(arguments.model.stem().to_string());
     };
-    let bytes =
-        std::fs::read(teacher).map_err(|e| Error::file(teacher, format!("can't be read ({e})")))?;
-    let digest: String = Md5::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let bytes = std::fs::read(teacher).map_err(|e| Error::file(teacher, format!("can't be read ({e})")))?;
+    let digest: String = Md5::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let kind = match arguments.soft()? {
         Some(soft) => format!("soft ({}, {})", soft.tau, soft.lambda),
         None => "hard".to_string(),
     };
-    Ok(format!(
-        "{}, {kind} distillation, teacher {digest}",
-        arguments.model.stem()
-    ))
+    Ok(format!("{}, {kind} distillation, teacher {digest}", arguments.model.stem()))
 }
 
 fn read_teacher(path: &std::path::Path, device: Device) -> Result<Learner> {
     match Network::read(path, device)? {
         teacher @ Network::Cnn(_) => Ok(Learner::new(teacher)),
-        _ => Err(Error::file(
-            path,
-            "is not a CNN; train one with `vitlab train --model cnn`",
-        )),
+        _ => Err(Error::file(path, "is not a CNN; train one with `vitlab train --model cnn`")),
     }
 }
 
 /// What a student's history says beyond its accuracy: each head's accuracy, and how often they and their mean decide as
 /// the teacher does.
-fn scores(
-    student: &mut Learner,
-    teacher: &mut Learner,
-    data: &Dataset,
-) -> Result<BTreeMap<String, f64>> {
+fn scores(student: &mut Learner, teacher: &mut Learner, data: &Dataset) -> Result<BTreeMap<String, f64>> {
     let results = evaluate_heads(student, data)?;
     let decided = evaluate_with(data, |images| teacher.predict(images))?.predictions();
     let mut scores = BTreeMap::new();
@@ -236,8 +200,7 @@ fn scores(
 
 fn progress_bar() -> ProgressBar {
     let template = "{prefix} {bar:30} {pos}/{len}  {msg}";
-    ProgressBar::new(0)
-        .with_style(ProgressStyle::with_template(template).expect("a valid template"))
+    ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a valid template"))
 }
 
 fn show(bar: &ProgressBar, step: &Step) {

@@ -29,13 +29,7 @@ pub(in crate::fused) struct Block<'a> {
 }
 
 impl Block<'_> {
-    pub fn forward(
-        &self,
-        _: &mut [f32],
-        _: Option<(Fusion, &mut [f32])>,
-        _: &mut Scratch,
-        _: Site,
-    ) {
+    pub fn forward(&self, _: &mut [f32], _: Option<(Fusion, &mut [f32])>, _: &mut Scratch, _: Site) {
         unreachable!("`detect` says no")
     }
 }

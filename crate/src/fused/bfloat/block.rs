@@ -3,9 +3,7 @@
 use super::norm::layer_norm;
 use super::pairs::{Pair, pairs_of_rows, transpose};
 use super::product::{Activated, Powers, Rounded, Summed};
-use super::softmax::{
-    Add, Alone, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns,
-};
+use super::softmax::{Add, Alone, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns};
 use crate::explain::Fusion;
 use crate::fused::aligned::Aligned;
 use crate::fused::block::Site;
@@ -34,13 +32,12 @@ impl Weights {
         let scaled = |x: &[f32]| x.iter().map(|x| x * scale).collect::<Vec<_>>();
         self.queries_bias = Aligned::zeros(e);
         self.queries_bias.copy_from_slice(&scaled(queries_bias));
-        let pair =
-            |from: &[f32], (inputs, row): (usize, usize), outputs, to: &mut Aligned<Pair>| {
-                if to.is_empty() {
-                    *to = Aligned::zeros(inputs / 2 * outputs);
-                }
-                pairs_of_rows(from, (inputs, row), outputs, to);
-            };
+        let pair = |from: &[f32], (inputs, row): (usize, usize), outputs, to: &mut Aligned<Pair>| {
+            if to.is_empty() {
+                *to = Aligned::zeros(inputs / 2 * outputs);
+            }
+            pairs_of_rows(from, (inputs, row), outputs, to);
+        };
         let f = weights.fc1.len() / e;
         pair(&scaled(&weights.queries), (e, e), e, &mut self.queries);
         pair(&weights.keys_values, (e, 2 * e), e, &mut self.keys);
@@ -112,39 +109,16 @@ impl Block<'_> {
     /// `x`: [G · S, E] -> [G · rows, E], where the last thing to be added is left in `scratch` for the next block.
     ///
     /// With `fused`, which goes with every token as a query, the heads' attention is fused into [G, S, padded S].
-    pub fn forward(
-        &self,
-        x: &mut [f32],
-        fused: Option<(Fusion, &mut [f32])>,
-        scratch: &mut Scratch,
-        site: Site,
-    ) {
+    pub fn forward(&self, x: &mut [f32], fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, site: Site) {
         let sizes = &self.network.sizes;
         let (e, f, tokens) = (sizes.embed, sizes.hidden, sizes.tokens);
         let (all, some) = (site.group * tokens, site.group * site.rows);
         let normed = &mut scratch.normed;
         let before = (self.index > 0).then_some(&*scratch.out);
-        layer_norm(
-            &mut x[..all * e],
-            before,
-            self.norm(self.places.norm1),
-            normed,
-        );
+        layer_norm(&mut x[..all * e], before, self.norm(self.places.norm1), normed);
         let of = (all, e, e);
-        product::<Rounded>(
-            normed,
-            &self.weights.keys,
-            self.bias(self.places.keys),
-            of,
-            &mut scratch.keys,
-        );
-        product::<Summed>(
-            normed,
-            &self.weights.values,
-            self.bias(self.places.values),
-            of,
-            &mut scratch.values,
-        );
+        product::<Rounded>(normed, &self.weights.keys, self.bias(self.places.keys), of, &mut scratch.keys);
+        product::<Summed>(normed, &self.weights.values, self.bias(self.places.values), of, &mut scratch.values);
         let asking = if site.queries < tokens {
             site.gather(normed, &mut scratch.some_normed, e / 2, tokens);
             &scratch.some_normed
@@ -162,46 +136,23 @@ impl Block<'_> {
 
         self.attention(fused, scratch, site);
         let bias = self.bias(self.places.out);
-        product::<Summed>(
-            &scratch.mixed,
-            &self.weights.out,
-            bias,
-            (some, e, e),
-            &mut scratch.out,
-        );
+        product::<Summed>(&scratch.mixed, &self.weights.out, bias, (some, e, e), &mut scratch.out);
         site.keep_rows(x, e, tokens);
         let x = &mut x[..some * e];
 
         let norm2 = self.norm(self.places.norm2);
         layer_norm(x, Some(&scratch.out), norm2, &mut scratch.normed);
         let bias = Start::Bias(self.network.at(self.places.fc1.bias, f));
-        product::<Activated>(
-            &scratch.normed,
-            &self.weights.fc1,
-            bias,
-            (some, e, f),
-            &mut scratch.hidden,
-        );
+        product::<Activated>(&scratch.normed, &self.weights.fc1, bias, (some, e, f), &mut scratch.hidden);
         let bias = self.bias(self.places.fc2);
-        product::<Summed>(
-            &scratch.hidden,
-            &self.weights.fc2,
-            bias,
-            (some, f, e),
-            &mut scratch.out,
-        );
+        product::<Summed>(&scratch.hidden, &self.weights.fc2, bias, (some, f, e), &mut scratch.out);
         if self.index + 1 == self.network.blocks.len() {
             add(x, &scratch.out);
         }
     }
 
     /// Queries, keys and values -> mixed values, head by head.
-    fn attention(
-        &self,
-        mut fused: Option<(Fusion, &mut [f32])>,
-        scratch: &mut Scratch,
-        site: Site,
-    ) {
+    fn attention(&self, mut fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, site: Site) {
         let sizes = &self.network.sizes;
         let (e, tokens, d) = (sizes.embed, sizes.tokens, sizes.embed / sizes.heads);
         let columns = site.queries.next_multiple_of(16);
@@ -229,18 +180,10 @@ impl Block<'_> {
                     Some((fusion, fused)) => {
                         let fused = &mut fused[image * tokens * columns..];
                         match fusion {
-                            _ if head == 0 => {
-                                scale_columns::<Set>(powers, columns, inverse, map, fused)
-                            }
-                            Fusion::Mean => {
-                                scale_columns::<Add>(powers, columns, inverse, map, fused)
-                            }
-                            Fusion::Max => {
-                                scale_columns::<Max>(powers, columns, inverse, map, fused)
-                            }
-                            Fusion::Min => {
-                                scale_columns::<Min>(powers, columns, inverse, map, fused)
-                            }
+                            _ if head == 0 => scale_columns::<Set>(powers, columns, inverse, map, fused),
+                            Fusion::Mean => scale_columns::<Add>(powers, columns, inverse, map, fused),
+                            Fusion::Max => scale_columns::<Max>(powers, columns, inverse, map, fused),
+                            Fusion::Min => scale_columns::<Min>(powers, columns, inverse, map, fused),
                         }
                     }
                 }

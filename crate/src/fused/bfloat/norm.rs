@@ -7,12 +7,7 @@ use crate::fused::rows::EPS;
 
 /// Layer norm (arXiv 1607.06450) of the rows of `x`, to which `add`'s are added first: [rows, E] -> [rows, E / 2]. E is a
 /// multiple of 32.
-pub(super) fn layer_norm(
-    x: &mut [f32],
-    add: Option<&[f32]>,
-    (weight, bias): (&[f32], &[f32]),
-    out: &mut [Pair],
-) {
+pub(super) fn layer_norm(x: &mut [f32], add: Option<&[f32]>, (weight, bias): (&[f32], &[f32]), out: &mut [Pair]) {
     let e = weight.len();
     assert!(e > 0 && e.is_multiple_of(32) && bias.len() == e);
     assert!(x.len().is_multiple_of(e) && out.len() >= x.len() / 2);
@@ -25,12 +20,7 @@ pub(super) fn layer_norm(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn norm_rows(
-    x: &mut [f32],
-    add: *const f32,
-    (weight, bias): (&[f32], &[f32]),
-    out: *mut Pair,
-) {
+unsafe fn norm_rows(x: &mut [f32], add: *const f32, (weight, bias): (&[f32], &[f32]), out: *mut Pair) {
     let (weight, bias, e) = (weight.as_ptr(), bias.as_ptr(), weight.len());
     for (i, x) in x.chunks_exact_mut(e).enumerate() {
         let x = x.as_mut_ptr();

@@ -20,11 +20,8 @@ unsafe fn pair_rows(x: *const f32, (k, row): (usize, usize), columns: usize, out
         for j in (0..columns).step_by(16) {
             unsafe {
                 let first = _mm512_loadu_ps(x.add(2 * i * row + j));
-                let second = if 2 * i + 1 < k {
-                    _mm512_loadu_ps(x.add((2 * i + 1) * row + j))
-                } else {
-                    _mm512_setzero_ps()
-                };
+                let second =
+                    if 2 * i + 1 < k { _mm512_loadu_ps(x.add((2 * i + 1) * row + j)) } else { _mm512_setzero_ps() };
                 _mm512_storeu_si512(out.add(i * columns + j).cast(), across(first, second));
             }
         }
@@ -53,12 +50,7 @@ pub(super) fn across(first: __m512, second: __m512) -> __m512i {
 }
 
 /// [rows, width] -> [width, columns], zero beyond `rows`. `width` and `columns` are multiples of 16.
-pub(super) fn transpose(
-    x: &[Pair],
-    (rows, width): (usize, usize),
-    columns: usize,
-    out: &mut [Pair],
-) {
+pub(super) fn transpose(x: &[Pair], (rows, width): (usize, usize), columns: usize, out: &mut [Pair]) {
     assert!(width.is_multiple_of(16) && columns.is_multiple_of(16) && columns >= rows);
     assert!(rows * width <= x.len() && width * columns <= out.len());
     for first in (0..columns).step_by(16) {
@@ -75,12 +67,7 @@ pub(super) fn transpose(
 
 /// 16 × 16 pairs, of which the first `rows` rows are there.
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose_tile(
-    x: *const Pair,
-    (rows, row): (usize, usize),
-    columns: usize,
-    out: *mut Pair,
-) {
+unsafe fn transpose_tile(x: *const Pair, (rows, row): (usize, usize), columns: usize, out: *mut Pair) {
     unsafe {
         let mut r = [_mm512_setzero_si512(); 16];
         for (i, r) in r.iter_mut().enumerate().take(rows) {

@@ -62,10 +62,7 @@ impl Finish for AsPairs {
 
     #[inline(always)]
     unsafe fn finish(sums: __m512, to: *mut f32) {
-        unsafe {
-            to.cast::<__m256bh>()
-                .write_unaligned(_mm512_cvtneps_pbh(sums))
-        }
+        unsafe { to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(sums)) }
     }
 }
 
@@ -82,15 +79,8 @@ impl Finish for AsActivations {
 /// GELU x Φ(x) to 2e-4, Φ by a polynomial fitted between −4 and 4.
 #[inline(always)]
 unsafe fn gelu(x: __m512) -> __m512 {
-    const P: [f32; 7] = [
-        2.278_143_3e-8,
-        -1.598_601_8e-6,
-        4.795_550_5e-5,
-        -8.140_153e-4,
-        8.772_387e-3,
-        -6.457_311e-2,
-        3.978_833_5e-1,
-    ];
+    const P: [f32; 7] =
+        [2.278_143_3e-8, -1.598_601_8e-6, 4.795_550_5e-5, -8.140_153e-4, 8.772_387e-3, -6.457_311e-2, 3.978_833_5e-1];
     unsafe {
         let t = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-4.0)), _mm512_set1_ps(4.0));
         let u = _mm512_mul_ps(t, t);

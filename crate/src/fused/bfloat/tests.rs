@@ -102,9 +102,7 @@ fn products_are_summed_in_float32() {
             Start::Bias(&bias),
         );
         let [x, weight] = [rounded(&tensor(&x, k)), rounded(&tensor(&weight, n))];
-        x.to_kind(Kind::Double)
-            .matmul(&weight.to_kind(Kind::Double))
-            + tensor(&bias, n)
+        x.to_kind(Kind::Double).matmul(&weight.to_kind(Kind::Double)) + tensor(&bias, n)
     }
     for m in [1, 2, 5, 13] {
         let mut out = vec![0.0; m * 80];
@@ -116,13 +114,8 @@ fn products_are_summed_in_float32() {
         // One rounding to eight bits: at most a 256th of the number.
         let mut out = vec![0; m * 40];
         let expected = product::<Rounded>(m, &mut out);
-        let relative = ((in_rows(&out, 80) - &expected) / expected.abs())
-            .abs()
-            .max();
-        assert!(
-            relative.double_value(&[]) < 1.0 / 256.0 + 1e-4,
-            "{m} rows: {relative}"
-        );
+        let relative = ((in_rows(&out, 80) - &expected) / expected.abs()).abs().max();
+        assert!(relative.double_value(&[]) < 1.0 / 256.0 + 1e-4, "{m} rows: {relative}");
         let expected = product::<Activated>(m, &mut out).gelu("none");
         let bound = expected.abs() / 256.0 + 2e-4;
         let beyond = ((in_rows(&out, 80) - expected).abs() / bound).max();
@@ -161,9 +154,7 @@ fn softmax_equals_libtorchs_for_scores_of_any_size() {
     for (keys, columns) in [(50, 64), (51, 16)] {
         for (scale, small) in [(1.0, true), (100.0, false)] {
             let scores = [9, 10].map(|seed| tensor(&noise(keys, columns, seed), columns) * scale);
-            let expected = scores
-                .each_ref()
-                .map(|x| (x * LN_2).softmax(0, Kind::Float));
+            let expected = scores.each_ref().map(|x| (x * LN_2).softmax(0, Kind::Float));
             let fused = [
                 (&expected[0] + &expected[1], 'a'),
                 (expected[0].maximum(&expected[1]), 'x'),
@@ -173,8 +164,7 @@ fn softmax_equals_libtorchs_for_scores_of_any_size() {
                 let mut matrix = vec![0.0; keys * columns];
                 for (head, scores) in scores.iter().enumerate() {
                     let mut powers = Vec::<f32>::try_from(scores.exp2().flatten(0, 1)).unwrap();
-                    let (mut inverse, mut pairs) =
-                        (vec![0.0; columns], vec![0; keys.div_ceil(2) * columns]);
+                    let (mut inverse, mut pairs) = (vec![0.0; columns], vec![0; keys.div_ceil(2) * columns]);
                     let exact = inverse_sums(&powers, columns, &mut inverse);
                     assert_eq!(exact, small);
                     if !exact {
@@ -190,21 +180,14 @@ fn softmax_equals_libtorchs_for_scores_of_any_size() {
                     };
                     scaled(&powers, columns, &inverse, &mut pairs, &mut matrix);
                     let first: Vec<f32> = halves(&pairs).iter().map(|pair| pair[0]).collect();
-                    let even =
-                        Tensor::arange_start_step(0, keys as i64, 2, (Kind::Int64, Device::Cpu));
+                    let even = Tensor::arange_start_step(0, keys as i64, 2, (Kind::Int64, Device::Cpu));
                     let even = expected[head].index_select(0, &even);
                     let bound = even.abs() / 256.0 + 2e-4;
                     let beyond = ((tensor(&first, columns) - even).abs() / bound).max();
-                    assert!(
-                        beyond.double_value(&[]) < 1.0,
-                        "{keys} keys, scale {scale}: {beyond}"
-                    );
+                    assert!(beyond.double_value(&[]) < 1.0, "{keys} keys, scale {scale}: {beyond}");
                 }
                 let apart = apart(&tensor(&matrix, columns), &fused);
-                assert!(
-                    apart < 2e-4,
-                    "{keys} keys, scale {scale}, {fusion}: {apart}"
-                );
+                assert!(apart < 2e-4, "{keys} keys, scale {scale}, {fusion}: {apart}");
             }
         }
     }
