@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
-    if let Ok(dict) = vitlab::weights::read(file.path()) {
+    if let Ok(dict) = vitlab::checkpoint::read(file.path()) {
         for (_, tensor) in &dict.0 {
             // Reads every element.
             let _ = tensor.contiguous();

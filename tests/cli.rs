@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tch::{Kind, Tensor};
-use vitlab::weights;
+use vitlab::checkpoint;
 
 /// `vitlab` with the words of `line` in `folder`.
 fn command(folder: &Path, line: &str) -> Command {
@@ -37,7 +37,7 @@ fn refused(folder: &Path, line: &str) -> String {
 }
 
 fn tensors(path: &Path) -> HashMap<String, Tensor> {
-    weights::read(path).expect("a file just written").0.into_iter().collect()
+    checkpoint::read(path).expect("a file just written").0.into_iter().collect()
 }
 
 /// Two epochs of a small network; the configuration is written as a user would write it.

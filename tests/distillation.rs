@@ -7,12 +7,12 @@ mod tensors;
 use common::reference;
 use tch::{Device, Kind, Tensor};
 use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
+use vitlab::checkpoint;
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, seed_everything};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::fused::FusedCnn;
 use vitlab::model::{Cnn, Model, MyDeiT};
-use vitlab::weights;
 use vitlab::{Config, Result};
 
 #[test]
@@ -39,7 +39,7 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     for (name, store) in [("student.pt", student.variables()), ("teacher.pt", teacher.variables())] {
-        weights::write(path(name), &weights::state_dict(store))?;
+        checkpoint::write(path(name), &checkpoint::state_dict(store))?;
     }
     write(&path("batch.safetensors"), &[("images", &images), ("labels", labels), ("noisy", &noisy)])?;
     reference("check_distillation.py", &[folder.path()]);
@@ -98,8 +98,8 @@ fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
     let full = Cnn::new(&config, Device::Cpu)?;
     let config = Config { precision: Precision::Bfloat16, ..config };
     let half = Cnn::new(&config, Device::Cpu)?;
-    let dict = weights::state_dict(full.variables());
-    weights::assign(half.variables(), &dict, "full.pt".as_ref())?;
+    let dict = checkpoint::state_dict(full.variables());
+    checkpoint::assign(half.variables(), &dict, "full.pt".as_ref())?;
     let step = |teacher: &Cnn| {
         let logits = teacher.forward(&images, true)?;
         let loss = logits.cross_entropy_for_logits(&data.test.labels);

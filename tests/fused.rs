@@ -14,7 +14,7 @@ use vitlab::fused::{Fused, FusedCnn, Instructions};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};
-use vitlab::{Config, Result, weights};
+use vitlab::{Config, Result, checkpoint};
 
 /// What this processor can do, the most first.
 fn levels() -> Vec<Instructions> {
@@ -206,12 +206,12 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
-    weights::assign(vit.variables(), &weights::read(&path)?, path.as_ref())?;
+    checkpoint::assign(vit.variables(), &checkpoint::read(&path)?, path.as_ref())?;
     let vits = levels().into_iter().map(|level| Fused::vit(&vit)?.with_instructions(level)).collect::<Result<_>>()?;
     assert_rollouts(vits, |x| vit.forward_layers(x, false), 37)?;
     let path = format!("{models}/DeiT_model.pt");
     let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
-    weights::assign(deit.variables(), &weights::read(&path)?, path.as_ref())?;
+    checkpoint::assign(deit.variables(), &checkpoint::read(&path)?, path.as_ref())?;
     let layers = |x: &Tensor| {
         let (heads, attention) = deit.forward_layers(x, false)?;
         Ok((heads.average(), attention))

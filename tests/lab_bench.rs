@@ -12,7 +12,7 @@ fn bench(arguments: &[&str]) -> Output {
         .arg("bench")
         .args(arguments)
         .current_dir(repository.root)
-        .env_remove(vitlab::data::source::VARIABLE)
+        .env_remove(vitlab_dataset::source::VARIABLE)
         .stdin(Stdio::null())
         .output()
         .unwrap()

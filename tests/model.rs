@@ -10,13 +10,13 @@ use std::path::Path;
 use common::reference;
 use tch::{Device, Kind, Tensor};
 use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
+use vitlab::checkpoint;
 use vitlab::config::Augmentation;
 use vitlab::data::source::{self, Source, Split};
 use vitlab::data::{self, Dataset, FashionMnist, seed_everything};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Model, ViTConfig, VisionTransformer};
 use vitlab::train::{AdamW, learning_rate};
-use vitlab::weights;
 use vitlab::{Config, Result};
 
 /// A model with fresh weights that are spread enough to make its attention uneven, and real test images.
@@ -37,7 +37,7 @@ fn expected(
     images: &Tensor,
     labels: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>> {
-    weights::write(folder.join("weights.pt"), &weights::state_dict(model.variables()))?;
+    checkpoint::write(folder.join("weights.pt"), &checkpoint::state_dict(model.variables()))?;
     write(&folder.join("batch.safetensors"), &[("images", images), ("labels", labels)])?;
     reference("check_vit.py", &[folder]);
     read(&folder.join("expected.safetensors"))
@@ -112,7 +112,7 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
 
     let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
     for path in [ours, saved] {
-        weights::assign(model.variables(), &weights::read(&path)?, &path)?;
+        checkpoint::assign(model.variables(), &checkpoint::read(&path)?, &path)?;
         let accuracy = evaluate(&model, &test)?.accuracy;
         // Equal so far; rounding may decide an image or two that lie on the border of two classes.
         let ours = (accuracy * 1e4).round() as i64;

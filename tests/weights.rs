@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use common::reference;
 use tch::{Device, Kind, Tensor, nn};
-use vitlab::weights::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
+use vitlab::checkpoint::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
 
 /// Name, type as PyTorch calls it, shape, hexadecimal bytes.
 type Content = Vec<(String, String, Vec<i64>, String)>;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use memory::peak;
 use mutation::{Random, mutate};
 use tch::Tensor;
-use vitlab::weights::{StateDict, read};
+use vitlab::checkpoint::{StateDict, read};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 

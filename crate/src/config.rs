@@ -254,7 +254,7 @@ impl Config {
         } else {
             return Ok(());
         };
-        Err(Error::Argument(problem))
+        Err(Error::argument(problem))
     }
 
     /// The constants that differ in a way that changes a training, as "NAME: ours, theirs". Paths don't count.

@@ -1,11 +1,11 @@
-//! One error type whose message is a sentence for the user.
+//! The crate's error, whose message is a sentence for the user.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and what to do about it.
+/// Names the problem, the file or argument that has it, and the remedy.
 ///
 /// ```
 /// use vitlab::Error;
@@ -13,46 +13,53 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.to_string(), "ViT_model.pt: is empty; train the model again");
 /// ```
 pub enum Error {
-    /// A file or folder that can't be used as it is.
-    File { path: PathBuf, problem: String },
-    /// An argument or a configuration value outside of what is possible.
-    Argument(String),
-    /// An operation that libtorch refused: its first line, without the stack trace.
-    #[cfg(feature = "torch")]
+    /// A file, an argument or a configuration value can't be used.
+    Input(vitlab_dataset::Error),
+    /// libtorch refused an operation: the first line of its message, without the stack trace.
     Torch(String),
 }
 
 impl Error {
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_path_buf(), problem: problem.into() }
+        Error::Input(vitlab_dataset::Error::file(path, problem))
     }
 
     pub fn argument(problem: impl Into<String>) -> Self {
-        Error::Argument(problem.into())
+        Error::Input(vitlab_dataset::Error::argument(problem))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::File { path, problem } => write!(f, "{}: {problem}", path.display()),
-            Error::Argument(problem) => f.write_str(problem),
-            #[cfg(feature = "torch")]
+            Error::Input(error) => error.fmt(f),
             Error::Torch(problem) => write!(f, "libtorch: {problem}"),
         }
     }
 }
 
-/// The same sentence: the evcxr kernel prints a failing `?` in its Debug form.
+/// Prints the same sentence as `Display`, because evcxr shows the error of a failing `?` in its `Debug` form.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Input(error) => Some(error),
+            Error::Torch(_) => None,
+        }
+    }
+}
 
-#[cfg(feature = "torch")]
+impl From<vitlab_dataset::Error> for Error {
+    fn from(error: vitlab_dataset::Error) -> Self {
+        Error::Input(error)
+    }
+}
+
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();

@@ -5,7 +5,7 @@
 //! | [`config`] | the homework's constants | all |
 //! | [`data`] | FashionMNIST: finding, reading, augmenting, batching | all |
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
-//! | [`weights`] | PyTorch and safetensors files, names and shapes checked | all |
+//! | [`checkpoint`] | PyTorch and safetensors files, names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
 //! | [`fused`] | the same training steps by hand, several times as fast on a CPU | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
@@ -17,34 +17,22 @@
 //!
 //! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
-pub mod error;
-pub mod file;
-
-#[cfg(feature = "torch")]
 pub mod device;
-#[cfg(feature = "torch")]
 pub mod distill;
-#[cfg(feature = "torch")]
+pub mod error;
 pub mod explain;
-#[cfg(feature = "torch")]
 pub mod fused;
-#[cfg(feature = "torch")]
 pub mod metrics;
-#[cfg(feature = "torch")]
 pub mod model;
-#[cfg(feature = "torch")]
 pub mod notebook;
-#[cfg(feature = "torch")]
 pub mod plot;
-#[cfg(feature = "torch")]
 pub mod train;
-#[cfg(feature = "torch")]
-pub mod weights;
 
 /// The versions that this crate's types come from, for notebooks that import only this crate.
-#[cfg(feature = "torch")]
+pub use vitlab_dataset::file;
 pub use {ndarray, tch};
 
 pub use config::Config;

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
-use vitlab::data::source::Source;
-use vitlab::{Error, Result};
+use vitlab_dataset::source::Source;
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 use crate::setup::Setup;

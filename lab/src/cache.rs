@@ -3,8 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use md5::{Digest, Md5};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result, checksum};
 
 use crate::step::Step;
 
@@ -17,7 +16,7 @@ pub fn home() -> Result<PathBuf> {
 
 /// The folder of the cache, whether it is there or not.
 pub fn path() -> PathBuf {
-    let home = vitlab::data::source::home();
+    let home = vitlab_dataset::cache::folder();
     std::path::absolute(&home).unwrap_or(home)
 }
 
@@ -30,12 +29,12 @@ pub fn create(folder: &Path) -> Result<()> {
 
 /// A short name for what something was built from.
 pub fn key(parts: &[&str]) -> String {
-    let mut hash = Md5::new();
+    let mut bytes = Vec::new();
     for part in parts {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
+        bytes.extend(part.len().to_le_bytes());
+        bytes.extend(part.as_bytes());
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    checksum::md5(&bytes[..]).expect("reading from memory succeeds")[..12].to_string()
 }
 
 /// Keeps every other set-up from the step `name` until the value is dropped; waits, and says so, while another is at it.

@@ -1,17 +1,12 @@
 //! FashionMNIST for this machine: found, downloaded, or installed as a Debian package.
 
-use std::fs;
-use std::path::Path;
 
-use vitlab::data::source::{self, FILES, Source};
-use vitlab::{Error, Result};
+use vitlab_dataset::source::{self, Source};
+use vitlab_dataset::{Error, Result, download};
 
-use crate::download::{download, part};
 use crate::step::Step;
 use crate::{cache, system};
 
-/// FashionMNIST's public source, named in its repository (zalandoresearch/fashion-mnist); 30 MB in all.
-const PUBLIC: &str = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com";
 const PACKAGE: &str = "dataset-fashion-mnist";
 
 /// Finds the data, or fetches it when nothing was chosen and nothing is there.
@@ -31,7 +26,7 @@ pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     if let Ok(found) = source::find(None) {
         return checked(found);
     }
-    let downloaded = fetch(PUBLIC, &source::cache_folder(), step);
+    let downloaded = download::fetch(download::PUBLIC, &source::cache_folder(), &|line| step.line(line));
     let Err(no_download) = downloaded else {
         return source::find(None).and_then(checked);
     };
@@ -46,29 +41,6 @@ pub fn install(chosen: Option<&str>, step: &Step) -> Result<Source> {
     Err(Error::argument(format!(
         "{missing}\nFetching it failed: {no_download}; Debian package {PACKAGE}: {no_package}."
     )))
-}
-
-/// Downloads the four files from `base`; those that are there already stay.
-pub fn fetch(base: &str, folder: &Path, step: &Step) -> Result<()> {
-    cache::create(folder)?;
-    for file in &FILES {
-        let name = format!("{}.gz", file.name);
-        let target = folder.join(&name);
-        if target.exists() && source::verify(&target, file).is_ok() {
-            continue;
-        }
-        download(&format!("{base}/{name}"), &target, |path| source::verify(path, file), step)?;
-    }
-    Ok(())
-}
-
-/// How many bytes of an unfinished download wait to be continued.
-pub fn unfinished(folder: &Path) -> u64 {
-    FILES
-        .iter()
-        .filter_map(|file| fs::metadata(part(&folder.join(format!("{}.gz", file.name)))).ok())
-        .map(|metadata| metadata.len())
-        .sum()
 }
 
 /// Checked to the byte, and named from the root: the kernel's working directory is another one.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::engine::Engine;
 use crate::repository::Repository;
@@ -115,13 +115,13 @@ fn engine(repository: &Repository) -> State {
 }
 
 fn data() -> State {
-    match vitlab::data::source::find(None) {
+    match vitlab_dataset::source::find(None) {
         Ok(found) if found.is_synthetic() => {
-            State::Remark(found.to_string(), format!("unset {} for the real data", vitlab::data::source::VARIABLE))
+            State::Remark(found.to_string(), format!("unset {} for the real data", vitlab_dataset::source::VARIABLE))
         }
         Ok(found) => State::Good(found.to_string()),
         Err(_) => {
-            let waiting = crate::data::unfinished(&vitlab::data::source::cache_folder());
+            let waiting = vitlab_dataset::download::unfinished(&vitlab_dataset::source::cache_folder());
             let part = if waiting > 0 {
                 format!(", {:.1} MB of a download wait", waiting as f64 / 1e6)
             } else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 use crate::{cache, evcxr};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 /// What environment.yml asks for.
 pub struct Environment {

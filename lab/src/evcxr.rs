@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 use crate::step::Step;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::engine::Engine;
 use crate::repository::Repository;

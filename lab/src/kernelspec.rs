@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::cache;
 use crate::repository::Repository;

@@ -10,7 +10,6 @@ pub mod bench;
 pub mod cache;
 pub mod data;
 pub mod doctor;
-pub mod download;
 pub mod engine;
 pub mod environment;
 pub mod evcxr;

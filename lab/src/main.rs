@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use lab::repository::Repository;
 use lab::setup::{self, Setup};
 use lab::{bench, doctor, kernel, run, test};
-use vitlab::Result;
+use vitlab_dataset::Result;
 
 #[derive(Parser)]
 #[command(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::environment::Environment;
 use crate::step::Step;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 /// The root of a clone of the repository.
 pub struct Repository {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
-use vitlab::data::source::Source;
-use vitlab::{Error, Result};
+use vitlab_dataset::source::Source;
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 use crate::setup::{self, Ready, Setup};
@@ -112,8 +112,8 @@ impl Run {
         let mut command = setup::program(repository, "python");
         command.args(["-I", "-c", include_str!("python/execute.py"), &job.to_string()]);
         match &ready.data {
-            Source::Folder(folder) => command.env(vitlab::data::source::VARIABLE, folder),
-            Source::Synthetic => command.env(vitlab::data::source::VARIABLE, "synthetic"),
+            Source::Folder(folder) => command.env(vitlab_dataset::source::VARIABLE, folder),
+            Source::Synthetic => command.env(vitlab_dataset::source::VARIABLE, "synthetic"),
         };
         for (variable, asked) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
             if asked {

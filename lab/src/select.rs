@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 

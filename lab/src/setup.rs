@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use vitlab::Result;
-use vitlab::data::source::{self, Source};
+use vitlab_dataset::Result;
+use vitlab_dataset::source::{self, Source};
 
 use crate::engine::Engine;
 use crate::python::Python;

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 /// Without a terminal a long step says so often that it is still at work.
 const HEARTBEAT: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::step::Step;
 

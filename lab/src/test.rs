@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::evcxr;
 use crate::repository::Repository;

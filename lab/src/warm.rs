@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::engine::Engine;
 use crate::python::Python;

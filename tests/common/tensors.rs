@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use tch::Tensor;
 use tch::nn::VarStore;
 use vitlab::Result;
-use vitlab::weights::{self, StateDict};
+use vitlab::checkpoint::{self, StateDict};
 
 /// Largest difference relative to the largest expected value.
 pub fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
@@ -18,11 +18,11 @@ pub fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
 
 pub fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     let named = tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.contiguous()));
-    weights::write(path, &StateDict(named.collect()))
+    checkpoint::write(path, &StateDict(named.collect()))
 }
 
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    Ok(weights::read(path)?.0.into_iter().collect())
+    Ok(checkpoint::read(path)?.0.into_iter().collect())
 }
 
 /// Moves fresh weights apart by a standard deviation, so that attention and logits are uneven.

@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Write};
 
-use vitlab::weights::{StateDict, read};
+use vitlab::checkpoint::{StateDict, read};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

@@ -1,7 +1,7 @@
 //! Zip archives and safetensors files that contradict themselves.
 
 use tch::Tensor;
-use vitlab::weights::{StateDict, write};
+use vitlab::checkpoint::{StateDict, write};
 
 use super::build::{GOOD, archive, dict, read_bytes, refusal, with_pickle};
 use super::memory::peak;

@@ -1,16 +1,8 @@
-//! FashionMNIST: finding the files, reading them, augmenting and batching.
+//! FashionMNIST as tensors: reading, augmenting and batching. The files themselves are the package `vitlab-dataset`'s.
 
-pub mod idx;
-pub mod source;
-pub mod synthetic;
-
-#[cfg(feature = "torch")]
 mod augment;
-#[cfg(feature = "torch")]
 mod dataset;
 
-#[cfg(feature = "torch")]
 pub use augment::{PADDING, augment, seed_everything, shuffled, view};
-#[cfg(feature = "torch")]
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
-pub use source::CLASSES;
+pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};

@@ -63,7 +63,7 @@ impl Figure {
 
     /// Writes the PNG file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        crate::file::replace(path, |out| out.write_all(&self.png))
+        vitlab_dataset::file::replace(path, |out| out.write_all(&self.png))
     }
 
     /// Called by the kernel for a figure that ends a cell.

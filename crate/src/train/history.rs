@@ -59,7 +59,7 @@ impl History {
     /// When the file can't be written; what was there stays.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
-        crate::file::replace(path, |out| writeln!(out, "{text}"))
+        vitlab_dataset::file::replace(path, |out| writeln!(out, "{text}"))
     }
 
     /// The last epoch and how many of its batches were trained, if it was interrupted.

@@ -1,8 +1,8 @@
 //! Training: optimizer, schedule, the epoch, history, checkpoints.
 
 mod adamw;
-mod checkpoint;
 mod history;
+mod resume;
 mod schedule;
 mod trainer;
 mod view;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use super::Measured;
 use super::report::Section;

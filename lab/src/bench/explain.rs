@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use vitlab::Result;
+use vitlab_dataset::Result;
 
 use super::Measured;
 use super::report::{self, Bar, Section};

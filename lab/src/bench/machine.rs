@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use vitlab::Result;
+use vitlab_dataset::Result;
 
 use crate::repository::Repository;
 use crate::{environment, evcxr, system};

@@ -4,7 +4,7 @@ use std::fs;
 
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use super::machine;
 use super::sample::Sample;

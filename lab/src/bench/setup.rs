@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::json;
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use super::Measured;
 use super::report::Section;

@@ -1,7 +1,7 @@
 //! Training steps from the data on: ours and PyTorch's in turns.
 
 use serde_json::{Value, json};
-use vitlab::Result;
+use vitlab_dataset::Result;
 
 use super::Measured;
 use super::report::{self, Bar, Section};

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vitlab::{Error, Result};
+use vitlab_dataset::{Error, Result};
 
 use crate::repository::Repository;
 use crate::setup;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vitlab::{Result, weights};
+use vitlab::{Result, checkpoint};
 
 /// Copy a weight file into the other format: .pt (PyTorch state dict) and .safetensors.
 #[derive(clap::Args)]
@@ -12,8 +12,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let dict = weights::read(&arguments.from)?;
-    weights::write(&arguments.to, &dict)?;
+    let dict = checkpoint::read(&arguments.from)?;
+    checkpoint::write(&arguments.to, &dict)?;
     println!("{} tensors written to {}", dict.0.len(), arguments.to.display());
     Ok(())
 }

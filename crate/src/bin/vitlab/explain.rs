@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use ndarray::{Array3, ArrayView3, Axis, concatenate};
 use tch::Tensor;
-use vitlab::data::source::SIDE;
-use vitlab::data::{CLASSES, normalise};
+use vitlab::checkpoint::{self, StateDict};
+use vitlab::data::{CLASSES, SIDE, normalise};
 use vitlab::explain::{
     DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample, gradient_attention,
     grid_of_rows, relevance, rollout, row,
 };
 use vitlab::plot::{self, Bar, Figure, Grid, Map, Tile};
-use vitlab::weights::{self, StateDict};
 use vitlab::{Error, Result};
 
 use crate::behind::for_each_behind;
@@ -139,7 +138,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     } else {
         let tensors = [("maps", &maps), ("grid", &grids)];
         let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
-        weights::write(&arguments.out, &StateDict(named.into()))?;
+        checkpoint::write(&arguments.out, &StateDict(named.into()))?;
     }
     println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
     Ok(())

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use vitlab::checkpoint::{self, StateDict};
 use vitlab::model::{Cnn, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::History;
-use vitlab::weights::{self, StateDict};
 use vitlab::{Config, Error, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +44,7 @@ impl Network {
 
     /// The model that a weight file holds, its sizes taken from the file.
     pub fn read(path: &Path, device: Device) -> Result<Self> {
-        let dict = weights::read(path)?;
+        let dict = checkpoint::read(path)?;
         let network = if dict.get("embedding.dist_token").is_some() {
             Network::Deit(MyDeiT::with_sizes(sizes(&dict, path, 2)?, device))
         } else if dict.get("embedding.cls_token").is_some() {
@@ -56,7 +56,7 @@ impl Network {
             let problem = format!("holds no model of vitlab: its first tensors are {}", names.join(", "));
             return Err(Error::file(path, problem));
         };
-        weights::assign(network.variables(), &dict, path)?;
+        checkpoint::assign(network.variables(), &dict, path)?;
         Ok(network)
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use tch::{Device, Tensor, no_grad};
+use vitlab::checkpoint::{self, StateDict};
 use vitlab::data::normalise;
-use vitlab::weights::{self, StateDict};
 use vitlab::{Error, Result};
 
 use crate::images::{self, Selection};
@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     bar.finish_and_clear();
     let tensors = parts.into_iter().map(|(name, parts)| (name.to_string(), Tensor::cat(&parts, 0)));
-    weights::write(&arguments.out, &StateDict(tensors.collect()))?;
+    checkpoint::write(&arguments.out, &StateDict(tensors.collect()))?;
     println!("scores of {count} images ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use md5::{Digest, Md5};
 use tch::Device;
+use vitlab::checkpoint;
 use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
 use vitlab::distill::SoftDistillationLoss;
 use vitlab::metrics::evaluate_with;
 use vitlab::model::Model;
 use vitlab::train::{Step, Trainer};
-use vitlab::weights;
 use vitlab::{Config, Error, Result};
+use vitlab_dataset::checksum;
 
 use crate::evaluate::evaluate_heads;
 use crate::kind::{Kind, Network};
@@ -136,7 +136,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
 
     for extension in ["pt", "safetensors"] {
-        weights::write(stem.with_extension(extension), &weights::state_dict(learner.network.variables()))?;
+        checkpoint::write(stem.with_extension(extension), &checkpoint::state_dict(learner.network.variables()))?;
     }
     trainer.history.write(stem.with_extension("json"))?;
     // Complete: the next training here starts anew.
@@ -150,10 +150,10 @@ impl Arguments {
     fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
         let &Arguments { tau, lambda, .. } = self;
         if !(tau.is_finite() && tau > 0.0) {
-            return Err(Error::Argument(format!("--tau {tau}: a temperature is a positive number")));
+            return Err(Error::argument(format!("--tau {tau}: a temperature is a positive number")));
         }
         if !(0.0..=1.0).contains(&lambda) {
-            return Err(Error::Argument(format!("--lambda {lambda}: give a weight from 0 to 1")));
+            return Err(Error::argument(format!("--lambda {lambda}: give a weight from 0 to 1")));
         }
         let chosen = SoftDistillationLoss { tau, lambda, ..Default::default() };
         Ok(self.soft.then_some(chosen))
@@ -165,8 +165,9 @@ fn recipe(arguments: &Arguments) -> Result<String> {
     let Some(teacher) = &arguments.teacher else {
         return Ok(arguments.model.stem().to_string());
     };
-    let bytes = std::fs::read(teacher).map_err(|e| Error::file(teacher, format!("can't be read ({e})")))?;
-    let digest: String = Md5::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = std::fs::File::open(teacher)
+        .and_then(checksum::md5)
+        .map_err(|e| Error::file(teacher, format!("can't be read ({e}); name the teacher's weight file")))?;
     let kind = match arguments.soft()? {
         Some(soft) => format!("soft ({}, {})", soft.tau, soft.lambda),
         None => "hard".to_string(),

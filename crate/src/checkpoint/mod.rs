@@ -34,7 +34,7 @@ impl StateDict {
     ///
     /// ```
     /// use tch::Tensor;
-    /// use vitlab::weights::StateDict;
+    /// use vitlab::checkpoint::StateDict;
     /// let dict = StateDict(vec![("norm.bias".to_string(), Tensor::from_slice(&[1.0_f32, 2.0]))]);
     /// assert_eq!(dict.get("norm.bias").map(Tensor::size), Some(vec![2]));
     /// assert!(dict.get("norm.weight").is_none());
@@ -66,7 +66,7 @@ impl StateDict {
 /// ```
 /// # fn main() -> vitlab::Result<()> {
 /// use tch::Tensor;
-/// use vitlab::weights::{StateDict, read, write};
+/// use vitlab::checkpoint::{StateDict, read, write};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("model.pt");
 /// write(&path, &StateDict(vec![("weight".to_string(), Tensor::from_slice(&[0.5_f32, -2.0]))]))?;

@@ -43,7 +43,7 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 /// # fn main() -> vitlab::Result<()> {
 /// use std::collections::BTreeMap;
 /// use tch::Tensor;
-/// use vitlab::weights::{StateDict, read_safetensors, write_safetensors};
+/// use vitlab::checkpoint::{StateDict, read_safetensors, write_safetensors};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("checkpoint.safetensors");
 /// let dict = StateDict(vec![("weight".to_string(), Tensor::from_slice(&[1_i64, 2, 3]))]);

@@ -1,4 +1,4 @@
-//! Downloads against a server on the loopback interface: resumed, broken off, wrong, and on a full disk.
+//! Downloads from a server on the loopback interface: resumed, broken off, with wrong content, and on a full disk.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lab::download::{download, part};
-use lab::step::Step;
-use vitlab::{Error, Result};
+use vitlab_dataset::download::{download, part};
+use vitlab_dataset::{Error, Result};
 
 const LENGTH: usize = 300_000;
 
@@ -17,14 +16,14 @@ fn content() -> Vec<u8> {
     (0..LENGTH as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-/// What the server does with one request.
+/// The server's answer to one request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// From the byte that was asked for, to the end.
+    /// The content from the requested byte to the end.
     Whole,
-    /// The same, but the connection breaks after so many bytes.
+    /// The same, but the connection breaks after this many bytes.
     BreakAfter(usize),
-    /// All of it, as a server does that knows no ranges.
+    /// The whole content, as from a server without range support.
     IgnoreRange,
     NotFound,
 }
@@ -69,7 +68,7 @@ fn respond(mut stream: TcpStream, answer: Answer, from: usize) {
         _ => ("200 OK", &content[..]),
     };
     let sent = if let Answer::BreakAfter(bytes) = answer { &body[..bytes] } else { body };
-    // A client that has seen enough hangs up.
+    // The client may hang up early.
     let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _ = stream.write_all(sent);
 }
@@ -89,7 +88,7 @@ fn target(folder: &tempfile::TempDir) -> PathBuf {
 fn a_broken_download_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (url, requests) = serve(vec![Answer::BreakAfter(100_000), Answer::Whole]);
-    download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap();
+    download(&url, &target(&folder), equals_content, &|_| {}).unwrap();
     assert_eq!(requests.iter().collect::<Vec<_>>(), [0, 100_000]);
     assert_eq!(fs::read(target(&folder)).unwrap(), content());
     assert!(!part(&target(&folder)).exists());
@@ -101,7 +100,7 @@ fn a_later_call_resumes_and_a_server_without_ranges_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(part(&target(&folder)), &content()[..50_000]).unwrap();
         let (url, requests) = serve(vec![answer]);
-        download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap();
+        download(&url, &target(&folder), equals_content, &|_| {}).unwrap();
         assert_eq!(requests.iter().collect::<Vec<_>>(), [50_000]);
         assert_eq!(fs::read(target(&folder)).unwrap(), content());
     }
@@ -111,7 +110,7 @@ fn a_later_call_resumes_and_a_server_without_ranges_begins_anew() {
 fn a_truncated_download_keeps_its_part_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (url, _requests) = serve(vec![Answer::BreakAfter(1000); 3]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    let error = download(&url, &target(&folder), equals_content, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("broke off after 3000") && error.contains("try again"), "{error}");
     assert_eq!(fs::read(part(&target(&folder))).unwrap(), content()[..3000]);
     assert!(!target(&folder).exists());
@@ -121,11 +120,11 @@ fn a_truncated_download_keeps_its_part_and_says_so() {
 fn wrong_content_is_thrown_away_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(target(&folder), "as it was").unwrap();
-    // The part of another version of the file: the whole can't be right.
+    // A part of another version of the file makes the whole wrong.
     fs::write(part(&target(&folder)), vec![0; 1000]).unwrap();
     let (url, _requests) = serve(vec![Answer::Whole]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
-    assert!(error.contains("the content is wrong and was thrown away"), "{error}");
+    let error = download(&url, &target(&folder), equals_content, &|_| {}).unwrap_err().to_string();
+    assert!(error.contains("the content is wrong and was deleted"), "{error}");
     assert!(!part(&target(&folder)).exists());
     assert_eq!(fs::read_to_string(target(&folder)).unwrap(), "as it was");
 }
@@ -134,7 +133,7 @@ fn wrong_content_is_thrown_away_and_nothing_is_overwritten() {
 fn a_refusal_names_url_and_status() {
     let folder = tempfile::tempdir().unwrap();
     let (url, _requests) = serve(vec![Answer::NotFound]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    let error = download(&url, &target(&folder), equals_content, &|_| {}).unwrap_err().to_string();
     assert!(error.starts_with(&url) && error.contains("404"), "{error}");
 }
 
@@ -144,19 +143,19 @@ fn a_server_that_is_not_there_fails_at_once() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let started = Instant::now();
     let url = format!("http://127.0.0.1:{port}/x.gz");
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    let error = download(&url, &target(&folder), equals_content, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("can't be reached"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(15));
 }
 
-/// /dev/full is the kernel's own full disk: every write to it fails for want of room.
+/// Every write to /dev/full fails with "no space left".
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", part(&target(&folder))).unwrap();
     let (url, _requests) = serve(vec![Answer::Whole]);
-    let error = download(&url, &target(&folder), equals_content, &Step::new("test")).unwrap_err().to_string();
+    let error = download(&url, &target(&folder), equals_content, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("there is no room left") && error.contains("make room and try again"), "{error}");
     assert!(!target(&folder).exists());
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use tch::{Tensor, no_grad};
 
 use super::{History, Trainer};
+use crate::checkpoint::{self, StateDict};
 use crate::data::Origin;
 use crate::model::Model;
-use crate::weights::{self, StateDict};
 use crate::{Error, Result};
 
 const MODEL: &str = "model.";
@@ -16,7 +16,7 @@ const EXP_AVG: &str = "optimizer.exp_avg";
 const EXP_AVG_SQ: &str = "optimizer.exp_avg_sq";
 
 pub(super) fn write(trainer: &Trainer, model: &impl Model, path: &Path) -> Result<()> {
-    let model = weights::state_dict(model.variables()).0;
+    let model = checkpoint::state_dict(model.variables()).0;
     let mut tensors: Vec<_> = model.into_iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor)).collect();
     tensors.push((EXP_AVG.to_string(), trainer.optimizer.exp_avg.shallow_clone()));
     tensors.push((EXP_AVG_SQ.to_string(), trainer.optimizer.exp_avg_sq.shallow_clone()));
@@ -27,13 +27,13 @@ pub(super) fn write(trainer: &Trainer, model: &impl Model, path: &Path) -> Resul
         ("recipe".to_string(), trainer.recipe.clone()),
         ("history".to_string(), history),
     ]);
-    weights::write_safetensors(path, &StateDict(tensors), &metadata)
+    checkpoint::write_safetensors(path, &StateDict(tensors), &metadata)
 }
 
 pub(super) fn read(trainer: &mut Trainer, model: &impl Model, path: &Path, origin: &Origin) -> Result<()> {
     let broken =
         |what: &str| Error::file(path, format!("is not a checkpoint of a training ({what}); delete it to start anew"));
-    let (tensors, metadata) = weights::read_safetensors(path)?;
+    let (tensors, metadata) = checkpoint::read_safetensors(path)?;
     let entry = |name: &str| metadata.get(name).ok_or_else(|| broken(&format!("it has no {name}")));
     let steps = entry("steps")?.parse::<i64>().map_err(|_| broken("its number of steps is not a number"))?;
     let history: History = serde_json::from_str(entry("history")?).map_err(|e| broken(&e.to_string()))?;
@@ -68,7 +68,7 @@ pub(super) fn read(trainer: &mut Trainer, model: &impl Model, path: &Path, origi
         .0
         .iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix(MODEL)?.to_string(), tensor.shallow_clone())));
-    weights::assign(model.variables(), &StateDict(state.collect()), path)?;
+    checkpoint::assign(model.variables(), &StateDict(state.collect()), path)?;
     no_grad(|| {
         let copy = |to: &mut Tensor, from: &Tensor| to.copy_(from);
         copy(&mut trainer.optimizer.exp_avg, exp_avg);

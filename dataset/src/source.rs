@@ -1,14 +1,9 @@
-//! Where FashionMNIST lies on this machine, and its two splits as bytes.
+//! Finds FashionMNIST on this machine, verifies its files and reads its two splits.
 
-use std::fmt;
-use std::fmt::Write;
-use std::io::Read;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-use md5::{Digest, Md5};
-
-use super::{idx, synthetic};
-use crate::{Error, Result};
+use crate::{Error, Result, cache, checksum, idx, synthetic};
 
 /// The official class names; a label is an index into this list.
 pub const CLASSES: [&str; 10] =
@@ -17,25 +12,25 @@ pub const CLASSES: [&str; 10] =
 /// Height and width of an image in pixels.
 pub const SIDE: usize = 28;
 
-/// torchvision's layout below a data root.
+/// Folder of the files below a data root, as torchvision lays it out.
 const RAW: &str = "FashionMNIST/raw";
 const DEBIAN: &str = "/usr/share/datasets/fashion-mnist";
-/// Stands in a folder whose files were generated, so that they can't pass for the real data set.
+/// File that marks a folder of generated data, so that they can't pass for the real data set.
 pub const SYNTHETIC_MARK: &str = "SYNTHETIC";
-/// Environment variable with a data folder or the word `synthetic`.
+/// Environment variable that names a data folder, or holds the word `synthetic`.
 pub const VARIABLE: &str = "VITLAB_DATA";
 
-/// Where the images come from.
+/// Origin of the images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A folder with the four [`FILES`], plain or gzipped.
+    /// A folder that holds the four [`FILES`], plain or gzipped.
     Folder(PathBuf),
-    /// Images drawn by [`synthetic`]: a stand-in for tests and trials.
+    /// Images that [`synthetic`] draws, a stand-in for tests and trials.
     Synthetic,
 }
 
 impl Source {
-    /// Whether the images are generated: drawn in memory, or written to a folder earlier.
+    /// Returns true if the images are generated: drawn in memory, or written to a folder earlier.
     pub fn is_synthetic(&self) -> bool {
         match self {
             Source::Synthetic => true,
@@ -81,13 +76,13 @@ impl Split {
 /// One file of the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Without `.gz`.
+    /// File name without `.gz`.
     pub name: &'static str,
-    /// Of the uncompressed content, because archives of the same content differ between distributors.
+    /// MD5 of the uncompressed content; archives of the same content differ between distributors.
     pub md5: &'static str,
 }
 
-/// Images and labels of both splits.
+/// Training images, training labels, test images, test labels.
 pub const FILES: [File; 4] = [
     File { name: "train-images-idx3-ubyte", md5: "f4a8712d7a061bf5bd6d2ca38dc4d50a" },
     File { name: "train-labels-idx1-ubyte", md5: "9018921c3c673c538a1fc5bad174d6f9" },
@@ -95,7 +90,7 @@ pub const FILES: [File; 4] = [
     File { name: "t10k-labels-idx1-ubyte", md5: "15d484375f8d13e6eb1aabb0c3f46965" },
 ];
 
-/// One split, checked.
+/// One split whose sizes and labels have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
     /// [N, 28, 28], row by row; 0 is the black background
@@ -104,18 +99,18 @@ pub struct Images {
     pub labels: Vec<u8>,
 }
 
-/// Looks for FashionMNIST: `explicit` (a folder, or `synthetic`), else the variable `VITLAB_DATA` (the same), else
-/// `data/fmnist` from the working directory upwards, the Debian package's folder, and [`cache_folder`].
+/// Finds FashionMNIST. The first of these decides: `explicit` (a folder, or `synthetic`), the variable `VITLAB_DATA`
+/// (the same), `data/fmnist` in the working directory or above it, the Debian package's folder, [`cache_folder`].
 ///
-/// A folder may be the one with the files or a torchvision root above it.
+/// A folder may hold the files itself or be a torchvision root above them.
 ///
 /// # Errors
-/// An explicit choice that doesn't hold the data is an error, never passed over. When nothing is found, the message
-/// lists what was tried and the ways out.
+/// Fails if an explicit choice doesn't hold the data. If nothing is found, the message lists the folders tried and the
+/// three remedies.
 pub fn find(explicit: Option<&str>) -> Result<Source> {
     let variable = std::env::var(VARIABLE).ok();
     let working = std::env::current_dir().unwrap_or_default();
-    search(explicit, variable.as_deref(), &working, &[PathBuf::from(DEBIAN), cache_folder()])
+    search(explicit, variable.as_deref(), &working, &[DEBIAN.into(), cache_folder()])
 }
 
 fn search(explicit: Option<&str>, variable: Option<&str>, working: &Path, others: &[PathBuf]) -> Result<Source> {
@@ -135,9 +130,9 @@ fn search(explicit: Option<&str>, variable: Option<&str>, working: &Path, others
         }
     }
     Err(Error::argument(format!(
-        "FashionMNIST was not found. Tried:{tried}\nThree ways out: run `cargo lab setup`, which fetches it; install \
+        "FashionMNIST was not found. Tried:{tried}\nThree remedies: run `cargo lab setup`, which downloads it; install \
          Debian's package dataset-fashion-mnist; or name a folder with --data DIR or {VARIABLE} (`synthetic` instead \
-         of a folder takes a generated stand-in)."
+         of a folder selects a generated stand-in)."
     )))
 }
 
@@ -153,20 +148,15 @@ fn chosen(choice: &str) -> Result<Source> {
     }
 }
 
-/// The folder that keeps what is expensive, once per user: `VITLAB_HOME`, else `vitlab` in the user's cache folder.
-pub fn home() -> PathBuf {
-    match std::env::var_os("VITLAB_HOME").filter(|value| !value.is_empty()) {
-        Some(home) => PathBuf::from(home),
-        None => dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("vitlab"),
-    }
-}
-
-/// Where set-up puts a downloaded FashionMNIST, in torchvision's layout below [`home`].
+/// Folder of a downloaded FashionMNIST, in torchvision's layout below [`cache::folder`].
 pub fn cache_folder() -> PathBuf {
-    home().join("data/fmnist").join(RAW)
+    cache::folder().join("data/fmnist").join(RAW)
 }
 
-/// Whether the four files are in `folder`; their content is looked at by [`read`] and [`verify`].
+/// Checks that `folder` holds the four files, without reading them.
+///
+/// # Errors
+/// Names the missing files, or says that `folder` is missing or not a folder.
 pub fn check_folder(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Err(Error::file(folder, "doesn't exist; name a folder with FashionMNIST's four files"));
@@ -182,10 +172,10 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     Err(Error::file(folder, problem))
 }
 
-/// Checks that a folder's four files are FashionMNIST's to the byte: MNIST's own have the same names and shapes.
+/// Verifies the checksums of a folder's four files. Names and shapes are not enough: MNIST's files have the same.
 ///
 /// # Errors
-/// The first file that is damaged or another data set's.
+/// Names the first file that is damaged or belongs to another data set.
 pub fn verify_folder(folder: &Path) -> Result<()> {
     check_folder(folder)?;
     FILES.iter().try_for_each(|file| verify(&locate(folder, file), file))
@@ -196,24 +186,18 @@ fn missing(folder: &Path) -> Vec<&'static str> {
     FILES.iter().filter(absent).map(|file| file.name).collect()
 }
 
-/// The plain file if there is one, as it is read faster, else the gzipped one.
+/// Prefers the plain file, which is read faster, to the gzipped one.
 fn locate(folder: &Path, file: &File) -> PathBuf {
     let plain = folder.join(file.name);
     if plain.exists() { plain } else { folder.join(format!("{}.gz", file.name)) }
 }
 
-/// Checks that `path`, plain or gzipped, holds exactly what `file` should.
+/// Verifies the checksum of `path`, plain or gzipped, against `file`.
+///
+/// # Errors
+/// Fails if the file is missing, damaged, or has other content.
 pub fn verify(path: &Path, file: &File) -> Result<()> {
-    let mut content = idx::content(path)?;
-    let mut md5 = Md5::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match content.read(&mut buffer).map_err(|error| idx::unreadable(path, error))? {
-            0 => break,
-            count => md5.update(&buffer[..count]),
-        }
-    }
-    let found = md5.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let found = checksum::md5(idx::content(path)?).map_err(|error| idx::unreadable(path, error))?;
     if found == file.md5 {
         return Ok(());
     }
@@ -224,7 +208,10 @@ pub fn verify(path: &Path, file: &File) -> Result<()> {
     Err(Error::file(path, problem))
 }
 
-/// Reads one split: images of 28 × 28, as many labels, each label a class.
+/// Reads one split and checks it: images of 28 × 28 pixels, one label for each, each label a class.
+///
+/// # Errors
+/// Names the file that is missing, damaged, mislabelled, of another shape or from another set.
 pub fn read(source: &Source, split: Split) -> Result<Images> {
     match source {
         Source::Folder(folder) => read_folder(folder, split),
@@ -278,7 +265,7 @@ fn read_folder(folder: &Path, split: Split) -> Result<Images> {
     Ok(Images { images: images.bytes, labels: labels.bytes })
 }
 
-/// FashionMNIST with the test files under the training files' names would train on a sixth of the data unnoticed.
+/// Detects test files under the training files' names, which would train on a sixth of the data without a warning.
 fn check_not_swapped(folder: &Path) -> Result<()> {
     let train = locate(folder, &FILES[0]);
     let test = locate(folder, &FILES[2]);
@@ -302,7 +289,7 @@ mod tests {
     fn folder_with_files(folder: &Path) {
         std::fs::create_dir_all(folder).unwrap();
         for file in FILES {
-            std::fs::write(folder.join(file.name), "content is not looked at").unwrap();
+            std::fs::write(folder.join(file.name), "not read").unwrap();
         }
     }
 
@@ -331,7 +318,7 @@ mod tests {
         assert_eq!(find(None, None).unwrap(), Source::Folder(cache));
         folder_with_files(&debian);
         assert_eq!(find(None, None).unwrap(), Source::Folder(debian.clone()));
-        // Found from the clone's root although the working directory is below it, and passed over when incomplete.
+        // Found from the clone's root although the working directory is below it, and skipped when incomplete.
         let near = root.path().join("clone/data/fmnist").join(RAW);
         folder_with_files(&near);
         assert_eq!(find(None, None).unwrap(), Source::Folder(near.clone()));
@@ -345,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torchvision_root_will_do() {
+    fn a_torchvision_root_is_accepted() {
         let root = tempfile::tempdir().unwrap();
         let raw = root.path().join(RAW);
         folder_with_files(&raw);

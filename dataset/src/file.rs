@@ -1,5 +1,4 @@
-//! Files written whole or not at all: under a temporary name beside the target, renamed when complete.
-//! Missing folders are made.
+//! Atomic file writes: a temporary file beside the target is filled, then renamed.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,7 +6,11 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes `path` with `fill`. A failure leaves what was at `path` untouched and no temporary file behind.
+/// Replaces `path` by a file that `fill` writes, and creates missing folders. A failure leaves an existing file untouched
+/// and no temporary file behind.
+///
+/// # Errors
+/// Fails if `path` is a folder, or if the file or its folder can't be written.
 pub fn replace(path: impl AsRef<Path>, fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let problem = |error: io::Error| {

@@ -1,32 +1,63 @@
-//! One file over HTTP: resumed where an earlier try stopped, shown while it comes, checked at the end.
+//! Downloads over HTTP: each resumes where an earlier one stopped, reports its progress and is verified at the end.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vitlab::{Error, Result};
+use crate::source::{self, FILES};
+use crate::{Error, Result};
 
-use crate::step::Step;
+/// FashionMNIST's public source, named in its repository (zalandoresearch/fashion-mnist); 30 MB in all.
+pub const PUBLIC: &str = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com";
 
-/// Tries for one file; each goes on where the last one stopped.
-const TRIES: u32 = 3;
+/// Attempts for one file. Each resumes where the last one stopped.
+const ATTEMPTS: u32 = 3;
 
-/// Downloads `url` to `target`, which appears only once `check` has accepted the content.
+/// Downloads FashionMNIST's four gzipped files from `base` into `folder` and skips those that are already there.
 ///
-/// The part that has come stays beside the target, and the next call goes on from there.
+/// `progress` receives a line for each block, for instance `x.gz: 1.2 of 30.9 MB`.
 ///
 /// # Errors
-/// The server can't be reached or breaks off, the disk is full, the content isn't what it should be: in each case
-/// `target` is untouched.
-pub fn download(url: &str, target: &Path, check: impl Fn(&Path) -> Result<()>, step: &Step) -> Result<()> {
+/// As [`download`].
+pub fn fetch(base: &str, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Error::file(folder, format!("can't be created ({error}); set VITLAB_HOME to a folder that is writable"))
+    })?;
+    for file in &FILES {
+        let name = format!("{}.gz", file.name);
+        let target = folder.join(&name);
+        if !target.exists() || source::verify(&target, file).is_err() {
+            download(&format!("{base}/{name}"), &target, |path| source::verify(path, file), progress)?;
+        }
+    }
+    Ok(())
+}
+
+/// Number of bytes of FashionMNIST that an interrupted [`fetch`] left in `folder` for the next one.
+pub fn unfinished(folder: &Path) -> u64 {
+    FILES
+        .iter()
+        .filter_map(|file| fs::metadata(part(&folder.join(format!("{}.gz", file.name)))).ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+/// Downloads `url` to `target`, which appears only after `check` has accepted the content.
+///
+/// An interrupted download stays in [`part`], and the next call resumes it.
+///
+/// # Errors
+/// Fails if the server can't be reached, refuses or breaks off, if the disk is full, or if `check` rejects the content.
+/// `target` is untouched in each case.
+pub fn download(url: &str, target: &Path, check: impl Fn(&Path) -> Result<()>, progress: &dyn Fn(&str)) -> Result<()> {
     let part = part(target);
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
-        tries += 1;
-        match fetch(url, &part, step) {
+        attempts += 1;
+        match request(url, &part, progress) {
             Ok(()) => break,
-            Err(Failure::Interrupted(_)) if tries < TRIES => step.line(&format!("{url}: broke off, trying again")),
+            Err(Failure::Interrupted(_)) if attempts < ATTEMPTS => progress(&format!("{url}: broke off, trying again")),
             Err(Failure::Interrupted(problem) | Failure::Final(problem)) => {
                 return Err(Error::argument(format!("{url}: {problem}")));
             }
@@ -34,24 +65,24 @@ pub fn download(url: &str, target: &Path, check: impl Fn(&Path) -> Result<()>, s
     }
     if let Err(error) = check(&part) {
         let _ = fs::remove_file(&part);
-        return Err(Error::argument(format!("{url}: the content is wrong and was thrown away ({error})")));
+        return Err(Error::argument(format!("{url}: the content is wrong and was deleted ({error})")));
     }
     fs::rename(&part, target).map_err(|error| Error::file(target, format!("can't be written ({error})")))
 }
 
-/// Where the bytes gather: `x.gz` as `x.part.gz`, so that the ending still tells the format.
+/// Path of the unfinished file: `x.part.gz` for `x.gz`, so that the extension still names the format.
 pub fn part(target: &Path) -> PathBuf {
     let extension = target.extension().unwrap_or_default().to_string_lossy().into_owned();
     target.with_extension(format!("part.{extension}"))
 }
 
 enum Failure {
-    /// The connection was there and broke: worth another try.
+    /// The connection was established and broke; another attempt may succeed.
     Interrupted(String),
     Final(String),
 }
 
-fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
+fn request(url: &str, part: &Path, progress: &dyn Fn(&str)) -> Result<(), Failure> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(20)))
@@ -67,7 +98,7 @@ fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
     let response = request.call().map_err(|error| Failure::Final(format!("can't be reached ({error})")))?;
     let (resumed, status) = (response.status() == 206, response.status());
     if status == 416 {
-        // Nothing lies beyond what is there: it is whole, or not the file that the server has now. The check decides.
+        // The part is as long as the server's file. The check decides whether it is the same file.
         return Ok(());
     }
     if status != 200 && !resumed {
@@ -79,7 +110,7 @@ fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
 
     let full = |error: std::io::Error| match error.kind() {
         ErrorKind::StorageFull | ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded => Failure::Final(format!(
-            "there is no room left for {}; make room and try again, it goes on from there",
+            "there is no room left for {}; make room and try again; the download resumes",
             part.display()
         )),
         _ => Failure::Final(format!("{} can't be written ({error})", part.display())),
@@ -96,7 +127,7 @@ fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
             Ok(count) => count,
             Err(error) => {
                 return Err(Failure::Interrupted(format!(
-                    "broke off after {done} bytes ({error}); try again, it goes on from there"
+                    "broke off after {done} bytes ({error}); try again; the download resumes"
                 )));
             }
         };
@@ -104,12 +135,12 @@ fn fetch(url: &str, part: &Path, step: &Step) -> Result<(), Failure> {
         done += count as u64;
         let name = url.rsplit('/').next().unwrap_or(url);
         let of = whole.map_or(String::new(), |whole| format!(" of {:.1}", whole as f64 / 1e6));
-        step.line(&format!("{name}: {:.1}{of} MB", done as f64 / 1e6));
+        progress(&format!("{name}: {:.1}{of} MB", done as f64 / 1e6));
     }
     file.sync_all().map_err(full)?;
     match whole {
         Some(whole) if done < whole => Err(Failure::Interrupted(format!(
-            "broke off after {done} of {whole} bytes; try again, it goes on from there"
+            "broke off after {done} of {whole} bytes; try again; the download resumes"
         ))),
         _ => Ok(()),
     }

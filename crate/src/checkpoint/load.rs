@@ -18,7 +18,7 @@ const BATCH_MEAN: &str = "running_mean";
 ///
 /// ```
 /// use tch::{Device, Tensor, nn};
-/// use vitlab::weights::{StateDict, assign};
+/// use vitlab::checkpoint::{StateDict, assign};
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let head = nn::linear(store.root() / "head", 2, 1, Default::default());
 /// let dict = StateDict(vec![
@@ -98,7 +98,7 @@ fn is_float(kind: Kind) -> bool {
 ///
 /// ```
 /// use tch::{Device, nn};
-/// use vitlab::weights::state_dict;
+/// use vitlab::checkpoint::state_dict;
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let _norm = nn::batch_norm2d(store.root() / "norm", 8, Default::default());
 /// let dict = state_dict(&store);

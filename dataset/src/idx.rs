@@ -1,4 +1,4 @@
-//! The IDX file format of the MNIST family, for unsigned bytes, plain or gzipped.
+//! The IDX file format of the MNIST family: arrays of unsigned bytes, plain or gzipped.
 //!
 //! Layout (<https://yann.lecun.com/exdb/mnist/>): two zero bytes, the type (8 = unsigned byte), the number of
 //! dimensions, each dimension as a big-endian 32-bit number, then the values.
@@ -9,10 +9,10 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::{Error, Result};
+use crate::{Error, Result, file};
 
-/// Far above any data set of the family (FashionMNIST: 47 MB); a header that asks for more is damaged.
-const MOST_BYTES: u64 = 1 << 30;
+/// Upper limit of an array, far above any data set of the family (FashionMNIST: 47 MB). A larger header is damaged.
+const MAX_BYTES: u64 = 1 << 30;
 const UNSIGNED_BYTE: u8 = 8;
 const REMEDY: &str = "delete it and run `cargo lab setup` to fetch it again";
 
@@ -23,12 +23,12 @@ pub struct Idx {
     pub bytes: Vec<u8>,
 }
 
-/// Reads a whole file; whether it is gzipped is told by its content, not by its name.
+/// Reads a whole file. The content, not the name, decides whether it is gzipped.
 ///
-/// Memory grows with what the file really holds, never with what its header announces.
+/// Memory grows with the data in the file, never with the size that its header announces.
 ///
 /// # Errors
-/// A file that is missing, a folder, truncated, corrupt, of another format, or whose length and header disagree.
+/// Fails if the file is missing, a folder, truncated, corrupt, of another format, or longer than its header says.
 pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
     let path = path.as_ref();
     let mut content = content(path)?;
@@ -49,19 +49,19 @@ pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
     Ok(Idx { dims, bytes })
 }
 
-/// The dimensions alone, from the first few bytes of the file.
+/// Reads only the dimensions, from the first few bytes of the file.
 ///
 /// # Errors
-/// As [`read`], as far as the header shows it.
+/// As [`read`], for damage in the header.
 pub fn read_dims(path: impl AsRef<Path>) -> Result<Vec<usize>> {
     let path = path.as_ref();
     header(&mut content(path)?, path)
 }
 
-/// Writes a plain (not gzipped) file; a failure leaves what was there untouched.
+/// Writes a plain (not gzipped) file. A failure leaves an existing file untouched.
 ///
 /// # Errors
-/// When it can't be written.
+/// Fails if the file can't be written, or if the dimensions don't match the number of bytes.
 pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
     let mut head = vec![0, 0, UNSIGNED_BYTE];
     head.push(u8::try_from(idx.dims.len()).map_err(|_| Error::argument("an IDX file has at most 255 dimensions"))?);
@@ -78,14 +78,14 @@ pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
             idx.bytes.len()
         )));
     }
-    crate::file::replace(path, |out| {
+    file::replace(path, |out| {
         out.write_all(&head)?;
         out.write_all(&idx.bytes)
     })
 }
 
-/// The uncompressed content of a plain or gzipped file.
-pub(super) fn content(path: &Path) -> Result<Box<dyn Read>> {
+/// Opens the uncompressed content of a plain or gzipped file.
+pub(crate) fn content(path: &Path) -> Result<Box<dyn Read>> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder where an IDX file should be; name the file inside it"));
     }
@@ -98,7 +98,7 @@ pub(super) fn content(path: &Path) -> Result<Box<dyn Read>> {
     Ok(if start.starts_with(&[0x1f, 0x8b]) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
-pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => Error::file(path, "doesn't exist; run `cargo lab setup` to fetch the data"),
         ErrorKind::PermissionDenied => Error::file(path, "can't be read: permission denied; change its permissions"),
@@ -129,10 +129,10 @@ fn header(content: &mut dyn Read, path: &Path) -> Result<Vec<usize>> {
     (0..count).map(|_| Ok(u32::from_be_bytes(take4()?) as usize)).collect()
 }
 
-/// Number of values that the header promises.
+/// Number of values that the header announces.
 fn announced(dims: &[usize], path: &Path) -> Result<u64> {
     dims.iter()
         .try_fold(1u64, |product, &dim| product.checked_mul(dim as u64))
-        .filter(|&bytes| bytes <= MOST_BYTES)
+        .filter(|&bytes| bytes <= MAX_BYTES)
         .ok_or_else(|| damaged(path, format!("announces impossible dimensions {dims:?}")))
 }

@@ -1,13 +1,13 @@
-//! The data files: what is well formed is read as it is, and each way of being broken gets its own sentence.
+//! Data files: well-formed files are read unchanged, and each kind of damage has its own message.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, write::GzEncoder};
-use vitlab::data::idx::{self, Idx};
-use vitlab::data::source::{self, FILES, Source, Split};
-use vitlab::data::synthetic;
+use vitlab_dataset::idx::{self, Idx};
+use vitlab_dataset::source::{self, FILES, Source, Split};
+use vitlab_dataset::synthetic;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -22,7 +22,7 @@ fn small() -> Vec<u8> {
     bytes
 }
 
-/// The message for a file with `content`; it must name the file and say what to do, on one line.
+/// Returns the error message for a file with `content`. It must name the file and the remedy, on one line.
 fn message(content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images");
@@ -123,7 +123,7 @@ fn writing_checks_first_and_leaves_the_old_file() {
     assert_says(&idx::write(&below_a_file, &good).unwrap_err().to_string(), "can't be written");
 }
 
-/// A generated set of 30 and 20 images, to be broken by each test.
+/// Writes a generated set of 30 and 20 images, which each test then breaks.
 fn generated() -> (tempfile::TempDir, Source) {
     let folder = tempfile::tempdir().unwrap();
     synthetic::write_folder(folder.path(), 30, 20, 1).unwrap();
@@ -153,7 +153,7 @@ fn the_stand_in_is_read_back_and_marked() {
     assert!(source.is_synthetic() && source.to_string().contains("synthetic"));
     let error = source::verify(&folder.path().join(FILES[1].name), &FILES[1]).unwrap_err();
     assert_says(&error.to_string(), "is not FashionMNIST's train-labels-idx1-ubyte");
-    // Written again over itself, but never over data without the mark.
+    // A generated set may be overwritten, data without the mark never.
     synthetic::write_folder(folder.path(), 10, 10, 1).unwrap();
     fs::remove_file(folder.path().join(source::SYNTHETIC_MARK)).unwrap();
     let error = synthetic::write_folder(folder.path(), 40, 10, 1).unwrap_err();
@@ -220,7 +220,7 @@ fn contents_that_are_not_fashion_mnist() {
     assert_says(&train_message(&missing), "doesn't exist");
 }
 
-/// Needs the real data set; where set-up has not fetched it, there is nothing to look at.
+/// Needs the real data set, and is skipped where set-up has not downloaded it.
 #[test]
 fn the_real_data_set() {
     let Ok(source) = source::find(None) else {

@@ -1,0 +1,23 @@
+//! FashionMNIST as bytes, without libtorch.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | [`source`] | finds the data set on this machine, verifies it and reads its splits |
+//! | [`download`] | fetches it over HTTP and resumes an interrupted download |
+//! | [`idx`] | reads and writes the IDX file format of the MNIST family |
+//! | [`synthetic`] | draws a stand-in for tests and trials |
+//! | [`file`] | writes files atomically |
+//! | [`checksum`] | MD5 as hexadecimal text |
+//! | [`cache`] | locates the cache folder |
+
+pub mod cache;
+pub mod checksum;
+pub mod download;
+pub mod error;
+pub mod file;
+pub mod idx;
+pub mod source;
+pub mod synthetic;
+
+pub use error::{Error, Result};
+pub use source::{CLASSES, Images, SIDE, Source, Split};
