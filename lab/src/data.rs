@@ -1,6 +1,5 @@
 //! FashionMNIST for this machine: found, downloaded, or installed as a Debian package.
 
-
 use vitlab_dataset::source::{self, Source};
 use vitlab_dataset::{Error, Result, download};
 

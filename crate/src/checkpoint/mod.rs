@@ -99,7 +99,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth") => file::replace(path, |file| pt_write::write(file, dict)),
+        Some("pt" | "pth") => Ok(file::replace(path, |file| pt_write::write(file, dict))?),
         Some("safetensors") => write_safetensors(path, dict, &Default::default()),
         _ => Err(Error::file(path, "isn't the name of a weight file; let it end in .pt, .pth or .safetensors")),
     }

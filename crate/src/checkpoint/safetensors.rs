@@ -24,7 +24,7 @@ const MAX_HEADER: u64 = 1 << 20;
 /// # Errors
 /// A folder that can't be written, a tensor of a type that [`super::read`] doesn't name.
 pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
-    file::replace(path.as_ref(), |file| {
+    Ok(file::replace(path.as_ref(), |file| {
         let tensors = dict
             .0
             .iter()
@@ -34,7 +34,7 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
         let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
         let bytes = safetensors::serialize(tensors, metadata).map_err(io::Error::other)?;
         file.write_all(&bytes)
-    })
+    })?)
 }
 
 /// Reads a safetensors file and its text metadata.

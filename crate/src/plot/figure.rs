@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::canvas::Canvas;
 use super::palette::palette;
 use crate::notebook::display;
-use crate::{Error, Result};
+use crate::{Error, Result, file};
 
 /// The most that a figure in a committed notebook may weigh.
 const MOST_BYTES: usize = 1_500_000;
@@ -63,7 +63,7 @@ impl Figure {
 
     /// Writes the PNG file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        vitlab_dataset::file::replace(path, |out| out.write_all(&self.png))
+        Ok(file::replace(path, |out| out.write_all(&self.png))?)
     }
 
     /// Called by the kernel for a figure that ends a cell.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Origin;
-use crate::{Config, Error, Result};
+use crate::{Config, Error, Result, file};
 
 /// One epoch. Losses are mean cross-entropies in nats, accuracies shares from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl History {
     /// When the file can't be written; what was there stays.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("a History is always representable in JSON");
-        vitlab_dataset::file::replace(path, |out| writeln!(out, "{text}"))
+        Ok(file::replace(path, |out| writeln!(out, "{text}"))?)
     }
 
     /// The last epoch and how many of its batches were trained, if it was interrupted.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
-use super::checkpoint;
+use super::resume;
 use super::view::View;
 use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
 use crate::data::{Dataset, Origin, seed_everything, shuffled};
@@ -281,7 +281,7 @@ impl Trainer {
     /// # Errors
     /// When the file can't be written; what was there stays.
     pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
-        checkpoint::write(self, model, path.as_ref())
+        resume::write(self, model, path.as_ref())
     }
 
     /// Continues from a checkpoint, if there is one at `path`: sets the model's weights and this trainer's state.
@@ -291,7 +291,7 @@ impl Trainer {
     /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
     pub fn resume(&mut self, model: &impl Model, path: impl AsRef<Path>, data: &Dataset) -> Result<usize> {
         if path.as_ref().exists() {
-            checkpoint::read(self, model, path.as_ref(), &data.origin)?;
+            resume::read(self, model, path.as_ref(), &data.origin)?;
         }
         Ok(self.history.whole_epochs())
     }
