@@ -47,11 +47,11 @@ struct RustcCall {
 pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let folder = std::env::current_dir()?;
     let environment = environment();
-    if environment.get(FOLDER).map(Path::new) != Some(&folder) {
+    let is_cell = environment.get(FOLDER).map(Path::new) == Some(&folder);
+    let Some((kind, arguments)) = arguments.split_first().filter(|_| is_cell) else {
         return Err(cargo.exec().into());
-    }
+    };
     let (last_build, record) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
-    let Some((kind, arguments)) = arguments.split_first() else { return Err(cargo.exec().into()) };
     if let Some(last) = read::<Build>(&last_build)
         && last.arguments == arguments
         && last.environment == environment
@@ -140,12 +140,11 @@ impl RustcCall {
     fn build(&self) -> anyhow::Result<ExitCode> {
         let status = self.start(&self.arguments)?;
         if status == ExitCode::SUCCESS {
-            let artifact = json!({
-                "reason": "compiler-artifact",
-                "target": { "name": "ctx" },
-                "filenames": [self.output()],
-            });
-            println!("{artifact}");
+            let filenames = [self.output()];
+            println!(
+                "{}",
+                json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": filenames })
+            );
         }
         Ok(status)
     }

@@ -133,20 +133,16 @@ impl Engine {
         let stored = !silent && content["store_history"] != false;
         let count = self.begin_cell(request, silent, stored);
         self.state.publish_output("execute_input", json!({ "code": code, "execution_count": count }));
-        let failure = self.evaluate(code, read_input).err().map(|failure| failure.content());
-        if let Some(failure) = &failure {
-            self.state.publish_output("error", failure.clone());
+        let mut reply = json!({ "status": "ok", "execution_count": count, "payload": [], "user_expressions": {} });
+        if let Err(failure) = self.evaluate(code, read_input) {
+            let error = failure.content();
+            reply["status"] = "error".into();
+            for name in ["ename", "evalue", "traceback"] {
+                reply[name] = error[name].clone();
+            }
+            self.state.publish_output("error", error);
         }
         self.state.cell().phase = Phase::Idle;
-        let mut reply = json!({
-            "status": if failure.is_some() { "error" } else { "ok" },
-            "execution_count": count,
-            "payload": [],
-            "user_expressions": {},
-        });
-        if let (Some(Value::Object(failure)), Some(reply)) = (failure, reply.as_object_mut()) {
-            reply.extend(failure);
-        }
         reply
     }
 

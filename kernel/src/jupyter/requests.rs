@@ -188,9 +188,7 @@ fn kernel_info() -> Value {
             "codemirror_mode": "rust",
         },
         "banner": "Rust on evcxr 0.22",
-        "help_links": [
-            { "text": "Rust's standard library", "url": "https://doc.rust-lang.org/stable/std/" },
-        ],
+        "help_links": [{ "text": "Rust's standard library", "url": "https://doc.rust-lang.org/stable/std/" }],
         "debugger": false,
     })
 }

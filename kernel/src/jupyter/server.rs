@@ -7,11 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jupyter_protocol::{ConnectionInfo, Header, JupyterMessage, UnknownMessage};
-use jupyter_zmq_client::{
-    KernelIoPubConnection, RawMessage, RouterRecvConnection, create_kernel_control_connection,
-    create_kernel_heartbeat_connection, create_kernel_iopub_connection, create_kernel_shell_connection,
-    create_kernel_stdin_connection,
-};
+use jupyter_zmq_client::{self as zmq, KernelIoPubConnection, RawMessage, RouterRecvConnection};
 use tokio::sync::mpsc;
 use zeromq::SocketRecv;
 
@@ -35,11 +31,11 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
 
 async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let session = uuid::Uuid::new_v4().to_string();
-    let mut heartbeat = bound(info.hb_port, create_kernel_heartbeat_connection(info).await)?;
-    let iopub = bound(info.iopub_port, create_kernel_iopub_connection(info, &session).await)?;
-    let shell = bound(info.shell_port, create_kernel_shell_connection(info, &session).await)?;
-    let control = bound(info.control_port, create_kernel_control_connection(info, &session).await)?;
-    let stdin = bound(info.stdin_port, create_kernel_stdin_connection(info, &session).await)?;
+    let mut heartbeat = bound(info.hb_port, zmq::create_kernel_heartbeat_connection(info).await)?;
+    let iopub = bound(info.iopub_port, zmq::create_kernel_iopub_connection(info, &session).await)?;
+    let shell = bound(info.shell_port, zmq::create_kernel_shell_connection(info, &session).await)?;
+    let control = bound(info.control_port, zmq::create_kernel_control_connection(info, &session).await)?;
+    let stdin = bound(info.stdin_port, zmq::create_kernel_stdin_connection(info, &session).await)?;
     let (shell, shell_requests) = shell.split();
     let (control, control_requests) = control.split();
     let (stdin, stdin_replies) = stdin.split();
