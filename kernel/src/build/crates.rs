@@ -1,19 +1,19 @@
 //! Hides the crates that no cell can name from rust-analyzer. They are still built.
 //!
-//! evcxr asks rust-analyzer for the types of variables. evcxr puts all sources into one root, so rust-analyzer reads every crate
-//! of the workspace, even those that nothing depends on, and searches every dependency of the cell's crate for implementations.
-//! For vitlab these would be 151 crates, of which a notebook can name five.
+//! evcxr asks rust-analyzer for the types of variables. evcxr puts all sources into one root, so rust-analyzer reads
+//! every crate of the workspace, even those that nothing depends on, and searches every dependency of the cell's crate
+//! for implementations. vitlab has 151 such crates. A notebook can name five of them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
-/// Where a package's manifest lists the crates that its interface shows, among all below it:
+/// The table in which a package's manifest lists the crates that its interface shows, among all below it:
 /// `[package.metadata.vitlab-kernel] shows = ["tch", ...]`.
 const TABLE: &str = "vitlab-kernel";
 
-/// Keeps the workspace's packages and their dependencies, except: dependencies of build scripts and tests; dependencies of
-/// procedural macros, which run in the compiler; and, below a package that lists what it shows, everything else.
+/// Keeps the workspace's packages and their dependencies, except: dependencies of build scripts and tests; dependencies
+/// of procedural macros, which run in the compiler; and, below a package that lists what it shows, everything else.
 pub fn prune(metadata: &mut Metadata) {
     let Some(resolve) = &mut metadata.resolve else { return };
     let packages: HashMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
@@ -62,8 +62,8 @@ mod tests {
 
     use super::*;
 
-    /// The names of the crates that remain for `ctx`, given each package's name and its manifest. In a manifest, a word alone
-    /// is a dependency on the package of this name.
+    /// Returns the names of the crates that remain for `ctx`, given each package's name and manifest. A word alone in a
+    /// manifest stands for a dependency on the package of this name.
     fn remaining<const N: usize>(packages: [(&str, &str); N]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, manifest) in packages {

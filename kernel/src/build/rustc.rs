@@ -1,7 +1,8 @@
-//! Builds a cell without cargo. If nothing but the cell has changed since cargo built one, rustc is started as cargo started it
-//! then. This saves looking at all crates for each cell, and checking all of them (half a minute) for a cell that evcxr
-//! wants checked, such as one with a closure that can't be last_build. Changes are found as cargo finds them: by the modification
-//! times of the sources that cargo lists beside its output and of the manifests, and by the environment.
+//! Builds a cell without cargo. If nothing but the cell has changed since cargo built one, rustc is started as cargo
+//! started it then. This spares cargo's look at every crate, and the half minute in which cargo checks every crate when
+//! evcxr wants a cell checked, for example one with a closure that can't be kept. Changes are found as cargo finds
+//! them: by the modification times of the manifests and of the sources that cargo lists beside its output, and by the
+//! environment.
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -29,7 +30,8 @@ const STUBS: &str = "stubs";
 struct Build {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
-    /// The files that it depends on, except the cell, with their modification times. `None` for a file that doesn't exist.
+    /// The files that it depends on, except the cell, with their modification times. `None` for a file that doesn't
+    /// exist.
     inputs: Vec<(PathBuf, Option<SystemTime>)>,
     rustc: RustcCall,
 }
@@ -96,8 +98,8 @@ fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     Ok(serde_json::to_writer(file, value)?)
 }
 
-/// The environment, without variables that aren't UTF-8, which neither cargo nor rustc uses, and without the one that evcxr
-/// sets only for builds.
+/// Returns the environment, without variables that aren't UTF-8, because neither cargo nor rustc uses them, and without
+/// the one that evcxr sets only for builds.
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -109,7 +111,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|it| it.modified()).ok()
 }
 
-/// The manifests and the sources. cargo lists the sources in a file two folders above rustc's output.
+/// Returns the manifests and the sources with their modification times. cargo lists the sources in a file two folders
+/// above rustc's output.
 fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(PathBuf, Option<SystemTime>)>> {
     let list = rustc.output()?.parent()?.parent()?.join("libctx.d");
     let list = fs::read_to_string(list).ok()?;
@@ -130,7 +133,7 @@ fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(PathBuf, Option<Syste
 }
 
 impl RustcCall {
-    /// The cell's library.
+    /// Returns the path of the cell's library.
     fn output(&self) -> Option<PathBuf> {
         let mut arguments = self.arguments.iter();
         arguments.find(|argument| *argument == "--out-dir")?;
@@ -156,7 +159,7 @@ impl RustcCall {
         if let Some(at) = at("--emit=") {
             arguments[at] = "--emit=metadata".into();
         }
-        // Incremental data of builds doesn't fit a check.
+        // Only builds may use the incremental data of builds.
         if let Some(at) = at("incremental=") {
             arguments.drain(at - 1..=at);
         }
@@ -188,7 +191,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     if let Some(record) = record
         && is_cell
     {
-        // These variables belong to the running cargo.
+        // The variables of make describe the running cargo.
         environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
         let folder = std::env::current_dir()?;
         if folder.join(STUBS).is_dir()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// An event of a cell, or of the process that runs cells.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -24,7 +25,7 @@ pub enum Event {
     Panic { stderr: String },
     /// A `?` ended the cell's code.
     Question { stderr: String },
-    /// The code of the cell has ended, in whatever way.
+    /// The cell has ended: its process wrote the last of evcxr's markers.
     Done,
     /// The process that runs cells has ended, by itself or by a signal.
     Ended { status: Option<i32>, signal: Option<i32>, stderr: String },
@@ -71,7 +72,7 @@ impl EventSender {
     pub fn send(&self, event: &Event) {
         let mut line = serde_json::to_string(event).expect("plain data");
         line.push('\n');
-        // Writing fails only when the kernel has ended, and then nobody reads.
+        // Writing fails only when the kernel has ended.
         let _ = self.0.lock().unwrap().write_all(line.as_bytes());
     }
 }

@@ -27,11 +27,11 @@ pub struct Sorter {
     figure: Option<Bundle>,
     /// Whether the figure can receive another MIME type.
     extensible: bool,
-    /// Held back text of standard error.
+    /// Text of standard error that is held back.
     error: Vec<u8>,
     /// The last text of standard error that was reported.
     last_error: String,
-    /// When the held back output came.
+    /// The time since which output is held back.
     since: Instant,
 }
 
@@ -204,12 +204,12 @@ impl Sorter {
         self.text += end;
     }
 
-    /// The last text on standard error.
+    /// Returns the last text on standard error.
     pub fn last_stderr(&self) -> String {
         if self.error.is_empty() { self.last_error.clone() } else { String::from_utf8_lossy(&self.error).into_owned() }
     }
 
-    /// How much longer output is held back. `None` if there is none.
+    /// Returns how much longer output is held back. `None` if there is none.
     pub fn held_for(&self) -> Option<Duration> {
         let hold = if !self.error.is_empty() {
             if find_panic(&self.error).is_some() { HOLD_PANIC } else { HOLD }
@@ -221,7 +221,7 @@ impl Sorter {
         Some(hold.saturating_sub(self.since.elapsed()))
     }
 
-    /// Reports what was held back.
+    /// Reports the output that is held back.
     pub fn release(&mut self) {
         self.send_error();
         self.send_figure();
@@ -288,12 +288,13 @@ impl Sorter {
     }
 }
 
-/// The marker that ends a line, and the text before it.
+/// Finds the marker that ends a line, and the text before it.
 fn ending_marker<'a>(line: &'a str, markers: &[&'static str]) -> Option<(&'static str, &'a str)> {
     markers.iter().find_map(|marker| Some((*marker, line.strip_suffix(marker)?)))
 }
 
-/// The offset of the last panic's message: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a line.
+/// Finds the offset of the last panic's message: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a
+/// line.
 fn find_panic(error: &[u8]) -> Option<usize> {
     let mut found = None;
     let mut start = 0;
@@ -306,7 +307,7 @@ fn find_panic(error: &[u8]) -> Option<usize> {
     found
 }
 
-/// The number of bytes up to a character whose end is missing. Bytes that aren't UTF-8 count as whole.
+/// Counts the bytes before a character whose end is missing. Bytes that aren't UTF-8 count as whole.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
@@ -323,7 +324,7 @@ mod tests {
 
     use super::*;
 
-    /// The events that a sorter reports for the output that `feed` gives it.
+    /// Returns the events that a sorter reports for the output that `feed` gives it.
     fn events_of(feed: impl FnOnce(&mut Sorter)) -> Vec<Value> {
         let (reader, writer) = std::io::pipe().unwrap();
         // A figure is larger than the pipe's buffer.

@@ -1,5 +1,6 @@
-//! The watcher: the process between evcxr and the one that runs cells. It passes evcxr's own lines on and reports everything
-//! else to the kernel at once. Output keeps its order within a stream; between the two streams, the order of reading counts.
+//! The watcher: the process between evcxr and the one that runs cells. It passes the lines for evcxr on and reports
+//! everything else to the kernel at once. Output keeps its order within a stream. Between the two streams, the order of
+//! reading counts.
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
@@ -119,7 +120,7 @@ fn read_stderr(sorter: &mut Sorter, stderr: &mut ChildStderr) -> bool {
     count > 0
 }
 
-/// Waits until a file can be read or has ended, at most for `wait`, and returns for each whether it is so.
+/// Waits until a file can be read or has ended, at most for `wait`. Returns for each file whether that is the case.
 pub fn ready<const N: usize>(files: [BorrowedFd; N], wait: Option<Duration>) -> [bool; N] {
     let mut polled = files.map(|file| PollFd::new(file, PollFlags::POLLIN));
     let timeout = wait.map_or(PollTimeout::NONE, |wait| {

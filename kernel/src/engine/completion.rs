@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use evcxr::CommandContext;
 use serde_json::{Value, json};
 
-/// The content of a `complete_reply`.
+/// Returns the content of a `complete_reply`.
 pub fn complete(context: Option<&mut CommandContext>, code: &str, cursor: usize) -> Value {
     let found = context.and_then(|context| {
         catch_unwind(AssertUnwindSafe(|| context.completions(code, byte_of(code, cursor)))).ok()?.ok()
@@ -29,7 +29,7 @@ pub fn complete(context: Option<&mut CommandContext>, code: &str, cursor: usize)
     })
 }
 
-/// The content of an `inspect_reply`.
+/// Returns the content of an `inspect_reply`.
 pub fn inspect(context: Option<&mut CommandContext>, code: &str, cursor: usize) -> Value {
     let cursor = byte_of(code, cursor);
     let rest = code[cursor..].chars();

@@ -12,9 +12,10 @@ use super::state::{KernelState, Phase};
 use crate::cell::event::{Bundle, Event, Output};
 use crate::cell::watch::ready;
 
-/// More bytes than a socket's buffers hold. A wait ends after so many, even if a thread of the cell goes on to write.
+/// More bytes than a socket's buffers hold. A wait ends after so many bytes, even if a thread of the cell continues to
+/// write.
 const MAX_WAIT: usize = 1 << 20;
-/// So many bytes are read before the reader looks again whether somebody waits.
+/// The reader checks after so many bytes whether the engine waits.
 const CHECK_INTERVAL: usize = 1 << 16;
 
 /// The thread that reads events.
@@ -44,7 +45,7 @@ impl EventReader {
 fn read(state: &KernelState, events: UnixStream, mut wakes: UnixStream, woken: &mpsc::Sender<()>) {
     let mut events = BufReader::new(events);
     let mut line = Vec::new();
-    // Bytes read since the last check, and since somebody waits.
+    // Bytes read since the last check, and since the engine waits.
     let (mut unchecked, mut waited) = (0, 0);
     loop {
         let buffered = !events.buffer().is_empty();

@@ -18,8 +18,8 @@ pub struct Failure {
     pub details: Vec<String>,
 }
 
-/// Decides whether a cell failed. A panic, a `?` or the end of its process, as the watcher reported it, counts before evcxr's
-/// answer. `variables` are lost with the process; `generated` is the source file that evcxr made of the cell.
+/// Decides whether a cell failed. A panic, a `?` or the end of its process, as the watcher reported it, counts before
+/// evcxr's answer. `variables` are lost with the process; `generated` is the source file that evcxr made of the cell.
 pub fn decide_failure(
     state: &KernelState,
     answer: thread::Result<Result<EvalOutputs, Error>>,
@@ -29,7 +29,7 @@ pub fn decide_failure(
 ) -> Result<EvalOutputs, Failure> {
     let (stopped_by, interrupted, count) = {
         let mut cell = state.cell();
-        // evcxr notices the end of the process only when it runs code. A cell that ran none leaves the event to the next cell.
+        // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
         (stopped_by, cell.ended_by_interrupt, cell.execution_count)
@@ -44,7 +44,7 @@ pub fn decide_failure(
         (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, code, count)),
         (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
         (_, Err(_)) => Err(Failure::error(
-            "evcxr panicked on this cell (Jupyter's log shows the message); restart the kernel if other cells fail, too",
+            "evcxr panicked on this cell (see Jupyter's log); restart the kernel if other cells fail, too",
         )),
     }
 }
@@ -54,14 +54,14 @@ impl Failure {
         Failure { name: name.to_string(), value: value.into(), details: Vec::new() }
     }
 
-    /// The content of an `error` message.
+    /// Returns the content of an `error` message.
     pub fn content(&self) -> Value {
         let title = format!("{}: {}", self.name.as_str().bright_red().bold(), self.value);
         let traceback: Vec<&str> = title.lines().chain(self.details.iter().map(String::as_str)).collect();
         json!({ "ename": self.name, "evalue": self.value, "traceback": traceback })
     }
 
-    /// A failure without a code of its own, such as evcxr's about a variable that can't be kept.
+    /// Describes a failure without an error code, such as a variable that evcxr can't keep.
     pub fn error(message: impl Into<String>) -> Self {
         Failure::new("Error", message)
     }
@@ -81,13 +81,13 @@ impl Failure {
         Failure { details: location(place, code, generated).into_iter().collect(), ..Failure::new("panicked", message) }
     }
 
-    /// A `?`, after which evcxr writes the error's text on standard error.
+    /// Describes the error of a `?`, whose text evcxr writes on standard error.
     fn question(stderr: &str) -> Self {
         let message = without_frames(stderr.trim());
         Failure::error(if message.is_empty() { "a `?` ended the cell".into() } else { message })
     }
 
-    /// The end of the process that runs cells.
+    /// Describes the end of the process that runs cells.
     fn ended(status: Option<i32>, signal: Option<i32>, stderr: &str, variables: &[String]) -> Self {
         let signal = signal.and_then(|number| Signal::try_from(number).ok());
         let (name, reason) = match (signal, status) {
@@ -104,7 +104,7 @@ impl Failure {
         Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
     }
 
-    /// An interrupt that ended the cell's process, in which these variables were; or only its compilation.
+    /// Describes an interrupt. It ended the process with these variables or, without variables, only the compilation.
     pub fn interrupted(variables: Option<&[String]>) -> Self {
         let value = match variables {
             None => "the interrupt stopped compiling the cell; all variables are kept".to_string(),
@@ -140,12 +140,13 @@ fn report_lines(error: &CompilationError, code: &str, count: usize) -> Vec<Strin
     String::from_utf8_lossy(&written).lines().map(String::from).collect()
 }
 
-/// The place of a panic: the line of the cell if it can be found, otherwise the file without the folders of this machine.
+/// Returns the place of a panic: the line of the cell if it can be found, otherwise the file without this machine's
+/// folders.
 fn location(place: &str, code: &str, generated: &str) -> Option<String> {
     let mut parts = place.rsplitn(3, ':');
     let (_column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
     let number: usize = line.parse().ok()?;
-    // evcxr's own package, alone or in the workspace of the warm build.
+    // The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
     if !["src/lib.rs", "ctx/src/lib.rs"].contains(&file) {
         return Some(format!("  at {}:{line}", short_path(file)));
     }
@@ -158,7 +159,7 @@ fn location(place: &str, code: &str, generated: &str) -> Option<String> {
     }
 }
 
-/// A source file without the folders that hold crates: `tch-0.24.0/src/tensor/ops.rs`.
+/// Removes the folders that hold crates from the path of a source file: `tch-0.24.0/src/tensor/ops.rs`.
 fn short_path(file: &str) -> String {
     if let Some((_, rest)) = file.split_once("/registry/src/") {
         return rest.split_once('/').map_or(rest, |(_, rest)| rest).to_string();
@@ -170,8 +171,8 @@ fn short_path(file: &str) -> String {
     file[start..].to_string()
 }
 
-/// A message without its C++ frames: libtorch appends the place in its sources that raised an exception, and a stack of
-/// addresses.
+/// Removes C++ frames from a message: libtorch appends the place in its sources that raised an exception, and a stack
+/// of addresses.
 fn without_frames(text: &str) -> String {
     let end = ["\nException raised from ", "\\nException raised from "].iter().filter_map(|mark| text.find(mark)).min();
     match end {
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(decide(None, Ok(EvalOutputs::new())), None);
         assert_eq!(decide(panic, Ok(EvalOutputs::new())), Some("panicked".into()));
         assert_eq!(decide(ended(), Err(Error::Message(String::new()))), Some("Exit".into()));
-        // This cell ran no code.
+        // evcxr hasn't noticed the end.
         assert_eq!(decide(ended(), Ok(EvalOutputs::new())), None);
         assert!(state.cell().process_has_ended());
         state.cell().ended_by_interrupt = true;

@@ -1,5 +1,5 @@
-//! Interrupts. A training announces in the kernel's folder that it listens, checks there for an interrupt after each step, and
-//! stops after the step. Code that doesn't listen is ended together with its process.
+//! Interrupts the current cell. A training announces in the kernel's folder that it listens, checks there for an
+//! interrupt after each step, and stops after the step. Code that doesn't listen is ended together with its process.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::state::{KernelState, Phase};
 const ASKED: &str = "interrupt";
 /// File by which a training announces that it listens.
 const LISTENING: &str = "listening";
-/// File by which the kernel tells the number of the running cell.
+/// File in which the kernel writes the number of the running cell.
 const CELL: &str = "cell";
 /// Code that doesn't listen is ended after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ pub fn begin_cell(folder: &Path, number: u64) {
     let _ = fs::write(folder.join(CELL), number.to_string());
 }
 
-/// Interrupts the current cell, if there is one. Asks it to stop; ends it if it doesn't listen within a second, or at the
-/// second interrupt.
+/// Interrupts the current cell, if there is one. Asks it to stop; ends it if it doesn't listen within a second, or at
+/// the second interrupt.
 pub fn interrupt(state: &KernelState) {
     let (number, interrupts) = {
         let mut cell = state.cell();
@@ -36,7 +36,7 @@ pub fn interrupt(state: &KernelState) {
             return;
         }
         cell.interrupts += 1;
-        // Written while the state is locked, so that the next cell can't find it.
+        // The state is locked meanwhile, so that the next cell can't find the file.
         let _ = fs::write(state.folder.join(ASKED), "");
         (cell.number, cell.interrupts)
     };

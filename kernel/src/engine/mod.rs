@@ -32,7 +32,7 @@ use self::types::{TypeLoader, defines_variables};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
-/// Types are loaded after this time without a task.
+/// The engine loads types after this time without a task.
 const IDLE: Duration = Duration::from_millis(200);
 
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;
@@ -52,6 +52,7 @@ impl EngineHandle {
     }
 }
 
+/// evcxr and the state of its cells.
 pub struct Engine {
     /// evcxr, or the reason why it didn't start.
     context: Result<CommandContext, String>,
@@ -82,8 +83,8 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO");
     watch::end_with_parent(&mut command);
-    // SAFETY: makes one system call between fork and exec. The closure owns the stream, because evcxr runs the command again
-    // after a crash.
+    // SAFETY: makes one system call between fork and exec. The closure owns the stream, because evcxr runs the command
+    // again after a crash.
     unsafe {
         command.pre_exec(move || {
             fcntl(events.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -120,8 +121,8 @@ impl Engine {
         }
     }
 
-    /// Evaluates the cell of an `execute_request` and returns the content of its reply. `read_input` gets a prompt and whether
-    /// a password is asked for.
+    /// Evaluates the cell of an `execute_request` and returns the content of its reply. The arguments of `read_input`
+    /// are the prompt and whether the input is a password.
     pub fn execute(
         &mut self,
         request: Arc<JupyterMessage>,
@@ -156,7 +157,7 @@ impl Engine {
         cell.silent = silent;
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
-        // A process that ended between two cells is reported by the second.
+        // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
         }

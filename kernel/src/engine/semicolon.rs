@@ -1,5 +1,6 @@
-//! The semicolon that spares a compilation. evcxr shows the value of a last expression without a semicolon: it compiles the
-//! cell as if the value could show itself, and compiles it again if it can't. An expression such as a loop never can.
+//! Saves a compilation by a semicolon. For a last expression without a semicolon, evcxr compiles the cell as if the
+//! value could display itself, and compiles it again if it can't. An expression without a value, such as a loop, never
+//! can.
 
 use ra_ap_syntax::ast::{AstNode, BinaryOp, Expr};
 
@@ -8,7 +9,7 @@ use super::syntax::{self, PREFIX};
 /// Macros without a value.
 const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
-/// The cell with a semicolon after a last expression that has no value.
+/// Returns the cell with a semicolon after a last expression that has no value.
 pub fn add_semicolon(code: &str) -> String {
     let last = syntax::statements(code).and_then(|statements| statements.tail_expr());
     let Some(last) = last.filter(has_no_value) else { return code.to_string() };

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::cell::event::{Bundle, Event};
 
+/// The state of a kernel.
 pub struct KernelState {
     iopub: mpsc::Sender<JupyterMessage>,
     cell: Mutex<CellState>,
@@ -43,7 +44,7 @@ pub struct CellState {
 }
 
 impl CellState {
-    /// Whether the process that runs cells has ended.
+    /// Returns whether the process that runs cells has ended.
     pub fn process_has_ended(&self) -> bool {
         matches!(self.stopped_by, Some(Event::Ended { .. }))
     }
@@ -53,7 +54,7 @@ impl CellState {
 pub enum Phase {
     #[default]
     Idle,
-    /// Requested, while evcxr starts or is busy.
+    /// The cell is requested, and evcxr starts or is busy.
     Waiting,
     Compiling,
     Running,
@@ -79,7 +80,8 @@ impl KernelState {
         let _ = self.iopub.send(message(kind, content, parent)).await;
     }
 
-    /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's output.
+    /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
+    /// output.
     pub fn publish_output(&self, kind: &str, content: Value) {
         let cell = self.cell();
         let (request, silent) = (cell.request.clone(), cell.silent);
@@ -92,7 +94,7 @@ impl KernelState {
     pub fn publish_result(&self, bundle: Bundle) {
         let mut cell = self.cell();
         let text = bundle.data.get("text/plain").and_then(Value::as_str);
-        // The value of a cell that ends with a loop. Python doesn't show `None` either.
+        // A cell that ends with a loop has this value. Python doesn't show `None` either.
         if bundle.data.len() == 1 && text == Some("()") {
             return;
         }
@@ -104,7 +106,7 @@ impl KernelState {
     }
 }
 
-/// A message that answers `parent`.
+/// Makes a message that answers `parent`.
 pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMessage {
     let content = UnknownMessage { msg_type: kind.to_string(), content };
     JupyterMessage::new(content, Some(parent))

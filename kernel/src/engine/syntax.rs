@@ -19,7 +19,7 @@ pub fn parse(code: &str) -> Parse<SourceFile> {
     SourceFile::parse(&format!("{PREFIX}{rust}\n}}"), Edition::CURRENT)
 }
 
-/// The statements of a cell. `None` if it can't be parsed.
+/// Returns the statements of a cell. `None` if it can't be parsed.
 pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
 }

@@ -1,5 +1,6 @@
-//! Loads what evcxr's rust-analyzer needs to find the types of variables: the standard library and the crates that a cell can
-//! name. Loading takes seconds, so it waits until the engine is idle, or until the first cell that defines a variable.
+//! Loads the sources by which evcxr's rust-analyzer finds the types of variables: the standard library and the crates
+//! that a cell can name. Loading takes seconds, so it waits until the engine is idle, or until the first cell that
+//! defines a variable.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,6 +17,7 @@ const LINK: &str = "RUST_SRC_PATH";
 /// Names the standard library's sources. Unset if the link leads there already.
 const LIBRARY: &str = "VITLAB_RUST_SRC";
 
+/// The state of loading.
 pub struct TypeLoader {
     /// The link and its future target, until it is set.
     library: Option<(PathBuf, PathBuf)>,
@@ -29,7 +31,7 @@ impl TypeLoader {
         TypeLoader { library: path(LINK).zip(path(LIBRARY)), done: false }
     }
 
-    /// Notes that a cell ran: if it added a crate, there is more to load.
+    /// Notes that a cell ran. A cell that added a crate makes loading necessary again.
     pub fn cell_ran(&mut self, code: &str) {
         self.done &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
     }
@@ -38,7 +40,8 @@ impl TypeLoader {
     pub fn show_library(&mut self, context: &mut CommandContext) {
         let Some((link, library)) = self.library.take() else { return };
         if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
-            // evcxr reads the link again when the manifest's text changes. The additional space changes it; the level stays.
+            // evcxr reads the link again when its manifest changes. The additional space is such a change, the level
+            // isn't.
             let _ = context.execute(":opt 2 ");
         }
     }
@@ -55,7 +58,7 @@ impl TypeLoader {
     }
 }
 
-/// Whether a cell defines variables, whose types evcxr has to find.
+/// Returns whether a cell defines variables, whose types evcxr has to find.
 pub fn defines_variables(code: &str) -> bool {
     let is_let = |statement| matches!(statement, ast::Stmt::LetStmt(_));
     syntax::statements(code).is_none_or(|list| list.statements().any(is_let))

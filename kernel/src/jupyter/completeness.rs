@@ -1,11 +1,12 @@
-//! Whether a cell is complete, as `is_complete_request` asks.
+//! Answers `is_complete_request`: decides whether a cell is complete.
 
 use ra_ap_syntax::{SyntaxError, SyntaxKind};
 use serde_json::{Value, json};
 
 use crate::engine::syntax::{PREFIX, parse};
 
-/// The content of an `is_complete_reply`: whether a cell can run as it is, needs more lines, or is wrong whatever follows.
+/// Returns the content of an `is_complete_reply`: a cell can run, needs more lines, or is invalid with any further
+/// lines.
 pub fn is_complete(code: &str) -> Value {
     let parsed = parse(code);
     let tokens = parsed.syntax_node().descendants_with_tokens();
@@ -17,7 +18,7 @@ pub fn is_complete(code: &str) -> Value {
             _ => {}
         }
     }
-    // Also covers an open string or comment, which contains the brace that would end the body.
+    // An open string or comment contains the brace that would end the body, so it is covered, too.
     if depth > 0 {
         let last = code.lines().next_back().unwrap_or_default();
         let mut indent: String = last.chars().take_while(|c| c.is_whitespace()).collect();

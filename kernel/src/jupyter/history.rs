@@ -1,4 +1,4 @@
-//! The history of a session, as `history_request` asks for it.
+//! Answers `history_request` from the cells of this session.
 
 use serde_json::{Value, json};
 use wildmatch::WildMatch;
@@ -18,7 +18,7 @@ impl History {
         self.0.push((count, code.to_string(), result));
     }
 
-    /// The content of a `history_reply`.
+    /// Returns the content of a `history_reply`.
     pub fn reply(&self, request: &Value) -> Value {
         let number = |name: &str| request[name].as_i64();
         let entries: Vec<&Entry> = match request["hist_access_type"].as_str() {
@@ -31,7 +31,7 @@ impl History {
                 let pattern = request["pattern"].as_str().unwrap_or("*");
                 let pattern = WildMatch::new(pattern);
                 let found: Vec<_> = self.0.iter().filter(|entry| pattern.matches(&entry.1)).collect();
-                // `unique` keeps the last of equal cells.
+                // `unique` asks for the last of equal cells only.
                 let repeated = |index: usize| found[index + 1..].iter().any(|later| later.1 == found[index].1);
                 let kept = (0..found.len()).filter(|index| request["unique"] != true || !repeated(*index));
                 kept.map(|index| found[index]).collect()

@@ -50,7 +50,7 @@ pub struct Shell {
     engine: EngineHandle,
     input: Arc<Input>,
     history: History,
-    /// Requests of other kinds that came among aborted cells.
+    /// Requests of other kinds that came between aborted cells.
     postponed: VecDeque<JupyterMessage>,
 }
 
@@ -69,7 +69,7 @@ impl Shell {
                 },
             };
             let request = Arc::new(request);
-            // Before a client learns that the kernel is busy and interrupts it.
+            // The cell is noted before a client learns that the kernel is busy and interrupts it.
             if request.header.msg_type == "execute_request" {
                 self.state.expect_cell();
             }
@@ -168,7 +168,7 @@ impl Shell {
     }
 }
 
-/// The content of a message.
+/// Returns the content of a message.
 pub fn content(message: &JupyterMessage) -> Value {
     serde_json::to_value(&message.content).unwrap_or_default()
 }

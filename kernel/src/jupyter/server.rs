@@ -16,7 +16,7 @@ use super::requests::{Control, Shell, content};
 use crate::engine;
 use crate::engine::state::KernelState;
 
-/// Pause after an error of a socket, because the cause may last.
+/// The pause after an error of a socket, because the cause may last.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the clients of a connection file until one of them requests a shutdown, which ends the process.
@@ -60,12 +60,13 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names the port of a socket that can't be bound: clients choose ports before kernels bind them, so two may choose the same.
+/// Names the port in the error of a socket that can't be bound. Two clients may choose the same port, because kernels
+/// bind ports later than clients choose them.
 fn bound<T, E: Display>(port: u16, socket: Result<T, E>) -> anyhow::Result<T> {
     socket.map_err(|error| anyhow::anyhow!("port {port} of the connection file can't be listened on: {error}"))
 }
 
-/// The folder of evcxr's build, which belongs to this kernel alone.
+/// Finds or creates the folder of evcxr's build, which belongs to this kernel alone.
 fn folder() -> std::io::Result<PathBuf> {
     match std::env::var_os("EVCXR_TMPDIR") {
         Some(folder) => std::path::absolute(folder),
@@ -79,7 +80,7 @@ fn folder() -> std::io::Result<PathBuf> {
 
 async fn send_all(mut iopub: KernelIoPubConnection, mut messages: mpsc::Receiver<JupyterMessage>) {
     while let Some(mut message) = messages.recv().await {
-        // The topic, which clients may subscribe to.
+        // Clients may subscribe to this topic.
         message.zmq_identities = vec![message.header.msg_type.clone().into()];
         if let Err(error) = iopub.send(message).await {
             eprintln!("an output can't be sent: {error}");
@@ -108,7 +109,7 @@ async fn read_all(mut connection: RouterRecvConnection, receive: impl Fn(Jupyter
         };
         match RawMessage::from_multipart(frames, &connection.mac).map_err(anyhow::Error::from).and_then(parse) {
             Ok(message) => receive(message),
-            // For example a message for another kernel, signed with another key.
+            // The message may be for another kernel and signed with another key.
             Err(error) => eprintln!("a message is ignored, because it can't be read: {error}"),
         }
     }
