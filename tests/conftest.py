@@ -1,10 +1,10 @@
-"""Which tests are run: the long ones, most of them of rarer faults of the kernel, only on request."""
+"""Adds the option `--long`, without which long tests are skipped. Most of them test rare faults of the kernel."""
 
 import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="the long tests as well")
+    parser.addoption("--long", action="store_true", help="also run the long tests")
 
 
 def pytest_configure(config):

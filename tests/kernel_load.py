@@ -1,12 +1,12 @@
-"""Many kernels at once, and kernels over a long time: what they cost and whether anything is left of them.
+"""Measures the cost of many kernels at once, and checks that kernels leave nothing behind, also over a long time.
 
     .venv/bin/python tests/kernel_load.py many --kernels 20
     .venv/bin/python tests/kernel_load.py soak --minutes 60 --seed 1
 
-`many` starts kernels at once and prints what each costs until it is ready and until its first cell is done: disk of its own,
-processor time, memory; then it kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both end
-with status 1 when a process, a folder, an open file or a port is left, `many` also when a start takes more than 30 MB of disk
-or 1 s of processor time at the median, `soak` when a kernel that lives all the time grows.
+`many` starts kernels at once, prints the cost of each until it is ready and until its first cell is done (its own disk space,
+processor time, memory), and kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both exit with
+status 1 if a process, a folder or a port is left. `many` also exits with status 1 if the median start takes more than 30 MB of
+disk space or 1 s of processor time, and `soak` if a kernel that lives all the time grows in memory or open files.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from test_kernel import CRATE, Kernel, alive, interrupt, memory
 ROOT = Path(__file__).parent.parent
 HOME = Path(os.environ.get("VITLAB_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vitlab")).expanduser()
 KERNELS = HOME / "kernels"
-# Of a start, at the median.
+# Limits for the median of starts.
 LIMITS = {"processor, s": 1, "disk, MB": 30}
 LOOP = 'println!("begun");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }'
 
@@ -33,7 +33,7 @@ def folders():
 
 
 def own_disk(folder):
-    """MB that only this folder holds: the warm build's files are links."""
+    """Returns the MB that only this folder holds. Hard links to the warm build don't count."""
     found = 0
     for file in folder.rglob("*"):
         try:
@@ -46,7 +46,7 @@ def own_disk(folder):
 
 
 def processor(processes):
-    """Seconds, those of ended children included."""
+    """Returns the seconds of processor time, including children that have ended."""
     ticks = 0
     for process in processes:
         try:
@@ -62,7 +62,7 @@ def ports(kernel):
 
 
 def listened():
-    """Ports of this machine that somebody listens on."""
+    """Returns the ports on which a process of this machine listens."""
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
     return {int(fields[1].rsplit(":", 1)[1], 16) for fields in lines if fields[3] == "0A"}
 
@@ -75,7 +75,7 @@ def kill(kernel):
 
 
 def left(processes, taken, before):
-    """What of these kernels is still there, after a moment and the start of another one."""
+    """Returns what these kernels left behind, after a wait and the start of another kernel, which cleans up."""
     deadline = time.monotonic() + 20
     while any(map(alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -93,7 +93,7 @@ def report(found):
 
 
 def cost(kernels, before):
-    """Prints what each costs so far; returns their processes and the medians."""
+    """Prints the cost of the kernels so far. Returns the processes of each and the medians."""
     trees = [kernel.processes() for kernel in kernels]
     rows = {
         "processor, s": [processor(tree) for tree in trees],
@@ -112,22 +112,22 @@ def many(arguments):
     for kernel in kernels:
         kernel.wait()
     seconds = time.monotonic() - started
-    print(f"{len(kernels)} kernels ready after {seconds:.1f} s; of each one, least, median and most:")
+    print(f"{len(kernels)} kernels ready after {seconds:.1f} s; minimum, median and maximum per kernel:")
     _, medians = cost(kernels, before)
     answers = [kernel.text(f"println!(\"{{}}\", {number} * 2);") for number, kernel in enumerate(kernels)]
     assert answers == [f"{number * 2}\n" for number in range(len(kernels))], answers
-    print("and after a cell in each:")
+    print("after a cell in each kernel:")
     trees, _ = cost(kernels, before)
     processes, taken = [process for tree in trees for process in tree], [port for kernel in kernels for port in ports(kernel)]
     for kernel in kernels:
         kill(kernel)
     above = [name for name, limit in LIMITS.items() if medians[name] > limit]
-    print("to start, more than the limit:", ", ".join(above) or "nothing")
+    print("starts above the limit:", ", ".join(above) or "none")
     return max(report(left(processes, taken, before)), int(bool(above)))
 
 
 class Soak:
-    """Kernels at random, beside one that lives all the time."""
+    """Random use of kernels, beside one kernel that lives all the time."""
 
     def __init__(self, seed):
         self.random, self.done = random.Random(seed), {}
@@ -218,8 +218,8 @@ def soak(arguments):
     soak.old.end()
     found = left(soak.processes, soak.ports, soak.before)
     print(f"{len(sizes)} kernels; {', '.join(f'{count} {name}' for name, count in sorted(soak.done.items()))}")
-    # A cell is a library that stays loaded in the process that runs it, not in the one that compiles.
-    # In the first third rust-analyzer's caches fill.
+    # Only the process that compiles is measured: in the process that runs cells, each cell's library stays loaded.
+    # The first third doesn't count, because rust-analyzer's caches fill.
     third = max(1, len(sizes) // 3)
     middle = sizes[-2 * third : -third] or sizes
     grown = sum(sizes[-third:]) / third - sum(middle) / len(middle)

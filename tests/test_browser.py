@@ -1,12 +1,12 @@
-"""The kernel `vitlab` as users of JupyterLab and Notebook 7 meet it, in a headless Chromium.
+"""Tests the kernel `vitlab` in JupyterLab and Notebook 7, in a headless Chromium.
 
-Skipped where these aren't there; nothing else of vitlab needs them:
+Skipped if these aren't installed. No other part of vitlab needs them:
 
     apt-get install chromium
     .venv/bin/python -m pip install --target target/browser playwright==1.65.2 notebook==7.6.5
     PYTHONPATH=$PWD/target/browser .venv/bin/python -m pytest tests/test_browser.py
 
-Screenshots are left in target/browser-shots.
+Writes screenshots into target/browser-shots.
 """
 
 import contextlib
@@ -27,33 +27,33 @@ from test_kernel import CRATE, FAULTS, LOOP, TRAINING
 ROOT = Path(__file__).parent.parent
 SHOTS = ROOT / "target/browser-shots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Milliseconds, of one cell on a busy machine.
+# Milliseconds for one cell, on a busy machine.
 LIMIT = 180_000
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed; this file's head says how")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed; the beginning of this file says how to install it")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A running JupyterLab: its folder, and the address of the notebooks in it."""
+    """A running JupyterLab: its folder and the address of its notebooks."""
     with serving(tmp_path_factory, "jupyterlab", "LabApp") as (folder, address):
         yield folder, address + "/lab/tree"
 
 
 @pytest.fixture(scope="module")
 def notebook_7(tmp_path_factory):
-    """A running Notebook 7, likewise."""
-    pytest.importorskip("notebook", reason="Notebook 7 isn't installed; this file's head says how")
+    """A running Notebook 7: its folder and the address of its notebooks."""
+    pytest.importorskip("notebook", reason="Notebook 7 isn't installed; the beginning of this file says how to install it")
     with serving(tmp_path_factory, "notebook", "JupyterNotebookApp") as (folder, address):
         yield folder, address + "/notebooks"
 
 
 @contextlib.contextmanager
 def serving(tmp_path_factory, module, app):
-    """A running server of nobody's settings: its folder and its address."""
+    """Runs a server without the user's settings. Yields its folder and its address."""
     folder, own = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
-    # No question about news in front of the notebook.
+    # A question about news would cover the notebook.
     settings = own / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
@@ -95,15 +95,15 @@ def browser():
         browser.close()
 
 
-def wait_for(condition, what, limit=LIMIT):
+def wait_for(condition, event, limit=LIMIT):
     deadline = time.monotonic() + limit / 1000
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"waited in vain for {event}"
         time.sleep(0.2)
     return found
 
 
-# Before that, JupyterLab would ask for a kernel.
+# Whether the notebook has a kernel. JupyterLab would otherwise ask for one.
 READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
     return session?.isReady && session.session?.kernel?.status === "idle";
@@ -134,11 +134,11 @@ class Notebook:
         self.page.locator(f".lm-Menu-itemLabel:text-is('{item}')").click()
 
     def prompts(self):
-        """What stands in brackets beside each cell; `*` while it runs or waits."""
+        """Returns the text in brackets beside each cell: `*` while it runs or waits."""
         return [text.strip("[]: \n") for text in self.page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()]
 
     def done(self):
-        """The prompts, when nothing runs or waits."""
+        """Waits until no cell runs or waits, and returns the prompts."""
         wait_for(lambda: "*" not in self.prompts(), f"the end of {self.name}")
         return self.prompts()
 
@@ -146,7 +146,7 @@ class Notebook:
         return self.page.locator(".jp-CodeCell").nth(cell).locator(".jp-OutputArea-output")
 
     def errors(self):
-        """Name and text of each error among all outputs, with its cell's number."""
+        """Returns the cell's number, the name and the text of each error among the outputs."""
         return self.page.evaluate(ERRORS)
 
     def shot(self, name):
@@ -180,11 +180,11 @@ def test_a_training_is_seen_interrupted_and_run_again(lab, browser):
         notebook.shot("training-1")
         wait_for(lambda: bar.first.get_attribute("value") != before[0], "the bar to move")
         wait_for(lambda: curve.first.get_attribute("src") != before[1], "the curve to grow")
-        # In place, not once more.
+        # Both changed in place.
         assert (bar.count(), curve.count()) == (1, 1)
         notebook.shot("training-2")
         notebook.menu("Kernel", "Interrupt Kernel")
-        # Stopped in order: the cell is done, the one behind it didn't run.
+        # The training stopped after a step: its cell is done, and the next one didn't run.
         assert notebook.done() == ["1", "2", "3", ""]
         assert notebook.outputs(3).count() == 0
         notebook.shot("training-interrupted")
@@ -221,6 +221,6 @@ def stops(server, browser, fault):
         notebook.shot(notebook.name)
         ((cell, ename, evalue),) = notebook.errors()
         assert (cell, ename) == (1, name) and part in evalue
-        # Seen by the reader, too.
+        # The page shows it, too.
         assert part in notebook.outputs(1).last.inner_text()
         assert notebook.outputs(2).count() == 0

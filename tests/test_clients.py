@@ -1,6 +1,6 @@
-"""The kernel `vitlab` behind nbconvert, nbval and nbgrader.
+"""Tests the kernel `vitlab` with nbconvert, nbval and nbgrader.
 
-nbval and nbgrader are tested where they are there; nothing else of vitlab needs them:
+nbval and nbgrader are tested if they are installed. No other part of vitlab needs them:
 
     .venv/bin/python -m pip install --target target/clients nbval==0.11.0 nbgrader==0.9.6
     PYTHONPATH=$PWD/target/clients .venv/bin/python -m pytest tests/test_clients.py --long
@@ -21,7 +21,7 @@ KERNEL = {"name": "vitlab", "display_name": "Rust (vitlab)", "language": "rust"}
 
 def needs(package):
     there = importlib.util.find_spec(package) is not None
-    return pytest.mark.skipif(not there, reason=f"{package} isn't installed; this file's head says how")
+    return pytest.mark.skipif(not there, reason=f"{package} isn't installed; the beginning of this file says how to install it")
 
 
 def write(path, cells):
@@ -31,8 +31,8 @@ def write(path, cells):
 
 
 def run(folder, *arguments):
-    """Python with these arguments: its status and all that it says."""
-    # pip lays the programs of a target folder there, too; nbgrader calls one of them.
+    """Runs Python with these arguments. Returns its status and its output."""
+    # nbgrader calls a program that pip installs in the target folder.
     programs = [os.path.join(added, "bin") for added in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     paths = [os.path.dirname(sys.executable), *programs, os.environ["PATH"]]
     environment = {**os.environ, "PATH": os.pathsep.join(paths)}
@@ -108,5 +108,5 @@ def test_nbgrader_grades_rust_cells(tmp_path):
         "    print({s.student.id: s.score for s in book.assignment_submissions('one')})"
     )
     scores = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout
-    # The first test is passed by the right answer alone, the second by none.
+    # Only the right answer passes the first test, and no answer passes the second.
     assert scores.strip() == "{'ada': 3.0, 'bob': 0.0}"

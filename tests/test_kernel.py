@@ -1,4 +1,7 @@
-"""The kernel `vitlab` through Jupyter's own client: faults, protocol, output, interrupts. `cargo lab setup` installs it."""
+"""Tests the kernel `vitlab` through Jupyter's own client: faults, protocol, output, interrupts.
+
+`cargo lab setup` installs the kernel.
+"""
 
 import json
 import os
@@ -22,7 +25,7 @@ from safetensors import safe_open
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 CRATE = ':dep vitlab = { path = "../crate" }'
-# Of one cell, on a busy machine.
+# Seconds for one cell, on a busy machine.
 LIMIT = 120
 
 
@@ -50,15 +53,15 @@ class Kernel:
         self.log.close()
 
     def logged(self):
-        """What the kernel wrote on standard error so far."""
-        # The kernel's end of the file has a position of its own.
+        """Returns what the kernel has written on standard error so far."""
+        # Opened again, because reading through the shared descriptor would move the position at which the kernel writes.
         return Path(f"/proc/self/fd/{self.log.fileno()}").read_text()
 
     def send(self, code, **options):
         return self.client.execute(code, **options)
 
     def messages(self, request, limit=LIMIT):
-        """What a cell shows, until it is done."""
+        """Yields the outputs of a cell until it is done."""
         while True:
             message = self.client.get_iopub_msg(timeout=limit)
             if message["parent_header"].get("msg_id") != request:
@@ -76,19 +79,19 @@ class Kernel:
                 return message["content"]
 
     def run(self, code, **options):
-        """Runs a cell: its reply and what it showed."""
+        """Runs a cell. Returns its reply and its outputs."""
         request = self.send(code, **options)
         shown = list(self.messages(request))
         return self.reply(request), shown
 
     def text(self, code):
-        """What a cell that works prints and returns."""
+        """Runs a cell without faults. Returns the text that it prints and its result."""
         reply, shown = self.run(code)
         assert reply["status"] == "ok", reply
         return "".join(content.get("text") or content["data"]["text/plain"] for _, content in shown)
 
     def processes(self):
-        """All that the kernel consists of, by id."""
+        """Returns the ids of all processes of the kernel."""
 
         def below(process):
             found = [process]
@@ -112,7 +115,7 @@ def output(shown, stream):
     return "".join(content["text"] for kind, content in shown if kind == "stream" and content["name"] == stream)
 
 
-# Code, the error's name, a part of what it says; whether the process of the cells ends.
+# Code, name of the error, a part of its message, and whether the process that runs cells ends.
 FAULTS = {
     "compile error": ("let s: String = 1i32;", "E0308", "mismatched types", False),
     "unknown name": ("no_such_function();", "E0425", "no_such_function", False),
@@ -150,7 +153,7 @@ FAULTS = {
 }
 
 
-# Of the others `pytest --long` makes sure.
+# `pytest --long` tests the others, too.
 USUAL = ["compile error", "panic", "tensor shapes", "? on the crate's error", "abort", "exit"]
 
 
@@ -158,7 +161,7 @@ USUAL = ["compile error", "panic", "tensor shapes", "? on the crate's error", "a
 def test_a_fault_is_an_error_at_its_cell(kernel, fault):
     code, name, part, ends = FAULTS[fault]
     kernel.text("let kept: i32 = 7;")
-    # As Run All does: what is queued behind the fault doesn't run.
+    # Queued like the cells of Run All: the second cell must not run.
     failing, behind = kernel.send(code), kernel.send('println!("went on");')
     shown = list(kernel.messages(failing))
     reply = kernel.reply(failing)
@@ -177,7 +180,7 @@ def test_a_fault_is_an_error_at_its_cell(kernel, fault):
         assert kernel.run("kept")[0]["ename"] == "E0425"
     else:
         assert kernel.text("kept") == "7"
-    # Items and dependencies stay in any case.
+    # Items and dependencies remain after every fault.
     assert kernel.text('println!("{}", Error::argument("fine"));') == "fine\n"
 
 
@@ -240,7 +243,7 @@ def test_figures_show_where_they_occur_and_change_in_place(kernel):
     assert all("text/html" in content["data"] for _, content in shown if "data" in content)
     ids = {content["transient"]["display_id"] for kind, content in shown[3:6]}
     assert len(ids) == 1
-    # From a later cell, too.
+    # A later cell can replace it, too.
     _, shown = kernel.run("place.show(&table(7));")
     assert shown[0][0] == "update_display_data" and shown[0][1]["transient"]["display_id"] in ids
 
@@ -277,7 +280,7 @@ def test_a_part_of_a_line_hangs_no_cell(kernel, end):
 
 
 def memory(process):
-    """Resident, in MB; none of a compiler that has just ended."""
+    """Returns the resident memory in MB; 0 for a process that has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -325,7 +328,7 @@ def test_what_does_not_listen_is_ended_after_a_second(kernel):
 @pytest.mark.long
 def test_a_compilation_is_interrupted(kernel):
     kernel.text("let kept: i32 = 7;")
-    # Constant evaluation that takes minutes.
+    # Evaluating this constant takes minutes.
     request = kernel.send(
         "#![allow(long_running_const_eval)]\nconst SLOW: u64 = { let mut n = 0u64; let mut i = 0u64; while i < 1 << 40 { n = n.wrapping_add(i * i); i += 1; } n };\nprintln!(\"{SLOW}\");"
     )
@@ -368,7 +371,7 @@ def test_a_training_shows_its_progress_and_stops_in_order(kernel):
     assert time.monotonic() - started < 60
     reply = kernel.reply(request)
     assert reply["status"] == "ok", reply
-    # The rest of Run All doesn't go on with a model that is half trained.
+    # The cells behind it in Run All must not use a partly trained model.
     assert kernel.reply(behind)["status"] == "aborted"
     bars = [content for kind, content in shown if "text/html" in content.get("data", {})]
     curves = [content for kind, content in shown if "image/png" in content.get("data", {})]
@@ -376,13 +379,13 @@ def test_a_training_shows_its_progress_and_stops_in_order(kernel):
     assert len({content["transient"]["display_id"] for content in curves}) == 1
     assert len({content["data"]["image/png"] for content in curves}) > 1
     assert "interrupted after" in bars[-1]["data"]["text/plain"] or "of 50 epochs" in bars[-1]["data"]["text/plain"]
-    # Everything is still there.
+    # Model, optimizer and history are kept.
     last = int(kernel.text("trainer.history.epochs.len()"))
     assert 2 <= last < 50
     interrupted = kernel.text("trainer.history.epochs.last().is_some_and(|epoch| epoch.stopped_after.is_some())") == "true"
     whole = last - interrupted
     assert kernel.text("trainer.epochs().next()") == f"Some({whole})"
-    # The training goes on where it was, in a bar of its own, up to its last batch.
+    # The training continues where it stopped, with a new progress bar, up to its last batch.
     kernel.text(f"trainer.history.config.epochs = {whole + 2};")
     _, shown = kernel.run(LOOP)
     again = [content["transient"]["display_id"] for kind, content in shown if "text/html" in content.get("data", {})]
@@ -414,7 +417,7 @@ def test_a_thread_that_goes_on_writing_leaves_its_cell_in_peace(kernel):
         'let writer = std::thread::spawn(move || while Instant::now() < end { println!("{line}"); });'
     )
     assert reply["status"] == "ok"
-    # What it wrote is on its way to the client for longer than it writes.
+    # Its output takes longer to reach the client than to be written.
     assert "xxx" in output(kernel.run("writer.join().unwrap();")[1], "stdout")
 
 
@@ -433,7 +436,7 @@ def test_a_cell_is_interrupted_before_evcxr_is_there():
     kernel = Kernel()
     try:
         request = kernel.send('println!("went on");')
-        # Requests and interrupts have sockets of their own: an interrupt may overtake a cell that nobody has taken yet.
+        # Requests and interrupts have separate sockets, so an interrupt may overtake a request that the kernel hasn't received yet.
         while kernel.client.get_iopub_msg(timeout=LIMIT)["parent_header"].get("msg_id") != request:
             pass
         interrupt(kernel)
@@ -446,7 +449,7 @@ def test_a_cell_is_interrupted_before_evcxr_is_there():
 @pytest.mark.long
 def test_a_second_interrupt_ends_a_training(kernel):
     kernel.text(TRAINING.replace("EPOCHS", "50"))
-    # It listens, but doesn't come to the end of a step.
+    # It listens for interrupts, but never finishes a step.
     request = kernel.send(
         'for _ in trainer.epochs() {\n    println!("begun");\n    trainer.epoch(&data.train, |_, _| -> Result<(Tensor, Tensor)> { loop { std::thread::sleep(std::time::Duration::from_millis(10)) } })?;\n}'
     )
@@ -495,7 +498,7 @@ def test_requests_without_evcxr_are_answered(kernel):
 
 
 def test_a_client_that_stops_by_itself_has_the_next_cell_run(kernel):
-    """VS Code sends cells so: it takes them out of its own queue after an error, and asks the kernel not to."""
+    """VS Code sends cells in this way: it clears its own queue after an error, and asks the kernel not to abort cells."""
     as_sent = dict(silent=False, store_history=True, allow_stdin=True, stop_on_error=False)
     failing, next_one = kernel.send('panic!("on purpose");', **as_sent), kernel.send("40 + 2", **as_sent)
     shown = [kind for kind, _ in kernel.messages(failing)]
@@ -508,21 +511,21 @@ def test_a_client_that_stops_by_itself_has_the_next_cell_run(kernel):
 
 
 def test_what_is_not_for_this_kernel_is_left_out(kernel):
-    """As when another kernel's client has drawn one of this kernel's ports."""
+    """Such messages come when the client of another kernel has chosen one of this kernel's ports."""
     stranger = BlockingKernelClient()
     stranger.load_connection_info(dict(kernel.manager.get_connection_info(), key=b"of another kernel"))
     stranger.start_channels()
     for channel in (stranger.shell_channel, stranger.control_channel, stranger.stdin_channel):
         for kind in ("kernel_info_request", "execute_request", "interrupt_request", "shutdown_request", "input_reply"):
             channel.send(stranger.session.msg(kind, {"code": "std::process::exit(1)", "restart": False}))
-        # Not even a message.
+        # Frames that aren't a message.
         for frames in ([b"x"], [b"<IDS|MSG>"], [b"<IDS|MSG>", b"not hexadecimal", b"", b"", b"", b""], [b"<IDS|MSG>", b"00", b"{}"]):
             channel.socket.send_multipart(frames)
     ports = [port for name, port in kernel.manager.get_connection_info().items() if name.endswith("_port")]
     for port in ports:
         with socket.create_connection(("127.0.0.1", port)) as other:
             other.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    # Asks whether the kernel lives, and is gone before the answer.
+    # This client asks for a heartbeat and leaves before the answer.
     for _ in range(3):
         asking = stranger.context.socket(zmq.REQ)
         asking.connect(stranger._make_url("hb"))
@@ -537,9 +540,9 @@ def test_what_is_not_for_this_kernel_is_left_out(kernel):
     asking = kernel.client.context.socket(zmq.REQ)
     asking.connect(kernel.client._make_url("hb"))
     asking.send(b"ping")
-    assert asking.poll(10_000), "the heart has stopped"
+    assert asking.poll(10_000), "the heartbeat has stopped"
     asking.close(linger=0)
-    assert kernel.logged().count("a message that can't be read is left out") >= 3 * 5
+    assert kernel.logged().count("a message is ignored, because it can't be read") >= 3 * 5
 
 
 @pytest.mark.parametrize("name", ["shell", "iopub", "stdin", "control", "hb"])
@@ -606,7 +609,7 @@ def test_a_kernel_ends_when_its_client_is_killed():
 
 
 def test_a_crate_that_changes_is_built_again(tmp_path):
-    """Cells are built without cargo as long as nothing else has changed."""
+    """Cells are built without cargo only while nothing else changes."""
     crate = tmp_path / "mine"
     (crate / "src").mkdir(parents=True)
     (crate / "Cargo.toml").write_text('[package]\nname = "mine"\nversion = "1.0.0"\nedition = "2024"\n')
@@ -617,14 +620,14 @@ def test_a_crate_that_changes_is_built_again(tmp_path):
         kernel.text(f':dep mine = {{ path = "{crate}" }}')
         built = 'println!("{}", mine::which());'
         assert kernel.text(built) == "first\n"
-        # A cell that doesn't compile, and one after it.
+        # A cell that doesn't compile, then one that does.
         reply, _ = kernel.run("let a: u8 = mine::which();")
         assert reply["ename"] == "E0308"
         assert kernel.text(built + " // again") == "first\n"
         source.write_text('pub fn which() -> &\'static str { "second" }\n')
         assert kernel.text(built) == "second\n"
         assert kernel.text(built + " // again") == "second\n"
-        # Another environment.
+        # A changed environment.
         kernel.text(':build_env NAMED=third')
         assert kernel.text('println!("{}", env!("NAMED"));') == "third\n"
         kernel.text(':build_env NAMED=fourth')
@@ -634,7 +637,7 @@ def test_a_crate_that_changes_is_built_again(tmp_path):
 
 
 def test_types_of_the_crates_that_vitlab_shows_are_found(kernel):
-    """rust-analyzer doesn't see all that is built; what a notebook names it must."""
+    """rust-analyzer doesn't see every crate, but it must see those that a notebook can name."""
     kernel.text(
         "use vitlab::ndarray::{Array2, Axis};\n"
         "let ones = Array2::<f32>::ones((2, 3));\n"
@@ -662,7 +665,7 @@ def test_what_cells_start_sees_the_usual_toolchain(kernel):
 
 
 def test_the_very_first_cell_may_have_variables():
-    """The standard library is read when somebody needs it."""
+    """The standard library is loaded when it is needed."""
     kernel = Kernel()
     try:
         kernel.text("let halves = vec![1.5, 0.5];\nlet sum: f64 = halves.iter().sum();")

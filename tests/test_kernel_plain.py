@@ -1,4 +1,4 @@
-"""A notebook's cells on evcxr_jupyter as it is: with less comfort, they work."""
+"""Runs the cells of a notebook on evcxr_jupyter without changes, where they work with fewer features."""
 
 import json
 import os

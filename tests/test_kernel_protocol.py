@@ -1,4 +1,4 @@
-"""Jupyter's own test of kernels, which checks every message against the protocol's schema."""
+"""Runs Jupyter's own tests for kernels, which check every message against the protocol's schema."""
 
 import jupyter_kernel_test
 
@@ -7,7 +7,6 @@ class VitlabKernel(jupyter_kernel_test.KernelTests):
     kernel_name = "vitlab"
     language_name = "Rust"
     file_extension = ".rs"
-    # The first cells wait for evcxr.
     code_hello_world = 'println!("hello, world");'
     code_stderr = 'eprintln!("a remark");'
     completion_samples = [{"text": "std::collections::HashM", "matches": {"HashMap"}}, {"text": "let x = Vec::<i32>::with_capa"}]
@@ -30,5 +29,5 @@ class VitlabKernel(jupyter_kernel_test.KernelTests):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # Later cells are done within the test's limit of 15 s.
+        # The first cell waits until evcxr has started. Later cells finish within the tests' limit of 15 s.
         cls.kc.execute_interactive("let ready = true;", timeout=120, store_history=False)

@@ -1,62 +1,96 @@
-//! The kernel of vitlab's notebooks. evcxr, as a library, compiles the cells; everything between it and Jupyter is here.
+//! The kernel of vitlab's notebooks: speaks with Jupyter, and compiles cells with evcxr, which it uses as a library.
 //!
-//! `vitlab-kernel CONNECTION_FILE` is that kernel. [`server`] speaks with Jupyter, [`engine`] evaluates cells one after the
-//! other, and [`failure`] says what went wrong. evcxr starts [`watch`], which starts [`cells`], the process that runs the
-//! cells' code: so panics, `?`, crashes and every line of output are seen where they happen, and told as an [`event`].
+//! The path of an `execute_request`:
 //!
-//! Under the name `cargo` it is what evcxr and rust-analyzer take for it: [`cargo`].
-//! With the arguments of evcxr_jupyter this program is evcxr_jupyter itself.
+//! ```text
+//!   Jupyter client
+//!      | execute_request                 ^ execute_reply (shell socket)       ^ stream, display_data,
+//!      v                                 |                                    | execute_result, error (iopub)
+//!   +--------------------------- kernel process ------------------------------|------------------+
+//!   |  jupyter::server     reads the message                                  |                  |
+//!   |      v                                                                  |                  |
+//!   |  jupyter::requests   answers one request after the other, aborts cells  |                  |
+//!   |      v               after a failure                                    |                  |
+//!   |  engine              evaluates the cell on its own thread          engine::state           |
+//!   |      v                                                                  ^                  |
+//!   |  evcxr -----> build::cargo, build::rustc   (as separate processes)      |                  |
+//!   |      |             compile the cell to a library                        |                  |
+//!   |      |                                                                  |                  |
+//!   |      |        engine::failure  <-- panic, question, ended --  engine::events               |
+//!   |      |             decides whether the cell failed                      ^                  |
+//!   +------|------------------------------------------------------------------|------------------+
+//!          | LOAD_AND_RUN, on standard input                                  | events (JSON lines)
+//!   +------v------------------------ watcher ---------------------------------|------------------+
+//!   |  cell::watch         passes evcxr's markers on                     cell::sorter            |
+//!   |      |                                                                  ^                  |
+//!   +------|------------------------------------------------------------------|------------------+
+//!   +------v------------------------ runner ----------------------------------|------------------+
+//!   |  cell::runner        loads the library, calls its function -------------+ stdout, stderr   |
+//!   +--------------------------------------------------------------------------------------------+
+//! ```
+//!
+//! `jupyter` depends on `engine` and `engine` on `cell`. `build` depends on none of them.
 
-mod cargo;
-mod cells;
-mod crates;
+mod build;
+mod cell;
 mod engine;
-mod event;
-mod failure;
-mod interrupt;
-mod publish;
-mod requests;
-mod rustc;
-mod server;
-mod sorter;
-mod tail;
-mod text;
-mod types;
-mod watch;
+mod jupyter;
 
-use std::path::Path;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// rust-analyzer, which finds the types of a cell's variables, allocates more than it computes.
+/// rust-analyzer, which finds the types of variables, spends most of its time on allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
-    if cargo::is_meant() {
-        return ended(cargo::run());
-    }
-    if rustc::is_meant() {
-        return ended(rustc::run());
-    }
-    if let Some(events) = watch::events() {
-        watch::run(events);
-    }
-    if cells::is_meant() {
-        cells::run();
-    }
-    // Of a plain evcxr_jupyter, and of evcxr's wrapper around rustc.
-    evcxr::runtime_hook();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    ended(
-        match &arguments[..] {
-            [file] if !file.starts_with('-') => server::run(Path::new(file)),
-            _ => evcxr_jupyter::main(),
-        }
-        .map(|()| ExitCode::SUCCESS),
-    )
+/// The part that this process plays. The program starts itself again for the other parts.
+enum Role {
+    /// `cargo`, as evcxr and rust-analyzer call it.
+    Cargo,
+    /// `rustc`, as cargo calls it.
+    Rustc,
+    /// The process between evcxr and the one that runs cells. Holds the file descriptor for events.
+    Watcher(RawFd),
+    /// The process that runs cells.
+    Runner,
+    /// The kernel for the clients of a connection file.
+    Kernel(PathBuf),
+    /// evcxr_jupyter without changes, and evcxr's own wrapper around rustc.
+    PlainEvcxr,
 }
 
-fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+impl Role {
+    fn of_this_process() -> Self {
+        let is_set = |name| std::env::var_os(name).is_some();
+        let mut arguments = std::env::args_os().map(PathBuf::from);
+        let program = arguments.next().unwrap_or_default();
+        if program.file_name().is_some_and(|name| name == "cargo") {
+            Role::Cargo
+        } else if is_set(build::rustc::VARIABLE) {
+            Role::Rustc
+        } else if let Some(events) = std::env::var(cell::watch::VARIABLE).ok().and_then(|number| number.parse().ok()) {
+            Role::Watcher(events)
+        } else if is_set(cell::runner::VARIABLE) {
+            Role::Runner
+        } else {
+            match (arguments.next(), arguments.next()) {
+                (Some(file), None) if !file.to_string_lossy().starts_with('-') => Role::Kernel(file),
+                _ => Role::PlainEvcxr,
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Role::of_this_process() {
+        Role::Cargo => build::cargo::run(),
+        Role::Rustc => build::rustc::run(),
+        Role::Watcher(events) => cell::watch::run(events),
+        Role::Runner => cell::runner::run(),
+        Role::Kernel(file) => jupyter::run(&file).map(|()| ExitCode::SUCCESS),
+        Role::PlainEvcxr => evcxr_jupyter::main().map(|()| ExitCode::SUCCESS),
+    };
     result.unwrap_or_else(|error| {
         eprintln!("vitlab-kernel: {error:#}");
         ExitCode::FAILURE

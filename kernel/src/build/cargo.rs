@@ -1,52 +1,47 @@
-//! cargo, as evcxr and rust-analyzer find it in a kernel: the real one, but rust-analyzer is told of fewer [`crates`], and a
-//! cell is built [without cargo](crate::rustc) where cargo would find nothing else to do.
+//! `cargo` as evcxr and rust-analyzer find it in a kernel: the real one, except that rust-analyzer sees
+//! [fewer crates](super::crates), and a cell is built [by rustc alone](super::rustc) if nothing else has changed.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use cargo_metadata::MetadataCommand;
 
-use crate::{crates, rustc};
+use super::{crates, rustc};
 
 /// Names the real cargo.
 const VARIABLE: &str = "VITLAB_CARGO";
 
-pub fn is_meant() -> bool {
-    let name = std::env::args_os().next().map(PathBuf::from);
-    name.is_some_and(|name| name.file_name().is_some_and(|name| name == "cargo"))
-}
-
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    let real = std::env::var_os(VARIABLE).with_context(|| format!("{VARIABLE} isn't set"))?;
+    let real = std::env::var_os(VARIABLE).with_context(|| format!("the environment variable {VARIABLE} isn't set"))?;
     let rustc = Path::new(&real).with_file_name("rustc");
-    // As rust-analyzer asks for what rustc knows of a target: without a look at all crates.
-    if let [asked, options @ ..] = &arguments[..]
-        && asked == "rustc"
+    // rust-analyzer asks for rustc's description of a target, which needs none of the crates.
+    if let [first, options @ ..] = &arguments[..]
+        && first == "rustc"
         && has("--print")
     {
         let options = options.iter().filter(|option| *option != "--");
         return Err(Command::new(rustc).args(options).exec().into());
     }
     let mut command = Command::new(&real);
-    // By its own path: cargo remembers what such a rustc has said of itself, but not what one by way of rustup said.
+    // cargo remembers the version of a rustc with a path of its own, but not of one that rustup finds.
     command.args(&arguments).env("RUSTC", rustc);
-    // As rust-analyzer asks for the crates, and only it.
+    // Only rust-analyzer asks in this way, for the crates.
     if has("metadata") && has("--filter-platform") && !has("--no-deps") {
         return metadata(command);
     }
-    // As evcxr asks.
+    // evcxr builds cells in this way.
     if (has("build") || has("check")) && has("--message-format=json") {
         return rustc::compile(command, &arguments);
     }
     Err(command.exec().into())
 }
 
-/// The answer with fewer crates.
+/// Prints cargo's answer without the crates that no cell can name.
 fn metadata(mut command: Command) -> anyhow::Result<ExitCode> {
     let output = command.stderr(Stdio::inherit()).output()?;
     let mut answer = output.stdout;

@@ -1,7 +1,8 @@
-//! A cell's build without cargo: when nothing but the cell has changed since cargo built one, rustc is started as cargo did
-//! then. That spares a cell the look at all its crates; and a cell that evcxr wants checked, as for a closure that it can't
-//! keep, their check, which takes cargo half a minute. What may have changed is decided as cargo does, by the times of files:
-//! those that cargo itself lists beside what it built, and its manifests; and by the environment.
+//! Builds a cell without cargo. If nothing but the cell has changed since cargo built one, rustc is started as cargo
+//! started it then. This spares cargo's look at every crate, and the half minute in which cargo checks every crate when
+//! evcxr wants a cell checked, for example one with a closure that can't be kept. Changes are found as cargo finds
+//! them: by the modification times of the manifests and of the sources that cargo lists beside its output, and by the
+//! environment.
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -15,51 +16,48 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-/// Names evcxr's folder.
+/// Names the folder of evcxr's build.
 const FOLDER: &str = "EVCXR_TMPDIR";
-/// Makes this program cargo's wrapper around rustc, which notes how cargo starts it.
+/// Makes this program cargo's wrapper around rustc, which records how cargo starts it.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
-/// Names the file for that.
-const VARIABLE: &str = "VITLAB_RUSTC";
-
-/// Where set-up has put stand-ins for libtorch's libraries, of which the linker has less to read.
+/// Names the file for this record. Set in the environment of the wrapper.
+pub const VARIABLE: &str = "VITLAB_RUSTC";
+/// The set-up puts small stand-ins for libtorch's libraries here, which the linker reads faster.
 const STUBS: &str = "stubs";
 
-/// A build that worked.
+/// A successful build by cargo.
 #[derive(Serialize, Deserialize)]
 struct Build {
-    /// What cargo was asked, and in which environment.
     arguments: Vec<String>,
-    variables: BTreeMap<String, String>,
-    /// What it depends on but for the cell, by the time of the last change; none where there is no such file.
+    environment: BTreeMap<String, String>,
+    /// The files that it depends on, except the cell, with their modification times. `None` for a file that doesn't
+    /// exist.
     inputs: Vec<(PathBuf, Option<SystemTime>)>,
-    rustc: Rustc,
+    rustc: RustcCall,
 }
 
-/// How cargo started rustc for a cell.
+/// How cargo started rustc for a cell, as the wrapper records it.
 #[derive(Serialize, Deserialize)]
-struct Rustc {
+struct RustcCall {
     program: String,
     arguments: Vec<String>,
-    variables: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
     folder: PathBuf,
 }
 
-/// `cargo build` or `cargo check` in evcxr's folder, if it is there; elsewhere cargo alone does either.
+/// Runs `cargo build` or `cargo check` for a cell, by rustc alone where possible. Outside evcxr's folder cargo does it.
 pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let folder = std::env::current_dir()?;
-    let variables = variables();
-    if variables.get(FOLDER).map(Path::new) != Some(&folder) {
-        return Err(cargo.exec().into());
-    }
-    let (kept, noted) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
-    let Some((kind, arguments)) = arguments.split_first() else {
+    let environment = environment();
+    let is_cell = environment.get(FOLDER).map(Path::new) == Some(&folder);
+    let Some((kind, arguments)) = arguments.split_first().filter(|_| is_cell) else {
         return Err(cargo.exec().into());
     };
-    if let Some(last) = read::<Build>(&kept)
+    let (last_build, record) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
+    if let Some(last) = read::<Build>(&last_build)
         && last.arguments == arguments
-        && last.variables == variables
-        && last.inputs.iter().all(|(path, time)| changed(path) == *time)
+        && last.environment == environment
+        && last.inputs.iter().all(|(path, time)| modified(path) == *time)
     {
         return match kind.as_str() {
             "check" => last.rustc.check(),
@@ -69,23 +67,21 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     if kind == "check" {
         return Err(cargo.exec().into());
     }
-    let _ = fs::remove_file(&noted);
-    if !variables.contains_key(WRAPPER) {
-        cargo.env(WRAPPER, std::env::current_exe()?).env(VARIABLE, &noted);
+    let _ = fs::remove_file(&record);
+    if !environment.contains_key(WRAPPER) {
+        cargo.env(WRAPPER, std::env::current_exe()?).env(VARIABLE, &record);
     }
     let started = SystemTime::now();
     let status = cargo.status()?;
     if status.success()
-        && let Some(rustc) = read::<Rustc>(&noted)
+        && let Some(rustc) = read::<RustcCall>(&record)
         && let Some(inputs) = inputs(&folder, &rustc)
         && inputs.iter().all(|(path, time)| {
-            // cargo itself writes the lock file.
+            // cargo itself writes the lock file during the build.
             path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started)
         })
     {
-        let (arguments, variables) = (arguments.to_vec(), variables);
-        let build = Build { arguments, variables, inputs, rustc };
-        write(&kept, &build)?;
+        write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
     }
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
 }
@@ -94,7 +90,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// For nobody else to read: the environment may hold secrets.
+/// Writes a file that only the user can read, because the environment may contain secrets.
 fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
     let mut options = File::options();
@@ -102,35 +98,42 @@ fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     Ok(serde_json::to_writer(file, value)?)
 }
 
-/// The environment, without what isn't text, which neither cargo nor rustc has a use for, and what evcxr sets for builds only.
-fn variables() -> BTreeMap<String, String> {
+/// Returns the environment, without variables that aren't UTF-8, because neither cargo nor rustc uses them, and without
+/// the one that evcxr sets only for builds.
+fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name != "EVCXR_EXECUTION_SO_PATH")
         .collect()
 }
 
-fn changed(path: &Path) -> Option<SystemTime> {
+fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|it| it.modified()).ok()
 }
 
-/// The manifests, and the sources by cargo's list beside what it built, two folders above which rustc put it.
-fn inputs(folder: &Path, rustc: &Rustc) -> Option<Vec<(PathBuf, Option<SystemTime>)>> {
+/// Returns the manifests and the sources with their modification times. cargo lists the sources in a file two folders
+/// above rustc's output.
+fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(PathBuf, Option<SystemTime>)>> {
     let list = rustc.output()?.parent()?.parent()?.join("libctx.d");
     let list = fs::read_to_string(list).ok()?;
     let (_, sources) = list.split_once(": ")?;
     let cell = folder.join("src/lib.rs");
-    // Spaces within names are escaped.
+    // The list escapes spaces within names.
     let sources = sources.trim_end().replace("\\ ", "\0");
     let sources = sources.split(' ').map(|name| PathBuf::from(name.replace('\0', " ")));
     let manifests = ["Cargo.toml", ".cargo/config.toml", "../Cargo.toml", "../Cargo.lock"];
-    let manifests = manifests.iter().map(|name| folder.join(name));
-    let all = sources.filter(|source| *source != cell).chain(manifests);
-    Some(all.map(|path| (changed(&path), path)).map(|(time, path)| (path, time)).collect())
+    let all = sources.filter(|source| *source != cell).chain(manifests.map(|name| folder.join(name)));
+    Some(
+        all.map(|path| {
+            let time = modified(&path);
+            (path, time)
+        })
+        .collect(),
+    )
 }
 
-impl Rustc {
-    /// The cell's library.
+impl RustcCall {
+    /// Returns the path of the cell's library.
     fn output(&self) -> Option<PathBuf> {
         let mut arguments = self.arguments.iter();
         arguments.find(|argument| *argument == "--out-dir")?;
@@ -140,64 +143,56 @@ impl Rustc {
     fn build(&self) -> anyhow::Result<ExitCode> {
         let status = self.start(&self.arguments)?;
         if status == ExitCode::SUCCESS {
-            let artifact = json!({
-                "reason": "compiler-artifact",
-                "target": { "name": "ctx" },
-                "filenames": [self.output()],
-            });
-            println!("{artifact}");
+            let filenames = [self.output()];
+            println!(
+                "{}",
+                json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": filenames })
+            );
         }
         Ok(status)
     }
 
-    /// With the crates as they are built; cargo would check all of them first.
+    /// Checks the cell against the built crates. cargo would check every crate first.
     fn check(&self) -> anyhow::Result<ExitCode> {
         let mut arguments = self.arguments.clone();
         let at = |start: &str| self.arguments.iter().position(|it| it.starts_with(start));
         if let Some(at) = at("--emit=") {
             arguments[at] = "--emit=metadata".into();
         }
-        // What a cell's builds keep for each other serves them alone.
+        // Only builds may use the incremental data of builds.
         if let Some(at) = at("incremental=") {
             arguments.drain(at - 1..=at);
         }
         self.start(&arguments)
     }
 
-    /// Messages go where cargo's would; evcxr understands rustc's own.
+    /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
         let status = Command::new(&self.program)
             .args(arguments)
             .current_dir(&self.folder)
             .env_clear()
-            .envs(&self.variables)
+            .envs(&self.environment)
             .status()?;
-        Ok(match status.success() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(101),
-        })
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
     }
 }
 
-pub fn is_meant() -> bool {
-    std::env::var_os(VARIABLE).is_some()
-}
-
-/// rustc, after a note of how it is started if it is for a cell.
+/// Runs rustc, and records how it is started if it compiles a cell.
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    anyhow::ensure!(!arguments.is_empty(), "cargo named no rustc");
+    anyhow::ensure!(!arguments.is_empty(), "the wrapper around rustc got no arguments from cargo");
     let program = arguments.remove(0);
-    let mut variables = variables();
-    let noted = variables.remove(VARIABLE);
+    let mut environment = environment();
+    let record = environment.remove(VARIABLE);
     let mut command = Command::new(&program);
     command.args(&arguments).env_remove(VARIABLE);
     let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
-    if let Some(noted) = noted
+    if let Some(record) = record
         && is_cell
     {
-        // Of the cargo that is at work now.
-        variables.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
+        // The variables of make describe the running cargo.
+        environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
         let folder = std::env::current_dir()?;
         if folder.join(STUBS).is_dir()
             && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
@@ -205,8 +200,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
             let stubs = format!("native={}", folder.join(STUBS).display());
             arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
         }
-        let rustc = Rustc { program, arguments, variables, folder };
-        write(Path::new(&noted), &rustc)?;
+        let rustc = RustcCall { program, arguments, environment, folder };
+        write(Path::new(&record), &rustc)?;
     }
     Err(command.exec().into())
 }

@@ -1,0 +1,46 @@
+//! The process that runs the cells' code. Like evcxr's own, it loads the libraries that evcxr compiles; unlike it, it
+//! leaves signals to the system, so that the watcher learns which signal ended it.
+
+use std::ffi::c_void;
+use std::io::BufRead;
+use std::process::exit;
+
+use libloading::Library;
+
+use super::marker::{COMPLETE, RUN};
+
+/// Set in this process's environment.
+pub const VARIABLE: &str = "VITLAB_CELLS";
+/// Exit status after a fault of the kernel itself.
+pub const FAULT: i32 = 99;
+
+pub fn run() -> ! {
+    // A cell may start another kernel, which must not take itself for this process.
+    for name in [VARIABLE, "EVCXR_IS_RUNTIME"] {
+        // SAFETY: the process has only this thread so far.
+        unsafe { std::env::remove_var(name) };
+    }
+    let mut variables = std::ptr::null_mut();
+    for line in std::io::stdin().lock().lines() {
+        let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
+        let Some((library, function)) = order else {
+            eprintln!("evcxr sent an unknown order: {line:?}");
+            exit(FAULT);
+        };
+        // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
+        unsafe {
+            let library = Library::new(library).unwrap_or_else(|error| {
+                eprintln!("the cell's library can't be loaded: {error}");
+                exit(FAULT);
+            });
+            match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
+                Ok(function) => variables = function(variables),
+                Err(error) => eprintln!("the cell's library lacks its function: {error}"),
+            }
+            // Never unloaded: variables and thread-locals refer to its code.
+            std::mem::forget(library);
+        }
+        println!("{COMPLETE}");
+    }
+    exit(0);
+}

@@ -1,0 +1,434 @@
+//! Separates the output of the process that runs cells into evcxr's markers, figures and text.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::event::{Bundle, Event, EventSender, Output, Stream};
+use super::marker::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
+
+/// Output that may belong together with the next is held back for this time: a part of a line, a figure that may be the
+/// cell's result, a line on standard error that may be the cell's error.
+const HOLD: Duration = Duration::from_millis(30);
+/// A panic's message is held back for longer, because the cell's values are dropped before the marker comes.
+const HOLD_PANIC: Duration = Duration::from_secs(1);
+/// More bytes than this are reported even if they are a part of a line.
+const MAX_HELD: usize = 1 << 16;
+
+/// Collects output and reports it as events.
+pub struct Sorter {
+    events: EventSender,
+    /// The bytes after the last end of a line on standard output.
+    line: Vec<u8>,
+    /// Lines and parts of lines on standard output, to be reported as one event.
+    text: String,
+    /// MIME type and content of a block that `evcxr_display` has begun.
+    block: Option<(String, String)>,
+    figure: Option<Bundle>,
+    /// Whether the figure can receive another MIME type.
+    extensible: bool,
+    /// Text of standard error that is held back.
+    error: Vec<u8>,
+    /// The last text of standard error that was reported.
+    last_error: String,
+    /// The time since which output is held back.
+    since: Instant,
+}
+
+impl Sorter {
+    pub fn new(events: EventSender) -> Self {
+        Sorter {
+            events,
+            line: Vec::new(),
+            text: String::new(),
+            block: None,
+            figure: None,
+            extensible: false,
+            error: Vec::new(),
+            last_error: String::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Receives bytes of standard error.
+    pub fn stderr(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && self.error.is_empty() {
+            self.send_text();
+            self.since = Instant::now();
+        }
+        self.error.extend_from_slice(bytes);
+        if self.error.len() > MAX_HELD {
+            // The beginning of a panic's message is kept and its end cut off.
+            match find_panic(&self.error) {
+                Some(0) => self.error.truncate(MAX_HELD),
+                Some(start) => {
+                    let message = self.error.split_off(start);
+                    self.send_error();
+                    self.error = message;
+                    self.error.truncate(MAX_HELD);
+                }
+                None => self.send_error(),
+            }
+        }
+    }
+
+    /// Receives bytes of standard output.
+    pub fn stdout(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = std::mem::take(&mut self.line);
+            self.sort_line(&String::from_utf8_lossy(&line));
+        }
+        if !bytes.is_empty() && self.line.is_empty() {
+            self.since = Instant::now();
+        }
+        self.line.extend_from_slice(bytes);
+        if self.line.len() > MAX_HELD {
+            self.release_line();
+        }
+        self.send_text();
+    }
+
+    fn sort_line(&mut self, line: &str) {
+        if let Some((mime, content)) = self.block.take() {
+            return self.sort_block_line(mime, content, line);
+        }
+        // The cell may have written a part of a line before the marker.
+        if let Some((marker, before)) = ending_marker(line, &[COMPLETE, PANIC, QUESTION]) {
+            self.add_text(before, "");
+            self.end_cell(marker);
+        } else if let Some((before, mime)) = line.split_once(BEGIN_CONTENT) {
+            self.add_text(before, "");
+            self.block = Some((mime.trim().to_string(), String::new()));
+        } else if let Some((before, output)) = line.split_once(OUTPUT) {
+            self.add_text(before, "");
+            match serde_json::from_str(output) {
+                Ok(output) => self.add_output(output),
+                Err(_) => self.add_text(line, "\n"),
+            }
+        } else if let Some(start) = FOR_EVCXR.iter().find_map(|marker| line.find(marker)) {
+            self.add_text(&line[..start], "");
+            self.release();
+            println!("{}", &line[start..]);
+        } else {
+            self.add_text(line, "\n");
+        }
+    }
+
+    fn sort_block_line(&mut self, mime: String, mut content: String, line: &str) {
+        // The cell's code may fail inside a block, or write its end without a line break before.
+        let end = ending_marker(line, &[END_CONTENT, COMPLETE, PANIC, QUESTION]);
+        let more = end.map_or(line, |(_, before)| before);
+        if end.is_none() || !more.is_empty() {
+            if !content.is_empty() {
+                content.push('\n');
+            }
+            content.push_str(more);
+        }
+        match end {
+            None => self.block = Some((mime, content)),
+            Some((marker, _)) => {
+                self.add_content(mime, content);
+                if marker != END_CONTENT {
+                    self.end_cell(marker);
+                }
+            }
+        }
+    }
+
+    fn end_cell(&mut self, marker: &str) {
+        self.send_text();
+        if marker == COMPLETE {
+            self.send_error();
+            if let Some(figure) = self.figure.take() {
+                self.events.send(&Event::Result(figure));
+            }
+            self.last_error.clear();
+            self.events.send(&Event::Done);
+        } else {
+            self.send_figure();
+            let mut stderr = self.last_stderr();
+            let held = !std::mem::take(&mut self.error).is_empty();
+            if marker == PANIC {
+                // Text before the panic's message is the cell's own output.
+                let message = stderr.split_off(find_panic(stderr.as_bytes()).unwrap_or(0));
+                if held && !stderr.trim().is_empty() {
+                    self.send_stream(Stream::Stderr, stderr);
+                }
+                self.events.send(&Event::Panic { stderr: message });
+            } else {
+                self.events.send(&Event::Question { stderr });
+            }
+        }
+        println!("{marker}");
+    }
+
+    fn add_output(&mut self, output: Output) {
+        self.send_error();
+        self.send_text();
+        self.send_figure();
+        match output {
+            Output::Show(bundle) => {
+                self.figure = Some(bundle);
+                self.extensible = false;
+                self.since = Instant::now();
+            }
+            output => self.events.send(&Event::Output(output)),
+        }
+    }
+
+    /// Adds the content of a block to the figure, or begins another figure if this one has the MIME type already.
+    fn add_content(&mut self, mime: String, content: String) {
+        self.send_error();
+        self.send_text();
+        if self.figure.as_ref().is_some_and(|figure| !self.extensible || figure.data.contains_key(&mime)) {
+            self.send_figure();
+        }
+        let value = match mime.contains("json") {
+            true => serde_json::from_str(&content).unwrap_or(Value::from(content)),
+            false => Value::from(content),
+        };
+        self.figure.get_or_insert_default().data.insert(mime, value);
+        self.extensible = true;
+        self.since = Instant::now();
+    }
+
+    fn add_text(&mut self, line: &str, end: &str) {
+        if line.is_empty() && end.is_empty() {
+            return;
+        }
+        self.send_error();
+        self.send_figure();
+        self.text += line;
+        self.text += end;
+    }
+
+    /// Returns the last text on standard error.
+    pub fn last_stderr(&self) -> String {
+        if self.error.is_empty() { self.last_error.clone() } else { String::from_utf8_lossy(&self.error).into_owned() }
+    }
+
+    /// Returns how much longer output is held back. `None` if there is none.
+    pub fn held_for(&self) -> Option<Duration> {
+        let hold = if !self.error.is_empty() {
+            if find_panic(&self.error).is_some() { HOLD_PANIC } else { HOLD }
+        } else if self.figure.is_some() || (!self.line.is_empty() && self.block.is_none()) {
+            HOLD
+        } else {
+            return None;
+        };
+        Some(hold.saturating_sub(self.since.elapsed()))
+    }
+
+    /// Reports the output that is held back.
+    pub fn release(&mut self) {
+        self.send_error();
+        self.send_figure();
+        self.release_line();
+        self.send_text();
+    }
+
+    /// Reports the rest when the process has ended.
+    pub fn end(&mut self) {
+        if self.last_error.is_empty() {
+            self.last_error = self.last_stderr();
+        }
+        self.release();
+    }
+
+    /// Adds the beginning of an unfinished line to the text, up to a part that may become a marker.
+    fn release_line(&mut self) {
+        if self.block.is_some() || self.line.is_empty() {
+            return;
+        }
+        self.since = Instant::now();
+        let may_be_marker = |start: &usize| {
+            let rest = &self.line[*start..];
+            [EVCXR, OUTPUT].iter().any(|it| rest.starts_with(it.as_bytes()) || it.as_bytes().starts_with(rest))
+        };
+        let before = (0..self.line.len()).find(may_be_marker).unwrap_or(self.line.len());
+        let whole = whole_characters(&self.line[..before]);
+        if whole == 0 {
+            return;
+        }
+        let rest = self.line.split_off(whole);
+        let text = String::from_utf8_lossy(&self.line).into_owned();
+        self.line = rest;
+        self.add_text(&text, "");
+    }
+
+    fn send_error(&mut self) {
+        if self.error.is_empty() {
+            return;
+        }
+        self.send_text();
+        let rest = self.error.split_off(whole_characters(&self.error));
+        self.last_error = String::from_utf8_lossy(&self.error).into_owned();
+        self.error = rest;
+        self.send_stream(Stream::Stderr, self.last_error.clone());
+    }
+
+    fn send_figure(&mut self) {
+        if let Some(figure) = self.figure.take() {
+            self.send_text();
+            self.events.send(&Event::Output(Output::Show(figure)));
+        }
+    }
+
+    fn send_text(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        self.send_stream(Stream::Stdout, text);
+    }
+
+    fn send_stream(&self, stream: Stream, text: String) {
+        if !text.is_empty() {
+            self.events.send(&Event::Text { stream, text });
+        }
+    }
+}
+
+/// Finds the marker that ends a line, and the text before it.
+fn ending_marker<'a>(line: &'a str, markers: &[&'static str]) -> Option<(&'static str, &'a str)> {
+    markers.iter().find_map(|marker| Some((*marker, line.strip_suffix(marker)?)))
+}
+
+/// Finds the offset of the last panic's message: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a
+/// line.
+fn find_panic(error: &[u8]) -> Option<usize> {
+    let mut found = None;
+    let mut start = 0;
+    for line in error.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"thread '") && line.windows(12).any(|part| part == b"panicked at ") {
+            found = Some(start);
+        }
+        start += line.len();
+    }
+    found
+}
+
+/// Counts the bytes before a character whose end is missing. Bytes that aren't UTF-8 count as whole.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns the events that a sorter reports for the output that `feed` gives it.
+    fn events_of(feed: impl FnOnce(&mut Sorter)) -> Vec<Value> {
+        let (reader, writer) = std::io::pipe().unwrap();
+        // A figure is larger than the pipe's buffer.
+        let read = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+        feed(&mut Sorter::new(EventSender::new(File::from(OwnedFd::from(writer)))));
+        let text = read.join().unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn text(stream: &str, text: &str) -> Value {
+        json!({ "text": { "stream": stream, "text": text } })
+    }
+
+    #[test]
+    fn a_part_of_a_line_before_a_mark_is_text() {
+        let events = events_of(|sorter| sorter.stdout(b"one\ntwo EVCXR_EXECUTION_COMPLETE\n"));
+        assert_eq!(events, [text("stdout", "one\ntwo "), json!("done")]);
+    }
+
+    #[test]
+    fn a_character_in_two_reads_is_one() {
+        let events = events_of(|sorter| {
+            sorter.stdout(&"aä".as_bytes()[..2]);
+            sorter.release();
+            sorter.stdout(&"aä\n".as_bytes()[2..]);
+        });
+        assert_eq!(events, [text("stdout", "a"), text("stdout", "ä\n")]);
+    }
+
+    #[test]
+    fn a_second_block_of_a_type_is_another_figure_and_the_last_is_the_result() {
+        let block = |mime: &str, n: i32| format!("EVCXR_BEGIN_CONTENT {mime}\n{n}\nEVCXR_END_CONTENT\n");
+        let lines = [block("text/html", 1), block("text/plain", 1), block("text/html", 2)];
+        let events = events_of(|sorter| {
+            sorter.stdout(lines.concat().as_bytes());
+            sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
+        });
+        let first = json!({ "text/html": "1", "text/plain": "1" });
+        assert_eq!(events[0]["output"]["show"]["data"], first);
+        assert_eq!(events[1]["result"]["data"], json!({ "text/html": "2" }));
+        assert_eq!(events[2], "done");
+    }
+
+    #[test]
+    fn a_block_that_is_not_ended_properly_ends_with_its_cell() {
+        let block = b"EVCXR_BEGIN_CONTENT text/html\n<b>x</b>";
+        let shown = json!({ "text/html": "<b>x</b>" });
+        for end in ["EVCXR_END_CONTENT\n", ""] {
+            let events = events_of(|sorter| {
+                sorter.stdout(block);
+                sorter.stdout(end.as_bytes());
+                sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
+            });
+            assert_eq!(events[0]["result"]["data"], shown, "{end}");
+            assert_eq!(events[1], "done");
+        }
+        let events = events_of(|sorter| {
+            sorter.stdout(block);
+            sorter.stdout(b"\nEVCXR_ERROR_OCCURRED\n");
+        });
+        assert_eq!(events[0]["output"]["show"]["data"], shown);
+        assert!(events[1].get("question").is_some());
+    }
+
+    #[test]
+    fn a_large_figure_after_a_part_of_a_line_is_a_figure() {
+        let picture = "x".repeat(3 * MAX_HELD);
+        let output = json!({ "show": { "data": { "image/png": picture } } });
+        let line = format!("so: VITLAB_OUTPUT {output}\n");
+        let events = events_of(|sorter| {
+            for part in line.as_bytes().chunks(MAX_HELD / 2) {
+                sorter.stdout(part);
+                sorter.release();
+            }
+            sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
+        });
+        assert_eq!(events[0], text("stdout", "so: "));
+        assert_eq!(events[1]["output"]["show"]["data"]["image/png"], picture);
+        assert_eq!(events[2], "done");
+    }
+
+    #[test]
+    fn a_panic_keeps_its_beginning_however_long_it_is_and_whatever_it_says() {
+        let beginning = "thread 'main' (7) panicked at a.rs:1:1:\na worker thread 'a' failed: ";
+        let events = events_of(|sorter| {
+            sorter.stderr(b"before\n");
+            sorter.stderr(beginning.as_bytes());
+            for _ in 0..5 {
+                sorter.stderr("1.0, ".repeat(MAX_HELD / 10).as_bytes());
+            }
+            sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\n");
+        });
+        assert_eq!(events[0], text("stderr", "before\n"));
+        let message = events[1]["panic"]["stderr"].as_str().unwrap();
+        assert!(message.starts_with(beginning) && message.len() <= MAX_HELD);
+    }
+
+    #[test]
+    fn of_a_panic_only_its_own_message_is_kept_from_standard_error() {
+        let events = events_of(|sorter| {
+            sorter.stderr(b"a remark\n\nthread 'main' panicked at a.rs:1:1:\nno\n");
+            sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\nEVCXR_EXECUTION_COMPLETE\n");
+        });
+        let message = "thread 'main' panicked at a.rs:1:1:\nno\n";
+        assert_eq!(events, [text("stderr", "a remark\n\n"), json!({ "panic": { "stderr": message } }), json!("done")]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The state that requests, the engine and interrupts share: the progress of the current cell, and the channel by which
+//! outputs reach the clients.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use jupyter_protocol::{JupyterMessage, UnknownMessage};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::cell::event::{Bundle, Event};
+
+/// The state of a kernel.
+pub struct KernelState {
+    iopub: mpsc::Sender<JupyterMessage>,
+    cell: Mutex<CellState>,
+    /// Holds evcxr's build, and the files by which the kernel and a running cell notify each other.
+    pub folder: PathBuf,
+}
+
+/// The progress of the current cell, or of the last one.
+#[derive(Default)]
+pub struct CellState {
+    /// Number of the cell in this session, from 1.
+    pub number: u64,
+    pub phase: Phase,
+    /// The request that outputs answer.
+    pub request: Option<Arc<JupyterMessage>>,
+    pub silent: bool,
+    /// The number in brackets beside the cell.
+    pub execution_count: usize,
+    /// How many interrupts the cell has received.
+    pub interrupts: u32,
+    /// Whether an interrupt ended the cell's process or its compilation.
+    pub ended_by_interrupt: bool,
+    /// The panic, the `?` or the end of the process that stopped the cell.
+    pub stopped_by: Option<Event>,
+    /// The text of the cell's result.
+    pub result: Option<String>,
+    /// Process id of the watcher.
+    pub watcher: i32,
+    /// Process id of the process that runs cells.
+    pub runner: i32,
+}
+
+impl CellState {
+    /// Returns whether the process that runs cells has ended.
+    pub fn process_has_ended(&self) -> bool {
+        matches!(self.stopped_by, Some(Event::Ended { .. }))
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Phase {
+    #[default]
+    Idle,
+    /// The cell is requested, and evcxr starts or is busy.
+    Waiting,
+    Compiling,
+    Running,
+}
+
+impl KernelState {
+    pub fn new(iopub: mpsc::Sender<JupyterMessage>, folder: PathBuf) -> Self {
+        KernelState { iopub, cell: Mutex::default(), folder }
+    }
+
+    pub fn cell(&self) -> MutexGuard<'_, CellState> {
+        self.cell.lock().unwrap()
+    }
+
+    /// Notes that a cell is requested. It can be interrupted from now on.
+    pub fn expect_cell(&self) {
+        let mut cell = self.cell();
+        cell.phase = Phase::Waiting;
+        cell.interrupts = 0;
+    }
+
+    pub async fn publish(&self, kind: &str, content: Value, parent: &JupyterMessage) {
+        let _ = self.iopub.send(message(kind, content, parent)).await;
+    }
+
+    /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
+    /// output.
+    pub fn publish_output(&self, kind: &str, content: Value) {
+        let cell = self.cell();
+        let (request, silent) = (cell.request.clone(), cell.silent);
+        drop(cell);
+        if let Some(request) = request.filter(|_| !silent) {
+            let _ = self.iopub.blocking_send(message(kind, content, &request));
+        }
+    }
+
+    pub fn publish_result(&self, bundle: Bundle) {
+        let mut cell = self.cell();
+        let text = bundle.data.get("text/plain").and_then(Value::as_str);
+        // A cell that ends with a loop has this value. Python doesn't show `None` either.
+        if bundle.data.len() == 1 && text == Some("()") {
+            return;
+        }
+        cell.result = text.map(String::from);
+        let count = cell.execution_count;
+        drop(cell);
+        let content = json!({ "execution_count": count, "data": bundle.data, "metadata": bundle.metadata });
+        self.publish_output("execute_result", content);
+    }
+}
+
+/// Makes a message that answers `parent`.
+pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMessage {
+    let content = UnknownMessage { msg_type: kind.to_string(), content };
+    JupyterMessage::new(content, Some(parent))
+}

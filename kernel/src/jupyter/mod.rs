@@ -1,0 +1,9 @@
+//! The kernel's side of Jupyter's protocol 5.3.
+
+mod completeness;
+mod history;
+mod input;
+mod requests;
+mod server;
+
+pub use server::run;
