@@ -4,9 +4,9 @@
 //!
 //! ```
 //! use vitlab::data::{CLASSES, Dataset, Source, Split};
-//! use vitlab::explain::{Fusion, Heatmap, Rollout, rollout};
+//! use vitlab::explain::{Heatmap, Rollout, rollout};
 //! use vitlab::model::{Model, VisionTransformer};
-//! use vitlab::tch::{Device, Tensor, no_grad};
+//! use vitlab::tch::{Device, Kind, Tensor, no_grad};
 //! use vitlab::{Config, checkpoint};
 //!
 //! let path = "../models/ViT_model.pt";
@@ -14,13 +14,12 @@
 //! checkpoint::assign(model.variables(), &checkpoint::read(path)?, path.as_ref())?;
 //! let dataset = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?;
 //! let image = dataset.normalised(&Tensor::from_slice(&[0i64])); // [1, 1, 28, 28]
-//! let (logits, attention) = no_grad(|| model.forward(&image, false, true))?;
-//! println!("{} {}", CLASSES[logits.argmax(1, false).int64_value(&[0]) as usize], dataset.labels.int64_value(&[0]));
-//! let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
-//! let map = Heatmap::default().maps(&rollout(&attention.expect("requested"), &options)?)?; // [1, 28, 28]
-//! println!("{:?}", map.indexed_iter().max_by(|a, b| a.1.total_cmp(b.1)));
-//! println!("{:?}", map.mean());
-//! # panic!();
+//! let (logits, attention) = no_grad(|| model.forward(&image, false, true))?; // [1, 10], [1, 6, 4, 50, 50]
+//! let class = logits.argmax(1, false).int64_value(&[0]) as usize;
+//! let map = Heatmap::default().maps(&rollout(&attention.expect("requested"), &Rollout::default())?)?; // [1, 28, 28]
+//! assert_eq!(CLASSES[class], "Ankle boot");
+//! assert!((logits.softmax(1, Kind::Float).max().double_value(&[]) - 0.8006).abs() < 1e-3);
+//! assert!((map.mean().unwrap() - 0.3744).abs() < 1e-3);
 //! # Ok::<(), vitlab::Error>(())
 //! ```
 //!

@@ -1,5 +1,7 @@
 //! Checks of the tensors that explanations start from: attention weights after the softmax, and matrices made of them.
 
+use std::ops::RangeInclusive;
+
 use tch::Tensor;
 
 use crate::error::ensure;
@@ -18,12 +20,7 @@ pub(super) fn batched(attention: &Tensor) -> Result<Tensor> {
 }
 
 /// Checks the number of dimensions, that the last two are equal, and that none is empty.
-pub(super) fn check_square(
-    name: &str,
-    tensor: &Tensor,
-    dimensions: std::ops::RangeInclusive<usize>,
-    shapes: &str,
-) -> Result<()> {
+pub(super) fn check_square(name: &str, tensor: &Tensor, dimensions: RangeInclusive<usize>, shapes: &str) -> Result<()> {
     let size = tensor.size();
     let square = matches!(size[..], [.., rows, columns] if rows == columns);
     ensure!(square && dimensions.contains(&size.len()) && !size.contains(&0), "{name} {size:?}: give {shapes}");

@@ -1,4 +1,4 @@
-//! The teacher: a convolutional network for 28 × 28 images, after VGG (arXiv 1409.1556).
+//! The teacher: a convolutional network for 28 × 28 images.
 
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -70,8 +70,8 @@ fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// Three stages of 3 × 3 convolutions with batch norm (arXiv 1502.03167), max pooling after each stage, and two linear
-/// layers with dropout.
+/// Three stages of 3 × 3 convolutions with batch norm (arXiv 1502.03167), each ended by max pooling, and two linear layers
+/// with dropout, after VGG (arXiv 1409.1556).
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
