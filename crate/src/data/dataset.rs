@@ -169,24 +169,21 @@ impl FashionMnist {
     /// # Errors
     /// Those of [`source::read`], and a selection of more images than there are.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
-        let mut train = Dataset::read(source, Split::Train, device)?;
-        if let Some(n) = config.train_images {
-            train = train.take(n)?;
-        }
-        let mut origin = Origin { subset: config.train_images, ..train.origin };
-        let mut test;
-        if let Some(n) = config.validation_images {
-            (train, test) = train.hold_out(n)?;
-            origin.validation = Some(n);
-        } else {
-            test = Dataset::read(source, Split::Test, device)?;
-            if let Some(n) = config.test_images {
-                test = test.take(n)?;
-            }
-            origin.test_subset = config.test_images;
-        }
-        train.origin = origin.clone();
-        test.origin = origin;
-        Ok(FashionMnist { train, test })
+        let first = |dataset: Dataset, count: Option<i64>| match count {
+            Some(n) => dataset.take(n),
+            None => Ok(dataset),
+        };
+        let train = first(Dataset::read(source, Split::Train, device)?, config.train_images)?;
+        let (train, test) = match config.validation_images {
+            Some(n) => train.hold_out(n)?,
+            None => (train, first(Dataset::read(source, Split::Test, device)?, config.test_images)?),
+        };
+        let origin = Origin {
+            subset: config.train_images,
+            test_subset: config.test_images.filter(|_| config.validation_images.is_none()),
+            validation: config.validation_images,
+            synthetic: source.is_synthetic(),
+        };
+        Ok(FashionMnist { train: Dataset { origin: origin.clone(), ..train }, test: Dataset { origin, ..test } })
     }
 }
