@@ -1,4 +1,4 @@
-//! The student, the teacher, both losses and all gradients against PyTorch, on real test images.
+//! The student, the teacher, both losses and all gradients, compared with PyTorch on real test images.
 
 mod common;
 #[path = "common/tensors.rs"]
@@ -6,7 +6,7 @@ mod tensors;
 
 use common::reference;
 use tch::{Device, Kind, Tensor};
-use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
+use tensors::{assert_gradients, difference, generator_lock, gradients, named, read, spread, write};
 use vitlab::checkpoint;
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, seed_everything};
@@ -17,7 +17,7 @@ use vitlab::{Config, Result};
 
 #[test]
 fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
     let images = data.test.normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
@@ -27,12 +27,12 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     let teacher = Cnn::new(&config, Device::Cpu)?;
     spread(student.variables(), 0.1);
     spread(teacher.variables(), 0.02);
-    // Statistics of its own, so that a mistake about the buffers shows.
+    // Running statistics that differ from the initial ones reveal errors in the buffers.
     let _ = tch::no_grad(|| teacher.forward(&images.narrow(0, 0, 16), true))?;
 
-    // For the teacher's gradient. Of a plain background all pixels are equal, and rounding decides which of them the pooling
-    // takes; noise decides it. Two images, because among millions of activations some lie so near to ReLU's kink that
-    // rounding decides there too.
+    // Input for the teacher's gradient. On a plain background all pixels are equal and rounding would decide which of them
+    // max pooling selects; noise decides instead. Two images suffice: with more, some of the millions of activations are so
+    // close to ReLU's kink that rounding decides their gradient.
     let noisy = images.narrow(0, 0, 2);
     let noisy = &noisy + noisy.randn_like() * 0.5;
 
@@ -55,7 +55,7 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     let (heads, attention) = student.forward(&images, true, true)?;
     close("class", &heads.class);
     close("dist", &heads.dist);
-    close("attention", &attention.expect("it was asked for"));
+    close("attention", &attention.expect("requested"));
 
     let hard = |label_smoothing| HardDistillationLoss { label_smoothing }.forward(&heads, &teacher_logits, labels);
     let soft = |label_smoothing, reduction| {
@@ -85,15 +85,16 @@ fn student_teacher_and_losses_equal_pytorch() -> Result<()> {
     Ok(())
 }
 
-/// bfloat16 keeps eight binary digits: each product is off by up to 0.4 %. The float32 teacher equals PyTorch's.
+/// bfloat16 has eight significant bits: each product has an error of up to 0.4 %. The reference is the float32 teacher,
+/// which equals PyTorch's.
 #[test]
 fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     seed_everything(12);
     let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
     let images = data.test.normalised(&Tensor::arange(32, (Kind::Int64, Device::Cpu)));
-    // Noise, because of equal pixels rounding decides which one the pooling takes.
+    // Among equal pixels, rounding would decide which one max pooling selects; noise decides instead.
     let images = &images + images.randn_like() * 0.5;
     let full = Cnn::new(&config, Device::Cpu)?;
     let config = Config { precision: Precision::Bfloat16, ..config };
@@ -112,10 +113,10 @@ fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
     for (name, expected) in &gradients {
         let ours = &half_gradients[name];
         assert_eq!(ours.kind(), Kind::Float, "{name}");
-        let along = ours.flatten(0, -1).dot(&expected.flatten(0, -1)) / (ours.norm() * expected.norm());
-        let along = along.double_value(&[]);
-        // Least for the norms' biases, in whose gradients much cancels: 0.94 and above in six draws.
-        assert!(along > 0.85, "{name}: cosine {along}");
+        let cosine = ours.flatten(0, -1).dot(&expected.flatten(0, -1)) / (ours.norm() * expected.norm());
+        let cosine = cosine.double_value(&[]);
+        // Smallest for the norms' biases, whose gradients cancel most: 0.94 and above in six draws.
+        assert!(cosine > 0.85, "{name}: cosine {cosine}");
     }
     let expected = full.variables().variables();
     for (name, ours) in half.variables().variables() {
@@ -126,7 +127,7 @@ fn in_bfloat16_the_teacher_computes_the_same_to_that_precision() -> Result<()> {
         }
     }
     assert!(difference(&half.predict(&images)?, &full.predict(&images)?) < 0.03);
-    // The step written out by hand is float32's.
+    // The fused training step supports float32 only.
     let Err(error) = FusedCnn::new(&half) else {
         panic!("there is no fused step in bfloat16");
     };

@@ -6,7 +6,7 @@ mod tensors;
 
 use tch::nn::Module;
 use tch::{Device, Kind, Tensor, no_grad};
-use tensors::{assert_gradients, difference, gradients, spread, turn};
+use tensors::{assert_gradients, difference, generator_lock as turn, gradients, spread};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, rollout, row};

@@ -1,4 +1,4 @@
-//! The ViT, its gradients, the optimizer, the schedule and the augmentation against PyTorch.
+//! The ViT, its gradients, the optimizer, the schedule and the augmentation, compared with PyTorch.
 
 mod common;
 #[path = "common/tensors.rs"]
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::reference;
 use tch::{Device, Kind, Tensor};
-use tensors::{assert_gradients, difference, gradients, named, read, spread, turn, write};
+use tensors::{assert_gradients, difference, generator_lock, gradients, named, read, spread, write};
 use vitlab::checkpoint;
 use vitlab::config::Augmentation;
 use vitlab::data::source::{self, Source, Split};
@@ -19,7 +19,7 @@ use vitlab::model::{Model, ViTConfig, VisionTransformer};
 use vitlab::train::{AdamW, learning_rate};
 use vitlab::{Config, Result};
 
-/// A model with fresh weights that are spread enough to make its attention uneven, and real test images.
+/// A model with random weights that are large enough to make its attention uneven, and real test images with labels.
 fn model_and_batch(position_rows: i64) -> Result<(VisionTransformer, Tensor, Tensor)> {
     let config = Config { test_images: Some(32), dropout: 0.0, ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
@@ -45,14 +45,14 @@ fn expected(
 
 #[test]
 fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     for position_rows in [50, 49] {
         let (model, images, labels) = model_and_batch(position_rows)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let expected = expected(folder.path(), &model, &images, &labels)?;
 
         let (logits, attention) = model.forward(&images, false, true)?;
-        let attention = attention.expect("it was asked for");
+        let attention = attention.expect("requested");
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         assert!(apart(&logits, &expected["logits"]) < 1e-5);
         assert!(apart(&attention, &expected["attention"]) < 1e-5);
@@ -69,7 +69,7 @@ fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
         }
         let stepped = model.variables().variables();
         for (name, tensor) in &stepped {
-            // Adam divides by the gradient's size, so a key's bias, whose gradient is rounding noise, moves at random.
+            // The gradient of a key's bias is rounding noise. Adam divides by its size, so the bias moves at random.
             if !name.ends_with("keys.bias") {
                 let error = (tensor - &expected[&format!("stepped.{name}")]).abs().max().double_value(&[]);
                 assert!(error < 1e-5, "{name} after three steps: {error}");
@@ -81,13 +81,13 @@ fn forward_gradients_and_optimizer_equal_pytorch() -> Result<()> {
 
 #[test]
 fn attention_is_a_distribution_and_asking_for_it_changes_nothing() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     let (model, images, _) = model_and_batch(50)?;
     let (with, attention) = model.forward(&images, false, true)?;
     let (without, none) = model.forward(&images, false, false)?;
     assert!(none.is_none());
     assert_eq!(with, without);
-    let attention = attention.expect("it was asked for");
+    let attention = attention.expect("requested");
     assert_eq!(attention.size(), [32, 6, 4, 50, 50]);
     assert_eq!(attention.get(0).size(), [6, 4, 50, 50]);
     let rows = attention.sum_dim_intlist(-1, false, Kind::Double);
@@ -95,7 +95,7 @@ fn attention_is_a_distribution_and_asking_for_it_changes_nothing() -> Result<()>
     Ok(())
 }
 
-/// Both ways: our weights in PyTorch, and what PyTorch saves of them here.
+/// In both directions: the committed weights in PyTorch, and the weights that PyTorch saves here.
 #[test]
 fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
     let source = source::find(None)?;
@@ -114,7 +114,7 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
     for path in [ours, saved] {
         checkpoint::assign(model.variables(), &checkpoint::read(&path)?, &path)?;
         let accuracy = evaluate(&model, &test)?.accuracy;
-        // Equal so far; rounding may decide an image or two that lie on the border of two classes.
+        // Equal so far. Rounding may change an image or two on the border between two classes.
         let ours = (accuracy * 1e4).round() as i64;
         assert!((ours - right).abs() <= 2, "{ours} here, {right} there");
     }
@@ -123,10 +123,10 @@ fn the_committed_weights_are_as_good_in_pytorch() -> Result<()> {
 
 #[test]
 fn images_of_another_shape_are_refused_with_a_sentence() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     let (model, images, _) = model_and_batch(50)?;
-    for wrong in [images.squeeze_dim(1), images.to_kind(Kind::Uint8), images.narrow(2, 0, 27)] {
-        let error = model.forward(&wrong, false, false).unwrap_err().to_string();
+    for other_shape in [images.squeeze_dim(1), images.to_kind(Kind::Uint8), images.narrow(2, 0, 27)] {
+        let error = model.forward(&other_shape, false, false).unwrap_err().to_string();
         assert!(error.starts_with("the images are [32, ") && error.contains("[B, 1, 28, 28]"), "{error}");
     }
     Ok(())
@@ -148,10 +148,10 @@ fn schedule_equals_the_material_notebook() {
     }
 }
 
-/// Every view is torchvision's to the bit, and every view is as likely as any other, there and here.
+/// Each view equals torchvision's, and all views are equally likely in both.
 #[test]
 fn augmentation_is_the_homeworks() -> Result<()> {
-    let _turn = turn();
+    let _lock = generator_lock();
     let config = Config { train_images: Some(8), ..Config::default() };
     let data = FashionMnist::load(&config, Device::Cpu)?;
     let images = &data.train.images;
@@ -161,9 +161,9 @@ fn augmentation_is_the_homeworks() -> Result<()> {
     let expected = read(&folder.path().join("expected.safetensors"))?;
     let views = &expected["views"]; // [8, 50, 1, 28, 28]
 
-    let number = |i: i64| Tensor::from_slice(&[i; 8]);
+    let repeated = |i: i64| Tensor::from_slice(&[i; 8]);
     for v in 0..50 {
-        let ours = data::view(images, &number(v / 10), &number(v / 2 % 5), &number(v % 2));
+        let ours = data::view(images, &repeated(v / 10), &repeated(v / 2 % 5), &repeated(v % 2));
         let error = (&ours - views.select(1, v)).abs().max().double_value(&[]);
         assert!(error < 1e-6, "view {v}: {error}");
     }
@@ -176,13 +176,13 @@ fn augmentation_is_the_homeworks() -> Result<()> {
     let (nearest, which) = distances.min_dim(1, false);
     assert!(nearest.max().double_value(&[]) < 0.05);
     for counts in [which.bincount::<Tensor>(None, 50), expected["counts"].shallow_clone()] {
-        // 49 degrees of freedom: 85.4 is exceeded once in a thousand times; the seeds are fixed.
+        // With 49 degrees of freedom, χ² exceeds 85.4 once in a thousand times. The seeds are fixed.
         let deviation = counts.to_kind(Kind::Double) - draws as f64 / 50.0;
         let chi_squared = (deviation.square() / (draws as f64 / 50.0)).sum(Kind::Double).double_value(&[]);
         assert!(chi_squared < 85.4, "χ² = {chi_squared}");
     }
 
-    // Mirrored or not, in the middle of the padding: of the 50 views, those two, one as often as the other.
+    // `Flip` gives two of the 50 views, the centred one and its mirror image, equally often.
     let flipped = Augmentation::Flip.apply(&many).flatten(1, -1);
     let (nearest, which) = Tensor::cdist(&flipped, &views.get(0).flatten(1, -1), 2.0, None).min_dim(1, false);
     assert!(nearest.max().double_value(&[]) < 0.05);

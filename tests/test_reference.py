@@ -1,4 +1,4 @@
-"""The references themselves against PyTorch's own modules: they are the yardstick of the Rust models."""
+"""The PyTorch references of the Rust models, compared with PyTorch's own modules."""
 
 import pathlib
 import sys

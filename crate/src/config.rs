@@ -1,50 +1,53 @@
-//! The homework's constants, by the homework's names, in JSON too.
+//! The homework's constants under the homework's names, read from and written to JSON.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ensure;
 use crate::{Error, Result};
 
-/// How the linear maps of a ViT or DeiT start. Biases start at 0, tokens and positions always as in the homework.
+/// Initial weights of the linear maps of a ViT or DeiT. Biases start at 0; tokens and position embeddings always start
+/// as in the homework.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialisation {
-    /// The material notebook's: normal with standard deviation 0.02.
+    /// Normal with standard deviation 0.02, as in the material notebook.
     #[default]
     Normal,
-    /// Uniform in ±√(6 / (inputs + outputs)) (Glorot and Bengio 2010), as `torch.nn.init.xavier_uniform_`.
+    /// Uniform in ±√(6 / (inputs + outputs)) (Glorot and Bengio 2010), like `torch.nn.init.xavier_uniform_`.
     Xavier,
 }
 
-/// What an epoch does to its images.
+/// Random changes to the training images in each epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Augmentation {
-    /// The homework's: `RandomCrop(28, padding=2)`, then `RandomHorizontalFlip`.
+    /// `RandomCrop(28, padding=2)`, then `RandomHorizontalFlip`, as in the homework.
     #[default]
     CropFlip,
     /// `RandomHorizontalFlip` alone.
     Flip,
-    /// The images as they are.
+    /// No change.
     None,
 }
 
-/// In which numbers a network convolves and multiplies: a CNN in training and predictions, by `PRECISION`; a ViT or DeiT in
-/// predictions and rollouts, by `fused::Fused::with_precision`. Parameters, batch statistics, loss and
-/// optimizer are float32 always.
+/// Number format of a network's convolutions and matrix products: for a CNN in training and prediction (`PRECISION`),
+/// for a ViT or DeiT in prediction and rollouts (`fused::Fused::with_precision`). Parameters, batch statistics, loss and
+/// optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     #[default]
     Float32,
-    /// Three digits instead of seven: faster where the processor multiplies such numbers itself. For the CNN this was measured
-    /// with Intel's AMX; elsewhere it may well be slower.
+    /// Three significant digits instead of seven. Faster on processors that multiply bfloat16 in hardware, as measured
+    /// for the CNN with Intel's AMX; elsewhere it can be slower.
     Bfloat16,
 }
 
-/// All constants of a run. In JSON they carry the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); what a file
-/// leaves out keeps the homework's value.
+/// All constants of a run. In JSON they have the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); a constant that is
+/// missing in a file has the homework's value.
 ///
 /// ```
 /// use vitlab::Config;
@@ -63,7 +66,7 @@ pub struct Config {
     pub warmup_epochs: usize,
     pub batch_size: i64,
     pub n_classes: i64,
-    /// Kept for the homework's sake: the images lie in memory, so there are no loader processes and it must be 0.
+    /// Loader processes. Must be 0, since the images are in memory; exists because the homework has it.
     pub n_workers: usize,
     /// Peak learning rate.
     pub lr: f64,
@@ -71,7 +74,7 @@ pub struct Config {
     pub min_lr: f64,
     /// Decoupled weight decay of AdamW; 1e-3 in the material notebook.
     pub weight_decay: f64,
-    /// The learning rate follows the schedule from step to step instead of from epoch to epoch.
+    /// Updates the learning rate after each step instead of after each epoch.
     #[serde(skip_serializing_if = "is_default")]
     pub lr_per_step: bool,
     pub seed: i64,
@@ -83,13 +86,14 @@ pub struct Config {
     pub patch_size: i64,
     pub n_channels: i64,
     pub data_path: PathBuf,
-    /// Use only the first so many images of the training and the test set (all when absent).
+    /// Number of training images to use, from the first (`None`: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_images: Option<i64>,
+    /// Number of test images to use, from the first (`None`: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<i64>,
-    /// Hold out the last so many training images and evaluate on them instead of the test set, which then is not read:
-    /// for choices, which the test set must not see.
+    /// Number of training images to hold out, from the last. They replace the test set, which is then not read: for
+    /// choosing hyperparameters, which must not depend on the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_images: Option<i64>,
     #[serde(skip_serializing_if = "is_default")]
@@ -102,10 +106,10 @@ pub struct Config {
     pub forward_mul: i64,
     pub n_layers: i64,
     pub dropout: f64,
-    /// Of the ViT and the DeiT; the CNN keeps libtorch's own.
+    /// Initial weights of the ViT and the DeiT. The CNN starts with PyTorch's defaults.
     #[serde(skip_serializing_if = "is_default")]
     pub initialisation: Initialisation,
-    /// Of the CNN; ViT and DeiT are float32 always.
+    /// Number format of the CNN. ViT and DeiT always train in float32.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
     pub model_path: PathBuf,
@@ -113,13 +117,13 @@ pub struct Config {
     pub load_model: bool,
 }
 
-/// What is not said in JSON: files and print-outs of the homework's own recipe hold the homework's constants alone.
+/// Whether a constant that the homework doesn't have keeps its default. JSON omits it then.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 impl Default for Config {
-    /// The homework's values; seed 42 as there.
+    /// The homework's values.
     fn default() -> Self {
         Config {
             epochs: 10,
@@ -156,8 +160,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same on a small part of the data for few epochs, to see everything work within a minute or two. Its files
-    /// go to folders of their own, so that they never replace those of a whole run.
+    /// The same run on a small part of the data for at most two epochs, which takes a minute or two. Its files go to
+    /// separate folders, so that they never replace those of a full run.
     pub fn quick(self) -> Self {
         Config {
             output_path: self.output_path.join("quick"),
@@ -171,8 +175,8 @@ impl Config {
         }
     }
 
-    /// As the environment asks: [`Config::quick`] with VITLAB_QUICK, LOAD_MODEL with VITLAB_LOAD_MODEL (`cargo lab run` sets them
-    /// for `--quick` and `--load-model`).
+    /// Applies the environment's requests: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
+    /// `cargo lab run` sets these variables for `--quick` and `--load-model`.
     pub fn as_asked(self) -> Self {
         let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let config = if asked("VITLAB_QUICK") { self.quick() } else { self };
@@ -184,13 +188,15 @@ impl Config {
         (self.image_size / self.patch_size).pow(2)
     }
 
-    /// JSON by the homework's names; [`Config::from_json`] reads it.
+    /// JSON with the homework's names, which [`Config::from_json`] reads.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a Config is always representable in JSON")
     }
 
+    /// Reads JSON with the homework's names.
+    ///
     /// # Errors
-    /// A sentence when the text isn't JSON, names an unknown constant or holds an impossible value.
+    /// Text that is not JSON, an unknown constant, a value that [`Config::check`] refuses.
     pub fn from_json(text: &str) -> Result<Self> {
         let config: Config =
             serde_json::from_str(text).map_err(|e| Error::argument(format!("the configuration can't be read: {e}")))?;
@@ -198,8 +204,10 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads a JSON file.
+    ///
     /// # Errors
-    /// As [`Config::from_json`], or a file that can't be read; the message begins with the file.
+    /// Those of [`Config::from_json`], and a file that can't be read. The message begins with the file's name.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| {
@@ -208,8 +216,10 @@ impl Config {
         Config::from_json(&text).map_err(|e| Error::file(path, e.to_string()))
     }
 
+    /// Checks that all values are possible and fit each other.
+    ///
     /// # Errors
-    /// A sentence about the first value that can't work.
+    /// The first value that is impossible or doesn't fit the others.
     pub fn check(&self) -> Result<()> {
         let positive = [
             ("EPOCHS", self.epochs as i64),
@@ -226,38 +236,33 @@ impl Config {
             ("TEST_IMAGES", self.test_images.unwrap_or(1)),
             ("VALIDATION_IMAGES", self.validation_images.unwrap_or(1)),
         ];
-        let problem = if let Some((name, value)) = positive.iter().find(|(_, value)| *value < 1) {
-            format!("{name} is {value}; it must be at least 1")
-        } else if self.image_size % self.patch_size != 0 {
-            format!("IMAGE_SIZE {} is not a multiple of PATCH_SIZE {}", self.image_size, self.patch_size)
-        } else if self.embed_dim % self.n_attention_heads != 0 {
-            format!("EMBED_DIM {} is not a multiple of N_ATTENTION_HEADS {}", self.embed_dim, self.n_attention_heads)
-        } else if self.warmup_epochs > self.epochs {
-            format!("WARMUP_EPOCHS {} is more than EPOCHS {}", self.warmup_epochs, self.epochs)
-        } else if (self.n_classes, self.image_size, self.n_channels) != (10, 28, 1) {
-            format!(
-                "N_CLASSES, IMAGE_SIZE and N_CHANNELS are {}, {} and {}; FashionMNIST has 10, 28 and 1",
-                self.n_classes, self.image_size, self.n_channels
-            )
-        } else if !(0.0..1.0).contains(&self.dropout) {
-            format!("DROPOUT is {}; it must be in [0, 1)", self.dropout)
-        } else if !(self.lr.is_finite() && self.lr > 0.0) {
-            format!("LR is {}; it must be a positive number", self.lr)
-        } else if !(0.0..=self.lr).contains(&self.min_lr) {
-            format!("MIN_LR is {}; it must be in [0, LR]", self.min_lr)
-        } else if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            format!("WEIGHT_DECAY is {}; it must not be negative", self.weight_decay)
-        } else if self.n_workers != 0 {
-            format!("N_WORKERS is {}; the images lie in memory, so it must be 0", self.n_workers)
-        } else if self.dataset != "fmnist" {
-            format!("DATASET is \"{}\"; only \"fmnist\" is known", self.dataset)
-        } else {
-            return Ok(());
-        };
-        Err(Error::argument(problem))
+        for (name, value) in positive {
+            ensure!(value >= 1, "{name} is {value}; it must be at least 1");
+        }
+        let (image, patch, channels) = (self.image_size, self.patch_size, self.n_channels);
+        ensure!(image % patch == 0, "IMAGE_SIZE {image} is not a multiple of PATCH_SIZE {patch}");
+        let (embed, heads) = (self.embed_dim, self.n_attention_heads);
+        ensure!(embed % heads == 0, "EMBED_DIM {embed} is not a multiple of N_ATTENTION_HEADS {heads}");
+        let (epochs, warmup) = (self.epochs, self.warmup_epochs);
+        ensure!(warmup <= epochs, "WARMUP_EPOCHS {warmup} is more than EPOCHS {epochs}");
+        let classes = self.n_classes;
+        ensure!(
+            (classes, image, channels) == (10, 28, 1),
+            "N_CLASSES, IMAGE_SIZE and N_CHANNELS are {classes}, {image} and {channels}; FashionMNIST has 10, 28 and 1"
+        );
+        let (dropout, lr, min_lr, decay) = (self.dropout, self.lr, self.min_lr, self.weight_decay);
+        ensure!((0.0..1.0).contains(&dropout), "DROPOUT is {dropout}; it must be in [0, 1)");
+        ensure!(lr.is_finite() && lr > 0.0, "LR is {lr}; it must be a positive number");
+        ensure!((0.0..=lr).contains(&min_lr), "MIN_LR is {min_lr}; it must be in [0, LR]");
+        ensure!(decay.is_finite() && decay >= 0.0, "WEIGHT_DECAY is {decay}; it must not be negative");
+        let (workers, dataset) = (self.n_workers, &self.dataset);
+        ensure!(workers == 0, "N_WORKERS is {workers}; the images are in memory, so it must be 0");
+        ensure!(dataset == "fmnist", "DATASET is \"{dataset}\"; only \"fmnist\" is known");
+        Ok(())
     }
 
-    /// The constants that differ in a way that changes a training, as "NAME: ours, theirs". Paths don't count.
+    /// The constants with different values, as "NAME: ours here, theirs there". Paths and LOAD_MODEL don't count, since
+    /// they don't change a training.
     ///
     /// ```
     /// use vitlab::Config;
@@ -265,23 +270,17 @@ impl Config {
     /// assert_eq!(ours.differences(&theirs), ["LR: 0.0005 here, 0.001 there"]);
     /// ```
     pub fn differences(&self, other: &Config) -> Vec<String> {
-        let value = |config: &Config| serde_json::to_value(config).expect("as in to_json");
-        let (ours, theirs) = (value(self), value(other));
-        let names = |v: &serde_json::Value| -> Vec<String> {
-            v.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+        let constants = |config: &Config| match serde_json::to_value(config) {
+            Ok(serde_json::Value::Object(constants)) => constants,
+            _ => unreachable!("a Config is a JSON object"),
         };
-        let mut all: Vec<String> = names(&ours).into_iter().chain(names(&theirs)).collect();
-        all.sort();
-        all.dedup();
-        all.into_iter()
-            .filter(|n| !n.ends_with("_PATH") && n != "LOAD_MODEL" && ours.get(n) != theirs.get(n))
-            .map(|n| {
-                let text = |v: &serde_json::Value| match v.get(&n) {
-                    Some(value) => value.to_string(),
-                    None => "not set".to_string(),
-                };
-                format!("{n}: {} here, {} there", text(&ours), text(&theirs))
-            })
-            .collect()
+        let (ours, theirs) = (constants(self), constants(other));
+        let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let text = |value: Option<&serde_json::Value>| value.map_or("not set".to_string(), ToString::to_string);
+        let counts =
+            |name: &str| !name.ends_with("_PATH") && name != "LOAD_MODEL" && ours.get(name) != theirs.get(name);
+        let sentence =
+            |name: &String| format!("{name}: {} here, {} there", text(ours.get(name)), text(theirs.get(name)));
+        names.into_iter().filter(|name| counts(name)).map(sentence).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Where the tensors live, and on what this runs.
+//! Devices: selection by name, description, and the versions of the libraries that compute.
 
 use std::process::Command;
 
@@ -6,34 +6,29 @@ use tch::{Cuda, Device};
 
 use crate::{Error, Result};
 
-/// `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:1`.
+/// The device with the name `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// An unknown name, or a GPU that isn't there.
+/// An unknown name, a GPU that doesn't exist.
 pub fn device(name: &str) -> Result<Device> {
+    let index = match name {
+        "auto" => return Ok(Device::cuda_if_available()),
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        _ => name.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()),
+    };
     let count = Cuda::device_count();
-    match name {
-        "auto" => Ok(Device::cuda_if_available()),
-        "cpu" => Ok(Device::Cpu),
-        _ => {
-            let index = match name.strip_prefix("cuda") {
-                Some("") => Some(0),
-                Some(rest) => rest.strip_prefix(':').and_then(|i| i.parse::<usize>().ok()),
-                None => None,
-            };
-            match index {
-                None => Err(Error::argument(format!("device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N"))),
-                Some(i) if (i as i64) < count => Ok(Device::Cuda(i)),
-                Some(_) => Err(Error::argument(format!(
-                    "device \"{name}\" is not there: libtorch sees {count} GPUs; use auto or cpu"
-                ))),
-            }
+    match index {
+        Some(index) if (index as i64) < count => Ok(Device::Cuda(index)),
+        Some(_) => {
+            Err(Error::argument(format!("device \"{name}\" is not there: libtorch sees {count} GPUs; use auto or cpu")))
         }
+        None => Err(Error::argument(format!("device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N"))),
     }
 }
 
-/// Runs `f` with libtorch on one thread, for small operations between larger ones that have threads of their own: a
-/// thread of libtorch that has nothing to do goes on waiting at full speed for milliseconds, and takes that time from them.
+/// Runs `f` with libtorch limited to one thread. For small operations between larger ones that have threads of their
+/// own: idle threads of libtorch spin for milliseconds and take that time from the others.
 pub(crate) fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
@@ -42,7 +37,7 @@ pub(crate) fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The device in words: the GPU's name, or the processor's and the number of threads libtorch uses.
+/// Description of a device: the name of the GPU, or the name of the processor and libtorch's number of threads.
 pub fn describe(device: Device) -> String {
     match device {
         Device::Cuda(i) => format!("GPU {i}: {}", gpu_name(i).unwrap_or_else(|| "name unknown".into())),
@@ -50,7 +45,7 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// libtorch has no call for it in tch, the driver's own tool has.
+/// Asks the driver's tool, since tch has no function for the name.
 fn gpu_name(index: usize) -> Option<String> {
     let output = Command::new("nvidia-smi")
         .args(["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()])
@@ -67,7 +62,7 @@ fn cpu_name() -> String {
         .unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 
-/// Versions of what computes: (component, version).
+/// Versions of this crate, its libraries and the compiler, as (component, version).
 pub fn versions() -> Vec<(String, String)> {
     [
         ("vitlab", env!("CARGO_PKG_VERSION")),

@@ -4,25 +4,25 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::model::HeadLogits;
 
-/// ½ CE(Z_class, y) + ½ CE(Z_dist, argmax Z_teacher): the teacher's decision counts as a label (equation 3).
+/// ½ CE(Z_class, y) + ½ CE(Z_dist, argmax Z_teacher): the teacher's prediction is used as a label (equation 3).
 ///
 /// ```
 /// use tch::Tensor;
 /// use vitlab::{distill::HardDistillationLoss, model::HeadLogits};
 /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 1.]]) };
 /// let (teacher, labels) = (Tensor::from_slice2(&[[3f32, 5.]]), Tensor::from_slice(&[0i64]));
-/// // −ln σ(2) = 0.126928 for the label, −ln σ(1) = 0.313262 for the teacher's class 1
+/// // −ln σ(2) = 0.126928 for the label, −ln σ(1) = 0.313262 for the teacher's class 1.
 /// let loss = HardDistillationLoss::default().forward(&heads, &teacher, &labels);
 /// assert!((loss.double_value(&[]) - 0.220095).abs() < 1e-6);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HardDistillationLoss {
-    /// Share of the true label spread over all classes; the teacher's label is never smoothed.
+    /// Share of the true label that is spread over all classes. The teacher's label is never smoothed.
     pub label_smoothing: f64,
 }
 
 impl HardDistillationLoss {
-    /// Both heads and the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
+    /// Logits of both heads and of the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
     pub fn forward(&self, student: &HeadLogits, teacher: &Tensor, labels: &Tensor) -> Tensor {
         let label_loss = cross_entropy(&student.class, labels, self.label_smoothing);
         let teacher_loss = cross_entropy(&student.dist, &teacher.argmax(-1, false), 0.0);
@@ -30,18 +30,19 @@ impl HardDistillationLoss {
     }
 }
 
-/// What the Kullback–Leibler divergence of [`SoftDistillationLoss`] is divided by.
+/// Divisor of the summed Kullback–Leibler divergence in [`SoftDistillationLoss`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum KlReduction {
-    /// The number of images: the mean divergence, as in the paper's equation 2.
+    /// Number of images, as in the paper's equation 2.
     #[default]
     BatchMean,
-    /// The number of images times classes, as in DeiT's repository (losses.py): with ten classes a tenth of it.
+    /// Number of images times number of classes, as in DeiT's repository (losses.py): with ten classes, a tenth of
+    /// the mean over images.
     ElementMean,
 }
 
-/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)) (equation 2, with the distillation
-/// token's head as the one that follows the teacher).
+/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)): equation 2, where the distillation
+/// token's head learns from the teacher.
 ///
 /// ```
 /// use tch::Tensor;
@@ -49,7 +50,7 @@ pub enum KlReduction {
 /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 0.]]) };
 /// let (teacher, labels) = (Tensor::from_slice2(&[[1f32, 0.]]), Tensor::from_slice(&[0i64]));
 /// let loss = SoftDistillationLoss { tau: 1.0, lambda: 0.5, ..Default::default() };
-/// // CE 0.126928; the teacher says (0.731059, 0.268941), the student ½ each: KL = ln 2 − H = 0.110944
+/// // CE = 0.126928. The teacher gives (0.731059, 0.268941), the student ½ each: KL = ln 2 − H = 0.110944.
 /// assert!((loss.forward(&heads, &teacher, &labels).double_value(&[]) - 0.118936).abs() < 1e-6);
 /// let loss = SoftDistillationLoss { reduction: KlReduction::ElementMean, ..loss };
 /// assert!((loss.forward(&heads, &teacher, &labels).double_value(&[]) - 0.0912).abs() < 1e-6);
@@ -60,7 +61,7 @@ pub struct SoftDistillationLoss {
     pub tau: f64,
     /// Weight λ of the teacher, 0 to 1.
     pub lambda: f64,
-    /// Share of the true label spread over all classes.
+    /// Share of the true label that is spread over all classes.
     pub label_smoothing: f64,
     pub reduction: KlReduction,
 }
@@ -73,7 +74,7 @@ impl Default for SoftDistillationLoss {
 }
 
 impl SoftDistillationLoss {
-    /// Both heads and the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
+    /// Logits of both heads and of the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
     pub fn forward(&self, student: &HeadLogits, teacher: &Tensor, labels: &Tensor) -> Tensor {
         let log_softmax = |t: &Tensor| (t / self.tau).log_softmax(-1, Kind::Float);
         let count = match self.reduction {

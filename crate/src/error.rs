@@ -29,6 +29,16 @@ impl Error {
     }
 }
 
+/// Returns an [`Error::argument`] with the formatted sentence unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            return Err($crate::Error::argument(format!($($sentence)+)));
+        }
+    };
+}
+pub(crate) use ensure;
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -1,21 +1,47 @@
-//! A small Vision Transformer on FashionMNIST: models, training, attention maps and distillation on tch (libtorch).
+//! Vision Transformers on FashionMNIST: models, training, attention maps and distillation on tch (libtorch).
 //!
-//! | module | what it holds | notebooks |
+//! Load a model, predict, and explain the prediction:
+//!
+//! ```
+//! use vitlab::data::{CLASSES, Dataset, Source, Split};
+//! use vitlab::explain::{Heatmap, Rollout, rollout};
+//! use vitlab::model::{Model, VisionTransformer};
+//! use vitlab::tch::{Device, Kind, Tensor, no_grad};
+//! use vitlab::{Config, checkpoint};
+//!
+//! let path = "../models/ViT_model.pt";
+//! let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
+//! checkpoint::assign(model.variables(), &checkpoint::read(path)?, path.as_ref())?;
+//! let dataset = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?;
+//! let image = dataset.normalised(&Tensor::from_slice(&[0i64])); // [1, 1, 28, 28]
+//! let (logits, attention) = no_grad(|| model.forward(&image, false, true))?; // [1, 10], [1, 6, 4, 50, 50]
+//! let class = logits.argmax(1, false).int64_value(&[0]) as usize;
+//! let map = Heatmap::default().maps(&rollout(&attention.expect("requested"), &Rollout::default())?)?; // [1, 28, 28]
+//! assert_eq!(CLASSES[class], "Ankle boot");
+//! assert!((logits.softmax(1, Kind::Float).max().double_value(&[]) - 0.8006).abs() < 1e-3);
+//! assert!((map.mean().unwrap() - 0.3744).abs() < 1e-3);
+//! # Ok::<(), vitlab::Error>(())
+//! ```
+//!
+//! | module | contents | notebooks |
 //! |---|---|---|
 //! | [`config`] | the homework's constants | all |
 //! | [`data`] | FashionMNIST: finding, reading, augmenting, batching | all |
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
-//! | [`checkpoint`] | PyTorch and safetensors files, names and shapes checked | all |
-//! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
-//! | [`fused`] | the same training steps by hand, several times as fast on a CPU | 0, 1, 3 |
+//! | [`checkpoint`] | weight files of PyTorch and safetensors, with names and shapes checked | all |
+//! | [`train`] | optimizer, schedule, epochs, history, resuming | 0, 1, 3 |
+//! | [`fused`] | hand-written training steps, predictions and rollouts, several times as fast on a CPU | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
-//! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
+//! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
 //! | [`plot`] | figures | all |
-//! | [`file`] | files written whole or not at all | – |
-//! | [`notebook`] | what talks to the kernel: display of figures and tables, source listings | all |
+//! | [`device`] | choice and description of the device | all |
+//! | [`file`] | atomic writing of files | – |
+//! | [`notebook`] | display of figures and tables in the kernel, source listings | all |
+//! | [`error`] | the error type, whose messages are sentences for the user | all |
 //!
-//! Axis letters in shape comments: B batch, S tokens, E embedding, H heads, P patch, L layers, I image side.
+//! Axis letters in shapes: B batch, S tokens, N patches, E embedding, H heads, P patch side, L layers, C channels,
+//! I image side. A ViT has S = N + 1 tokens, a DeiT S = N + 2.
 
 pub mod checkpoint;
 pub mod config;
@@ -31,9 +57,10 @@ pub mod notebook;
 pub mod plot;
 pub mod train;
 
-/// The versions that this crate's types come from, for notebooks that import only this crate.
-pub use vitlab_dataset::file;
+/// The versions of the dependencies whose types this crate uses, for notebooks that import only this crate.
 pub use {ndarray, tch};
+
+pub use vitlab_dataset::file;
 
 pub use config::Config;
 pub use error::{Error, Result};

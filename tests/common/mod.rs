@@ -1,19 +1,16 @@
-//! What several test files need: the project's own Python for the independent references.
+//! Runs the independent references in `tests/reference` with the project's Python.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_path_buf()
-}
-
-/// Runs `tests/reference/SCRIPT` with the project's Python and returns what it prints.
+/// Runs `tests/reference/SCRIPT` with the project's Python and returns its standard output.
 pub fn reference<S: AsRef<OsStr>>(script: &str, arguments: &[S]) -> String {
-    let python = root().join(".venv/bin/python");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the repository");
+    let python = root.join(".venv/bin/python");
     assert!(python.exists(), "{} is missing: run `cargo lab setup`", python.display());
     let output = Command::new(python)
-        .arg(root().join("tests/reference").join(script))
+        .arg(root.join("tests/reference").join(script))
         .args(arguments)
         .output()
         .expect("Python starts");

@@ -1,4 +1,4 @@
-//! Named tensors in files, and how far two tensors are apart.
+//! Tensors by name in files, gradients by name, and comparisons of tensors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tch::nn::VarStore;
 use vitlab::Result;
 use vitlab::checkpoint::{self, StateDict};
 
-/// Largest difference relative to the largest expected value.
+/// Largest absolute difference, relative to the largest absolute expected value.
 pub fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(ours.size(), expected.size());
     let scale = expected.abs().max().double_value(&[]).max(1e-12);
@@ -25,7 +25,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(checkpoint::read(path)?.0.into_iter().collect())
 }
 
-/// Moves fresh weights apart by a standard deviation, so that attention and logits are uneven.
+/// Adds normal noise with this standard deviation to all parameters, so that attention and logits are uneven.
 pub fn spread(store: &VarStore, deviation: f64) {
     tch::no_grad(|| {
         for mut variable in store.trainable_variables() {
@@ -34,7 +34,7 @@ pub fn spread(store: &VarStore, deviation: f64) {
     });
 }
 
-/// The gradient of `loss` with respect to each trainable variable, by name.
+/// Gradient of `loss` with respect to each trainable variable, by name.
 pub fn gradients(loss: &Tensor, store: &VarStore) -> BTreeMap<String, Tensor> {
     let variables: Vec<(String, Tensor)> =
         store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
@@ -44,26 +44,26 @@ pub fn gradients(loss: &Tensor, store: &VarStore) -> BTreeMap<String, Tensor> {
     names.zip(gradients).collect()
 }
 
-/// The tensors `PREFIX.NAME` of a file by their names.
+/// Looks up the tensor `PREFIX.NAME` of a file by NAME.
 pub fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, prefix: &'a str) -> impl Fn(&str) -> Tensor + 'a {
     move |name| tensors[&format!("{prefix}.{name}")].shallow_clone()
 }
 
-/// Asserts that gradients equal `expected`'s within 1e-5.
+/// Asserts that gradients equal the expected ones within 1e-5.
 ///
-/// A key's bias gets no gradient (softmax ignores a shift of all scores), only rounding noise: a bias is compared with
-/// the largest gradient of its weight.
-pub fn assert_gradients(ours: &BTreeMap<String, Tensor>, expected: impl Fn(&str) -> Tensor, what: &str) {
+/// The gradient of a key's bias is only rounding noise, because softmax ignores a shift of all scores. The difference of
+/// a bias is therefore relative to the largest gradient of its weight.
+pub fn assert_gradients(ours: &BTreeMap<String, Tensor>, expected: impl Fn(&str) -> Tensor, label: &str) {
     for (name, gradient) in ours {
         let scale = expected(&name.replace(".bias", ".weight")).abs().max();
         let error = (gradient - expected(name)).abs().max() / scale.clamp_min(1e-12);
         let error = error.double_value(&[]);
-        assert!(error < 1e-5, "{what}: {name}: {error}");
+        assert!(error < 1e-5, "{label}: {name}: {error}");
     }
 }
 
-/// libtorch has one random generator per process, so tests that draw from it take turns.
-pub fn turn() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Lock for tests that draw from libtorch's random generator, of which there is one per process.
+pub fn generator_lock() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,14 +1,14 @@
-//! Deletion and insertion curves on models whose answer is known.
+//! Deletion and insertion curves of models with a known answer.
 
-use crate::{difference, refusal};
+use crate::{largest_difference, refusal};
 use ndarray::Array3;
 use tch::{Device, Kind, Tensor};
 use vitlab::Result;
-use vitlab::explain::{Baseline, Direction, Faithfulness, Heatmap, Target, random_maps};
+use vitlab::explain::{Baseline, Curve, Direction, Faithfulness, Heatmap, Target, Upsample, random_maps};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// Images whose object is one bright patch (4 × 4 pixels), its map, and a model that says how bright that patch is.
+/// Images with one bright patch (4 × 4 pixels), maps of that patch, and a model whose score is the patch's brightness.
 fn bright_patches() -> (Tensor, Array3<f32>, impl Fn(&Tensor) -> Result<Tensor> + Copy) {
     let images = Tensor::rand([6, 1, 28, 28], CPU) * 0.1;
     let maps = Tensor::zeros([6, 28, 28], CPU);
@@ -50,8 +50,8 @@ fn a_right_map_beats_random_ones_and_those_beat_the_wrong_one() {
     }
 }
 
-/// The area under the mean curve, which is the mean of the areas.
-fn mean_area(curve: &vitlab::explain::Curve) -> f64 {
+/// Area under the mean curve, which equals the mean of the areas.
+fn mean_area(curve: &Curve) -> f64 {
     let mean = curve.mean();
     (1..mean.len()).map(|i| (mean[i - 1] + mean[i]) / 2.0 * (curve.shares[i] - curve.shares[i - 1])).sum()
 }
@@ -59,30 +59,30 @@ fn mean_area(curve: &vitlab::explain::Curve) -> f64 {
 #[test]
 fn insertion_backwards_is_deletion() {
     let (images, _, model) = bright_patches();
-    // Random numbers for every pixel: without equal ones, the negative map is the opposite order.
+    // Random values per pixel: since no two are equal, the negated map has the reversed order.
     let maps = random_maps(6, 28, &Heatmap::default(), 7).unwrap();
-    let take = |direction, maps: &Array3<f32>| {
+    let probabilities = |direction, maps: &Array3<f32>| {
         let options = Faithfulness { direction, steps: 8, ..Faithfulness::default() };
         options.curve(model, &images, maps, &Target::Class(0)).unwrap().probabilities
     };
-    let deletion = take(Direction::Deletion, &maps);
-    let mut insertion = take(Direction::Insertion, &maps.mapv(|v| -v));
+    let deletion = probabilities(Direction::Deletion, &maps);
+    let mut insertion = probabilities(Direction::Insertion, &maps.mapv(|v| -v));
     insertion.invert_axis(ndarray::Axis(1));
     assert_eq!(deletion, insertion);
 }
 
 #[test]
 fn the_blurred_baseline_is_a_gaussian_and_keeps_flat_images_flat() {
-    // With all pixels deleted the model sees the baseline alone: these models report single pixels of it.
+    // With all pixels deleted, the input is the baseline: each of these models returns one pixel of it.
     let pixel = |images: &Tensor, y: i64, x: i64| {
         let images = images.shallow_clone();
-        let read = move |seen: &Tensor| {
-            let seen = seen.select(3, x).select(2, y).select(1, 0);
-            Ok(Tensor::stack(&[&seen.log(), &(-&seen).log1p()], 1))
+        let model = move |baseline: &Tensor| {
+            let pixel = baseline.select(3, x).select(2, y).select(1, 0);
+            Ok(Tensor::stack(&[&pixel.log(), &(-&pixel).log1p()], 1))
         };
         let options = Faithfulness { baseline: Baseline::Blur, steps: 1, ..Faithfulness::default() };
         let maps = Array3::zeros([1, 28, 28]);
-        options.curve(read, &images, &maps, &Target::Class(0)).unwrap().probabilities[[0, 1]]
+        options.curve(model, &images, &maps, &Target::Class(0)).unwrap().probabilities[[0, 1]]
     };
     let flat = Tensor::full([1, 1, 28, 28], 0.25, CPU);
     assert!((pixel(&flat, 0, 0) - 0.25).abs() < 1e-6);
@@ -98,10 +98,13 @@ fn the_blurred_baseline_is_a_gaussian_and_keeps_flat_images_flat() {
 
 #[test]
 fn random_maps_are_as_coarse_as_the_maps_they_control() {
-    let nearest = Heatmap { upsample: vitlab::explain::Upsample::Nearest, ..Heatmap::default() };
+    let nearest = Heatmap { upsample: Upsample::Nearest, ..Heatmap::default() };
     let maps = Tensor::try_from(random_maps(3, 7, &nearest, 1).unwrap()).unwrap();
     let patches = maps.reshape([3, 7, 4, 7, 4]);
-    assert_eq!(difference(&patches.amax([2i64, 4].as_slice(), false), &patches.amin([2i64, 4].as_slice(), false)), 0.0);
+    assert_eq!(
+        largest_difference(&patches.amax([2i64, 4].as_slice(), false), &patches.amin([2i64, 4].as_slice(), false)),
+        0.0
+    );
 }
 
 #[test]

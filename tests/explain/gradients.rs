@@ -1,6 +1,6 @@
-//! Gradient methods against PyTorch's autograd.
+//! Gradient methods, compared with PyTorch's autograd.
 
-use crate::{common, difference, reference, refusal, softmax_attention};
+use crate::{common, largest_difference, reference, refusal, softmax_attention};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use vitlab::data::FashionMnist;
@@ -8,7 +8,7 @@ use vitlab::explain::{Rollout, Target, gradient_attention, relevance, rollout};
 use vitlab::model::{Model, VisionTransformer};
 use vitlab::{Config, Result};
 
-/// The network of gradients.py on a batch: scores and each layer's attention, with the graph.
+/// The network of gradients.py on a batch: logits and the attention of each layer, with their graph.
 fn network(weights: &HashMap<String, Tensor>, kind: Kind) -> (Tensor, Vec<Tensor>) {
     let weight = |name: &str| weights[name].to_kind(kind).set_requires_grad(true);
     let mut x = weights["input"].to_kind(kind);
@@ -34,12 +34,12 @@ fn gradient_methods_equal_autograd_for_any_class_from_one_forward_pass() {
     let targets = [("predicted", Target::Predicted), ("class", Target::Class(2)), ("image", Target::PerImage(classes))];
     for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-5)] {
         let (logits, attentions) = network(&reference, kind);
-        assert!(difference(&logits, &reference["logits"]) < tolerance);
+        assert!(largest_difference(&logits, &reference["logits"]) < tolerance);
         for (name, target) in &targets {
             let weighted = gradient_attention(&logits, &attentions, target).unwrap();
             let close = |ours: &Tensor, key: &str| {
                 let expected = &reference[&format!("{name}/{key}")];
-                let relative = difference(ours, expected) / expected.abs().max().double_value(&[]);
+                let relative = largest_difference(ours, expected) / expected.abs().max().double_value(&[]);
                 assert!(relative <= tolerance, "{kind:?} {name}/{key}: {relative:e}");
             };
             close(&relevance(&weighted).unwrap(), "relevance");
@@ -57,7 +57,7 @@ fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
     let data = FashionMnist::load(&config, Device::Cpu)?.test;
     let images = data.normalised(&Tensor::arange(8, (Kind::Int64, Device::Cpu)));
     let model = VisionTransformer::new(&config, Device::Cpu)?;
-    // Fresh weights attend evenly; these don't.
+    // Noise makes the attention uneven, which it isn't with initial weights.
     tch::no_grad(|| {
         for mut variable in model.variables().trainable_variables() {
             let _ = variable.g_add_(&(variable.randn_like() * 0.1));
@@ -76,10 +76,10 @@ fn gradient_methods_on_the_vit_and_real_images_equal_pytorch() -> Result<()> {
     let weighted = gradient_attention(&logits, &attentions, &target)?;
     let results = [("relevance", relevance(&weighted)?), ("rollout/0", rollout(&weighted, &Rollout::default())?)];
     for (name, ours) in results {
-        // Over the patches, where nothing comes from the identity alone.
+        // Only over the patches: the identity dominates the class token's own entry.
         let patches = |t: &Tensor| t.select(1, 0).narrow(1, 1, 49);
         let scale = patches(&expected[name]).abs().max().double_value(&[]);
-        let relative = difference(&patches(&ours), &patches(&expected[name])) / scale;
+        let relative = largest_difference(&patches(&ours), &patches(&expected[name])) / scale;
         assert!(relative <= 1e-5, "{name}: {relative:e}");
     }
     Ok(())

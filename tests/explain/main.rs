@@ -1,4 +1,4 @@
-//! Attention rollout, gradient methods and maps against independent references in Python.
+//! Attention rollout, gradient methods and heatmaps, compared with independent references in Python.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 use vitlab::Result;
 use vitlab::explain::{Heatmap, Query, Rollout};
 
-/// The tensors that a script of tests/reference writes to the file it is given.
+/// Tensors that a script in tests/reference writes to the file that it gets as argument.
 fn reference(script: &str) -> HashMap<String, Tensor> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("reference.safetensors");
@@ -21,7 +21,7 @@ fn reference(script: &str) -> HashMap<String, Tensor> {
     Tensor::read_safetensors(&file).expect("a safetensors file").into_iter().collect()
 }
 
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }

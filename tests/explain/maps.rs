@@ -1,6 +1,6 @@
-//! Grids and heatmaps against PyTorch's interpolation.
+//! Grids and heatmaps, compared with PyTorch's interpolation.
 
-use crate::{difference, reference, refusal, softmax_attention};
+use crate::{largest_difference, reference, refusal, softmax_attention};
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{Heatmap, Query, Rollout, Scale, Upsample, grid, rollout};
 
@@ -21,7 +21,7 @@ fn maps_equal_pytorch_interpolation() {
             image_size: size.parse().unwrap(),
         };
         let maps = heatmap.maps(&reference[&format!("{size}/{prefix}/matrix")]).unwrap();
-        assert!(difference(&Tensor::try_from(maps).unwrap(), expected) <= 1e-6, "{name}");
+        assert!(largest_difference(&Tensor::try_from(maps).unwrap(), expected) <= 1e-6, "{name}");
         compared += 1;
     }
     assert_eq!(compared, (2 + 3 + 2 + 3) * 2 * 3);
@@ -31,7 +31,7 @@ fn maps_equal_pytorch_interpolation() {
 fn an_empty_or_flat_map_has_no_nan_and_no_contrast() {
     for value in [0.0, 0.02] {
         let matrix = Tensor::full([2, 50, 50], value, (Kind::Double, Device::Cpu));
-        // Rounding noise, as float32 attention brings it, is no structure.
+        // Rounding noise, as in float32 attention, must not show as structure.
         let noise = Tensor::rand([2, 50, 50], (Kind::Double, Device::Cpu)) * 1e-9 * value;
         for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {
             for upsample in [Upsample::Bilinear, Upsample::Nearest] {
@@ -45,7 +45,7 @@ fn an_empty_or_flat_map_has_no_nan_and_no_contrast() {
             }
         }
     }
-    // A map may also be empty because everything but the class token was discarded.
+    // A map is also empty if everything but the entry (class, class) is discarded.
     let options = Rollout { discard_ratio: 0.999, ..Rollout::default() };
     let product = rollout(&softmax_attention([1, 6, 4, 50, 50]), &options).unwrap();
     for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {

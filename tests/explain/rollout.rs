@@ -1,10 +1,10 @@
-//! Rollout against NumPy.
+//! Rollout, compared with NumPy.
 
-use crate::{difference, reference, refusal, softmax_attention};
+use crate::{largest_difference, reference, refusal, softmax_attention};
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, Normalisation, Rollout, rollout};
 
-/// Options as rollout.py names them.
+/// Options from the names that rollout.py gives its results.
 pub fn options(name: &str) -> Rollout {
     let [fusion, ratio, per, layers, normalisation] = name.split('/').collect::<Vec<_>>().try_into().unwrap();
     Rollout {
@@ -18,7 +18,7 @@ pub fn options(name: &str) -> Rollout {
 
 #[test]
 fn rollout_equals_numpy_in_a_batch_and_image_by_image() {
-    tch::set_num_threads(1); // matrices too small to share, while other tests want the cores
+    tch::set_num_threads(1); // The matrices are too small to split, and other tests need the cores.
     let reference = reference("rollout.py");
     let (mut compared, mut largest) = (0, 0f64);
     for (name, expected) in &reference {
@@ -32,11 +32,11 @@ fn rollout_equals_numpy_in_a_batch_and_image_by_image() {
         let single: Vec<Tensor> =
             (0..attention.size()[0]).map(|image| rollout(&attention.get(image), &options).unwrap()).collect();
         let single = Tensor::cat(&single, 0);
-        let worst = difference(&batch, expected).max(difference(&single, expected));
+        let worst = largest_difference(&batch, expected).max(largest_difference(&single, expected));
         assert!(worst <= 1e-6, "{case} {name}: {worst:e}");
         if options.normalisation == Normalisation::RowSum {
             let rows = batch.sum_dim_intlist([-1i64].as_slice(), false, None);
-            assert!(difference(&rows, &rows.ones_like()) < 1e-12, "{case} {name}: rows don't sum to 1");
+            assert!(largest_difference(&rows, &rows.ones_like()) < 1e-12, "{case} {name}: rows don't sum to 1");
         }
         compared += 1;
         largest = largest.max(worst);
@@ -52,7 +52,7 @@ fn identity_attention_gives_identity() {
         for discard_ratio in [0.0, 0.5, 0.9] {
             let options = Rollout { fusion, discard_ratio, ..Rollout::default() };
             let expected = Tensor::eye(10, (Kind::Double, Device::Cpu)).repeat([2, 1, 1]);
-            assert_eq!(difference(&rollout(&identity, &options).unwrap(), &expected), 0.0);
+            assert_eq!(largest_difference(&rollout(&identity, &options).unwrap(), &expected), 0.0);
         }
     }
 }
@@ -63,7 +63,7 @@ fn without_discarding_the_mean_is_the_same_in_compat_and_the_maximum_is_not() {
     let compared = |fusion| {
         let row = Rollout { fusion, ..Rollout::default() };
         let compat = Rollout { normalisation: Normalisation::Compat, ..row.clone() };
-        difference(&rollout(&attention, &row).unwrap(), &rollout(&attention, &compat).unwrap())
+        largest_difference(&rollout(&attention, &row).unwrap(), &rollout(&attention, &compat).unwrap())
     };
     assert!(compared(Fusion::Mean) <= 1e-6);
     assert!(compared(Fusion::Max) > 1e-3);
@@ -75,9 +75,9 @@ fn a_graph_or_another_type_changes_nothing() {
     let plain = rollout(&attention, &Rollout::default()).unwrap();
     let tracked = rollout(&attention.copy().set_requires_grad(true), &Rollout::default()).unwrap();
     assert!(!tracked.requires_grad());
-    assert_eq!(difference(&plain, &tracked), 0.0);
+    assert_eq!(largest_difference(&plain, &tracked), 0.0);
     let double = rollout(&attention.to_kind(Kind::Double), &Rollout::default()).unwrap();
-    assert_eq!(difference(&plain, &double), 0.0);
+    assert_eq!(largest_difference(&plain, &double), 0.0);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_graphics_card_gives_the_same() {
         let options = Rollout { discard_ratio: 0.9, discard_per, fusion: Fusion::Max, ..Rollout::default() };
         let here = rollout(&attention, &options).unwrap();
         let there = rollout(&attention.to_device(Device::Cuda(0)), &options).unwrap();
-        assert!(difference(&here, &there.to_device(Device::Cpu)) < 1e-12);
+        assert!(largest_difference(&here, &there.to_device(Device::Cpu)) < 1e-12);
         let maps = Heatmap::default().maps(&there).unwrap() - Heatmap::default().maps(&here).unwrap();
         assert!(maps.iter().all(|d| d.abs() < 1e-6));
     }
@@ -126,8 +126,8 @@ fn bad_rollout_arguments_are_named() {
     assert!(message.contains("fusion") && message.contains("`mean`, `max`, `min`"), "{message}");
 
     for shape in [vec![4, 10, 10], vec![2, 6, 4, 10, 9], vec![0, 6, 4, 10, 10], vec![1, 2, 6, 4, 10, 10]] {
-        let wrong = Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
-        let message = refusal(rollout(&wrong, &Rollout::default()));
+        let other_shape = Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
+        let message = refusal(rollout(&other_shape, &Rollout::default()));
         assert!(message.contains(&format!("{shape:?}")) && message.contains("[B, L, H, S, S]"), "{message}");
     }
     for value in [f64::NAN, f64::INFINITY, -0.5] {

@@ -1,6 +1,6 @@
-//! Entropy and distance of attention.
+//! Attention entropy and attention distance.
 
-use crate::{difference, refusal, softmax_attention};
+use crate::{largest_difference, refusal, softmax_attention};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{Rollout, attention_distance, attention_entropy, rollout};
@@ -13,7 +13,7 @@ fn many_images_equal_each_by_itself() {
     let (mut entropy, mut distance) = (Array2::zeros([3, 2]), Array2::zeros([3, 2]));
     for image in 0..70 {
         let single = attention.get(image);
-        assert!(difference(&batch.narrow(0, image, 1), &rollout(&single, &options).unwrap()) < 1e-12);
+        assert!(largest_difference(&batch.narrow(0, image, 1), &rollout(&single, &options).unwrap()) < 1e-12);
         entropy += &attention_entropy(&single).unwrap();
         distance += &attention_distance(&single, 1, 4.0).unwrap();
     }
@@ -24,13 +24,13 @@ fn many_images_equal_each_by_itself() {
 
 #[test]
 fn attention_to_and_from_the_class_token_has_no_distance() {
-    // Each patch of a 1 × 1, 2 × 2 or 3 × 3 grid looks half at the class token, half at the first patch.
+    // Each patch of a 1 × 1, 2 × 2 or 3 × 3 grid attends half to the class token, half to the first patch.
     for side in 1..4 {
         let tokens = side * side + 1;
         let attention = Tensor::zeros([1, 1, 1, tokens, tokens], (Kind::Float, Device::Cpu));
         let _ = attention.narrow(4, 0, 2).fill_(0.5);
-        let places = (0..side).flat_map(|y| (0..side).map(move |x| ((y * y + x * x) as f64).sqrt()));
-        let expected = places.sum::<f64>() / (side * side) as f64;
+        let distances = (0..side).flat_map(|y| (0..side).map(move |x| ((y * y + x * x) as f64).sqrt()));
+        let expected = distances.sum::<f64>() / (side * side) as f64;
         let distance = attention_distance(&attention, 1, 1.0).unwrap()[[0, 0]];
         assert!((distance - expected).abs() < 1e-12, "{side}: {distance} instead of {expected}");
     }

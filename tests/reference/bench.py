@@ -1,7 +1,8 @@
-"""The PyTorch side of `cargo lab bench`: trains and explains when asked to, one JSON request a line on standard input.
+"""The PyTorch side of `cargo lab bench`: trains and explains on request. Standard input has one JSON request per line.
 
-Requests carry the field `do`; each gets one line, {"ok": …} or {"error": "…"}. The Rust side (`vitlab bench`) speaks the
-same. What is measured is the homework's recipe: torchvision's transforms and loader, modules of torch.nn, torch.optim.
+The field `do` of a request names the method. The reply is one line, {"ok": …} or {"error": "…"}. The Rust side
+(`vitlab bench`) uses the same protocol. The recipe is the homework's: torchvision's transforms and loader, modules of
+torch.nn, torch.optim.
 """
 
 import itertools
@@ -27,7 +28,7 @@ AUGMENT = [transforms.Resize([28, 28]), transforms.RandomCrop(28, padding=2), tr
 
 
 def peak(reset=False):
-    """The most memory that was resident since the last reset, in MB; None where the system doesn't tell."""
+    """Peak resident memory since the last reset in MB, or None if the system doesn't report it."""
     try:
         if reset:
             pathlib.Path("/proc/self/clear_refs").write_text("5")
@@ -39,7 +40,7 @@ def peak(reset=False):
 
 
 def heads(model, images):
-    """Logits of a ViT or both heads of a DeiT. The attention isn't stacked: a training step doesn't need it."""
+    """Logits of a ViT, or of both heads of a DeiT. Training steps don't need the attention stacked."""
     x = model.embedding(images)
     for block in model.encoder:
         x, _ = block(x)
@@ -59,15 +60,15 @@ class Training:
         self.loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=0)
 
     def loss(self, images, labels):
-        """Loss and logits of one batch."""
+        """Loss and logits of one batch [B, 1, 28, 28] with labels [B]."""
         if self.teacher is None:
             logits = self.forward(images)
             return F.cross_entropy(logits, labels), logits
         with torch.no_grad():
-            chosen = self.teacher(images).argmax(1)
-        of_class, of_dist = self.forward(images)
-        loss = 0.5 * F.cross_entropy(of_class, labels) + 0.5 * F.cross_entropy(of_dist, chosen)
-        return loss, (of_class + of_dist) / 2
+            teacher_labels = self.teacher(images).argmax(1)
+        class_logits, dist_logits = self.forward(images)
+        loss = 0.5 * F.cross_entropy(class_logits, labels) + 0.5 * F.cross_entropy(dist_logits, teacher_labels)
+        return loss, (class_logits + dist_logits) / 2
 
     def batches(self):
         while True:
@@ -86,7 +87,7 @@ class Training:
 
 
 class Rollout:
-    """The maps of one image after the other, as users of vit-explain make them: hooks, max fusion, 0.9 discarded."""
+    """Maps of single images, computed as in vit-explain: forward hooks, max fusion, discard ratio 0.9."""
 
     def __init__(self, weights):
         state = torch.load(weights)

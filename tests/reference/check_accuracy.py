@@ -1,6 +1,6 @@
-"""The test accuracy of a ViT's weight file by PyTorch alone, and the weights as PyTorch saves them.
+"""Test accuracy of a ViT's weight file, computed by PyTorch alone. Also saves the weights again with PyTorch.
 
-    check_accuracy.py WEIGHTS RAW_FOLDER SAVED    prints the number of right predictions, writes SAVED
+    check_accuracy.py WEIGHTS RAW_FOLDER SAVED    prints the number of correct predictions, writes SAVED
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The homework's training transforms, by torchvision: all 50 views of some images, and how often each is drawn.
+"""The homework's training transforms in torchvision: all 50 views of some images, and the number of draws of each view.
 
     check_augment.py FOLDER    reads FOLDER/images.safetensors ([N, 28, 28] uint8), writes FOLDER/expected.safetensors
 """

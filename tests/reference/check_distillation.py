@@ -1,4 +1,4 @@
-"""What PyTorch makes of a student's and a teacher's weights: outputs, losses, gradients.
+"""Outputs, losses and gradients of a student and a teacher in PyTorch.
 
     check_distillation.py FOLDER    reads FOLDER/{student,teacher}.pt and FOLDER/batch.safetensors,
                                     writes FOLDER/expected.safetensors
@@ -37,11 +37,11 @@ result["average"], result["attention"] = student(images)
 student.train()
 (result["class"], result["dist"]), _ = student(images)
 
-# Both losses on the heads, written from the paper's equations 2 and 3.
-chosen = result["teacher"].argmax(dim=1)
+# Both losses, from equations 2 and 3 of the paper.
+teacher_labels = result["teacher"].argmax(dim=1)
 for smoothing in (0.0, 0.1):
     label_loss = F.cross_entropy(result["class"], labels, label_smoothing=smoothing)
-    hard = 0.5 * label_loss + 0.5 * F.cross_entropy(result["dist"], chosen)
+    hard = 0.5 * label_loss + 0.5 * F.cross_entropy(result["dist"], teacher_labels)
     p = torch.softmax(result["teacher"] / 3.0, dim=1)
     divergence = (p * (p.log() - torch.log_softmax(result["dist"] / 3.0, dim=1))).sum(dim=1)
     result[f"hard.{smoothing}"] = hard

@@ -1,6 +1,6 @@
-"""The learning rates that the material notebook's two schedulers give, epoch by epoch, as JSON.
+"""Learning rates of the material notebook's two schedulers for each epoch, as JSON.
 
-Each argument-less run covers several (EPOCHS, WARMUP_EPOCHS) at LR 5e-4.
+Covers several pairs (EPOCHS, WARMUP_EPOCHS) with LR 5e-4. Takes no arguments.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What PyTorch makes of a ViT's weights: logits, attention, loss, gradients and three AdamW steps.
+"""Logits, attention, loss, gradients and three AdamW steps of a ViT in PyTorch.
 
     check_vit.py FOLDER    reads FOLDER/weights.pt and FOLDER/batch.safetensors, writes FOLDER/expected.safetensors
 """

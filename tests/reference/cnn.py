@@ -1,9 +1,9 @@
-"""The CNN teacher in plain PyTorch: three stages of 3 × 3 convolutions, batch norm, ReLU and pooling, two linear layers."""
+"""The CNN teacher in PyTorch: three stages of 3 × 3 convolutions, batch norm, ReLU and pooling, two linear layers."""
 
 from torch import nn
 
 
-class Block(nn.Module):
+class ConvBlock(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding="same", bias=False)
@@ -19,7 +19,7 @@ class Cnn(nn.Module):
         inputs, self.stages = 1, nn.ModuleList()
         for widths in stages:
             pairs = zip((inputs,) + widths[:-1], widths)
-            self.stages.append(nn.Sequential(*(Block(i, o) for i, o in pairs)))
+            self.stages.append(nn.Sequential(*(ConvBlock(i, o) for i, o in pairs)))
             inputs = widths[-1]
         self.dropout = nn.Dropout(dropout)
         self.fc1 = nn.Linear(inputs * 3 * 3, 256)

@@ -1,4 +1,4 @@
-"""The homework's distilled student in plain PyTorch (arXiv 2012.12877, section 4), from the reference ViT's parts."""
+"""The homework's distilled student in PyTorch (arXiv 2012.12877, section 4), from the parts of the reference ViT."""
 
 import torch
 from torch import nn
@@ -6,8 +6,8 @@ from torch import nn
 from vit import Classifier, Encoder
 
 
-class Embedding(nn.Module):
-    """[B, 1, 28, 28] images -> [B, N + 2, E]: class token, distillation token, patches."""
+class DistilledEmbedLayer(nn.Module):
+    """[B, 1, 28, 28] images -> [B, N + 2, E] tokens: class, distillation, patches."""
 
     def __init__(self, embed, patch, patches, dropout):
         super().__init__()
@@ -23,7 +23,7 @@ class Embedding(nn.Module):
         return self.dropout(torch.cat([both, patches], dim=1) + self.pos_embedding)
 
 
-class TwoHeads(Classifier):
+class DistilledClassifier(Classifier):
     def __init__(self, embed, classes):
         super().__init__(embed, classes)
         self.fc_dist = nn.Linear(embed, classes)
@@ -35,13 +35,13 @@ class TwoHeads(Classifier):
 class MyDeiT(nn.Module):
     def __init__(self, embed=64, layers=6, heads=4, forward_mul=2, image=28, patch=4, classes=10, dropout=0.1):
         super().__init__()
-        self.embedding = Embedding(embed, patch, (image // patch) ** 2, dropout)
+        self.embedding = DistilledEmbedLayer(embed, patch, (image // patch) ** 2, dropout)
         self.encoder = nn.ModuleList(Encoder(embed, heads, forward_mul, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(embed)
-        self.classifier = TwoHeads(embed, classes)
+        self.classifier = DistilledClassifier(embed, classes)
 
     def forward(self, images):
-        """Both heads in training, their mean at inference, and the attention [B, L, H, S, S]."""
+        """Logits of both heads in training or their mean at inference, and the attention [B, L, H, S, S]."""
         x = self.embedding(images)
         attention = []
         for block in self.encoder:

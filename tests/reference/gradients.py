@@ -1,4 +1,4 @@
-"""Gradient rollout and Chefer's relevance by PyTorch's autograd, image by image, on a small attention network.
+"""Gradient rollout and Chefer's relevance with PyTorch's autograd, for each image, on a small attention network.
 
     python tests/reference/gradients.py OUT.safetensors
 
@@ -18,7 +18,7 @@ IMAGES, TOKENS, EMBED, HEADS, LAYERS, CLASSES = 4, 10, 12, 3, 4, 5
 
 
 def forward(x, network):
-    """One image [S, E]: its scores and each layer's attention [H, S, S]."""
+    """One image [S, E] -> its scores [classes] and the attention [H, S, S] of each layer."""
     attentions = []
     for layer in range(LAYERS):
         q, k, v = (
@@ -32,8 +32,8 @@ def forward(x, network):
 
 
 def explain(scores, attentions, target, ratios):
-    """One image's relevance, and its gradient rollout for each ratio, from its scores [classes] and each layer's
-    attention [H, S, S] or [1, H, S, S] as it stands in the graph."""
+    """Relevance of one image and its gradient rollout for each ratio, from its scores [classes] and the attention
+    [H, S, S] or [1, H, S, S] of each layer, both part of the graph."""
     target = scores.argmax() if target is None else target
     gradients = torch.autograd.grad(scores[target], attentions)
     weighted = [(a * g).clamp(min=0).mean(-3).squeeze(0).detach() for a, g in zip(attentions, gradients)]

@@ -1,4 +1,4 @@
-"""Gradient rollout and Chefer's relevance of the PyTorch ViT by autograd, image by image, in float64.
+"""Gradient rollout and Chefer's relevance of the PyTorch ViT with autograd, for each image, in float64.
 
     gradients_vit.py FOLDER    reads FOLDER/weights.safetensors (the state dict) and FOLDER/batch.safetensors (images,
                                classes), writes FOLDER/expected.safetensors: relevance and rollout/0 [B, S, S]

@@ -1,4 +1,4 @@
-"""Maps of a token matrix by PyTorch's own interpolation: the reference of the Rust heatmaps.
+"""Heatmaps of a token matrix with PyTorch's interpolation: the reference for the Rust heatmaps.
 
     python tests/reference/heatmaps.py OUT.safetensors
 

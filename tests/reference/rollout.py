@@ -1,10 +1,10 @@
-"""Attention rollout in NumPy, float64, image by image: the independent reference of the Rust one.
+"""Attention rollout in NumPy, in float64, for each image: the independent reference for the Rust implementation.
 
     python tests/reference/rollout.py OUT.safetensors
 
-Written from the definition: heads fused, smallest entries discarded, identity added, rows divided by their sums,
-multiplied from the left. `compat` follows what vit-explain's vit_rollout.py computes for one image. OUT holds for
-each case `CASE/attention` [B, L, H, S, S] (float32) and, for each set of options,
+Follows the definition: fuse the heads, discard the smallest entries, add the identity, divide each row by its sum,
+multiply from the left. `compat` is the normalisation of vit-explain's vit_rollout.py for one image. For each case,
+OUT holds `CASE/attention` [B, L, H, S, S] (float32) and, for each set of options,
 `CASE/FUSION/RATIO/PER/LAYERS/NORMALISATION` [B, S, S] (float64).
 """
 
@@ -20,7 +20,7 @@ LAYERS = {"all": [0, 1, 2, 3, 4, 5], "0..3": [0, 1, 2], "3..6": [3, 4, 5], "2": 
 
 
 def smallest(values, count):
-    """Positions of the `count` smallest; of equal values the earlier position."""
+    """Positions of the `count` smallest values; of equal values, the earlier positions."""
     return sorted(range(len(values)), key=lambda i: (values[i], i))[:count]
 
 
@@ -38,24 +38,24 @@ def discard(matrix, ratio, per):
 
 
 def step(matrix, normalisation):
-    """One layer's factor from its fused and thinned matrix."""
+    """Factor of one layer in the product, from its fused matrix after discarding."""
     residual = matrix + np.eye(len(matrix))
     if normalisation == "row":
         return np.stack([row / row.sum() for row in residual])
     halved = residual / 2
-    return halved / halved.sum(-1)  # without keepdims: broadcast along the columns
+    return halved / halved.sum(-1)  # without keepdims, the sums are broadcast along the columns
 
 
 def references(name, attention):
     exact = attention.astype(np.float64)
     tensors = {f"{name}/attention": attention}
     for fusion, ratio, per in itertools.product(FUSIONS, [0, 0.5, 0.9, 0.98], ["matrix", "row"]):
-        thinned = [
+        discarded = [
             [discard(FUSIONS[fusion](heads, axis=0), ratio, per) for heads in image] for image in exact
         ]
         for layers, normalisation in itertools.product(LAYERS, ["row", "compat"]):
             products = []
-            for image in thinned:
+            for image in discarded:
                 product = np.eye(attention.shape[-1])
                 for layer in LAYERS[layers]:
                     product = step(image[layer], normalisation) @ product
@@ -74,7 +74,7 @@ def main():
     tensors = {}
     for name, shape in {"vit": (3, 6, 4, 50, 50), "deit": (2, 6, 4, 51, 51)}.items():
         tensors |= references(name, softmax(rng.normal(scale=2.0, size=shape)).astype(np.float32))
-    # Few distinct values, so that the threshold always falls among equal entries.
+    # With few distinct values, several entries always equal the threshold.
     coarse = np.round(softmax(rng.normal(size=(2, 6, 2, 17, 17))) * 64) / 64
     tensors |= references("ties", coarse.astype(np.float32))
     save_file(tensors, sys.argv[1])

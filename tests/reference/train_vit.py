@@ -1,8 +1,8 @@
-"""Trains the reference ViT as the homework does (torchvision's transforms and loader, torch.optim, schedulers).
+"""Trains the reference ViT with the homework's recipe (torchvision's transforms and loader, torch.optim, schedulers).
 
     .venv/bin/python tests/reference/train_vit.py RAW_FOLDER --seed 42 --out history.json
 
-Its histories are the yardstick of the Rust training: models/reference/vit_seed*.json.
+Its histories, models/reference/vit_seed*.json, are the reference for the Rust training.
 """
 
 import argparse

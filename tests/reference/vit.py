@@ -1,7 +1,7 @@
-"""The homework's Vision Transformer in plain PyTorch: the independent reference of the Rust models.
+"""The homework's Vision Transformer in PyTorch: the independent reference for the Rust models.
 
-Written from the definitions (arXiv 2010.11929, section 3.1; parameter names of the material notebook), with
-PyTorch's own modules where they exist, so that it shares nothing with the Rust code but the mathematics.
+Follows the paper (arXiv 2010.11929, section 3.1) with the material notebook's parameter names and PyTorch's own modules
+where they exist, so that it shares only the mathematics with the Rust code.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 class EmbedLayer(nn.Module):
     """[B, C, I, I] images -> [B, S, E] tokens, the class token first.
 
-    `rows` is the number of rows of the position embedding: one per patch (added before the class token joins)
+    `rows` is the number of rows of the position embedding: one per patch (added before the class token is prepended)
     or one per token (added afterwards).
     """
 

@@ -1,10 +1,10 @@
-"""PyTorch's side of the weight-file tests.
+"""The PyTorch side of the tests of weight files.
 
-weights.py make FOLDER    files that the crate must read, each with its content as NAME.json, and, in
-                          FOLDER/refused, files that it must refuse
-weights.py show FILE...   the content of each file as PyTorch or safetensors reads it, as JSON on stdout
+weights.py make FOLDER    writes files that the crate must read, each with its content as NAME.json, and, in
+                          FOLDER/refused, files that the crate must refuse
+weights.py show FILE...   prints the content of each file, as read by PyTorch or safetensors, as JSON
 weights.py strict FILE    loads the file strictly: into the reference ViT, or into a small network with batch norm
-                          if its names say so
+                          if a name is that of a batch norm
 
 A content is a list of [name, type, shape, hexadecimal little-endian bytes].
 """
@@ -48,7 +48,7 @@ class SmallCnn(nn.Module):
 
 
 def good_files():
-    """Name, what is saved, keywords of torch.save."""
+    """Yields (name, tensors, keywords of torch.save)."""
     torch.manual_seed(7)
     dtypes = [
         torch.float32, torch.float64, torch.float16, torch.bfloat16,

@@ -1,4 +1,4 @@
-//! The homework's augmentation, a batch at a time and on the device.
+//! The homework's augmentation, for a whole batch on its device.
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,16 +8,18 @@ use crate::config::Augmentation;
 /// Zero padding of `RandomCrop(28, padding=2)`, in pixels.
 pub const PADDING: i64 = 2;
 
-/// One view of every image: a random 28 × 28 crop after zero padding by 2 pixels (5 × 5 offsets, each as
-/// likely), mirrored with probability ½, normalised: the distribution of the homework's torchvision transforms.
-/// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. Draws from libtorch's generator of the images' device.
+/// One random view of each image, normalised: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
+///
+/// A view is a random 28 × 28 crop after zero padding by 2 pixels (5 × 5 offsets, equally likely), mirrored with
+/// probability ½. This is the distribution of the homework's torchvision transforms. The random numbers come from
+/// libtorch's generator for the images' device.
 pub fn augment(images: &Tensor) -> Tensor {
     Augmentation::CropFlip.apply(images)
 }
 
 impl Augmentation {
-    /// One view of every image, normalised. [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. Draws from libtorch's generator of
-    /// the images' device.
+    /// One view of each image, normalised: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32. The random numbers come from
+    /// libtorch's generator for the images' device.
     ///
     /// ```
     /// use vitlab::config::Augmentation;
@@ -35,7 +37,7 @@ impl Augmentation {
                 view(images, &centre, &centre, &drawn(2))
             }
             Augmentation::CropFlip => {
-                // Before the offsets: the committed trainings repeat bit for bit with this order only.
+                // Drawn before the offsets: only in this order do the committed trainings repeat bit for bit.
                 let mirrored = drawn(2);
                 view(images, &drawn(2 * PADDING + 1), &drawn(2 * PADDING + 1), &mirrored)
             }
@@ -43,17 +45,17 @@ impl Augmentation {
     }
 }
 
-/// The view of each image that starts at `dy`, `dx` (0 to 4) of the padded image and is mirrored where `mirrored`
-/// is 1. [B, 28, 28] uint8, three times [B] int64 -> [B, 1, 28, 28] float32.
+/// The view of each image that starts at row `dy` and column `dx` (0 to 4) of the padded image and is mirrored where
+/// `mirrored` is 1: [B, 28, 28] uint8 and three times [B] int64 -> [B, 1, 28, 28] float32.
 ///
 /// ```
 /// use tch::{Kind, Tensor};
-/// let image = Tensor::from_slice(&[255u8; 9]).view([1, 3, 3]); // any size works, here 3 × 3 and white
+/// let image = Tensor::from_slice(&[255u8; 9]).view([1, 3, 3]); // a white image of 3 × 3 pixels
 /// let [zero, four] = [0, 4].map(|i| Tensor::from_slice(&[i as i64]));
-/// // Offset 0 lets two rows and columns of padding in: only the last pixel is white.
+/// // Offset 0 includes two rows and two columns of padding: only the last pixel is white.
 /// let x = vitlab::data::view(&image, &zero, &zero, &zero);
 /// assert_eq!(Vec::<f32>::try_from(x.flatten(0, -1)).unwrap(), [-1., -1., -1., -1., -1., -1., -1., -1., 1.]);
-/// // Mirrored, it is at the left.
+/// // In the mirrored view it is at the left.
 /// let x = vitlab::data::view(&image, &zero, &zero, &Tensor::from_slice(&[1i64]));
 /// assert_eq!(Vec::<f32>::try_from(x.flatten(0, -1)).unwrap(), [-1., -1., -1., -1., -1., -1., 1., -1., -1.]);
 /// assert_eq!(vitlab::data::view(&image, &four, &four, &zero).double_value(&[0, 0, 0, 0]), 1.);
@@ -62,20 +64,20 @@ pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Ten
     let (side, device) = (images.size()[2], images.device());
     let padded = images.constant_pad_nd([PADDING; 4]); // [B, I, I] -> [B, I + 4, I + 4]
     let steps = Tensor::arange(side, (Kind::Int64, device)); // [I]
-    let rows = dy.unsqueeze(1) + &steps; // [B, I]
+    let rows = dy.unsqueeze(1) + &steps; // [B, 1] + [I] -> [B, I]
     let columns = mirrored.unsqueeze(1) * (side - 1 - &steps * 2) + &steps + dx.unsqueeze(1); // [B, I]
     let batch = Tensor::arange(images.size()[0], (Kind::Int64, device)).view([-1, 1, 1]);
-    let crops = padded.index(&[Some(batch), Some(rows.unsqueeze(2)), Some(columns.unsqueeze(1))]); // [B, I, I]
+    let crops = padded.index(&[Some(batch), Some(rows.unsqueeze(2)), Some(columns.unsqueeze(1))]); // -> [B, I, I]
     normalise(&crops)
 }
 
-/// Seeds libtorch's generators (CPU and every GPU). The same seed, device and number of threads give the same
-/// training, bit for bit on the CPU.
+/// Seeds libtorch's generators for the CPU and all GPUs. The same seed, device and number of threads repeat a training,
+/// on the CPU bit for bit.
 pub fn seed_everything(seed: i64) {
     tch::manual_seed(seed);
 }
 
-/// A random order of `n` images. [n] int64
+/// A random permutation of 0 to n − 1: [n] int64.
 pub fn shuffled(n: i64, device: Device) -> Tensor {
     Tensor::randperm(n, (Kind::Int64, device))
 }

@@ -1,29 +1,30 @@
-//! FashionMNIST as tensors: bytes that stay on the device, normalised when they are used.
+//! FashionMNIST as tensors. The images stay on the device as bytes and are normalised in batches.
 
 use tch::{Device, Kind, Tensor};
 
 use super::source::{self, Source, Split};
 use crate::device::on_one_thread;
-use crate::{Config, Error, Result};
+use crate::error::ensure;
+use crate::{Config, Result};
 
-/// What the data of a run are. It goes with everything computed from them, so that a figure or a history of the
-/// generated stand-in or of a quick run can't pass for the real thing.
+/// Origin of a run's data. It accompanies every result, so that a figure or a history from the generated stand-in or
+/// from a quick run can't be mistaken for one from the whole FashionMNIST.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Origin {
-    /// The generated stand-in instead of FashionMNIST.
+    /// Whether the generated stand-in replaces FashionMNIST.
     pub synthetic: bool,
-    /// Only the first so many training images (`None`: all).
+    /// Number of training images, from the first (`None`: all).
     pub subset: Option<i64>,
-    /// Only the first so many test images (`None`: all).
+    /// Number of test images, from the first (`None`: all).
     #[serde(default)]
     pub test_subset: Option<i64>,
-    /// The last so many training images stand in for the test set (`None`: none do).
+    /// Number of training images, from the last, that replace the test set (`None`: the test set is used).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<i64>,
 }
 
 impl Origin {
-    /// `text`, marked unless the data are the whole FashionMNIST.
+    /// `text`, followed by the origin in brackets unless the data are the whole FashionMNIST.
     ///
     /// ```
     /// use vitlab::data::Origin;
@@ -32,23 +33,21 @@ impl Origin {
     /// assert_eq!(origin.title("Loss"), "Loss [synthetic stand-in data, 4000 training images]");
     /// ```
     pub fn title(&self, text: &str) -> String {
-        let marks: Vec<String> = [
+        let marks = [
             self.synthetic.then(|| "synthetic stand-in data".to_string()),
             self.subset.map(|n| format!("{n} training images")),
             self.test_subset.map(|n| format!("{n} test images")),
             self.validation.map(|n| format!("the last {n} training images held out instead of the test set")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        ];
+        let marks: Vec<String> = marks.into_iter().flatten().collect();
         if marks.is_empty() { text.to_string() } else { format!("{text} [{}]", marks.join(", ")) }
     }
 }
 
-/// One split: images as bytes and their labels, on one device.
+/// Images of one split as bytes, and their labels, on one device.
 #[derive(Debug)]
 pub struct Dataset {
-    /// [N, 28, 28] uint8, 0 is the black background
+    /// [N, 28, 28] uint8; 0 is the black background
     pub images: Tensor,
     /// [N] int64, 0 to 9
     pub labels: Tensor,
@@ -57,8 +56,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Reads a split onto a device.
+    ///
     /// # Errors
-    /// What is wrong with the files, see [`source::read`].
+    /// Those of [`source::read`].
     pub fn read(source: &Source, split: Split, device: Device) -> Result<Self> {
         let raw = source::read(source, split)?;
         let n = raw.labels.len() as i64;
@@ -78,65 +79,53 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The bytes of the images `indices` (from 0, on any device): [B, 28, 28] uint8.
+    /// The images with these indices [B] (from 0, on any device) as bytes: [B, 28, 28] uint8.
     pub fn select(&self, indices: &Tensor) -> Tensor {
-        let indices = indices.to_device(self.images.device());
-        self.images.index_select(0, &indices)
+        self.images.index_select(0, &indices.to_device(self.images.device()))
     }
 
-    /// The images `indices` as the network sees them: [B, 1, 28, 28] float32, (pixel / 255 − 0.5) / 0.5.
+    /// The images with these indices [B] as input of a network: [B, 1, 28, 28] float32, (pixel / 255 − 0.5) / 0.5.
     pub fn normalised(&self, indices: &Tensor) -> Tensor {
         normalise(&self.select(indices))
     }
 
-    /// The images from `start` up to `end`, without a copy: bytes [B, 28, 28] and labels [B].
+    /// Images [B, 28, 28] uint8 and labels [B] from `start` up to, but not including, `end`. They share the memory of
+    /// the dataset.
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
         (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
     }
 
-    /// Indices of the first `n` images of `class` (fewer if there are fewer), in their order.
+    /// Indices of the first `n` images of `class`, or of all if there are fewer, in ascending order.
     pub fn examples(&self, class: i64, n: usize) -> Vec<i64> {
         let labels: Vec<i64> = Vec::try_from(&self.labels).expect("labels are [N] int64");
-        let of_class = (0i64..).zip(labels).filter(|(_, label)| *label == class);
-        of_class.map(|(index, _)| index).take(n).collect()
+        (0i64..).zip(labels).filter(|(_, label)| *label == class).map(|(index, _)| index).take(n).collect()
     }
 
-    /// All but the last `n` images, and these.
+    /// Splits off the last `n` images: (all others, the last `n`).
     ///
     /// # Errors
-    /// When nothing would be left on a side.
+    /// A split that leaves one side empty.
     pub fn hold_out(self, n: i64) -> Result<(Self, Self)> {
-        let kept = self.len() - n;
-        if n < 1 || kept < 1 {
-            return Err(Error::argument(format!(
-                "{n} images are to be held out of the {} set; it has {}",
-                self.split.name(),
-                self.len()
-            )));
-        }
+        let (start, name, len) = (self.len() - n, self.split.name(), self.len());
+        ensure!(n >= 1 && start >= 1, "{n} images are to be held out of the {name} set; it has {len}");
         let part = |(images, labels)| Dataset { images, labels, split: self.split, origin: self.origin.clone() };
-        Ok((part(self.range(0, kept)), part(self.range(kept, self.len()))))
+        Ok((part(self.range(0, start)), part(self.range(start, len))))
     }
 
-    /// The first `n` images only.
+    /// Keeps only the first `n` images.
     ///
     /// # Errors
-    /// When there are fewer.
+    /// No images, or more than the dataset has.
     pub fn take(self, n: i64) -> Result<Self> {
-        if n < 1 || n > self.len() {
-            return Err(Error::argument(format!(
-                "{n} images asked for, the {} set has 1 to {}",
-                self.split.name(),
-                self.len()
-            )));
-        }
+        let (name, len) = (self.split.name(), self.len());
+        ensure!((1..=len).contains(&n), "{n} images asked for, the {name} set has 1 to {len}");
         let (images, labels) = self.range(0, n);
         Ok(Dataset { images, labels, ..self })
     }
 }
 
-/// [B, 28, 28] bytes -> [B, 1, 28, 28] float32 with mean 0.5 and standard deviation 0.5 taken out, as
-/// `ToTensor` and `Normalize([0.5], [0.5])` do.
+/// Normalises pixels to (pixel / 255 − 0.5) / 0.5, as `ToTensor` and `Normalize([0.5], [0.5])` do:
+/// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
 ///
 /// ```
 /// use tch::Tensor;
@@ -149,56 +138,52 @@ impl Dataset {
 pub fn normalise(bytes: &Tensor) -> Tensor {
     on_one_thread(|| {
         let mut x = bytes.unsqueeze(1).to_kind(Kind::Float) / 255.0; // [B, I, I] -> [B, 1, I, I]
-        // In place, to fill fewer large tensors.
+        // In place, to allocate fewer large tensors.
         let _ = x.g_sub_scalar_(0.5).g_div_scalar_(0.5);
         x
     })
 }
 
-/// Both splits.
+/// The training set and the test set.
 #[derive(Debug)]
 pub struct FashionMnist {
     pub train: Dataset,
-    /// With VALIDATION_IMAGES the images held out of the training set.
+    /// With VALIDATION_IMAGES, the images held out of the training set.
     pub test: Dataset,
 }
 
 impl FashionMnist {
-    /// Finds the data (in DATA_PATH/DATASET if DATA_PATH isn't the homework's, else see [`source::find`]) and reads both
-    /// splits, or as much as `config` asks for.
+    /// Finds the data and reads the images that `config` selects. The data are in DATA_PATH/DATASET if DATA_PATH isn't
+    /// the homework's; otherwise [`source::find`] looks for them.
     ///
     /// # Errors
-    /// Where it was looked for and what to do, or what is wrong with the files.
+    /// No data in any of the folders (the message lists them), or those of [`FashionMnist::read`].
     pub fn load(config: &Config, device: Device) -> Result<Self> {
-        let explicit =
-            (config.data_path != Config::default().data_path).then(|| config.data_path.join(&config.dataset));
-        let explicit = explicit.as_deref().map(|path| path.to_string_lossy());
+        let folder = config.data_path.join(&config.dataset);
+        let explicit = (config.data_path != Config::default().data_path).then(|| folder.to_string_lossy());
         FashionMnist::read(&source::find(explicit.as_deref())?, config, device)
     }
 
-    /// As [`FashionMnist::load`], from a known source.
+    /// Reads the images that `config` selects from a known source.
     ///
     /// # Errors
-    /// What is wrong with the files, or fewer images than `config` asks for.
+    /// Those of [`source::read`], and a selection of more images than there are.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
-        let mut train = Dataset::read(source, Split::Train, device)?;
-        if let Some(n) = config.train_images {
-            train = train.take(n)?;
-        }
-        let mut origin = Origin { subset: config.train_images, ..train.origin };
-        let mut test;
-        if let Some(n) = config.validation_images {
-            (train, test) = train.hold_out(n)?;
-            origin.validation = Some(n);
-        } else {
-            test = Dataset::read(source, Split::Test, device)?;
-            if let Some(n) = config.test_images {
-                test = test.take(n)?;
-            }
-            origin.test_subset = config.test_images;
-        }
-        train.origin = origin.clone();
-        test.origin = origin;
-        Ok(FashionMnist { train, test })
+        let first = |dataset: Dataset, count: Option<i64>| match count {
+            Some(n) => dataset.take(n),
+            None => Ok(dataset),
+        };
+        let train = first(Dataset::read(source, Split::Train, device)?, config.train_images)?;
+        let (train, test) = match config.validation_images {
+            Some(n) => train.hold_out(n)?,
+            None => (train, first(Dataset::read(source, Split::Test, device)?, config.test_images)?),
+        };
+        let origin = Origin {
+            subset: config.train_images,
+            test_subset: config.test_images.filter(|_| config.validation_images.is_none()),
+            validation: config.validation_images,
+            synthetic: source.is_synthetic(),
+        };
+        Ok(FashionMnist { train: Dataset { origin: origin.clone(), ..train }, test: Dataset { origin, ..test } })
     }
 }

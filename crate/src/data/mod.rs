@@ -1,4 +1,4 @@
-//! FashionMNIST as tensors: reading, augmenting and batching. The files themselves are the package `vitlab-dataset`'s.
+//! FashionMNIST as tensors: reading, augmenting and batching. The package `vitlab-dataset` finds and reads the files.
 
 mod augment;
 mod dataset;

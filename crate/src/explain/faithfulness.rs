@@ -1,75 +1,74 @@
-//! Does a map point at what the model uses? Deletion and insertion curves (arXiv 1806.07421, section 3.3).
+//! Faithfulness of a map to the model, by deletion and insertion curves (arXiv 1806.07421, section 3.3).
 
-use super::gradient::Target;
-use super::heatmap::Heatmap;
-use super::named::by_name;
-use crate::{Error, Result};
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// What stands in a removed pixel's place. Black would not do: it is FashionMNIST's background, so that removing
-/// background would change nothing and removing clothing would draw another shape.
+use super::gradient::Target;
+use super::heatmap::Heatmap;
+use super::text::by_serde_name;
+use crate::Result;
+use crate::error::ensure;
+
+/// Replacement for removed pixels. Black is no option: it is FashionMNIST's background, so removing background would
+/// change nothing and removing clothing would draw another shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Baseline {
-    /// The image's own mean, channel by channel.
+    /// The image's own mean of each channel.
     #[default]
     Mean,
-    /// The image blurred: a Gaussian with a standard deviation of a seventh of its side, one patch.
+    /// The blurred image: a Gaussian with a standard deviation of a seventh of the image's side, which is one patch.
     Blur,
 }
 
-/// In which direction the image changes, most important pixels first.
+/// Direction in which the image changes. The most important pixels change first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From the image to the baseline: a faithful map makes the probability fall early (small area).
+    /// From the image to the baseline: with a faithful map the probability falls early (small area).
     #[default]
     Deletion,
-    /// From the baseline to the image: a faithful map makes it rise early (large area).
+    /// From the baseline to the image: with a faithful map the probability rises early (large area).
     Insertion,
 }
 
-by_name!(Baseline, "baseline");
-by_name!(Direction, "direction");
+by_serde_name!(Baseline, "baseline");
+by_serde_name!(Direction, "direction");
 
-/// A class's probability while an image's pixels are exchanged.
+/// Probability of a class while the pixels of an image are exchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// Share of the pixels exchanged, from 0 to 1: `[steps + 1]`.
+    /// Share of exchanged pixels, from 0 to 1: `[steps + 1]`.
     pub shares: Array1<f64>,
-    /// The probability in each image: `[B, steps + 1]`.
+    /// Probability for each image: `[B, steps + 1]`.
     pub probabilities: Array2<f64>,
 }
 
 impl Curve {
-    /// The curve over all images: `[steps + 1]`.
+    /// Mean probability over the images: `[steps + 1]`.
     pub fn mean(&self) -> Array1<f64> {
         self.probabilities.mean_axis(Axis(0)).expect("at least one image")
     }
 
-    /// Each image's area under the curve (trapezoids), between 0 and 1: `[B]`.
+    /// Area under each image's curve by the trapezoidal rule, between 0 and 1: `[B]`.
     pub fn areas(&self) -> Array1<f64> {
-        self.probabilities
-            .rows()
-            .into_iter()
-            .map(|p| {
-                let widths = self.shares.windows(2).into_iter().map(|s| s[1] - s[0]);
-                let heights = p.windows(2).into_iter().map(|p| (p[0] + p[1]) / 2.0);
-                widths.zip(heights).map(|(width, height)| width * height).sum()
-            })
-            .collect()
+        let area = |p: ArrayView1<f64>| {
+            let widths = self.shares.windows(2).into_iter().map(|s| s[1] - s[0]);
+            let heights = p.windows(2).into_iter().map(|p| (p[0] + p[1]) / 2.0);
+            widths.zip(heights).map(|(width, height)| width * height).sum()
+        };
+        self.probabilities.rows().into_iter().map(area).collect()
     }
 }
 
-/// How a curve is taken.
+/// Options of a deletion or insertion curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faithfulness {
     pub direction: Direction,
     pub baseline: Baseline,
-    /// Equal steps from no pixel to all of them; each is one pass through the model.
+    /// Number of equal steps from no pixel to all of them. Each step is one forward pass.
     pub steps: usize,
 }
 
@@ -80,19 +79,20 @@ impl Default for Faithfulness {
 }
 
 impl Faithfulness {
-    /// The probability of the target class while the pixels of `images` `[B, C, I, I]` are exchanged in the order
-    /// of `maps` `[B, I, I]`, the largest value first (of equal values the first in reading order).
+    /// Probability of the target class while the pixels of `images` `[B, C, I, I]` are exchanged in the order of `maps`
+    /// `[B, I, I]`: largest value first, equal values in reading order.
     ///
-    /// `model` gives logits `[B, classes]` for images; it is called without gradients. The target is that of the
-    /// unchanged image. Compare with [`random_maps`]: a map is worth something only if it does better than those.
+    /// `model` gives logits `[B, classes]` for images and is called without gradients. The target is that of the
+    /// unchanged image. Compare the curve with that of [`random_maps`]: a map is informative only if it does better.
     ///
-    /// Errors: maps that don't fit the images or aren't finite, no steps or more than pixels, a class that doesn't
-    /// exist, the model's own.
+    /// # Errors
+    /// Maps that don't fit the images or aren't finite, images that aren't floating-point, no steps or more steps than
+    /// pixels, a class that doesn't exist, an error of `model`.
     ///
     /// ```
     /// use tch::Tensor;
     /// use vitlab::explain::{Faithfulness, Target};
-    /// // A model that gives class 0 a probability of a tenth of the pixels' sum: softmax([ln s, ln(10 - s)]).
+    /// // Probability of class 0: a tenth of the pixels' sum s, by softmax([ln s, ln(10 - s)]).
     /// let model = |images: &Tensor| {
     ///     let sum = images.sum_dim_intlist([1i64, 2, 3].as_slice(), false, None);
     ///     Ok(Tensor::stack(&[&sum, &(10.0 - &sum)], 1).log())
@@ -101,7 +101,7 @@ impl Faithfulness {
     /// let map = ndarray::arr3(&[[[4.0, 3.0], [2.0, 1.0]]]);
     /// let deletion = Faithfulness { steps: 4, ..Faithfulness::default() };
     /// let curve = deletion.curve(model, &image, &map, &Target::Class(0))?;
-    /// // 4, 3, 2 and 1 become 2.5, one after the other.
+    /// // 4, 3, 2 and 1 become 2.5 (the mean), one after the other.
     /// for (ours, expected) in curve.probabilities.iter().zip([1.0, 0.85, 0.8, 0.85, 1.0]) {
     ///     assert!((ours - expected).abs() < 1e-6);
     /// }
@@ -115,80 +115,69 @@ impl Faithfulness {
         maps: &Array3<f32>,
         target: &Target,
     ) -> Result<Curve> {
-        let size = images.size();
+        let (size, kind) = (images.size(), images.kind());
         let fits = matches!(*size.as_slice(), [b, c, y, x]
             if b > 0 && c > 0 && y == x && maps.shape() == [b as usize, y as usize, x as usize]);
-        if !fits {
-            return Err(Error::argument(format!(
-                "images {size:?} and maps {:?}: give [B, C, I, I] and [B, I, I]",
-                maps.shape()
-            )));
-        }
-        if !maps.iter().all(|value| value.is_finite()) {
-            return Err(Error::argument("maps: they have values that are not finite"));
-        }
+        ensure!(fits, "images {size:?} and maps {:?}: give [B, C, I, I] and [B, I, I]", maps.shape());
+        ensure!(images.is_floating_point(), "images of {kind:?}: give Float; Dataset::normalised makes such a batch");
+        ensure!(maps.iter().all(|value| value.is_finite()), "maps: they have values that are not finite");
         let (count, side, steps) = (size[0], size[2], self.steps);
         let pixels = side * side;
-        if steps == 0 || steps > pixels as usize {
-            return Err(Error::argument(format!("steps {steps}: give 1 to {pixels}, the number of pixels")));
-        }
+        ensure!((1..=pixels as usize).contains(&steps), "steps {steps}: give 1 to {pixels}, the number of pixels");
         tch::no_grad(|| {
-            let class = target.index(&model(images)?)?;
-            let baseline = self.baseline.of(images)?;
+            let class = target.index(&model(images)?)?; // [B, classes] -> [B, 1]
+            let rows = class.size()[0];
+            ensure!(rows == count, "model: it gave logits of {rows} images for {count} images");
+            let baseline = self.baseline.of(images);
             let (from, to) = match self.direction {
                 Direction::Deletion => (images, &baseline),
                 Direction::Insertion => (&baseline, images),
             };
-            let importance = Tensor::try_from(maps.as_standard_layout())?.f_reshape([count, pixels])?;
-            let order = importance.f_to_device(images.device())?.f_argsort_stable(true, 1, true)?;
-            let rank = order.f_argsort(1, false)?; // the place of each pixel in the order
-            let rank = rank.f_reshape([count, 1, side, side])?; // [B, I·I] -> [B, 1, I, I]
+            let importance = Tensor::try_from(maps.as_standard_layout())?.to_device(images.device());
+            let order = importance.reshape([count, pixels]).argsort_stable(true, 1, true); // [B, I, I] -> [B, I·I]
+            let rank = order.argsort(1, false).reshape([count, 1, side, side]); // [B, I·I] -> [B, 1, I, I]
 
+            let exchanged: Vec<i64> =
+                (0..=steps).map(|step| (step as f64 * pixels as f64 / steps as f64).round() as i64).collect();
             let mut probabilities = Array2::zeros([count as usize, steps + 1]);
-            for (step, mut column) in probabilities.columns_mut().into_iter().enumerate() {
-                let exchanged = exchanged(step, steps, pixels);
-                let mixed = to.f_where_self(&rank.f_lt(exchanged)?, from)?;
-                let probability = model(&mixed)?.f_softmax(1, Kind::Double)?.f_gather(1, &class, false)?;
-                column.assign(&Array1::from(Vec::<f64>::try_from(probability.f_reshape(-1)?)?));
+            for (&exchanged, mut column) in exchanged.iter().zip(probabilities.columns_mut()) {
+                let mixed = to.where_self(&rank.lt(exchanged), from); // [B, C, I, I]
+                let probability = model(&mixed)?.softmax(1, Kind::Double).gather(1, &class, false); // -> [B, 1]
+                column.assign(&Array1::from(Vec::<f64>::try_from(probability.reshape([-1]))?));
             }
-            let share = |step| exchanged(step, steps, pixels) as f64 / pixels as f64;
-            Ok(Curve { shares: (0..=steps).map(share).collect(), probabilities })
+            let shares = exchanged.iter().map(|&exchanged| exchanged as f64 / pixels as f64).collect();
+            Ok(Curve { shares, probabilities })
         })
     }
 }
 
-/// Pixels exchanged after `step` of `steps` steps.
-fn exchanged(step: usize, steps: usize, pixels: i64) -> i64 {
-    (step as f64 * pixels as f64 / steps as f64).round() as i64
-}
-
 impl Baseline {
-    fn of(self, images: &Tensor) -> Result<Tensor> {
-        let (count, channels, side, _) = images.size4()?;
+    /// The baseline of images `[B, C, I, I]`, in the same shape.
+    fn of(self, images: &Tensor) -> Tensor {
         match self {
-            Baseline::Mean => {
-                let mean = images.f_mean_dim([2i64, 3].as_slice(), true, None)?;
-                Ok(mean.f_expand_as(images)?) // [B, C, 1, 1] -> [B, C, I, I]
-            }
+            // [B, C, I, I] -> [B, C, 1, 1] -> [B, C, I, I]
+            Baseline::Mean => images.mean_dim([2i64, 3].as_slice(), true, None).expand_as(images),
             Baseline::Blur => {
+                let side = images.size()[3];
                 let deviation = side as f64 / 7.0;
                 let reach = (3.0 * deviation).ceil() as i64;
-                let options = (images.kind(), images.device());
-                let away = Tensor::f_arange_start(-reach, reach + 1, options)?;
-                let weights = away.f_square()?.f_mul_scalar(-0.5 / deviation.powi(2))?.f_softmax(0, None)?;
-                // The image goes on beyond its edges as it is there, so that they don't darken.
-                let flat = images.f_reshape([count * channels, 1, side, side])?;
-                let flat = flat.f_replication_pad2d([reach, reach, reach, reach])?;
-                let conv = |x: &Tensor, kernel: &Tensor| x.f_conv2d::<Tensor>(kernel, None, 1, 0, 1, 1);
-                let rows = conv(&flat, &weights.f_reshape([1, 1, 1, -1])?)?;
-                Ok(conv(&rows, &weights.f_reshape([1, 1, -1, 1])?)?.f_reshape_as(images)?)
+                let distance = Tensor::arange_start(-reach, reach + 1, (images.kind(), images.device()));
+                let weights = (distance.square() * (-0.5 / deviation.powi(2))).softmax(0, None); // [2 · reach + 1]
+                // Repeating the outermost pixels keeps the edges from darkening.
+                let flat = images.reshape([-1, 1, side, side]).replication_pad2d([reach; 4]); // -> [B·C, 1, I', I']
+                let conv = |x: &Tensor, kernel: Tensor| x.conv2d::<Tensor>(&kernel, None, 1, 0, 1, 1);
+                let rows = conv(&flat, weights.reshape([1, 1, 1, -1])); // -> [B·C, 1, I', I]
+                conv(&rows, weights.reshape([1, 1, -1, 1])).reshape_as(images) // -> [B·C, 1, I, I] -> [B, C, I, I]
             }
         }
     }
 }
 
-/// Maps `[images, I, I]` of random grids, made as `heatmap` makes its maps: the control of [`Faithfulness`], as
-/// coarse and as smooth as the maps of `side` × `side` patches it is compared with.
+/// Maps `[images, I, I]` of random grids of `side` × `side` patches, upsampled and scaled by `heatmap`: the control for
+/// [`Faithfulness`], as coarse and as smooth as the maps that it is compared with.
+///
+/// # Errors
+/// No images, no patches, more patches than pixels.
 ///
 /// ```
 /// use vitlab::explain::{Heatmap, random_maps};
@@ -199,13 +188,11 @@ impl Baseline {
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn random_maps(images: usize, side: usize, heatmap: &Heatmap, seed: u64) -> Result<Array3<f32>> {
-    if images == 0 || side == 0 {
-        return Err(Error::argument(format!(
-            "random maps: {images} images with {side} × {side} patches; give at least one of each"
-        )));
-    }
+    ensure!(
+        images > 0 && side > 0,
+        "random maps: {images} images with {side} × {side} patches; give at least one of each"
+    );
     let mut random = fastrand::Rng::with_seed(seed);
-    let grids: Vec<f64> = (0..images * side * side).map(|_| random.f64()).collect();
-    let grids = Tensor::f_from_slice(&grids)?;
-    heatmap.of_grids(&grids.f_reshape([images as i64, side as i64, side as i64])?)
+    let values: Vec<f64> = (0..images * side * side).map(|_| random.f64()).collect();
+    heatmap.maps_of_grids(&Tensor::from_slice(&values).reshape([images as i64, side as i64, side as i64]))
 }

@@ -1,56 +1,55 @@
-//! Explanations for one class: attention weighted by what it changes in that class's score.
+//! Class-specific explanations: attention weighted by the gradient of a class's score.
 
-use super::rollout::batched;
-use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// The class whose score is explained, in each image of a batch.
+use super::attention::batched;
+use crate::Result;
+use crate::error::ensure;
+
+/// The class whose score is explained, for each image of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Target {
-    /// The one with the highest score, image by image.
+    /// The class with the highest score of each image.
     #[default]
     Predicted,
-    /// The same in all images.
+    /// The same class for all images.
     Class(i64),
-    /// One per image.
+    /// One class per image.
     PerImage(Vec<i64>),
 }
 
 impl Target {
-    /// Class numbers `[B, 1]` for scores `[B, classes]`.
+    /// Class indices for scores: `[B, classes]` -> `[B, 1]`.
     pub(super) fn index(&self, logits: &Tensor) -> Result<Tensor> {
-        let (images, classes) = logits.size2()?;
+        let size = logits.size();
+        ensure!(size.len() == 2 && !size.contains(&0), "logits {size:?}: give [B, classes]");
+        let (images, classes) = (size[0], size[1]);
         let given = match self {
-            Target::Predicted => return Ok(logits.f_argmax(1, true)?),
+            Target::Predicted => return Ok(logits.argmax(1, true)), // [B, classes] -> [B, 1]
             Target::Class(class) => vec![*class; images as usize],
-            Target::PerImage(each) => each.clone(),
+            Target::PerImage(classes) => classes.clone(),
         };
-        if given.len() as i64 != images {
-            return Err(Error::argument(format!(
-                "target: {} classes for {images} images; give one per image",
-                given.len()
-            )));
+        let count = given.len();
+        ensure!(count as i64 == images, "target: {count} classes for {images} images; give one per image");
+        let last = classes - 1;
+        for class in &given {
+            let exists = (0..classes).contains(class);
+            ensure!(exists, "target class {class}: this model has {classes} classes, 0 to {last}");
         }
-        if let Some(class) = given.iter().find(|class| !(0..classes).contains(*class)) {
-            return Err(Error::argument(format!(
-                "target class {class}: this model has {classes} classes, 0 to {}",
-                classes - 1
-            )));
-        }
-        let index = Tensor::f_from_slice(&given)?.f_to_device(logits.device())?;
-        Ok(index.f_unsqueeze(1)?) // [B] -> [B, 1]
+        Ok(Tensor::from_slice(&given).to_device(logits.device()).unsqueeze(1)) // [B] -> [B, 1]
     }
 }
 
 /// max(0, ∂score/∂A ⊙ A) for each layer's attention A: `[B, L, H, S, S]`, without a graph.
 ///
 /// `logits` `[B, classes]` and `attentions` (one `[B, H, S, S]` per layer) come from one forward pass with gradients
-/// on and dropout off. The graph stays, so another class can be asked for; the parameters' gradients stay as they are.
+/// on and dropout off. The graph is retained for other classes, and the parameters' gradients don't change.
 ///
-/// What to do with it: `rollout(&weighted, &options)` is the gradient rollout, [`relevance`] is Chefer's. Both on the
-/// same weighted attention take one backward pass.
+/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's method. Both can
+/// share the result of one backward pass.
 ///
-/// Errors: logits or attention without a graph, or that don't belong together; a class that doesn't exist.
+/// # Errors
+/// Logits or attention without a graph, with a freed graph, or from different passes; a class that doesn't exist.
 ///
 /// ```
 /// use tch::Tensor;
@@ -69,52 +68,46 @@ impl Target {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Target) -> Result<Tensor> {
-    let size = logits.size();
-    if size.len() != 2 || size.contains(&0) {
-        return Err(Error::argument(format!("logits {size:?}: give [B, classes]")));
-    }
-    let fits = |a: &Tensor| matches!(a.size().as_slice(), [b, _, s, t] if *b == size[0] && s == t);
-    if attentions.is_empty() || !attentions.iter().all(fits) {
-        return Err(Error::argument(format!("attentions: give one tensor [{}, H, S, S] per layer", size[0])));
-    }
-    if !logits.requires_grad() || !attentions.iter().all(Tensor::requires_grad) {
-        return Err(Error::argument(
-            "logits and attentions carry no graph; run the forward pass outside of no_grad, with parameters that require gradients",
-        ));
-    }
-    let score = logits.f_gather(1, &target.index(logits)?, false)?; // [B, classes] -> [B, 1]
-    let score = score.f_sum(logits.kind())?; // an image's attention only reaches its own score
+    let classes = target.index(logits)?;
+    let images = logits.size()[0];
+    let fits = |a: &Tensor| matches!(a.size().as_slice(), [b, _, s, t] if *b == images && s == t);
+    let complete = !attentions.is_empty() && attentions.iter().all(fits);
+    ensure!(complete, "attentions: give one tensor [{images}, H, S, S] per layer");
+    ensure!(
+        logits.requires_grad() && attentions.iter().all(Tensor::requires_grad),
+        "logits and attentions carry no graph; run the forward pass outside of no_grad, with parameters that require gradients"
+    );
+    // The sum over images has the same gradients: an image's attention reaches only its own score.
+    let score = logits.gather(1, &classes, false).sum(logits.kind()); // [B, classes] -> [B, 1] -> []
+    // Fallible: only libtorch knows whether an earlier backward pass has freed the graph.
     let gradients = Tensor::f_run_backward(&[score], attentions, true, false)?;
-    if !gradients.iter().all(Tensor::defined) {
-        return Err(Error::argument(
-            "attentions: the logits don't depend on them; give those of the forward pass that gave the logits",
-        ));
-    }
-    let weighted = attentions.iter().zip(&gradients).map(|(a, g)| Ok(a.f_detach()?.f_mul(g)?.f_clamp_min(0.0)?));
-    Ok(Tensor::f_stack(&weighted.collect::<Result<Vec<_>>>()?, 1)?) // L × [B, H, S, S] -> [B, L, H, S, S]
+    ensure!(
+        gradients.iter().all(Tensor::defined),
+        "attentions: the logits don't depend on them; give those of the forward pass that gave the logits"
+    );
+    let weighted = attentions.iter().zip(&gradients).map(|(a, g)| (a.detach() * g).clamp_min(0.0));
+    Ok(Tensor::stack(&weighted.collect::<Vec<_>>(), 1)) // L × [B, H, S, S] -> [B, L, H, S, S]
 }
 
 /// Relevance of each input token for each token of the last layer (arXiv 2103.15679, equations 5 and 6):
 /// `[B, S, S]`, float64, from weighted attention `[B, L, H, S, S]` (or `[L, H, S, S]`). R starts as the identity;
 /// each layer, from the input on, adds its mean over heads times R.
 ///
+/// # Errors
+/// Another shape.
+///
 /// ```
 /// use tch::Tensor;
 /// use vitlab::explain::relevance;
 /// // Two layers, one head, two tokens: A₁ = [[0, 1], [0, 0]], A₂ = [[0, 0], [2, 0]].
 /// let weighted = Tensor::from_slice(&[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0]).reshape([2, 1, 2, 2]);
-/// // I + A₁ = [[1, 1], [0, 1]]; A₂ times that, [[0, 0], [2, 2]], joins it.
+/// // R₁ = I + A₁ = [[1, 1], [0, 1]]; R₂ = R₁ + A₂R₁ = R₁ + [[0, 0], [2, 2]].
 /// assert_eq!(Vec::<f64>::try_from(relevance(&weighted)?.flatten(0, -1))?, [1.0, 1.0, 2.0, 3.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn relevance(weighted: &Tensor) -> Result<Tensor> {
-    let weighted = batched(weighted)?;
-    let mean = weighted.f_mean_dim([2i64].as_slice(), false, Kind::Double)?; // [B, L, H, S, S] -> [B, L, S, S]
-    let (images, layers, tokens, _) = mean.size4()?;
-    let identity = Tensor::f_eye(tokens, (Kind::Double, mean.device()))?;
-    let mut relevance = identity.f_repeat([images, 1, 1])?; // [S, S] -> [B, S, S]
-    for layer in 0..layers {
-        relevance = relevance.f_add(&mean.f_select(1, layer)?.f_bmm(&relevance)?)?;
-    }
-    Ok(relevance)
+    let mean = batched(weighted)?.mean_dim([2i64].as_slice(), false, Kind::Double); // [B, L, H, S, S] -> [B, L, S, S]
+    let identity = Tensor::eye(mean.size()[3], (Kind::Double, mean.device())).repeat([mean.size()[0], 1, 1]);
+    let layers = mean.unbind(1); // [B, L, S, S] -> L × [B, S, S]
+    Ok(layers.iter().fold(identity, |relevance, layer| &relevance + layer.bmm(&relevance)))
 }

@@ -1,42 +1,97 @@
-//! From a matrix of tokens by tokens to a map of the image's size.
+//! Heatmaps: a query token's row as a grid of patches, upsampled to the image and scaled.
 
-use super::map::{Query, array, patches, row};
-use super::named::by_name;
-use crate::device::on_one_thread;
-use crate::{Error, Result};
-use ndarray::Array3;
+use ndarray::{Array3, ArrayD};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-/// What a map's values are scaled by, image by image, after upsampling. A map of zeros stays one under all three.
+use super::query::{Query, grid_side, row};
+use super::text::by_serde_name;
+use crate::Result;
+use crate::device::on_one_thread;
+use crate::error::ensure;
+
+/// The query token's row of each image's matrix `[B, S, S]` over the patches, as a grid: `[B, 7, 7]` for 49 patches,
+/// not scaled.
+///
+/// # Errors
+/// Those of [`row`], and entries that are not finite.
+///
+/// ```
+/// use tch::{Kind, Device, Tensor};
+/// use vitlab::explain::{Query, grid};
+/// // One class token and four patches; row q holds 5q, 5q + 1, …, 5q + 4.
+/// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
+/// assert_eq!(grid(&matrix, Query::Class, 1)?, ndarray::arr3(&[[[1.0, 2.0], [3.0, 4.0]]]));
+/// assert_eq!(grid(&matrix, Query::Token(2), 1)?, ndarray::arr3(&[[[11.0, 12.0], [13.0, 14.0]]]));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+pub fn grid(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Array3<f32>> {
+    grid_of_rows(&row(matrix, query, prefix_tokens)?, prefix_tokens)
+}
+
+/// [`grid`] for rows `[B, S]` as [`row`] gives them.
+///
+/// # Errors
+/// Another shape, a number of patches that is not a square, entries that are not finite.
+///
+/// ```
+/// use tch::Tensor;
+/// // The class token's row over itself and four patches.
+/// let rows = Tensor::from_slice(&[0.5, 0.0, 0.25, 0.25, 0.0]).view([1, 5]);
+/// let grid = vitlab::explain::grid_of_rows(&rows, 1)?;
+/// assert_eq!(grid, ndarray::arr3(&[[[0.0, 0.25], [0.25, 0.0]]]));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+pub fn grid_of_rows(rows: &Tensor, prefix_tokens: i64) -> Result<Array3<f32>> {
+    Ok(array(&patches(rows, prefix_tokens)?))
+}
+
+/// The patches' columns of rows `[B, S]` as grids `[B, 7, 7]`, float64, on the rows' device.
+fn patches(rows: &Tensor, prefix_tokens: i64) -> Result<Tensor> {
+    let size = rows.size();
+    ensure!(size.len() == 2, "rows of token matrices {size:?}: give [B, S]");
+    let side = grid_side(size[1], prefix_tokens)?;
+    let patches = rows.narrow(1, prefix_tokens, side * side).to_kind(Kind::Double); // [B, S] -> [B, N]
+    let finite = patches.isfinite().all().int64_value(&[]) == 1;
+    ensure!(finite, "token matrix: the query's row has entries that are not finite");
+    Ok(patches.reshape([-1, side, side])) // [B, N] -> [B, 7, 7]
+}
+
+/// A tensor of three dimensions, of any type and on any device, as an array.
+fn array(tensor: &Tensor) -> Array3<f32> {
+    let array: ArrayD<f32> = tensor.try_into().expect("a tensor has as many values as its shape says");
+    array.into_dimensionality().expect("the tensor has three dimensions")
+}
+
+/// Divisor of a map's values, for each image, after upsampling. A map of zeros stays zero under all three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// Divided by the largest value: a flat map stays flat.
+    /// Divides by the largest value: a flat map stays flat.
     #[default]
     Max,
-    /// The smallest value to 0, the largest to 1: shows structure, but exaggerates a nearly flat map. A map that is
-    /// flat but for rounding (range below a millionth of its largest value) becomes zero.
+    /// Maps the smallest value to 0 and the largest to 1: shows structure, but exaggerates a nearly flat map. A map
+    /// that is flat up to rounding (range below a millionth of its largest value) becomes zero.
     MinMax,
-    /// As it is.
+    /// Leaves the values unchanged.
     Raw,
 }
 
-/// How a patch's value is spread over pixels.
+/// Interpolation of a patch's value over pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Upsample {
-    /// Linear between the centres of the patches, constant outside of them (PyTorch's `align_corners=False`).
+    /// Linear between the patches' centres, constant beyond the outer ones (PyTorch's `align_corners=False`).
     #[default]
     Bilinear,
-    /// Each pixel the value of the patch it lies in.
+    /// Each pixel gets the value of the patch that contains it.
     Nearest,
 }
 
-by_name!(Scale, "scale");
-by_name!(Upsample, "upsample");
+by_serde_name!(Scale, "scale");
+by_serde_name!(Upsample, "upsample");
 
-/// How a map is made; the default is that of a ViT on 28 × 28 images.
+/// Options of a heatmap. The default fits a ViT on 28 × 28 images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Heatmap {
@@ -51,21 +106,17 @@ pub struct Heatmap {
 
 impl Default for Heatmap {
     fn default() -> Self {
-        Heatmap {
-            scale: Scale::Max,
-            upsample: Upsample::Bilinear,
-            query: Query::Class,
-            prefix_tokens: 1,
-            image_size: 28,
-        }
+        let (scale, upsample, query) = (Scale::Max, Upsample::Bilinear, Query::Class);
+        Heatmap { scale, upsample, query, prefix_tokens: 1, image_size: 28 }
     }
 }
 
 impl Heatmap {
     /// Maps `[B, 28, 28]` of matrices `[B, S, S]` (from [`rollout`](super::rollout) or
-    /// [`relevance`](super::relevance)): the query's row over the patches, upsampled, then scaled.
+    /// [`relevance`](super::relevance)): the query token's row over the patches, upsampled, then scaled.
     ///
-    /// Errors: those of [`grid`](super::grid), and an image smaller than the grid.
+    /// # Errors
+    /// Those of [`grid`], and an image smaller than the grid.
     ///
     /// ```
     /// use tch::Tensor;
@@ -85,49 +136,41 @@ impl Heatmap {
         self.maps_of_rows(&row(matrix, self.query, self.prefix_tokens)?)
     }
 
-    /// The same of the query's rows `[B, S]`, from [`row`] or
+    /// [`Heatmap::maps`] for the query token's rows `[B, S]`, from [`row`] or
     /// [`Fused::rollout`](crate::fused::Fused::rollout).
     ///
-    /// Errors: those of [`grid_of_rows`](super::grid_of_rows), and an image smaller than the grid.
+    /// # Errors
+    /// Those of [`grid_of_rows`], and an image smaller than the grid.
     pub fn maps_of_rows(&self, rows: &Tensor) -> Result<Array3<f32>> {
-        on_one_thread(|| self.of_grids(&patches(rows, self.prefix_tokens)?))
+        on_one_thread(|| self.maps_of_grids(&patches(rows, self.prefix_tokens)?))
     }
 
-    /// The maps of grids `[B, 7, 7]`.
-    pub(super) fn of_grids(&self, grid: &Tensor) -> Result<Array3<f32>> {
-        let side = grid.size()[1];
-        if self.image_size < side {
-            return Err(Error::argument(format!(
-                "image size {}: a grid of {side} × {side} patches needs at least {side} pixels",
-                self.image_size
-            )));
-        }
-        let size = [self.image_size, self.image_size];
-        let grid = grid.f_unsqueeze(0)?; // [B, 7, 7] -> [1, B, 7, 7]: libtorch upsamples channels faster than images
+    /// Upsamples and scales grids: `[B, 7, 7]` -> `[B, 28, 28]`.
+    pub(super) fn maps_of_grids(&self, grids: &Tensor) -> Result<Array3<f32>> {
+        let (side, size) = (grids.size()[1], self.image_size);
+        ensure!(side <= size, "image size {size}: a grid of {side} × {side} patches needs at least {side} pixels");
+        let grids = grids.unsqueeze(0); // [B, 7, 7] -> [1, B, 7, 7]: libtorch upsamples channels faster than images
         let maps = match self.upsample {
-            Upsample::Bilinear => grid.f_upsample_bilinear2d(size, false, None, None)?,
-            Upsample::Nearest => grid.f_internal_upsample_nearest_exact2d(size, None, None)?,
+            Upsample::Bilinear => grids.upsample_bilinear2d([size; 2], false, None, None),
+            Upsample::Nearest => grids.internal_upsample_nearest_exact2d([size; 2], None, None),
         };
-        array(&self.scaled(maps.f_squeeze_dim(0)?)?) // [1, B, 28, 28] -> [B, 28, 28]
+        Ok(array(&self.scaled(maps.squeeze_dim(0)))) // [1, B, 28, 28] -> [B, 28, 28]
     }
 
-    fn scaled(&self, maps: Tensor) -> Result<Tensor> {
-        let high = maps.f_amax([1i64, 2].as_slice(), true)?;
-        // Where there is nothing to divide by, the map is divided by 1.
-        let divided = |mut maps: Tensor, by: &Tensor, possible: &Tensor| {
-            maps.f_div_(&by.f_where_self(possible, &by.f_ones_like()?)?)
-        };
-        Ok(match self.scale {
+    fn scaled(&self, maps: Tensor) -> Tensor {
+        let high = maps.amax([1i64, 2].as_slice(), true); // [B, 28, 28] -> [B, 1, 1]
+        // Dividing by 1 where `valid` is false leaves a map of zeros unchanged.
+        let divided =
+            |mut maps: Tensor, by: &Tensor, valid: &Tensor| maps.g_div_(&by.where_self(valid, &by.ones_like()));
+        match self.scale {
             Scale::Raw => maps,
-            Scale::Max => divided(maps, &high, &high.f_gt(0.0)?)?,
+            Scale::Max => divided(maps, &high, &high.gt(0.0)),
             Scale::MinMax => {
-                let low = maps.f_amin([1i64, 2].as_slice(), true)?;
-                let range = high.f_sub(&low)?;
-                let largest = high.f_abs()?.f_maximum(&low.f_abs()?)?;
-                let flat = range.f_le_tensor(&largest.f_mul_scalar(1e-6)?)?;
-                let raised = maps.f_sub(&low)?.f_masked_fill(&flat, 0.0)?;
-                divided(raised, &range, &flat.f_logical_not()?)?
+                let low = maps.amin([1i64, 2].as_slice(), true); // [B, 1, 1]
+                let range = &high - &low;
+                let flat = range.le_tensor(&(high.abs().maximum(&low.abs()) * 1e-6));
+                divided((maps - low).masked_fill(&flat, 0.0), &range, &flat.logical_not())
             }
-        })
+        }
     }
 }

@@ -1,12 +1,15 @@
-//! Which layers of a model an explanation goes through.
+//! Selection of the layers that a rollout multiplies.
 
-use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// A choice of layers, counted from 0 at the input; as text `all`, `A..B` (B excluded) or `i,j,…`.
+use serde::{Deserialize, Serialize};
+
+use super::text::string_conversions;
+use crate::{Error, Result};
+
+/// A selection of layers, counted from 0 at the input. Its text form is `all`, `A..B` (B excluded) or `i,j,…`.
 ///
 /// ```
 /// use vitlab::explain::Layers;
@@ -28,26 +31,30 @@ pub enum Layers {
     List(Vec<usize>),
 }
 
+string_conversions!(Layers);
+
 impl Layers {
-    /// The chosen ones of `count` layers, in ascending order. Errors: none chosen, one that doesn't exist, one
-    /// named twice or out of order.
+    /// Indices of the selected layers in a model with `count` layers, in ascending order.
+    ///
+    /// # Errors
+    /// An empty selection, a layer that doesn't exist, a layer named twice or out of order.
     pub fn indices(&self, count: usize) -> Result<Vec<usize>> {
-        let chosen: Vec<usize> = match self {
+        let indices: Vec<usize> = match self {
             Layers::All => (0..count).collect(),
-            // Looked at before it is listed: a range typed wrongly may be huge.
+            // Collecting a mistyped range could exhaust the memory; its last index is enough for the error.
             Layers::Range(range) if range.end > count && !range.is_empty() => vec![range.end - 1],
             Layers::Range(range) => range.clone().collect(),
             Layers::List(list) => list.clone(),
         };
-        let refuse = |problem: String| Err(Error::argument(format!("layers {self}: {problem}")));
-        match chosen.iter().max() {
-            None => refuse("no layer is chosen; name at least one".into()),
+        let problem = match indices.iter().max() {
+            None => "no layer is chosen; name at least one".to_string(),
             Some(&last) if last >= count => {
-                refuse(format!("this model has {count} layers, 0 to {}", count.saturating_sub(1)))
+                format!("this model has {count} layers, 0 to {}", count.saturating_sub(1))
             }
-            Some(_) if !chosen.is_sorted_by(|a, b| a < b) => refuse("name each layer once, in ascending order".into()),
-            Some(_) => Ok(chosen),
-        }
+            Some(_) if !indices.is_sorted_by(|a, b| a < b) => "name each layer once, in ascending order".to_string(),
+            Some(_) => return Ok(indices),
+        };
+        Err(Error::argument(format!("layers {self}: {problem}")))
     }
 }
 
@@ -55,17 +62,14 @@ impl FromStr for Layers {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let number = |part: &str| {
-            part.trim()
-                .parse::<usize>()
-                .map_err(|_| Error::argument(format!("layers {text:?}: write all, a range as 0..3 or a list as 0,2,5")))
-        };
+        let problem = || Error::argument(format!("layers {text:?}: write all, a range as 0..3 or a list as 0,2,5"));
+        let index = |part: &str| part.trim().parse::<usize>().map_err(|_| problem());
         if text.trim().eq_ignore_ascii_case("all") {
             return Ok(Layers::All);
         }
         match text.split_once("..") {
-            Some((first, end)) => Ok(Layers::Range(number(first)?..number(end)?)),
-            None => Ok(Layers::List(text.split(',').map(number).collect::<Result<_>>()?)),
+            Some((first, end)) => Ok(Layers::Range(index(first)?..index(end)?)),
+            None => Ok(Layers::List(text.split(',').map(index).collect::<Result<_>>()?)),
         }
     }
 }
@@ -75,23 +79,7 @@ impl fmt::Display for Layers {
         match self {
             Layers::All => f.write_str("all"),
             Layers::Range(range) => write!(f, "{}..{}", range.start, range.end),
-            Layers::List(list) => {
-                let names: Vec<String> = list.iter().map(usize::to_string).collect();
-                f.write_str(&names.join(","))
-            }
+            Layers::List(list) => f.write_str(&list.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
         }
-    }
-}
-
-impl TryFrom<String> for Layers {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Layers> for String {
-    fn from(layers: Layers) -> String {
-        layers.to_string()
     }
 }

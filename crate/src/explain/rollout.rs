@@ -1,12 +1,15 @@
-//! Attention rollout (arXiv 2005.00928): how much of each token's input reaches each token of the last layer.
+//! Attention rollout (arXiv 2005.00928): the contribution of each input token to each token of the last layer.
 
-use super::layers::Layers;
-use super::named::by_name;
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How a layer's heads become one matrix.
+use super::attention::{CHUNK, batched, check_square, invalid_attention};
+use super::layers::Layers;
+use super::text::by_serde_name;
+use crate::Result;
+use crate::error::ensure;
+
+/// Reduction of a layer's heads to one matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fusion {
@@ -16,7 +19,8 @@ pub enum Fusion {
     Min,
 }
 
-/// What the discarded share is counted over: the S × S entries of a layer's matrix, or the S entries of each row.
+/// Group of entries that the discard ratio applies to: the S × S entries of a layer's matrix, or the S entries of
+/// each row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscardPer {
@@ -25,24 +29,24 @@ pub enum DiscardPer {
     Row,
 }
 
-/// What a layer's matrix is divided by after the identity joined.
+/// Divisor of a layer's matrix after the identity is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Normalisation {
-    /// Each row by its own sum, so that rows keep summing to 1.
+    /// Divides each row by its own sum, so that rows keep summing to 1.
     #[default]
     #[serde(rename = "row")]
     RowSum,
-    /// Column j by the sum of row j, in each image alike: what vit-explain's `vit_rollout.py` does with a single
-    /// image. For comparison only; without discarding and with mean fusion all sums are equal and so are the results.
+    /// Divides column j by the sum of row j, in each image: vit-explain's `vit_rollout.py` does so for a single image.
+    /// For comparison only. With mean fusion and without discarding, all sums and therefore both results are equal.
     #[serde(rename = "compat")]
     Compat,
 }
 
-by_name!(Fusion, "fusion");
-by_name!(DiscardPer, "discard per");
-by_name!(Normalisation, "normalisation");
+by_serde_name!(Fusion, "fusion");
+by_serde_name!(DiscardPer, "discard per");
+by_serde_name!(Normalisation, "normalisation");
 
-/// The options of a rollout; the default is the plain one of the paper.
+/// Options of a rollout. The default is the paper's definition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollout {
@@ -54,20 +58,21 @@ pub struct Rollout {
     pub normalisation: Normalisation,
 }
 
-/// The rollout of attention `[B, L, H, S, S]` (or `[L, H, S, S]`, one image): `[B, S, S]` in float64, on the
-/// attention's device; row q holds how much each input token contributes to token q.
+/// Rollout of attention `[B, L, H, S, S]` (or `[L, H, S, S]`, one image): `[B, S, S]` in float64, on the attention's
+/// device. Row q holds the contribution of each input token to token q.
 ///
-/// For the chosen layers in order: heads fused, smallest entries discarded, identity added, rows divided by their
-/// sums, multiplied from the left onto the product so far. From the fusion on everything is float64.
+/// For the selected layers in order: fuse the heads, discard the smallest entries, add the identity, divide each row
+/// by its sum, multiply from the left onto the product so far. All steps from the fusion on are computed in float64.
 ///
-/// Errors: a ratio outside [0, 1), layers that don't exist, another shape, entries that are negative or not finite.
+/// # Errors
+/// A ratio outside [0, 1), layers that don't exist, another shape, entries that are negative or not finite.
 ///
 /// ```
 /// use tch::Tensor;
 /// use vitlab::explain::{Rollout, rollout};
 /// // One image, two layers, one head, two tokens.
 /// let attention = Tensor::from_slice(&[0.5, 0.5, 0.0, 1.0, 1.0, 0.0, 0.5, 0.5]).reshape([2, 1, 2, 2]);
-/// // With the identity and divided: [[¾, ¼], [0, 1]], then [[1, 0], [¼, ¾]] times the former.
+/// // The normalised layers are [[¾, ¼], [0, 1]] and [[1, 0], [¼, ¾]]; the product is the second times the first.
 /// let product = rollout(&attention, &Rollout::default())?;
 /// assert_eq!(product.size(), [1, 2, 2]);
 /// assert_eq!(Vec::<f64>::try_from(product.flatten(0, -1))?, [0.75, 0.25, 0.1875, 0.8125]);
@@ -75,49 +80,41 @@ pub struct Rollout {
 /// ```
 pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
     let attention = batched(attention)?;
-    let layers = options.chosen(attention.size()[1] as usize)?;
+    let layers = options.layer_indices(attention.size()[1] as usize)?;
     tch::no_grad(|| {
-        let blocks = attention.f_split(BLOCK, 0)?;
-        let products = blocks.iter().map(|block| options.product(block, &layers)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_cat(&products, 0)?)
+        let chunks = attention.split(CHUNK, 0);
+        let products = chunks.iter().map(|chunk| options.product(chunk, &layers)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&products, 0))
     })
 }
 
-/// Images at a time: what a layer of them takes stays in the processor's cache, which makes it three times faster
-/// than 500 at once, and memory doesn't grow with the number of images.
-pub(super) const BLOCK: i64 = 32;
-
 impl Rollout {
-    /// The chosen ones of `count` layers, in ascending order, if the options can work.
-    pub(crate) fn chosen(&self, count: usize) -> Result<Vec<usize>> {
-        self.check()?;
+    /// Indices of the selected layers in a model with `count` layers, in ascending order, if the options are valid.
+    pub(crate) fn layer_indices(&self, count: usize) -> Result<Vec<usize>> {
+        self.check_ratio()?;
         self.layers.indices(count)
     }
 
-    fn check(&self) -> Result<()> {
-        if !(0.0..1.0).contains(&self.discard_ratio) {
-            let ratio = self.discard_ratio;
-            return Err(Error::argument(format!(
-                "discard ratio {ratio}: give a share from 0 up to, but not including, 1"
-            )));
-        }
+    fn check_ratio(&self) -> Result<()> {
+        let ratio = self.discard_ratio;
+        ensure!((0.0..1.0).contains(&ratio), "discard ratio {ratio}: give a share from 0 up to, but not including, 1");
         Ok(())
     }
 
+    /// `[B, L, H, S, S]` -> `[B, S, S]`
     fn product(&self, attention: &Tensor, layers: &[usize]) -> Result<Tensor> {
-        let mut product: Option<Tensor> = None;
-        for &layer in layers {
-            let fused = self.fuse(&attention.f_select(1, layer as i64)?)?;
-            let step = self.normalise(&self.discard(&fused)?)?;
-            product = Some(match product {
-                None => step,
-                Some(before) => step.f_bmm(&before)?,
-            });
-        }
-        Ok(product.expect("at least one layer, or choosing them failed"))
+        let mut factors = layers.iter().map(|&layer| {
+            let fused = self.fuse(&attention.select(1, layer as i64))?; // [B, L, H, S, S] -> [B, H, S, S] -> [B, S, S]
+            self.normalise(&self.discard(&fused)?)
+        });
+        let first = factors.next().expect("layer_indices refuses an empty selection")?;
+        factors.try_fold(first, |product, factor| Ok(factor?.bmm(&product)))
     }
 
-    /// One layer's heads fused: `[B, H, S, S]` -> `[B, S, S]`, float64.
+    /// Fuses the heads of one layer: `[B, H, S, S]` -> `[B, S, S]`, float64.
+    ///
+    /// # Errors
+    /// Another shape, entries that are negative or not finite.
     ///
     /// ```
     /// use tch::Tensor;
@@ -134,41 +131,46 @@ impl Rollout {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fuse(&self, heads: &Tensor) -> Result<Tensor> {
+        check_square("heads", heads, 4..=4, "[B, H, S, S] with nothing empty")?;
         let fused = match self.fusion {
-            Fusion::Mean => heads.f_mean_dim([1i64].as_slice(), false, Kind::Double)?,
-            Fusion::Max => heads.f_amax([1i64].as_slice(), false)?,
-            Fusion::Min => heads.f_amin([1i64].as_slice(), false)?,
+            Fusion::Mean => heads.mean_dim([1i64].as_slice(), false, Kind::Double),
+            Fusion::Max => heads.amax([1i64].as_slice(), false),
+            Fusion::Min => heads.amin([1i64].as_slice(), false),
         };
-        let fused = fused.f_to_kind(Kind::Double)?; // [B, H, S, S] -> [B, S, S]
-        let (low, high) = fused.f_aminmax(None, false)?;
-        // Written so that NaN, which is neither, is refused too.
+        let fused = fused.to_kind(Kind::Double); // [B, H, S, S] -> [B, S, S]
+        let (low, high) = fused.aminmax(None, false);
+        // Both comparisons are false for NaN.
         if low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY {
             return Ok(fused);
         }
-        Err(not_attention())
+        Err(invalid_attention())
     }
 
-    /// The smallest entries of each image's fused matrix `[B, S, S]` set to zero: `floor(n · discard_ratio)` of the
-    /// n = S·S entries of the matrix or the n = S of each row. Among equal entries the earlier in reading order go
-    /// first. The entry (class, class) counts like the others but stays, as in vit-explain.
+    /// Sets the smallest entries of each image's fused matrix `[B, S, S]` to zero: `floor(n · discard_ratio)` of the
+    /// n = S·S entries of the matrix, or of the n = S entries of each row. Of equal entries, those earlier in reading
+    /// order go first. The entry (class, class) counts like the others but keeps its value, as in vit-explain.
+    ///
+    /// # Errors
+    /// A ratio outside [0, 1), another shape.
     ///
     /// ```
     /// use tch::Tensor;
     /// use vitlab::explain::{DiscardPer, Rollout};
     /// let fused = Tensor::from_slice(&[0.0625, 0.25, 0.125, 0.5, 0.125, 0.25, 0.75, 0.5, 0.375]).reshape([1, 3, 3]);
-    /// let kept = |discard_ratio, discard_per| -> vitlab::Result<Vec<f64>> {
+    /// let discarded = |discard_ratio, discard_per| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { discard_ratio, discard_per, ..Rollout::default() };
     ///     Ok(Vec::try_from(options.discard(&fused)?.flatten(0, -1))?)
     /// };
-    /// // Four of nine: 0.0625 (it is (class, class) and stays), both 0.125, and the first 0.25.
-    /// assert_eq!(kept(0.5, DiscardPer::Matrix)?, [0.0625, 0.0, 0.0, 0.5, 0.0, 0.25, 0.75, 0.5, 0.375]);
+    /// // Four of nine: 0.0625 (which is (class, class) and keeps its value), both 0.125, and the first 0.25.
+    /// assert_eq!(discarded(0.5, DiscardPer::Matrix)?, [0.0625, 0.0, 0.0, 0.5, 0.0, 0.25, 0.75, 0.5, 0.375]);
     /// // One of each three.
-    /// assert_eq!(kept(0.5, DiscardPer::Row)?, [0.0625, 0.25, 0.125, 0.5, 0.0, 0.25, 0.75, 0.5, 0.0]);
+    /// assert_eq!(discarded(0.5, DiscardPer::Row)?, [0.0625, 0.25, 0.125, 0.5, 0.0, 0.25, 0.75, 0.5, 0.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn discard(&self, fused: &Tensor) -> Result<Tensor> {
-        self.check()?;
-        let (images, tokens, _) = fused.size3()?;
+        self.check_ratio()?;
+        check_square("fused attention", fused, 3..=3, "[B, S, S] with nothing empty")?;
+        let (images, tokens) = (fused.size()[0], fused.size()[1]);
         let (groups, group) = match self.discard_per {
             DiscardPer::Matrix => (1, tokens * tokens),
             DiscardPer::Row => (tokens, tokens),
@@ -177,58 +179,44 @@ impl Rollout {
         if count == 0 {
             return Ok(fused.shallow_clone());
         }
-        let entries = fused.f_reshape([images, groups, group])?; // [B, S, S] -> [B, 1, S·S] or [B, S, S]
-        let (threshold, _) = entries.f_kthvalue(count, -1, true)?;
-        let below = entries.f_lt_tensor(&threshold)?;
-        let equal = entries.f_eq_tensor(&threshold)?;
-        let missing = below.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Int64)?.f_neg()?.f_add_scalar(count)?;
-        let first = equal.f_cumsum(-1, Kind::Int)?.f_le_tensor(&missing)?;
-        let gone = below.f_logical_or(&equal.f_logical_and(&first)?)?;
-        let kept = entries.f_masked_fill(&gone, 0.0)?.f_reshape([images, tokens, tokens])?;
-        let class = |matrix: &Tensor| matrix.f_select(2, 0)?.f_select(1, 0);
-        class(&kept)?.f_copy_(&class(fused)?)?;
-        Ok(kept)
+        let entries = fused.reshape([images, groups, group]); // [B, S, S] -> [B, 1, S·S] or [B, S, S]
+        let (threshold, _) = entries.kthvalue(count, -1, true); // [B, groups, 1]
+        let below = entries.lt_tensor(&threshold);
+        let equal = entries.eq_tensor(&threshold);
+        let missing = count - below.sum_dim_intlist([-1i64].as_slice(), true, Kind::Int64); // [B, groups, 1]
+        let first = equal.cumsum(-1, Kind::Int).le_tensor(&missing);
+        let smallest = below.logical_or(&equal.logical_and(&first));
+        let discarded = entries.masked_fill(&smallest, 0.0).reshape([images, tokens, tokens]); // -> [B, S, S]
+        let class = |matrix: &Tensor| matrix.select(2, 0).select(1, 0); // [B, S, S] -> [B]
+        class(&discarded).copy_(&class(fused));
+        Ok(discarded)
     }
 
-    /// The identity added to each image's matrix `[B, S, S]`, and the sum normalised.
+    /// Adds the identity to each image's matrix `[B, S, S]` and normalises the sum.
+    ///
+    /// # Errors
+    /// Another shape.
     ///
     /// ```
     /// use tch::Tensor;
     /// use vitlab::explain::{Normalisation, Rollout};
-    /// let kept = Tensor::from_slice(&[0.0, 1.0, 1.0, 2.0]).reshape([1, 2, 2]);
-    /// let divided = |normalisation| -> vitlab::Result<Vec<f64>> {
+    /// let matrix = Tensor::from_slice(&[0.0, 1.0, 1.0, 2.0]).reshape([1, 2, 2]);
+    /// let normalised = |normalisation| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { normalisation, ..Rollout::default() };
-    ///     Ok(Vec::try_from(options.normalise(&kept)?.flatten(0, -1))?)
+    ///     Ok(Vec::try_from(options.normalise(&matrix)?.flatten(0, -1))?)
     /// };
     /// // [[1, 1], [1, 3]]: the rows sum to 2 and 4.
-    /// assert_eq!(divided(Normalisation::RowSum)?, [0.5, 0.5, 0.25, 0.75]);
-    /// assert_eq!(divided(Normalisation::Compat)?, [0.5, 0.25, 0.5, 0.75]);
+    /// assert_eq!(normalised(Normalisation::RowSum)?, [0.5, 0.5, 0.25, 0.75]);
+    /// assert_eq!(normalised(Normalisation::Compat)?, [0.5, 0.25, 0.5, 0.75]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn normalise(&self, kept: &Tensor) -> Result<Tensor> {
-        let tokens = kept.size3()?.1;
-        let residual = kept.f_add(&Tensor::f_eye(tokens, (kept.kind(), kept.device()))?)?;
-        let sums = residual.f_sum_dim_intlist([-1i64].as_slice(), true, None)?; // [B, S, S] -> [B, S, 1]
+    pub fn normalise(&self, matrix: &Tensor) -> Result<Tensor> {
+        check_square("matrix", matrix, 3..=3, "[B, S, S] with nothing empty")?;
+        let residual = matrix + Tensor::eye(matrix.size()[1], (matrix.kind(), matrix.device()));
+        let sums = residual.sum_dim_intlist([-1i64].as_slice(), true, None); // [B, S, S] -> [B, S, 1]
         Ok(match self.normalisation {
-            Normalisation::RowSum => residual.f_div(&sums)?,
-            Normalisation::Compat => residual.f_div(&sums.f_transpose(1, 2)?)?,
+            Normalisation::RowSum => residual / sums,
+            Normalisation::Compat => residual / sums.transpose(1, 2), // [B, S, 1] -> [B, 1, S]
         })
     }
-}
-
-pub(crate) fn not_attention() -> Error {
-    Error::argument("attention: it has entries that are negative or not finite; give the weights after the softmax")
-}
-
-/// Attention as `[B, L, H, S, S]`, without its graph.
-pub(super) fn batched(attention: &Tensor) -> Result<Tensor> {
-    let size = attention.size();
-    let square = size.len() >= 2 && size[size.len() - 1] == size[size.len() - 2];
-    if !matches!(size.len(), 4 | 5) || !square || size.contains(&0) {
-        return Err(Error::argument(format!(
-            "attention {size:?}: give [B, L, H, S, S], or [L, H, S, S] for one image, with nothing empty"
-        )));
-    }
-    let attention = attention.f_detach()?;
-    Ok(if size.len() == 4 { attention.f_unsqueeze(0)? } else { attention })
 }

@@ -1,39 +1,47 @@
-//! Numbers about attention, layer by layer and head by head.
+//! Statistics of attention for each layer and head.
 
-use super::map::side;
-use super::rollout::{BLOCK, batched};
-use crate::{Error, Result};
 use ndarray::{Array1, Array2};
 use tch::{Kind, Tensor};
 
-/// Mean entropy in nats of the attention rows, for each layer and head `[L, H]`: 0 where every query looks at one
-/// token only, ln S where it looks at all alike. `attention`: `[B, L, H, S, S]` or `[L, H, S, S]`.
+use super::attention::{CHUNK, batched};
+use super::query::grid_side;
+use crate::Result;
+use crate::error::ensure;
+
+/// Mean entropy of the attention rows in nats, for each layer and head: `[L, H]`. It is 0 if every query attends to a
+/// single token and ln S if every query attends to all tokens equally. `attention`: `[B, L, H, S, S]` or
+/// `[L, H, S, S]`.
+///
+/// # Errors
+/// Another shape, entries that are not finite.
 ///
 /// ```
 /// use tch::Tensor;
 /// use vitlab::explain::attention_entropy;
-/// // Two heads: one looks at both tokens alike, the other at one of them.
+/// // The first head attends to both tokens equally, the second to one of them.
 /// let heads = Tensor::from_slice(&[0.5, 0.5, 0.5, 0.5, 1.0, 0.0, 0.0, 1.0]).reshape([1, 2, 2, 2]);
 /// assert_eq!(attention_entropy(&heads)?, ndarray::arr2(&[[2f64.ln(), 0.0]]));
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
-    per_head(&batched(attention)?, |layer| {
-        let surprise = layer.f_xlogy(layer)?; // 0 · ln 0 counts as 0
-        Ok(surprise.f_sum_dim_intlist([-1i64].as_slice(), false, None)?.f_neg()?)
-    })
+    // xlogy defines 0 · ln 0 as 0.
+    per_head(&batched(attention)?, |layer| -sum_of_rows(&layer.xlogy(layer)))
 }
 
-/// Mean attention distance for each layer and head `[L, H]` (arXiv 2010.11929, appendix D.7 and figure 7): how far,
-/// from centre to centre, the patches lie that a patch looks at, weighted by attention, averaged over patches and
-/// images. The prefix tokens have no place: they are left out, and the weights over the patches divided by their sum.
+/// Mean attention distance for each layer and head, `[L, H]` (arXiv 2010.11929, appendix D.7 and figure 7): the
+/// distance between a patch's centre and the centres of the patches it attends to, weighted by attention, averaged over
+/// patches and images. Prefix tokens have no position: they are left out, and each patch's weights are divided by
+/// their sum over the patches.
 ///
 /// `patch_size` is the unit: a patch's side in pixels (4 here) for pixels, 1 for patches.
+///
+/// # Errors
+/// Another shape, a number of patches that is not a square, entries that are not finite.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
 /// use vitlab::explain::attention_distance;
-/// // Two heads over 2 × 2 patches: one looks at all alike, the other at the own patch only.
+/// // Over 2 × 2 patches, the first head attends to all patches equally, the second to the query's own patch.
 /// let options = (Kind::Double, Device::Cpu);
 /// let heads = Tensor::stack(&[Tensor::full([4, 4], 0.25, options), Tensor::eye(4, options)], 0).unsqueeze(0);
 /// // From any patch the four are 0, 4, 4 and 4 · √2 pixels away.
@@ -44,41 +52,40 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 /// ```
 pub fn attention_distance(attention: &Tensor, prefix_tokens: i64, patch_size: f64) -> Result<Array2<f64>> {
     let attention = batched(attention)?;
-    let tokens = attention.size()[4];
-    let side = side(tokens, prefix_tokens)?;
+    let side = grid_side(attention.size()[4], prefix_tokens)?;
     let count = side * side;
-    let place = Tensor::f_arange(count, (Kind::Int64, attention.device()))?;
-    let along = |axis: Tensor| -> Result<Tensor> {
-        let axis = axis.f_to_kind(Kind::Double)?;
-        Ok(axis.f_unsqueeze(1)?.f_sub(&axis.f_unsqueeze(0)?)?.f_square()?) // [N] -> [N, N]
+    let patch = Tensor::arange(count, (Kind::Int64, attention.device())); // [N]
+    let squared_differences = |coordinate: Tensor| {
+        let coordinate = coordinate.to_kind(Kind::Double);
+        (coordinate.unsqueeze(1) - coordinate.unsqueeze(0)).square() // [N] -> [N, N]
     };
-    let rows = along(place.f_floor_divide_scalar(side)?)?;
-    let columns = along(place.f_remainder(side)?)?;
-    let distance = rows.f_add(&columns)?.f_sqrt()?.f_mul_scalar(patch_size)?;
+    let (rows, columns) = (patch.floor_divide_scalar(side), patch.remainder(side));
+    let distance = (squared_differences(rows) + squared_differences(columns)).sqrt() * patch_size;
     per_head(&attention, |layer| {
-        let weights = layer.f_narrow(2, prefix_tokens, count)?.f_narrow(3, prefix_tokens, count)?;
-        let sum = |t: &Tensor| t.f_sum_dim_intlist([-1i64].as_slice(), false, None);
-        // A row without any weight on patches counts as 0, not as 0/0.
-        Ok(sum(&weights.f_mul(&distance)?)?.f_div(&sum(&weights)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
+        let weights = layer.narrow(2, prefix_tokens, count).narrow(3, prefix_tokens, count); // -> [B, H, N, N]
+        // The lower bound makes the distance of a row without any weight on patches 0 instead of 0/0.
+        sum_of_rows(&(&weights * &distance)) / sum_of_rows(&weights).clamp_min(f64::MIN_POSITIVE)
     })
 }
 
-/// `measure` gives a number per query `[B, H, Q]` from a layer's attention `[B, H, S, S]` (float64); their mean per head.
-fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Array2<f64>> {
-    let (images, layers, heads, _, _) = attention.size5()?;
-    let mut means = Array2::zeros([layers as usize, heads as usize]);
-    for block in attention.f_split(BLOCK, 0)? {
-        let share = block.size()[0] as f64 / images as f64;
+fn sum_of_rows(matrix: &Tensor) -> Tensor {
+    matrix.sum_dim_intlist([-1i64].as_slice(), false, None) // [B, H, S, S] -> [B, H, S]
+}
+
+/// Means over images and queries of `measure`, which maps a layer's attention `[B, H, S, S]` (float64) to one value
+/// per query, `[B, H, S]`: `[L, H]`.
+fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Tensor) -> Result<Array2<f64>> {
+    let size = attention.size();
+    let mut means = Array2::zeros([size[1] as usize, size[2] as usize]);
+    for chunk in attention.split(CHUNK, 0) {
+        let share = chunk.size()[0] as f64 / size[0] as f64;
         for (layer, mut means) in means.rows_mut().into_iter().enumerate() {
-            let heads = measure(&block.f_select(1, layer as i64)?.f_to_kind(Kind::Double)?)?;
-            let heads = heads.f_mean_dim([0i64, 2].as_slice(), false, None)?; // [B, H, Q] -> [H]
+            let values = measure(&chunk.select(1, layer as i64).to_kind(Kind::Double));
+            let heads = values.mean_dim([0i64, 2].as_slice(), false, None); // [B, H, S] -> [H]
             means.scaled_add(share, &Array1::from(Vec::<f64>::try_from(heads)?));
         }
     }
-    if means.iter().any(|mean: &f64| !mean.is_finite()) {
-        return Err(Error::argument(
-            "attention: it has entries that are not finite; give the weights after the softmax",
-        ));
-    }
+    let finite = means.iter().all(|mean: &f64| mean.is_finite());
+    ensure!(finite, "attention: it has entries that are not finite; give the weights after the softmax");
     Ok(means)
 }

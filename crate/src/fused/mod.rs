@@ -63,7 +63,7 @@ pub use vector::Instructions;
 use crate::config::Precision;
 use crate::device::on_one_thread;
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use crate::explain::{Query, Rollout, not_attention};
+use crate::explain::{Query, Rollout, invalid_attention};
 use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
@@ -216,8 +216,8 @@ impl Fused {
         let (tokens, prefix) = (self.network.sizes.tokens, self.network.sizes.prefix);
         let chosen = Chosen {
             options,
-            layers: options.chosen(self.network.blocks.len())?,
-            query: query.row(tokens as i64, prefix as i64)? as usize,
+            layers: options.layer_indices(self.network.blocks.len())?,
+            query: query.index(tokens as i64, prefix as i64)? as usize,
         };
         self.network.load(&self.parameters);
         let numbers = self.numbers();
@@ -234,7 +234,7 @@ impl Fused {
         // had it and another one was larger; then the scores tell.
         let all = heads.iter().flatten().chain(&rows);
         if !all.into_iter().all(|x| x.is_finite()) {
-            return Err(not_attention());
+            return Err(invalid_attention());
         }
         let rows = Tensor::from_slice(&rows).view([-1, tokens as i64]);
         Ok((rows, mean(self.tensors(&heads))))

@@ -1,4 +1,4 @@
-//! The teacher: a plain convolutional network for 28 × 28 images.
+//! The teacher: a convolutional network for 28 × 28 images.
 
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -7,20 +7,20 @@ use super::{Model, check_images};
 use crate::config::Precision;
 use crate::{Config, Result};
 
-/// Output channels of each stage's convolutions.
+/// Output channels of the convolutions, for each stage.
 const STAGES: [&[i64]; 3] = [&[32], &[64, 64], &[128, 128]];
 
 /// Width of the first linear layer.
 const HIDDEN: i64 = 256;
 
-/// Added to the variance by batch norm, as in PyTorch.
+/// Constant that batch norm adds to the variance, as in PyTorch.
 pub(crate) const EPS: f64 = 1e-5;
 
-/// How much of a batch's statistics the running ones take over, as in PyTorch.
+/// Weight of a batch's statistics in the update of the running ones, as in PyTorch.
 pub(crate) const MOMENTUM: f64 = 0.1;
 
-/// PyTorch's initial weights and biases for an output of `inputs` numbers. tch's default is √6 times as wide, and behind a
-/// batch norm, which takes the width out again, that much wider weights turn that much more slowly.
+/// PyTorch's initial weights and biases of a layer with `inputs` inputs per output. tch's default is √6 times as wide.
+/// Batch norm cancels the width, so wider weights only change direction more slowly during training.
 fn uniform(inputs: i64) -> nn::Init {
     let up = (inputs as f64).sqrt().recip();
     nn::Init::Uniform { lo: -up, up }
@@ -35,36 +35,28 @@ pub(crate) struct ConvBlock {
 
 impl ConvBlock {
     fn new(path: nn::Path, inputs: i64, outputs: i64) -> Self {
-        let config = nn::ConvConfig { padding: 1, bias: false, ws_init: uniform(inputs * 9), ..Default::default() };
+        let conv = nn::ConvConfig { padding: 1, bias: false, ws_init: uniform(inputs * 9), ..Default::default() };
+        // PyTorch's scales are 1, with which deep networks learn faster; tch's default draws them from [0, 1).
+        let ws_init = nn::Init::Const(1.0);
+        let bn = nn::BatchNormConfig { ws_init, eps: EPS, momentum: MOMENTUM, ..Default::default() };
         ConvBlock {
-            conv: nn::conv2d(&path / "conv", inputs, outputs, 3, config),
-            // tch's default draws the scales from [0, 1); PyTorch's, with which deep networks learn faster, are 1.
-            bn: nn::batch_norm2d(
-                &path / "bn",
-                outputs,
-                nn::BatchNormConfig {
-                    ws_init: nn::Init::Const(1.0),
-                    eps: EPS,
-                    momentum: MOMENTUM,
-                    ..Default::default()
-                },
-            ),
+            conv: nn::conv2d(&path / "conv", inputs, outputs, 3, conv),
+            bn: nn::batch_norm2d(&path / "bn", outputs, bn),
         }
     }
 
-    /// [B, C, I, I] -> [B, C', I, I], in the kind of `x`
+    /// [B, C, I, I] -> [B, C', I, I], in the type of `x`
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let conv = |weight: &Tensor, bias: Option<&Tensor>| {
             let bias = bias.map(|bias| bias.to_kind(x.kind()));
-            let weight = channels_last(&weight.to_kind(x.kind()));
-            x.conv2d(&weight, bias, 1, 1, 1, 1)
+            x.conv2d(&channels_last(&weight.to_kind(x.kind())), bias, 1, 1, 1, 1) // [B, C, I, I] -> [B, C', I, I]
         };
         if train {
             return self.bn.forward_t(&conv(&self.conv.ws, None), true).relu();
         }
-        // With fixed statistics the norm is a factor and a shift per channel, which the convolution takes over.
+        // With fixed statistics, batch norm is a factor and a shift per channel: they are folded into the convolution.
         let (Some(ws), Some(bs)) = (&self.bn.ws, &self.bn.bs) else {
-            unreachable!("the norm was made with factors and shifts");
+            unreachable!("the batch norm is affine");
         };
         let scale = ws / (&self.bn.running_var + EPS).sqrt(); // [C']
         let shift = bs - &self.bn.running_mean * &scale;
@@ -72,14 +64,14 @@ impl ConvBlock {
     }
 }
 
-/// The same tensor with the channels of a position side by side in memory: libtorch's convolutions, norms and pools keep
-/// that order and are faster in it (by a fifth to a third, measured on two processors).
+/// The same tensor [A, C, Y, X] with the channels of a position adjacent in memory. libtorch's convolutions, norms and
+/// pools preserve that layout and are faster in it, by a fifth to a third as measured on two processors.
 fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// Three stages of 3 × 3 convolutions, each ended by max pooling, and two linear layers with dropout: the scheme of VGG
-/// (arXiv 1409.1556), with batch norm (arXiv 1502.03167).
+/// Three stages of 3 × 3 convolutions with batch norm (arXiv 1502.03167), each ended by max pooling, and two linear layers
+/// with dropout, after VGG (arXiv 1409.1556).
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -102,33 +94,31 @@ pub struct Cnn {
 }
 
 impl Cnn {
-    /// A teacher with fresh weights, drawn from libtorch's generator.
+    /// A teacher with random weights from libtorch's generator (see [`crate::data::seed_everything`]).
     ///
     /// # Errors
-    /// A configuration that can't work.
+    /// A configuration that [`Config::check`] refuses.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
         let variables = VarStore::new(device);
         let root = variables.root();
-        let (mut inputs, mut side) = (config.n_channels, config.image_size);
-        let mut stages = Vec::new();
-        for (i, widths) in STAGES.iter().enumerate() {
+        let (mut stages, mut channels) = (Vec::new(), config.n_channels);
+        for (widths, i) in STAGES.iter().zip(0i64..) {
             let mut stage = Vec::new();
-            for (j, &width) in widths.iter().enumerate() {
-                let path = &root / "stages" / i as i64 / j as i64;
-                stage.push(ConvBlock::new(path, inputs, width));
-                inputs = width;
+            for (&width, j) in widths.iter().zip(0i64..) {
+                stage.push(ConvBlock::new(&root / "stages" / i / j, channels, width));
+                channels = width;
             }
             stages.push(stage);
-            side /= 2;
         }
+        let side = config.image_size >> STAGES.len(); // each stage's pooling halves it
         let linear = |name: &str, inputs, outputs| {
             let config = nn::LinearConfig { ws_init: uniform(inputs), bs_init: Some(uniform(inputs)), bias: true };
             nn::linear(&root / name, inputs, outputs, config)
         };
         Ok(Cnn {
             stages,
-            fc1: linear("fc1", inputs * side * side, HIDDEN),
+            fc1: linear("fc1", channels * side * side, HIDDEN),
             fc2: linear("fc2", HIDDEN, config.n_classes),
             image: (config.n_channels, config.image_size),
             dropout: config.dropout,
@@ -137,10 +127,11 @@ impl Cnn {
         })
     }
 
-    /// [B, C, I, I] -> logits [B, classes]. With `train` the batch's own statistics are used and remembered.
+    /// [B, C, I, I] -> logits [B, classes]. With `train`, batch norm uses the batch's own statistics and updates the
+    /// running ones.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         check_images(images, self.image.0, self.image.1)?;
         let kind = match self.precision {
@@ -159,8 +150,8 @@ impl Cnn {
             x.linear(&layer.ws.to_kind(kind), bias)
         };
         let features = x.flatten(1, -1).dropout(self.dropout, train); // [B, 128, 3, 3] -> [B, 1152]
-        let hidden = linear(&self.fc1, &features).relu(); // [B, 256]
-        let logits = linear(&self.fc2, &hidden.dropout(self.dropout, train));
+        let hidden = linear(&self.fc1, &features).relu(); // [B, 1152] -> [B, 256]
+        let logits = linear(&self.fc2, &hidden.dropout(self.dropout, train)); // [B, 256] -> [B, classes]
         Ok(logits.to_kind(Kind::Float))
     }
 }

@@ -1,18 +1,20 @@
 //! The homework's distilled student: a ViT with a distillation token (DeiT, arXiv 2012.12877, section 4).
+//!
+//! N is the number of patches of an image, S = N + 2 the number of tokens.
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::initialise::initialise;
-use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, layer_norm, linear};
+use super::vit::{forward_blocks, patch_projection};
+use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialise, layer_norm, linear};
 use crate::{Config, Result};
 
-/// As [`super::EmbedLayer`], with a second learned token: the order is [class, distillation, patches], and the
-/// position embedding has a row for each of them.
+/// [`EmbedLayer`](super::EmbedLayer) with a second learned token. The order is [class, distillation, patches], and the
+/// position embedding has a row for each token.
 #[derive(Debug)]
 pub struct DistilledEmbedLayer {
     pub conv1: nn::Conv2D,
-    /// [1, N + 2, E] for N patches
+    /// [1, S, E]
     pub pos_embedding: Tensor,
     /// [1, 1, E]
     pub cls_token: Tensor,
@@ -25,7 +27,7 @@ impl DistilledEmbedLayer {
     fn new(path: nn::Path, config: &ViTConfig) -> Self {
         let embed = config.embed_dim;
         DistilledEmbedLayer {
-            conv1: super::embed::patch_projection(&path / "conv1", config),
+            conv1: patch_projection(&path / "conv1", config),
             pos_embedding: path.var("pos_embedding", &[1, config.position_rows, embed], NORMAL),
             cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
             dist_token: path.var("dist_token", &[1, 1, embed], NORMAL),
@@ -33,28 +35,28 @@ impl DistilledEmbedLayer {
         }
     }
 
-    /// [B, C, I, I] -> [B, N + 2, E]
+    /// [B, C, I, I] -> [B, S, E]
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
         let batch = images.size()[0];
         let patches = self.conv1.forward(images).flatten(2, 3).transpose(1, 2); // [B, C, I, I] -> [B, E, N] -> [B, N, E]
         let cls = self.cls_token.expand([batch, -1, -1], false); // [1, 1, E] -> [B, 1, E]
-        let dist = self.dist_token.expand([batch, -1, -1], false);
-        let tokens = Tensor::cat(&[cls, dist, patches], 1) + &self.pos_embedding; // [B, N + 2, E]
+        let dist = self.dist_token.expand([batch, -1, -1], false); // [1, 1, E] -> [B, 1, E]
+        let tokens = Tensor::cat(&[cls, dist, patches], 1) + &self.pos_embedding; // [B, N, E] -> [B, S, E]
         tokens.dropout(self.dropout, train)
     }
 }
 
-/// Class scores of the two heads, [B, classes] each.
+/// Logits of the two heads, [B, classes] each.
 #[derive(Debug)]
 pub struct HeadLogits {
-    /// From the class token, which learns the true label.
+    /// From the class token, trained on the true label.
     pub class: Tensor,
-    /// From the distillation token, which learns the teacher's.
+    /// From the distillation token, trained on the teacher's output.
     pub dist: Tensor,
 }
 
 impl HeadLogits {
-    /// Mean of the logits, as DeiT's repository does at inference. [B, classes]
+    /// Mean of the logits [B, classes], as DeiT's repository computes it at inference.
     ///
     /// ```
     /// use tch::Tensor;
@@ -68,13 +70,13 @@ impl HeadLogits {
         (&self.class + &self.dist) / 2.0
     }
 
-    /// Mean of the two softmax outputs, as DeiT's paper says (section 4): probabilities [B, classes].
+    /// Mean of the two softmax outputs, as in DeiT's paper (section 4): probabilities [B, classes].
     pub fn average_softmax(&self) -> Tensor {
         (self.class.softmax(-1, Kind::Float) + self.dist.softmax(-1, Kind::Float)) / 2.0
     }
 }
 
-/// The ViT's classifier on the class token, and one linear layer on the distillation token.
+/// The ViT's classifier on the class token and one linear layer on the distillation token.
 #[derive(Debug)]
 pub struct DistilledClassifier {
     pub class: Classifier,
@@ -82,20 +84,20 @@ pub struct DistilledClassifier {
 }
 
 impl DistilledClassifier {
-    /// [B, N + 2, E] -> two times [B, classes]
+    /// [B, S, E] -> two times [B, classes]
     pub fn forward(&self, tokens: &Tensor) -> HeadLogits {
-        let dist = tokens.select(1, 1); // [B, N + 2, E] -> [B, E]
+        let dist = tokens.select(1, 1); // [B, S, E] -> [B, E]
         HeadLogits { class: self.class.forward(tokens), dist: self.fc_dist.forward(&dist) }
     }
 }
 
-/// The ViT's encoder between [`DistilledEmbedLayer`] and [`DistilledClassifier`].
+/// [`DistilledEmbedLayer`], the ViT's encoder, and [`DistilledClassifier`].
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
 /// use vitlab::{Config, model::{Model, MyDeiT}};
 /// let model = MyDeiT::new(&Config::default(), Device::Cpu).unwrap();
-/// // The ViT's 210,122, a token and its position (2 · 64), a linear layer (64 · 10 + 10).
+/// // The ViT's 210,122, a token and its position (2 · 64), and a linear layer (64 · 10 + 10).
 /// assert_eq!(model.parameters(), 210_122 + 128 + 650);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
 /// let (heads, attention) = model.forward(&images, false, true).unwrap();
@@ -114,10 +116,10 @@ pub struct MyDeiT {
 }
 
 impl MyDeiT {
-    /// A student with fresh weights, drawn from libtorch's generator.
+    /// A student with random weights from libtorch's generator (see [`crate::data::seed_everything`]).
     ///
     /// # Errors
-    /// A configuration that can't work.
+    /// A configuration that [`Config::check`] refuses.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
         let sizes = ViTConfig { position_rows: config.n_patches() + 2, ..ViTConfig::from(config) };
@@ -126,7 +128,7 @@ impl MyDeiT {
         Ok(model)
     }
 
-    /// As [`MyDeiT::new`], for sizes read from a weight file.
+    /// [`MyDeiT::new`] for sizes read from a weight file. They must fit each other as [`Config::check`] demands.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -144,11 +146,11 @@ impl MyDeiT {
         }
     }
 
-    /// [B, C, I, I] -> the logits of both heads and, if asked for, the attention [B, L, H, N + 2, N + 2].
-    /// Training needs both heads; at inference [`Model::predict`] gives their average.
+    /// [B, C, I, I] -> the logits of both heads and, on request, the attention [B, L, H, S, S]. Training needs both
+    /// heads; at inference [`Model::predict`] gives their average.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     pub fn forward(
         &self,
         images: &Tensor,
@@ -159,15 +161,15 @@ impl MyDeiT {
         Ok((heads, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// As [`MyDeiT::forward`], the attention as one [B, H, S, S] per layer of the graph.
+    /// [`MyDeiT::forward`] with the attention as one [B, H, S, S] per layer. These are the tensors of the graph.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(HeadLogits, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
-        let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, N + 2, E]
-        let (tokens, attention) = super::encoder::run(&self.encoder, tokens, train);
-        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention))
+        let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
+        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> two times [B, classes]
     }
 }
 

@@ -1,48 +1,40 @@
-//! The models: each file reads from the configuration over the parts to the whole.
+//! The models. Each file reads from the configuration over the parts to the whole, as its paper does.
 
-mod attention;
-mod classifier;
 mod cnn;
 mod deit;
-mod embed;
-mod encoder;
-mod initialise;
 mod vit;
-
-pub use attention::SelfAttention;
-pub use classifier::Classifier;
-pub use cnn::Cnn;
-pub(crate) use cnn::{EPS, MOMENTUM};
-pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
-pub use embed::EmbedLayer;
-pub use encoder::Encoder;
-pub use vit::{ViTConfig, VisionTransformer};
 
 use tch::Tensor;
 use tch::nn::{self, Init, VarStore};
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::config::Initialisation;
+use crate::error::ensure;
 
-/// What evaluation, training and the weight files need of a model.
+pub use cnn::Cnn;
+pub(crate) use cnn::{EPS, MOMENTUM};
+pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
+pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
+
+/// A network that can be evaluated, trained, and stored in a weight file.
 pub trait Model {
     /// The named parameters and buffers.
     fn variables(&self) -> &VarStore;
 
-    /// Class scores at inference: [B, C, I, I] float32 -> [B, classes], with dropout off. Gradients are not
-    /// recorded.
+    /// Logits at inference: `[B, C, I, I]` float32 -> `[B, classes]`, without dropout and without recording gradients.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     fn predict(&self, images: &Tensor) -> Result<Tensor>;
 
-    /// Number of trainable numbers.
+    /// Number of trainable parameters.
     fn parameters(&self) -> i64 {
         self.variables().trainable_variables().iter().map(|t| t.numel() as i64).sum()
     }
 }
 
-/// A parameter as the material notebook initialises it: normal with standard deviation 0.02 (its truncation
-/// at ±2 lies 100 standard deviations out).
+/// Initial weights of the material notebook: normal with standard deviation 0.02. Its truncation at ±2 lies 100
+/// standard deviations out and is left out here.
 const NORMAL: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 fn linear(path: nn::Path, inputs: i64, outputs: i64) -> nn::Linear {
@@ -54,15 +46,31 @@ fn layer_norm(path: nn::Path, width: i64) -> nn::LayerNorm {
     nn::layer_norm(path, vec![width], nn::LayerNormConfig::default())
 }
 
-/// Images must be [B, C, I, I] float32.
-pub(crate) fn check_images(images: &Tensor, channels: i64, side: i64) -> Result<()> {
-    let size = images.size();
-    if size.len() == 4 && size[1..] == [channels, side, side] && images.kind() == tch::Kind::Float {
-        return Ok(());
+/// Draws the weights of all linear maps again if `how` is [`Initialisation::Xavier`]. The patch projection counts as a
+/// linear map of each patch: its weight [E, C, P, P] has E outputs and C · P² inputs.
+fn initialise(variables: &VarStore, how: Initialisation) {
+    if how == Initialisation::Normal {
+        return;
     }
-    Err(Error::argument(format!(
-        "the images are {size:?} of {:?}, this model needs [B, {channels}, {side}, {side}] of Float; \
-         Dataset::normalised makes such a batch",
-        images.kind()
-    )))
+    let mut weights: Vec<_> = variables.variables().into_iter().collect();
+    weights.retain(|(name, weight)| name.ends_with(".weight") && weight.dim() > 1);
+    // The store lists its variables in no fixed order; sorting makes the draws depend on the seed alone.
+    weights.sort_by(|a, b| a.0.cmp(&b.0));
+    for (_, mut weight) in weights {
+        let outputs = weight.size()[0];
+        let inputs = weight.numel() as i64 / outputs;
+        let bound = (6.0 / (inputs + outputs) as f64).sqrt();
+        let _ = tch::no_grad(|| weight.uniform_(-bound, bound));
+    }
+}
+
+/// Checks that images are `[B, channels, side, side]` float32.
+pub(crate) fn check_images(images: &Tensor, channels: i64, side: i64) -> Result<()> {
+    let (size, kind) = (images.size(), images.kind());
+    ensure!(
+        size.len() == 4 && size[1..] == [channels, side, side] && kind == tch::Kind::Float,
+        "the images are {size:?} of {kind:?}, this model needs [B, {channels}, {side}, {side}] of Float; \
+         Dataset::normalised makes such a batch"
+    );
+    Ok(())
 }

@@ -1,12 +1,14 @@
-//! The Vision Transformer of the homework, which can return its attention.
+//! The homework's Vision Transformer (arXiv 2010.11929, section 3.1), which can return its attention.
+//!
+//! N is the number of patches of an image, S = N + 1 the number of tokens.
 
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Classifier, EmbedLayer, Encoder, Model, check_images, encoder, initialise::initialise, layer_norm};
+use super::{Model, NORMAL, check_images, initialise, layer_norm, linear};
 use crate::{Config, Result};
 
-/// The sizes of a Vision Transformer.
+/// Sizes of a Vision Transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViTConfig {
     pub image_size: i64,
@@ -18,7 +20,7 @@ pub struct ViTConfig {
     pub forward_mul: i64,
     pub n_classes: i64,
     pub dropout: f64,
-    /// Rows of the position embedding: one per token in new models, one per patch in some files.
+    /// Rows of the position embedding: one per token in new models, one per patch in some weight files.
     pub position_rows: i64,
 }
 
@@ -39,7 +41,155 @@ impl From<&Config> for ViTConfig {
     }
 }
 
-/// Patches to tokens, L encoder blocks, a last norm, a classifier on the class token (arXiv 2010.11929, section 3.1).
+/// Linear map of each P × P patch to an embedding, as a convolution whose stride is its kernel size (equation 1).
+pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D {
+    let patch = config.patch_size;
+    let conv = nn::ConvConfig { stride: patch, ws_init: NORMAL, bs_init: nn::Init::Const(0.0), ..Default::default() };
+    nn::conv2d(path, config.n_channels, config.embed_dim, patch, conv)
+}
+
+/// Images to tokens (equation 1): projects each patch, prepends the class token, adds the position embedding.
+///
+/// The material notebook's weight files exist in two layouts, and both load: one position row per patch, added before
+/// the class token is prepended ([1, 49, 64]), or one row per token, added afterwards ([1, 50, 64]; new models).
+#[derive(Debug)]
+pub struct EmbedLayer {
+    pub conv1: nn::Conv2D,
+    /// [1, N, E] or [1, N + 1, E]
+    pub pos_embedding: Tensor,
+    /// [1, 1, E]
+    pub cls_token: Tensor,
+    dropout: f64,
+}
+
+impl EmbedLayer {
+    fn new(path: nn::Path, config: &ViTConfig) -> Self {
+        let embed = config.embed_dim;
+        EmbedLayer {
+            conv1: patch_projection(&path / "conv1", config),
+            pos_embedding: path.var("pos_embedding", &[1, config.position_rows, embed], NORMAL),
+            cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
+            dropout: config.dropout,
+        }
+    }
+
+    /// [B, C, I, I] -> [B, S, E], the class token first
+    pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        let batch = images.size()[0];
+        let patches = self.conv1.forward(images).flatten(2, 3).transpose(1, 2); // [B, C, I, I] -> [B, E, N] -> [B, N, E]
+        let cls = self.cls_token.expand([batch, -1, -1], false); // [1, 1, E] -> [B, 1, E]
+        let tokens = if self.pos_embedding.size()[1] == patches.size()[1] {
+            Tensor::cat(&[cls, patches + &self.pos_embedding], 1) // [B, N, E] -> [B, S, E]
+        } else {
+            Tensor::cat(&[cls, patches], 1) + &self.pos_embedding // [B, N, E] -> [B, S, E]
+        };
+        tokens.dropout(self.dropout, train)
+    }
+}
+
+/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in each of H heads of width
+/// d = E/H, then a projection.
+#[derive(Debug)]
+pub struct SelfAttention {
+    pub queries: nn::Linear,
+    pub keys: nn::Linear,
+    pub values: nn::Linear,
+    pub out_projection: nn::Linear,
+    heads: i64,
+}
+
+impl SelfAttention {
+    fn new(path: nn::Path, embed: i64, heads: i64) -> Self {
+        SelfAttention {
+            queries: linear(&path / "queries", embed, embed),
+            keys: linear(&path / "keys", embed, embed),
+            values: linear(&path / "values", embed, embed),
+            out_projection: linear(&path / "out_projection", embed, embed),
+            heads,
+        }
+    }
+
+    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention matrix [B, H, S, S]. Row i of the matrix sums to 1
+    /// and holds the weight of each token's value in token i.
+    pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
+        let head_dim = embed / self.heads;
+        let split = |t: Tensor| t.view([batch, tokens, self.heads, head_dim]).transpose(1, 2); // [B, S, E] -> [B, H, S, E/H]
+        let q = split(self.queries.forward(x));
+        let k = split(self.keys.forward(x));
+        let v = split(self.values.forward(x));
+        let scores = q.matmul(&k.transpose(-2, -1)) / (head_dim as f64).sqrt(); // [B, H, S, S]
+        let x_attention = scores.softmax(-1, Kind::Float);
+        let mixed = x_attention.matmul(&v).transpose(1, 2).reshape([batch, tokens, embed]); // [B, H, S, E/H] -> [B, S, E]
+        (self.out_projection.forward(&mixed), x_attention)
+    }
+}
+
+/// One block of the encoder (equations 2 and 3): x + attention(norm(x)), then x + mlp(norm(x)).
+#[derive(Debug)]
+pub struct Encoder {
+    pub norm1: nn::LayerNorm,
+    pub attention: SelfAttention,
+    pub norm2: nn::LayerNorm,
+    pub fc1: nn::Linear,
+    pub fc2: nn::Linear,
+    dropout: f64,
+}
+
+impl Encoder {
+    pub(super) fn new(path: nn::Path, config: &ViTConfig) -> Self {
+        let (embed, hidden) = (config.embed_dim, config.embed_dim * config.forward_mul);
+        Encoder {
+            norm1: layer_norm(&path / "norm1", embed),
+            attention: SelfAttention::new(&path / "attention", embed, config.n_attention_heads),
+            norm2: layer_norm(&path / "norm2", embed),
+            fc1: linear(&path / "fc1", embed, hidden),
+            fc2: linear(&path / "fc2", hidden, embed),
+            dropout: config.dropout,
+        }
+    }
+
+    /// [B, S, E] -> [B, S, E] and the attention matrix [B, H, S, S]
+    pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
+        let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x));
+        let x = x + mixed.dropout(self.dropout, train);
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
+        let x = &x + self.fc2.forward(&hidden).dropout(self.dropout, train); // -> [B, S, E]
+        (x, x_attention)
+    }
+}
+
+/// Applies the blocks in order: [B, S, E] -> [B, S, E] and the attention of each block, L × [B, H, S, S].
+pub(super) fn forward_blocks(blocks: &[Encoder], mut x: Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
+    let mut attention = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let x_attention;
+        (x, x_attention) = block.forward(&x, train);
+        attention.push(x_attention);
+    }
+    (x, attention)
+}
+
+/// Class token to logits: two linear layers with tanh between them.
+#[derive(Debug)]
+pub struct Classifier {
+    pub fc1: nn::Linear,
+    pub fc2: nn::Linear,
+}
+
+impl Classifier {
+    pub(super) fn new(path: nn::Path, embed: i64, classes: i64) -> Self {
+        Classifier { fc1: linear(&path / "fc1", embed, embed), fc2: linear(&path / "fc2", embed, classes) }
+    }
+
+    /// [B, S, E] -> [B, classes]
+    pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        let cls = tokens.select(1, 0); // [B, S, E] -> [B, E]
+        self.fc2.forward(&self.fc1.forward(&cls).tanh()) // [B, E] -> [B, classes]
+    }
+}
+
+/// Embedding of the patches, L encoder blocks, a last norm, a classifier on the class token.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -63,10 +213,10 @@ pub struct VisionTransformer {
 }
 
 impl VisionTransformer {
-    /// A model with fresh weights, drawn from libtorch's generator (see [`crate::data::seed_everything`]).
+    /// A model with random weights from libtorch's generator (see [`crate::data::seed_everything`]).
     ///
     /// # Errors
-    /// A configuration that can't work.
+    /// A configuration that [`Config::check`] refuses.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
         let model = VisionTransformer::with_sizes(ViTConfig::from(config), device);
@@ -74,8 +224,8 @@ impl VisionTransformer {
         Ok(model)
     }
 
-    /// As [`VisionTransformer::new`], for sizes read from a weight file; they must fit each other as
-    /// [`Config::check`] demands.
+    /// [`VisionTransformer::new`] for sizes read from a weight file. They must fit each other as [`Config::check`]
+    /// demands.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -89,25 +239,25 @@ impl VisionTransformer {
         }
     }
 
-    /// [B, C, I, I] -> logits [B, classes] and, if asked for, the attention of all layers and heads
-    /// [B, L, H, S, S]. The logits are the same either way.
+    /// [B, C, I, I] -> logits [B, classes] and, on request, the attention of all layers and heads [B, L, H, S, S]. The
+    /// logits don't depend on the request.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     pub fn forward(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Option<Tensor>)> {
         let (logits, attention) = self.forward_layers(images, train)?;
         Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// As [`VisionTransformer::forward`], the attention as one [B, H, S, S] per layer: the very tensors of the
-    /// graph, so that gradients with respect to them can be taken.
+    /// [`VisionTransformer::forward`] with the attention as one [B, H, S, S] per layer. These are the tensors of the
+    /// graph, so gradients with respect to them can be computed.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape or type than the model's.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(Tensor, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
-        let (tokens, attention) = encoder::run(&self.encoder, tokens, train);
+        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
         Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
     }
 }

@@ -22,7 +22,7 @@ pub struct Listing {
 /// Consecutive lines of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Below `crate/src`, as `model/attention.rs`.
+    /// Below `crate/src`, as `model/vit.rs`.
     pub file: String,
     /// Of the first line, counted from 1.
     pub line: usize,
@@ -247,10 +247,7 @@ mod tests {
     fn a_type_comes_with_its_documentation_and_implementations() {
         let listing = source("SelfAttention").unwrap();
         let text = listing.to_string();
-        assert!(
-            listing.parts.len() >= 2 && listing.parts.iter().all(|part| part.file == "model/attention.rs"),
-            "{text}"
-        );
+        assert!(listing.parts.len() >= 2 && listing.parts.iter().all(|part| part.file == "model/vit.rs"), "{text}");
         assert!(listing.parts[0].text.starts_with("///") && listing.parts[0].text.ends_with("\n}"), "{text}");
         assert!(
             text.contains("#[derive(Debug)]\npub struct SelfAttention {") && text.contains("impl SelfAttention {"),
@@ -264,7 +261,7 @@ mod tests {
         let [part] = &method.parts[..] else { panic!("{method}") };
         assert!(part.text.starts_with("/// [B, S, E]") && part.text.ends_with("\n}"), "{}", part.text);
         assert!(part.text.contains("\npub fn forward(&self, x: &Tensor)"), "{}", part.text);
-        let file = SOURCES.get_file("model/attention.rs").unwrap().contents_utf8().unwrap();
+        let file = SOURCES.get_file("model/vit.rs").unwrap().contents_utf8().unwrap();
         let first = file.lines().nth(part.line - 1).unwrap();
         assert_eq!(first.trim(), part.text.lines().next().unwrap());
     }
