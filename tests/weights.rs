@@ -1,4 +1,4 @@
-//! Weight files exchanged with PyTorch, both ways, bit for bit.
+//! Checkpoint files exchanged with PyTorch in both directions, bit for bit, and state dicts copied into models.
 
 mod common;
 
@@ -9,10 +9,10 @@ use common::reference;
 use tch::{Device, Kind, Tensor, nn};
 use vitlab::checkpoint::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
 
-/// Name, type as PyTorch calls it, shape, hexadecimal bytes.
+/// For each tensor its name, PyTorch's name of its type, its shape and its bytes in hexadecimal.
 type Content = Vec<(String, String, Vec<i64>, String)>;
 
-/// Files made by PyTorch, once for all tests of this program.
+/// A folder of files that PyTorch writes once for all tests of this program.
 static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     reference("weights.py", &["make".as_ref(), folder.path()]);
@@ -60,7 +60,7 @@ fn made_content(name: &str) -> Content {
     serde_json::from_str(&text).unwrap()
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "dtypes",
     "views",
     "parameters",
@@ -72,6 +72,7 @@ const NAMES: [&str; 11] = [
     "protocol5",
     "names",
     "no_tensors",
+    "vit_small_patch16_224",
 ];
 
 #[test]
@@ -123,7 +124,7 @@ fn pytorch_reads_what_is_written_here() {
     }
 }
 
-/// conv, norm and head as in the reference's SmallCnn.
+/// The same variables as `SmallCnn` in tests/reference/weights.py.
 fn small_cnn() -> nn::VarStore {
     let store = nn::VarStore::new(Device::Cpu);
     let root = store.root();
@@ -170,6 +171,64 @@ fn batch_norm_survives_every_format() {
     }
 }
 
+#[test]
+fn all_differences_are_listed_and_nothing_is_changed() {
+    let store = small_cnn();
+    let before = state_dict(&store);
+    let mut file = state_dict(&store);
+    file.0.retain(|(name, _)| name != "conv.weight");
+    for (name, tensor) in &mut file.0 {
+        match name.as_str() {
+            "head.weight" => *tensor = Tensor::zeros([100, 4], (Kind::Float, Device::Cpu)),
+            "head.bias" => *tensor = Tensor::zeros([10], (Kind::Int64, Device::Cpu)),
+            "norm.bias" => *tensor = Tensor::from_slice(&[0.0_f32, f32::NAN, 1.0, 2.0]),
+            "norm.weight" => *tensor = Tensor::from_slice(&[0.0, 1e300, 1.0, 2.0]),
+            "norm.running_mean" => *name = "norm.mean".to_string(),
+            _ => {}
+        }
+    }
+    let message = assign(&store, &file, "a/cnn.pt".as_ref()).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "a/cnn.pt: head.bias is of type Int64, this model needs Float; \
+         head.weight is [100, 4], this model needs [10, 4]; \
+         norm.bias has values that are not finite numbers; \
+         norm.mean is not part of this model; \
+         norm.weight has values that are not finite numbers; \
+         conv.weight is missing; \
+         norm.running_mean is missing"
+    );
+    for ((name, after), (_, before)) in state_dict(&store).0.iter().zip(&before.0) {
+        assert_eq!(after, before, "{name}");
+    }
+}
+
+#[test]
+fn other_floating_point_types_become_float32() {
+    for kind in [Kind::Double, Kind::Half, Kind::BFloat16] {
+        let store = small_cnn();
+        let mut file = state_dict(&small_cnn());
+        for (_, tensor) in file.0.iter_mut().filter(|(_, tensor)| tensor.kind() == Kind::Float) {
+            *tensor = tensor.to_kind(kind);
+        }
+        assign(&store, &file, "cnn.pt".as_ref()).unwrap();
+        for (name, variable) in store.variables() {
+            let expected = file.get(&name).unwrap().to_kind(Kind::Float);
+            assert_eq!(variable, expected, "{name} from {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn names_are_sorted_by_number() {
+    let store = nn::VarStore::new(Device::Cpu);
+    for block in [10, 2, 1] {
+        let _ = store.root().sub("encoder").sub(block).zeros("fc1", &[1]);
+    }
+    let names: Vec<String> = state_dict(&store).0.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["encoder.1.fc1", "encoder.2.fc1", "encoder.10.fc1"]);
+}
+
 fn refusal(path: &Path) -> String {
     let message = read(path).unwrap_err().to_string();
     assert!(message.starts_with(path.to_str().unwrap()), "{message}");
@@ -187,10 +246,10 @@ fn other_files_are_named_for_what_they_are() {
         ("model.pt", "class torch.nn.modules.linear.Linear"),
         ("list.pt", "doesn't hold a dictionary of tensors"),
         ("tensor.pt", "doesn't hold a dictionary of tensors"),
-        ("complex.pt", "isn't read here (torch.ComplexFloatStorage)"),
-        ("float8.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
-        ("uint16.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
-        ("sparse.pt", "isn't read here (torch._utils._rebuild_sparse_tensor)"),
+        ("complex.pt", "unsupported type (torch.ComplexFloatStorage)"),
+        ("float8.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
+        ("uint16.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
+        ("sparse.pt", "unsupported type (torch._utils._rebuild_sparse_tensor)"),
         ("execute.pt", "class posix.system"),
         ("legacy.pt", "before version 1.6"),
         ("torchscript.pt", "is a TorchScript archive"),
