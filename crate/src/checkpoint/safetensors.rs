@@ -13,7 +13,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, View};
 use tch::Tensor;
 
-use super::{StateDict, open, printable, tensor};
+use super::tensor::{self, ELEMENT_TYPES};
+use super::{StateDict, open, printable};
 use crate::{Error, Result, file};
 
 /// Room for about ten thousand tensors. Parsing a header takes many times its own size.
@@ -101,7 +102,9 @@ pub(super) fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<St
 
 /// Reads the tensor at the file's position.
 fn next_tensor(file: &mut File, info: &TensorInfo) -> Result<Tensor, String> {
-    let kind = tensor::kind_of_dtype(info.dtype)
+    let &(kind, ..) = ELEMENT_TYPES
+        .iter()
+        .find(|entry| entry.2 == info.dtype)
         .ok_or_else(|| format!("is of type {:?}; in Python, convert it to float32", info.dtype))?;
     let shape = info.shape.iter().map(|&size| i64::try_from(size)).collect::<Result<Vec<_>, _>>();
     let shape = shape.map_err(|_| "has an impossible shape")?;

@@ -6,8 +6,8 @@ use tch::{Device, Kind, Tensor};
 /// libtorch's own operations support at most this many dimensions.
 pub(super) const MAX_DIMENSIONS: usize = 64;
 
-/// The supported element types: in tch, PyTorch's storage class of that type, and safetensors' name.
-const ELEMENT_TYPES: [(Kind, &str, Dtype); 10] = [
+/// The supported element types: tch's, PyTorch's storage class `torch.NAME`, and safetensors'.
+pub(super) const ELEMENT_TYPES: [(Kind, &str, Dtype); 10] = [
     (Kind::Double, "DoubleStorage", Dtype::F64),
     (Kind::Float, "FloatStorage", Dtype::F32),
     (Kind::Half, "HalfStorage", Dtype::F16),
@@ -19,16 +19,6 @@ const ELEMENT_TYPES: [(Kind, &str, Dtype); 10] = [
     (Kind::Uint8, "ByteStorage", Dtype::U8),
     (Kind::Bool, "BoolStorage", Dtype::BOOL),
 ];
-
-/// Element type of the storage class `torch.NAME`; `None` if it is not supported.
-pub(super) fn kind_of_storage(class: &str) -> Option<Kind> {
-    ELEMENT_TYPES.iter().find(|entry| entry.1 == class).map(|entry| entry.0)
-}
-
-/// Element type of a safetensors type; `None` if it is not supported.
-pub(super) fn kind_of_dtype(dtype: Dtype) -> Option<Kind> {
-    ELEMENT_TYPES.iter().find(|entry| entry.2 == dtype).map(|entry| entry.0)
-}
 
 /// PyTorch's storage class and safetensors' type for the elements of a tensor that is to be written.
 pub(super) fn written_type(name: &str, tensor: &Tensor) -> Result<(&'static str, Dtype), String> {

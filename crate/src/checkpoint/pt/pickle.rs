@@ -7,7 +7,8 @@ use tch::Kind;
 
 use super::SAVE_STATE_DICT;
 use super::unpickler::{Unpickler, Value, damaged};
-use crate::checkpoint::{printable, tensor};
+use crate::checkpoint::printable;
+use crate::checkpoint::tensor::ELEMENT_TYPES;
 
 /// A storage as the pickle describes it: the entry `data/KEY` of the archive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +59,7 @@ impl Class {
             ("torch._utils", "_rebuild_tensor_v2") => return Ok(Class::RebuildTensor),
             ("torch._utils", "_rebuild_parameter") => return Ok(Class::RebuildParameter),
             ("torch.storage", "UntypedStorage") => Some(Kind::Uint8),
-            ("torch", name) => tensor::kind_of_storage(name),
+            ("torch", name) => ELEMENT_TYPES.iter().find(|entry| entry.1 == name).map(|entry| entry.0),
             _ => None,
         };
         storage.map(Class::Storage).ok_or_else(|| {
@@ -78,16 +79,16 @@ impl Class {
 impl<'a> Unpickler<'a> {
     /// `BinPersId`: replaces ("storage", class, key, device, length) by a storage. The device doesn't matter.
     pub fn load_storage(&mut self) -> Result<(), String> {
-        let Value::Tuple(start, len) = self.pop()? else {
+        let Value::Tuple(tuple) = self.pop()? else {
             return Err(damaged("a storage without a description"));
         };
-        let &[
+        let [
             Value::Str("storage"),
             Value::Class(Class::Storage(kind)),
             Value::Str(key),
             Value::Str(_device),
             Value::Int(len),
-        ] = self.tuple(start, len)
+        ] = self.tuples[tuple as usize][..]
         else {
             return Err(damaged("a storage with an unknown description"));
         };
@@ -97,28 +98,20 @@ impl<'a> Unpickler<'a> {
 
     /// `Reduce`: replaces a class or function and the tuple of its arguments by the value that the call returns.
     pub fn reduce(&mut self) -> Result<(), String> {
-        let (Value::Tuple(start, len), Value::Class(class)) = (self.pop()?, self.pop()?) else {
+        let (Value::Tuple(tuple), Value::Class(class)) = (self.pop()?, self.pop()?) else {
             return Err(damaged("a call of something that isn't a function"));
         };
-        match (class, self.tuple(start, len)) {
+        match (class, &self.tuples[tuple as usize][..]) {
             (Class::OrderedDict, []) => self.push_dict(),
             (
                 Class::RebuildTensor,
-                &[
-                    Value::Storage(storage),
-                    Value::Int(offset),
-                    Value::Tuple(size, dimensions),
-                    Value::Tuple(stride, strides),
-                    _requires_grad,
-                    _hooks,
-                ],
+                &[Value::Storage(storage), Value::Int(offset), Value::Tuple(size), Value::Tuple(stride), _grad, _hooks],
             ) => {
-                let storage = self.storages[storage as usize];
-                let (size, stride) = (self.integers(size, dimensions)?, self.integers(stride, strides)?);
-                self.views.push(View { storage, offset, size, stride });
+                let (size, stride) = (self.integers(size)?, self.integers(stride)?);
+                self.views.push(View { storage: self.storages[storage as usize], offset, size, stride });
                 self.push(Value::View(self.views.len() as u32 - 1))
             }
-            (Class::RebuildParameter, &[view @ Value::View(_), _requires_grad, _hooks]) => self.push(view),
+            (Class::RebuildParameter, &[view @ Value::View(_), _grad, _hooks]) => self.push(view),
             _ => Err(damaged("a call with unknown arguments")),
         }
     }
@@ -147,7 +140,7 @@ impl<'a> Unpickler<'a> {
                 }
                 Value::Int(_) => "a number",
                 Value::Str(_) => "text",
-                Value::Tuple(..) => "a tuple",
+                Value::Tuple(_) => "a tuple",
                 Value::List => "a list",
                 Value::Other(description) => description,
                 Value::Class(_) | Value::Storage(_) => "an object",

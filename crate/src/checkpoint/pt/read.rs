@@ -155,7 +155,7 @@ fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The message for a truncated or otherwise damaged archive.
+/// The message for a truncated or otherwise damaged archive; the zip crate says the cause.
 fn damaged(cause: impl Display) -> String {
-    format!("is truncated or damaged ({cause}); copy or save it again")
+    format!("is damaged ({cause}); copy or save it again")
 }

@@ -1,8 +1,9 @@
 //! A pickle virtual machine for the opcodes of a state dict. It executes no Python.
 //!
 //! A pickle is a program for a stack machine. A mark on the stack is where the items of a tuple, list or dictionary
-//! begin; the memo is a list of values that the program refers to again. Values live in flat arrays and refer to each
-//! other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their number.
+//! begin; the memo is a list of values that the program refers to again. Tuples, dictionaries, storages and views live in
+//! arrays and refer to each other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their
+//! number.
 
 use super::SAVE_STATE_DICT;
 use super::opcode::Opcode;
@@ -17,8 +18,8 @@ pub(super) enum Value<'a> {
     Int(i64),
     Str(&'a str),
     Class(Class),
-    /// Start and length in [`Unpickler::items`].
-    Tuple(u32, u32),
+    /// Index into [`Unpickler::tuples`].
+    Tuple(u32),
     /// Index into [`Unpickler::dicts`].
     Dict(u32),
     /// Index into [`Unpickler::storages`].
@@ -36,11 +37,12 @@ pub(super) struct Unpickler<'a> {
     position: usize,
     /// Values created so far.
     created: usize,
+    /// The values above the last mark.
     stack: Vec<Value<'a>>,
-    /// Stack heights at the open marks.
-    marks: Vec<usize>,
+    /// The values between earlier marks.
+    below_marks: Vec<Vec<Value<'a>>>,
     memo: Vec<Value<'a>>,
-    items: Vec<Value<'a>>,
+    pub tuples: Vec<Vec<Value<'a>>>,
     pub dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
     pub storages: Vec<Storage<'a>>,
     pub views: Vec<View<'a>>,
@@ -68,7 +70,7 @@ impl<'a> Unpickler<'a> {
             }
         }
         let value = self.pop()?;
-        if !self.stack.is_empty() {
+        if !self.stack.is_empty() || !self.below_marks.iter().all(Vec::is_empty) {
             return Err("has a pickle that leaves more than one value".to_string());
         }
         Ok(value)
@@ -80,7 +82,7 @@ impl<'a> Unpickler<'a> {
             Opcode::Proto | Opcode::Frame | Opcode::Stop => Ok(()),
             Opcode::Mark => {
                 self.count()?;
-                self.marks.push(self.stack.len());
+                self.below_marks.push(std::mem::take(&mut self.stack));
                 Ok(())
             }
             Opcode::Pop => self.pop().map(drop),
@@ -93,11 +95,11 @@ impl<'a> Unpickler<'a> {
             Opcode::ShortBinString | Opcode::ShortBinUnicode | Opcode::BinUnicode | Opcode::BinUnicode8 => {
                 self.push(Value::Str(text))
             }
-            Opcode::EmptyTuple => self.push(Value::Tuple(0, 0)),
-            Opcode::Tuple => self.pop_to_mark().and_then(|items| self.push_tuple(&items)),
-            Opcode::Tuple1 => self.pop_many(1).and_then(|items| self.push_tuple(&items)),
-            Opcode::Tuple2 => self.pop_many(2).and_then(|items| self.push_tuple(&items)),
-            Opcode::Tuple3 => self.pop_many(3).and_then(|items| self.push_tuple(&items)),
+            Opcode::EmptyTuple => self.push_tuple(Vec::new()),
+            Opcode::Tuple => self.pop_to_mark().and_then(|items| self.push_tuple(items)),
+            Opcode::Tuple1 => self.pop_many(1).and_then(|items| self.push_tuple(items)),
+            Opcode::Tuple2 => self.pop_many(2).and_then(|items| self.push_tuple(items)),
+            Opcode::Tuple3 => self.pop_many(3).and_then(|items| self.push_tuple(items)),
             Opcode::EmptyList => self.push(Value::List),
             Opcode::Append => self.pop().and_then(|_| self.expect_list()),
             Opcode::Appends => self.pop_to_mark().and_then(|_| self.expect_list()),
@@ -188,47 +190,32 @@ impl<'a> Unpickler<'a> {
         Ok(())
     }
 
-    fn push_tuple(&mut self, items: &[Value<'a>]) -> Result<(), String> {
-        let start = self.items.len() as u32;
-        self.items.extend(items);
-        self.push(Value::Tuple(start, items.len() as u32))
+    fn push_tuple(&mut self, items: Vec<Value<'a>>) -> Result<(), String> {
+        self.tuples.push(items);
+        self.push(Value::Tuple(self.tuples.len() as u32 - 1))
     }
 
     pub fn push_dict(&mut self) -> Result<(), String> {
-        let index = self.dicts.len() as u32;
         self.dicts.push(Vec::new());
-        self.push(Value::Dict(index))
+        self.push(Value::Dict(self.dicts.len() as u32 - 1))
     }
 
-    /// The topmost value, which must lie above the last mark.
     fn top(&self) -> Result<Value<'a>, String> {
-        self.above_mark(1).map(|values| values[0])
-    }
-
-    /// The topmost `count` values, which must lie above the last mark.
-    fn above_mark(&self, count: usize) -> Result<&[Value<'a>], String> {
-        let values = &self.stack[self.marks.last().copied().unwrap_or(0)..];
-        values
-            .len()
-            .checked_sub(count)
-            .map(|start| &values[start..])
-            .ok_or_else(|| damaged("an opcode without its values"))
+        self.stack.last().copied().ok_or_else(|| damaged("an opcode without its values"))
     }
 
     pub fn pop(&mut self) -> Result<Value<'a>, String> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
+        self.stack.pop().ok_or_else(|| damaged("an opcode without its values"))
     }
 
     fn pop_many(&mut self, count: usize) -> Result<Vec<Value<'a>>, String> {
-        self.above_mark(count)?;
-        Ok(self.stack.split_off(self.stack.len() - count))
+        let start = self.stack.len().checked_sub(count).ok_or_else(|| damaged("an opcode without its values"))?;
+        Ok(self.stack.split_off(start))
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
-        let mark = self.marks.pop().ok_or_else(|| damaged("an opcode without its mark"))?;
-        Ok(self.stack.split_off(mark))
+        let below = self.below_marks.pop().ok_or_else(|| damaged("an opcode without its mark"))?;
+        Ok(std::mem::replace(&mut self.stack, below))
     }
 
     /// Checks that the topmost value is a list. Its items are dropped: a state dict has none that matter.
@@ -265,22 +252,18 @@ impl<'a> Unpickler<'a> {
         Ok(())
     }
 
-    /// The items of a [`Value::Tuple`].
-    pub fn tuple(&self, start: u32, len: u32) -> &[Value<'a>] {
-        &self.items[start as usize..][..len as usize]
-    }
-
     /// The items of a tuple of integers: a shape or strides.
-    pub fn integers(&self, start: u32, len: u32) -> Result<Vec<i64>, String> {
+    pub fn integers(&self, tuple: u32) -> Result<Vec<i64>, String> {
+        let items = &self.tuples[tuple as usize];
         // A program can repeat a long tuple at the cost of two bytes, so the length is bounded before the copy.
-        if len as usize > MAX_DIMENSIONS {
-            return Err(format!("has a tensor of {len} dimensions"));
+        if items.len() > MAX_DIMENSIONS {
+            return Err(format!("has a tensor of {} dimensions", items.len()));
         }
         let integer = |item: &Value| match item {
             Value::Int(value) => Ok(*value),
             _ => Err(damaged("a shape that isn't made of integers")),
         };
-        self.tuple(start, len).iter().map(integer).collect()
+        items.iter().map(integer).collect()
     }
 }
 
