@@ -13,14 +13,14 @@ use vitlab::checkpoint::{StateDict, assign, read, read_safetensors, state_dict, 
 type Content = Vec<(String, String, Vec<i64>, String)>;
 
 /// A folder of files that PyTorch writes once for all tests of this program.
-static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+static PYTORCH_FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     reference("weights.py", &["make".as_ref(), folder.path()]);
     folder
 });
 
-fn made(name: &str) -> PathBuf {
-    MADE.path().join(name)
+fn pytorch_file(name: &str) -> PathBuf {
+    PYTORCH_FILES.path().join(name)
 }
 
 fn kind_name(kind: Kind) -> &'static str {
@@ -55,8 +55,8 @@ fn sorted(mut content: Content) -> Content {
     content
 }
 
-fn made_content(name: &str) -> Content {
-    let text = std::fs::read_to_string(made(&format!("{name}.json"))).unwrap();
+fn expected_content(name: &str) -> Content {
+    let text = std::fs::read_to_string(pytorch_file(&format!("{name}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -78,10 +78,10 @@ const NAMES: [&str; 12] = [
 #[test]
 fn reads_what_pytorch_saves() {
     for name in NAMES {
-        let expected = made_content(name);
-        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        let expected = expected_content(name);
+        let dict = read(pytorch_file(&format!("{name}.pt"))).unwrap();
         assert_eq!(content(&dict), expected, "{name}.pt");
-        let (dict, metadata) = read_safetensors(made(&format!("{name}.safetensors"))).unwrap();
+        let (dict, metadata) = read_safetensors(pytorch_file(&format!("{name}.safetensors"))).unwrap();
         assert_eq!(sorted(content(&dict)), sorted(expected), "{name}.safetensors");
         assert_eq!(metadata["made by"], "PyTorch");
     }
@@ -89,7 +89,7 @@ fn reads_what_pytorch_saves() {
 
 #[test]
 fn shared_storages_stay_shared() {
-    let dict = read(made("views.pt")).unwrap();
+    let dict = read(pytorch_file("views.pt")).unwrap();
     let address = |name: &str| dict.get(name).unwrap().data_ptr();
     assert_eq!(address("tied"), address("tied_too"));
     assert_eq!(address("whole"), address("transposed"));
@@ -103,13 +103,13 @@ fn pytorch_reads_what_is_written_here() {
     let mut files = Vec::new();
     let mut expected: Vec<Content> = Vec::new();
     for name in NAMES {
-        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        let dict = read(pytorch_file(&format!("{name}.pt"))).unwrap();
         for extension in ["pt", "pth", "safetensors"] {
             let path = folder.path().join(format!("{name}.{extension}"));
             write(&path, &dict).unwrap();
-            assert_eq!(sorted(content(&read(&path).unwrap())), sorted(made_content(name)), "{name}.{extension}");
+            assert_eq!(sorted(content(&read(&path).unwrap())), sorted(expected_content(name)), "{name}.{extension}");
             files.push(path);
-            expected.push(made_content(name));
+            expected.push(expected_content(name));
         }
     }
     let mut arguments = vec![Path::new("show")];
@@ -141,7 +141,7 @@ fn strict_loading_in_pytorch() {
     let path = |name: &str| folder.path().join(name);
     for extension in ["pt", "safetensors"] {
         let vit = path(&format!("vit.{extension}"));
-        write(&vit, &read(made("vit.pt")).unwrap()).unwrap();
+        write(&vit, &read(pytorch_file("vit.pt")).unwrap()).unwrap();
         let cnn = path(&format!("cnn.{extension}"));
         write(&cnn, &state_dict(&small_cnn())).unwrap();
         for file in [vit, cnn] {
@@ -153,7 +153,7 @@ fn strict_loading_in_pytorch() {
 
 #[test]
 fn batch_norm_survives_every_format() {
-    let cnn = read(made("cnn.pt")).unwrap();
+    let cnn = read(pytorch_file("cnn.pt")).unwrap();
     assert_eq!(i64::try_from(cnn.get("norm.num_batches_tracked").unwrap()).unwrap(), 1);
     let folder = tempfile::tempdir().unwrap();
     for extension in ["pt", "safetensors"] {
@@ -261,13 +261,13 @@ fn other_files_are_named_for_what_they_are() {
         ("float8.safetensors", "is of type F8_E4M3"),
     ];
     for (name, phrase) in cases {
-        let message = refusal(&made("refused").join(name));
+        let message = refusal(&pytorch_file("refused").join(name));
         println!("{message}");
         assert!(message.contains(phrase), "{name}: {message}");
     }
     assert!(!Path::new("executed").exists());
-    assert!(refusal(&made("refused")).contains("isn't a file"));
-    assert!(refusal(&made("nothing.pt")).contains("can't be read"));
+    assert!(refusal(&pytorch_file("refused")).contains("isn't a file"));
+    assert!(refusal(&pytorch_file("nothing.pt")).contains("can't be read"));
 }
 
 #[test]

@@ -91,12 +91,14 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
     let mut start = Vec::new();
-    let looked_at = file.by_ref().take(14).read_to_end(&mut start).and_then(|_| file.rewind());
-    looked_at.map_err(|error| unreadable(path, error))?;
-    let dict = match Format::detect(&start) {
-        Ok(Format::Pt) => pt::read(file, len),
-        Ok(Format::Safetensors) => safetensors::parse(&mut file, len).map(|(dict, _)| dict),
-        Err(problem) => Err(problem.to_string()),
+    let rewound = file.by_ref().take(14).read_to_end(&mut start).and_then(|_| file.rewind());
+    rewound.map_err(|error| unreadable(path, error))?;
+    let dict = if start.starts_with(b"PK\x03\x04") {
+        pt::read(file, len)
+    } else if let Some(problem) = unsupported_format(&start) {
+        Err(problem.to_string())
+    } else {
+        safetensors::parse(&mut file, len).map(|(dict, _)| dict)
     };
     dict.map_err(|problem| Error::file(path, problem))
 }
@@ -118,39 +120,31 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     }
 }
 
-enum Format {
-    Pt,
-    Safetensors,
-}
-
-impl Format {
-    /// The format of a file that starts with these bytes (14 are enough). An error names an unsupported format.
-    fn detect(start: &[u8]) -> Result<Self, &'static str> {
-        Err(match start {
-            [] => "is empty; save or download it again",
-            [b'P', b'K', 3, 4, ..] => return Ok(Format::Pt),
-            // The length of a header below 4 GiB and the header's first byte. The length may look like another signature.
-            [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return Ok(Format::Safetensors),
-            // PyTorch's magic number before it used zip archives, as a pickled LONG1.
-            [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => {
-                "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
-                 torch.save(torch.load(path), path)"
-            }
-            [0x80, 2..=5, ..] => {
-                "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
-                 torch.save(model.state_dict(), \"model.pt\")"
-            }
-            [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
-                "is a NumPy array; save the weights as a PyTorch state dict (.pt) or as .safetensors"
-            }
-            [0x89, b'H', b'D', b'F', ..] => {
-                "is an HDF5 file (Keras?); save the weights as a PyTorch state dict (.pt) or as .safetensors"
-            }
-            [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it first",
-            // Its reader says that the file has neither format.
-            _ => return Ok(Format::Safetensors),
-        })
-    }
+/// Names the format of a file that starts with these bytes (14 are enough), and the remedy, if it is a known format
+/// other than a zip archive or safetensors.
+fn unsupported_format(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [] => "is empty; save or download it again",
+        // Safetensors: the length of a header below 4 GiB, which may look like a signature, and the header's first byte.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return None,
+        // PyTorch's magic number before it used zip archives, as a pickled LONG1.
+        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => {
+            "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
+             torch.save(torch.load(path), path)"
+        }
+        [0x80, 2..=5, ..] => {
+            "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
+             torch.save(model.state_dict(), \"model.pt\")"
+        }
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
+            "is a NumPy array; save the weights as a PyTorch state dict (.pt) or as .safetensors"
+        }
+        [0x89, b'H', b'D', b'F', ..] => {
+            "is an HDF5 file (Keras?); save the weights as a PyTorch state dict (.pt) or as .safetensors"
+        }
+        [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it first",
+        _ => return None,
+    })
 }
 
 /// Opens an ordinary file and returns it with its length in bytes.
