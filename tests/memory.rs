@@ -1,6 +1,6 @@
-//! How much memory a piece of code takes from Rust's allocator at its peak, on its own thread.
+//! Measures how much memory a piece of code takes from Rust's allocator at its peak, on its own thread.
 //!
-//! libtorch allocates past it; what a tensor takes is known from its size.
+//! libtorch has an allocator of its own, so a tensor's memory has to be added from its size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both exist for a moment if the block moves.
+        // If the block moves, both exist at the same time.
         count(size as isize);
         count(-(layout.size() as isize));
         unsafe { System.realloc(pointer, layout, size) }
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What `work` returns, and the most bytes it held at once beyond those held before.
+/// Returns the result of `work`, and the most bytes that it held at once beyond those held before.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);

@@ -1,4 +1,4 @@
-//! Random damage to bytes.
+//! Random changes to bytes.
 
 /// SplitMix64: the same mutations in every run.
 pub struct Random(pub u64);
@@ -17,7 +17,7 @@ impl Random {
     }
 }
 
-/// Changes `bytes` in one to eight places, rather few than many, all within `from..`.
+/// Changes `bytes` in one to eight places within `from..`. Few changes are more likely than many.
 pub fn mutate(bytes: &mut Vec<u8>, from: usize, random: &mut Random) {
     let most = 1 + random.below(8);
     for _ in 0..=random.below(most) {

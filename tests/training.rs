@@ -1,14 +1,14 @@
-//! Training end to end on generated data: it learns, repeats itself bit for bit, resumes, and says what is wrong.
+//! Training end to end on synthetic data: it learns, repeats bit for bit, resumes, and explains its errors.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use tch::{Device, Kind, Tensor};
 use vitlab::config::{Augmentation, Initialisation};
 use vitlab::data::{FashionMnist, seed_everything, source::Source};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer};
-use vitlab::train::{History, Trainer, learning_rate, step_learning_rate};
+use vitlab::train::{Epoch, History, Trainer, learning_rate, step_learning_rate};
 use vitlab::{Config, Error, Result};
 
 fn small() -> Config {
@@ -31,12 +31,15 @@ fn data(config: &Config) -> Result<FashionMnist> {
     FashionMnist::read(&Source::Synthetic, config, Device::Cpu)
 }
 
-/// libtorch has one random generator per process, so trainings that must repeat themselves run one after another.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Held during a training: libtorch has one random generator per process.
+fn random_generator() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
-/// Trains until `stop` epochs are done, from the checkpoint if it is there.
+/// Trains until `stop` epochs are complete, starting from the checkpoint if there is one.
 fn train(config: &Config, checkpoint: &Path, stop: usize) -> Result<(VisionTransformer, History)> {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _lock = random_generator();
     let data = data(config)?;
     seed_everything(config.seed);
     let model = VisionTransformer::new(config, Device::Cpu)?;
@@ -53,17 +56,16 @@ fn train(config: &Config, checkpoint: &Path, stop: usize) -> Result<(VisionTrans
     Ok((model, trainer.history))
 }
 
-fn weights(model: &VisionTransformer) -> Vec<(String, Tensor)> {
+fn weights(model: &impl Model) -> Vec<(String, Tensor)> {
     let mut all: Vec<_> = model.variables().variables().into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
 
-fn same_numbers(a: &History, b: &History) -> bool {
-    let numbers = |h: &History| -> Vec<_> {
-        h.epochs.iter().map(|e| (e.epoch, e.lr, e.train_loss, e.train_accuracy, e.test_loss, e.test_accuracy)).collect()
-    };
-    numbers(a) == numbers(b)
+/// Learning rates and scores of all epochs, without their duration.
+fn scores(history: &History) -> Vec<[f64; 6]> {
+    let scores = |e: &Epoch| [e.epoch as f64, e.lr, e.train_loss, e.train_accuracy, e.test_loss, e.test_accuracy];
+    history.epochs.iter().map(scores).collect()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -72,7 +74,7 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _lock = random_generator();
     let config = small();
     let data = data(&config)?;
     seed_everything(config.seed);
@@ -95,7 +97,7 @@ fn a_network_learns_and_its_history_marks_the_data() -> Result<()> {
 
 #[test]
 fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _lock = random_generator();
     let config = small();
     let data = data(&config)?;
     seed_everything(config.seed);
@@ -113,16 +115,16 @@ fn an_interrupted_epoch_goes_on_with_the_batches_it_lacks() -> Result<()> {
     };
     let all = epoch(&mut trainer)?;
     assert_eq!(all.len(), 31);
-    // As if it had ended after 20 of them with these means.
-    let begun = trainer.history.epochs.last_mut().expect("one was trained");
-    begun.stopped_after = Some(20);
-    (begun.train_loss, begun.train_accuracy, begun.seconds) = (100.0, 0.0, 1000.0);
+    // Pretend that the epoch was interrupted after 20 batches with these means.
+    let interrupted = trainer.history.epochs.last_mut().expect("one was trained");
+    interrupted.stopped_after = Some(20);
+    (interrupted.train_loss, interrupted.train_accuracy, interrupted.seconds) = (100.0, 0.0, 1000.0);
     assert_eq!(trainer.epochs().collect::<Vec<_>>(), [0, 1]);
 
     assert_eq!(epoch(&mut trainer)?, all[20..]);
-    let [done] = &trainer.history.epochs[..] else { panic!("the beginning is part of the epoch") };
+    let [done] = &trainer.history.epochs[..] else { panic!("the interrupted epoch is completed, not repeated") };
     assert_eq!((done.epoch, done.stopped_after), (1, None));
-    // 20 batches of 100 and 11 of at most 5 nats.
+    // 20 batches of 100 nats and 11 of at most 5.
     assert!((64.5..67.0).contains(&done.train_loss), "{done}");
     assert!(done.train_accuracy < 11.0 / 31.0 && done.seconds > 1000.0);
     assert_eq!(trainer.epochs().collect::<Vec<_>>(), [1]);
@@ -135,7 +137,7 @@ fn the_same_seed_gives_the_same_weights_bit_for_bit() -> Result<()> {
     let [a, b, c] = runs;
     let ((a, history_a), (b, history_b), (c, _)) = (a?, b?, c?);
     assert_eq!(weights(&a), weights(&b));
-    assert!(same_numbers(&history_a, &history_b));
+    assert_eq!(scores(&history_a), scores(&history_b));
     assert_ne!(weights(&a), weights(&c));
     Ok(())
 }
@@ -148,7 +150,7 @@ fn a_resumed_training_is_as_if_never_stopped() -> Result<()> {
     train(&small(), &checkpoint, 1)?;
     let (resumed, resumed_history) = train(&small(), &checkpoint, 2)?;
     assert_eq!(weights(&whole), weights(&resumed));
-    assert!(same_numbers(&history, &resumed_history));
+    assert_eq!(scores(&history), scores(&resumed_history));
     Ok(())
 }
 
@@ -214,17 +216,15 @@ fn impossible_trainings_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// `torch.nn.init.xavier_uniform_` draws from ±√(6 / (fan_in + fan_out)); biases, norms, tokens and positions stay.
+/// `torch.nn.init.xavier_uniform_` draws from ±√(6 / (fan_in + fan_out)). Biases, norms, tokens and positions keep their
+/// usual initialisation.
 #[test]
 fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _lock = random_generator();
     let config = Config { initialisation: Initialisation::Xavier, ..Config::default() };
     let draw = || -> Result<Vec<(String, Tensor)>> {
         seed_everything(5);
-        let student = MyDeiT::new(&config, Device::Cpu)?;
-        let mut all: Vec<_> = student.variables().variables().into_iter().collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(all)
+        Ok(weights(&MyDeiT::new(&config, Device::Cpu)?))
     };
     let all = draw()?;
     assert_eq!(all, draw()?, "the same seed gives the same weights");
@@ -258,8 +258,8 @@ fn xavier_is_pytorchs_on_every_linear_map_and_nowhere_else() -> Result<()> {
     Ok(())
 }
 
-/// PyTorch's closed forms: `LinearLR` from 1/n of LR to LR over n steps, then `CosineAnnealingLR`,
-/// MIN_LR + (LR − MIN_LR) (1 + cos(π t / T)) / 2 at step t of T. And the trainer's steps follow them.
+/// Compares with PyTorch's closed forms: `LinearLR` from 1/n of LR to LR over n steps, then `CosineAnnealingLR`,
+/// MIN_LR + (LR − MIN_LR) (1 + cos(π t / T)) / 2 at step t of T. The trainer's steps have the same rates.
 #[test]
 fn the_learning_rate_of_each_step() -> Result<()> {
     let config = Config { epochs: 20, warmup_epochs: 2, lr: 2e-3, lr_per_step: true, ..Config::default() };
@@ -287,7 +287,7 @@ fn the_learning_rate_of_each_step() -> Result<()> {
     Ok(())
 }
 
-/// Choices are made on training images that were held out; the test set isn't even read.
+/// Validation replaces the test set by training images that are held out of the training.
 #[test]
 fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
     let whole = data(&small())?;
@@ -306,7 +306,7 @@ fn validation_images_come_from_the_end_of_the_training_set() -> Result<()> {
     Ok(())
 }
 
-/// The homework's recipe is written with the homework's constants alone, and what departs from it is said.
+/// The homework's configuration is written with the homework's constants alone; others appear when they are set.
 #[test]
 fn further_constants_stand_in_json_only_when_they_are_used() -> Result<()> {
     let plain = Config::default().to_json();

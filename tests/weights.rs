@@ -1,4 +1,4 @@
-//! Weight files exchanged with PyTorch, both ways, bit for bit.
+//! Checkpoint files exchanged with PyTorch in both directions, bit for bit, and state dicts copied into models.
 
 mod common;
 
@@ -9,18 +9,18 @@ use common::reference;
 use tch::{Device, Kind, Tensor, nn};
 use vitlab::checkpoint::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
 
-/// Name, type as PyTorch calls it, shape, hexadecimal bytes.
+/// For each tensor its name, PyTorch's name of its type, its shape and its bytes in hexadecimal.
 type Content = Vec<(String, String, Vec<i64>, String)>;
 
-/// Files made by PyTorch, once for all tests of this program.
-static MADE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+/// A folder of files that PyTorch writes once for all tests of this program.
+static PYTORCH_FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     reference("weights.py", &["make".as_ref(), folder.path()]);
     folder
 });
 
-fn made(name: &str) -> PathBuf {
-    MADE.path().join(name)
+fn pytorch_file(name: &str) -> PathBuf {
+    PYTORCH_FILES.path().join(name)
 }
 
 fn kind_name(kind: Kind) -> &'static str {
@@ -55,12 +55,12 @@ fn sorted(mut content: Content) -> Content {
     content
 }
 
-fn made_content(name: &str) -> Content {
-    let text = std::fs::read_to_string(made(&format!("{name}.json"))).unwrap();
+fn expected_content(name: &str) -> Content {
+    let text = std::fs::read_to_string(pytorch_file(&format!("{name}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "dtypes",
     "views",
     "parameters",
@@ -72,15 +72,16 @@ const NAMES: [&str; 11] = [
     "protocol5",
     "names",
     "no_tensors",
+    "vit_small_patch16_224",
 ];
 
 #[test]
 fn reads_what_pytorch_saves() {
     for name in NAMES {
-        let expected = made_content(name);
-        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        let expected = expected_content(name);
+        let dict = read(pytorch_file(&format!("{name}.pt"))).unwrap();
         assert_eq!(content(&dict), expected, "{name}.pt");
-        let (dict, metadata) = read_safetensors(made(&format!("{name}.safetensors"))).unwrap();
+        let (dict, metadata) = read_safetensors(pytorch_file(&format!("{name}.safetensors"))).unwrap();
         assert_eq!(sorted(content(&dict)), sorted(expected), "{name}.safetensors");
         assert_eq!(metadata["made by"], "PyTorch");
     }
@@ -88,7 +89,7 @@ fn reads_what_pytorch_saves() {
 
 #[test]
 fn shared_storages_stay_shared() {
-    let dict = read(made("views.pt")).unwrap();
+    let dict = read(pytorch_file("views.pt")).unwrap();
     let address = |name: &str| dict.get(name).unwrap().data_ptr();
     assert_eq!(address("tied"), address("tied_too"));
     assert_eq!(address("whole"), address("transposed"));
@@ -102,13 +103,13 @@ fn pytorch_reads_what_is_written_here() {
     let mut files = Vec::new();
     let mut expected: Vec<Content> = Vec::new();
     for name in NAMES {
-        let dict = read(made(&format!("{name}.pt"))).unwrap();
+        let dict = read(pytorch_file(&format!("{name}.pt"))).unwrap();
         for extension in ["pt", "pth", "safetensors"] {
             let path = folder.path().join(format!("{name}.{extension}"));
             write(&path, &dict).unwrap();
-            assert_eq!(sorted(content(&read(&path).unwrap())), sorted(made_content(name)), "{name}.{extension}");
+            assert_eq!(sorted(content(&read(&path).unwrap())), sorted(expected_content(name)), "{name}.{extension}");
             files.push(path);
-            expected.push(made_content(name));
+            expected.push(expected_content(name));
         }
     }
     let mut arguments = vec![Path::new("show")];
@@ -123,7 +124,7 @@ fn pytorch_reads_what_is_written_here() {
     }
 }
 
-/// conv, norm and head as in the reference's SmallCnn.
+/// The same variables as `SmallCnn` in tests/reference/weights.py.
 fn small_cnn() -> nn::VarStore {
     let store = nn::VarStore::new(Device::Cpu);
     let root = store.root();
@@ -140,7 +141,7 @@ fn strict_loading_in_pytorch() {
     let path = |name: &str| folder.path().join(name);
     for extension in ["pt", "safetensors"] {
         let vit = path(&format!("vit.{extension}"));
-        write(&vit, &read(made("vit.pt")).unwrap()).unwrap();
+        write(&vit, &read(pytorch_file("vit.pt")).unwrap()).unwrap();
         let cnn = path(&format!("cnn.{extension}"));
         write(&cnn, &state_dict(&small_cnn())).unwrap();
         for file in [vit, cnn] {
@@ -152,7 +153,7 @@ fn strict_loading_in_pytorch() {
 
 #[test]
 fn batch_norm_survives_every_format() {
-    let cnn = read(made("cnn.pt")).unwrap();
+    let cnn = read(pytorch_file("cnn.pt")).unwrap();
     assert_eq!(i64::try_from(cnn.get("norm.num_batches_tracked").unwrap()).unwrap(), 1);
     let folder = tempfile::tempdir().unwrap();
     for extension in ["pt", "safetensors"] {
@@ -168,6 +169,64 @@ fn batch_norm_survives_every_format() {
             assert_eq!(Some(&variable), cnn.get(&name), "{name}");
         }
     }
+}
+
+#[test]
+fn all_differences_are_listed_and_nothing_is_changed() {
+    let store = small_cnn();
+    let before = state_dict(&store);
+    let mut file = state_dict(&store);
+    file.0.retain(|(name, _)| name != "conv.weight");
+    for (name, tensor) in &mut file.0 {
+        match name.as_str() {
+            "head.weight" => *tensor = Tensor::zeros([100, 4], (Kind::Float, Device::Cpu)),
+            "head.bias" => *tensor = Tensor::zeros([10], (Kind::Int64, Device::Cpu)),
+            "norm.bias" => *tensor = Tensor::from_slice(&[0.0_f32, f32::NAN, 1.0, 2.0]),
+            "norm.weight" => *tensor = Tensor::from_slice(&[0.0, 1e300, 1.0, 2.0]),
+            "norm.running_mean" => *name = "norm.mean".to_string(),
+            _ => {}
+        }
+    }
+    let message = assign(&store, &file, "a/cnn.pt".as_ref()).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "a/cnn.pt: head.bias is of type Int64, this model needs Float; \
+         head.weight is [100, 4], this model needs [10, 4]; \
+         norm.bias has values that are not finite numbers; \
+         norm.mean is not part of this model; \
+         norm.weight has values that are not finite numbers; \
+         conv.weight is missing; \
+         norm.running_mean is missing"
+    );
+    for ((name, after), (_, before)) in state_dict(&store).0.iter().zip(&before.0) {
+        assert_eq!(after, before, "{name}");
+    }
+}
+
+#[test]
+fn other_floating_point_types_become_float32() {
+    for kind in [Kind::Double, Kind::Half, Kind::BFloat16] {
+        let store = small_cnn();
+        let mut file = state_dict(&small_cnn());
+        for (_, tensor) in file.0.iter_mut().filter(|(_, tensor)| tensor.kind() == Kind::Float) {
+            *tensor = tensor.to_kind(kind);
+        }
+        assign(&store, &file, "cnn.pt".as_ref()).unwrap();
+        for (name, variable) in store.variables() {
+            let expected = file.get(&name).unwrap().to_kind(Kind::Float);
+            assert_eq!(variable, expected, "{name} from {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn names_are_sorted_by_number() {
+    let store = nn::VarStore::new(Device::Cpu);
+    for block in [10, 2, 1] {
+        let _ = store.root().sub("encoder").sub(block).zeros("fc1", &[1]);
+    }
+    let names: Vec<String> = state_dict(&store).0.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["encoder.1.fc1", "encoder.2.fc1", "encoder.10.fc1"]);
 }
 
 fn refusal(path: &Path) -> String {
@@ -187,10 +246,10 @@ fn other_files_are_named_for_what_they_are() {
         ("model.pt", "class torch.nn.modules.linear.Linear"),
         ("list.pt", "doesn't hold a dictionary of tensors"),
         ("tensor.pt", "doesn't hold a dictionary of tensors"),
-        ("complex.pt", "isn't read here (torch.ComplexFloatStorage)"),
-        ("float8.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
-        ("uint16.pt", "isn't read here (torch._utils._rebuild_tensor_v3)"),
-        ("sparse.pt", "isn't read here (torch._utils._rebuild_sparse_tensor)"),
+        ("complex.pt", "unsupported type (torch.ComplexFloatStorage)"),
+        ("float8.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
+        ("uint16.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
+        ("sparse.pt", "unsupported type (torch._utils._rebuild_sparse_tensor)"),
         ("execute.pt", "class posix.system"),
         ("legacy.pt", "before version 1.6"),
         ("torchscript.pt", "is a TorchScript archive"),
@@ -202,13 +261,13 @@ fn other_files_are_named_for_what_they_are() {
         ("float8.safetensors", "is of type F8_E4M3"),
     ];
     for (name, phrase) in cases {
-        let message = refusal(&made("refused").join(name));
+        let message = refusal(&pytorch_file("refused").join(name));
         println!("{message}");
         assert!(message.contains(phrase), "{name}: {message}");
     }
     assert!(!Path::new("executed").exists());
-    assert!(refusal(&made("refused")).contains("isn't a file"));
-    assert!(refusal(&made("nothing.pt")).contains("can't be read"));
+    assert!(refusal(&pytorch_file("refused")).contains("isn't a file"));
+    assert!(refusal(&pytorch_file("nothing.pt")).contains("can't be read"));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Randomly damaged weight files: no panic, no hang, no memory beyond twice the file (and a fixed 256 KiB).
+//! Randomly damaged checkpoint files: no panic, no hang, no more memory than twice the file and a fixed 256 KiB.
 //!
-//! `VITLAB_MUTATIONS=10000 cargo test --test weights_mutated -- --nocapture` tries that many of each kind and prints
-//! the figures; without it, some hundreds are tried.
+//! `VITLAB_MUTATIONS=10000 cargo test --test weights_mutated -- --nocapture` tries that many of each kind and prints the
+//! figures. Without it, 700 of each kind are tried.
 
+mod archive;
 mod common;
 mod memory;
 mod mutation;
@@ -13,6 +14,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use archive::{TensorPickle, VALID, archive, dict};
 use memory::peak;
 use mutation::{Random, mutate};
 use tch::Tensor;
@@ -20,42 +22,35 @@ use vitlab::checkpoint::{StateDict, read};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// A PyTorch file with another pickle, its checksums right.
-fn with_pickle(original: &[u8], pickle: &[u8]) -> Vec<u8> {
+/// A .pt file whose pickle is damaged and whose checksums are right.
+fn with_mutated_pickle(original: &[u8], random: &mut Random) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(original)).unwrap();
-    let mut to = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut entries = Vec::new();
     for index in 0..from.len() {
         let mut entry = from.by_index(index).unwrap();
         let name = entry.name().unwrap().to_string();
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
-        to.start_file(&name, options).unwrap();
-        to.write_all(if name.ends_with("data.pkl") { pickle } else { &bytes }).unwrap();
+        if name.ends_with("/data.pkl") {
+            mutate(&mut bytes, 0, random);
+        }
+        entries.push((name, bytes));
     }
-    to.finish().unwrap().into_inner()
-}
-
-fn pickle_of(file: &[u8]) -> Vec<u8> {
-    let mut archive = ZipArchive::new(Cursor::new(file)).unwrap();
-    let name =
-        archive.file_names().map(|name| name.unwrap().into_owned()).find(|name| name.ends_with("/data.pkl")).unwrap();
-    let mut bytes = Vec::new();
-    archive.by_name(&name).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes
+    archive(&entries.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect::<Vec<_>>())
 }
 
 #[derive(Default)]
 struct Seen {
     accepted: usize,
     slowest: Duration,
-    /// Largest peak as a multiple of the file, for files above 100 kB; bytes beyond twice the file, for any.
+    /// Largest peak as a multiple of the file's size, for files above 100 kB.
     largest: f64,
+    /// Most bytes beyond twice the file's size, for any file.
     beyond: i64,
     messages: HashMap<String, usize>,
 }
 
-/// Reads a file; its peak is what Rust allocated plus all that libtorch may have: the tensors, at most the file.
+/// Reads a file. Its peak is what Rust allocated and what libtorch can have allocated: the tensors, at most the file.
 fn check(path: &Path, bytes: &[u8], seen: &mut Seen) -> Option<StateDict> {
     fs::write(path, bytes).unwrap();
     let start = Instant::now();
@@ -86,7 +81,7 @@ fn check(path: &Path, bytes: &[u8], seen: &mut Seen) -> Option<StateDict> {
     }
 }
 
-/// Every element that the tensors say they have; reads all of them.
+/// The bytes of each tensor; reads every element.
 fn content(dict: &StateDict) -> Vec<(String, Vec<u8>)> {
     let bytes = |tensor: &Tensor| {
         let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
@@ -96,7 +91,7 @@ fn content(dict: &StateDict) -> Vec<(String, Vec<u8>)> {
     dict.0.iter().map(|(name, tensor)| (name.clone(), bytes(tensor))).collect()
 }
 
-/// What tensors take that may be views of the same memory: the union of the ranges that they reach.
+/// Memory of tensors that may share it as views: the union of the ranges that they reach.
 fn storage_bytes(dict: &StateDict) -> usize {
     let reach = |tensor: &Tensor| {
         let start = tensor.data_ptr() as usize;
@@ -115,31 +110,32 @@ fn storage_bytes(dict: &StateDict) -> usize {
     bytes
 }
 
-const KINDS: [&str; 3] = ["PyTorch file", "pickle inside", "safetensors file"];
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Target {
+    PtFile,
+    Pickle,
+    SafetensorsFile,
+}
 
-/// The file of that stem, damaged where it hurts.
-fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8> {
-    let extension = ["pt", "pt", "safetensors"][kind];
+/// A copy of the file of that stem, damaged where its reader has to notice it.
+fn damaged(target: Target, stem: &Path, round: usize, random: &mut Random) -> Vec<u8> {
+    let extension = if target == Target::SafetensorsFile { "safetensors" } else { "pt" };
     let original = fs::read(stem.with_extension(extension)).unwrap();
     let mut bytes = original.clone();
-    match KINDS[kind] {
-        "PyTorch file" => {
-            // Half of them in the directory at the end, where a change isn't just a wrong checksum.
+    match target {
+        Target::PtFile => {
+            // Every other one in the directory at the end, where a change does more than break a checksum.
             let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
-            mutate(&mut bytes, if turn.is_multiple_of(2) { 0 } else { end }, random);
+            mutate(&mut bytes, if round.is_multiple_of(2) { 0 } else { end }, random);
             bytes
         }
-        "pickle inside" => {
-            let mut pickle = pickle_of(&original);
-            mutate(&mut pickle, 0, random);
-            with_pickle(&original, &pickle)
-        }
-        _ => {
-            // Most of it is tensors, whose values may be anything: the header.
+        Target::Pickle => with_mutated_pickle(&original, random),
+        Target::SafetensorsFile => {
+            // In the header alone: the tensors after it may have any values.
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             bytes.truncate(8 + header);
-            mutate(&mut bytes, if turn.is_multiple_of(8) { 0 } else { 8 }, random);
-            if turn.is_multiple_of(2) && bytes.len() >= 8 {
+            mutate(&mut bytes, if round.is_multiple_of(8) { 0 } else { 8 }, random);
+            if round.is_multiple_of(2) && bytes.len() >= 8 {
                 let len = bytes.len() as u64 - 8;
                 bytes[..8].copy_from_slice(&len.to_le_bytes());
             }
@@ -150,29 +146,29 @@ fn damaged(kind: usize, stem: &Path, turn: usize, random: &mut Random) -> Vec<u8
 
 #[test]
 fn mutated_files() {
-    let each: usize = std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
+    let rounds: usize = std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     common::reference("weights.py", &["make".as_ref(), folder.path()]);
-    let seeds = ["vit", "views", "cnn", "dtypes", "protocol4"];
+    let stems = ["vit", "views", "cnn", "dtypes", "protocol4"];
     let path = folder.path().join("mutated");
     let mut random = Random(2026);
-    for (kind, description) in KINDS.iter().enumerate() {
+    for target in [Target::PtFile, Target::Pickle, Target::SafetensorsFile] {
         let mut seen = Seen::default();
         let start = Instant::now();
-        for turn in 0..each {
-            let seed = seeds[turn % seeds.len()];
-            let bytes = damaged(kind, &folder.path().join(seed), turn, &mut random);
+        for round in 0..rounds {
+            let stem = stems[round % stems.len()];
+            let bytes = damaged(target, &folder.path().join(stem), round, &mut random);
             if let Some(dict) = check(&path, &bytes, &mut seen) {
                 let content = content(&dict);
-                // Only what doesn't matter can be changed in an archive: checksums cover the rest.
-                if kind == 0 {
-                    let original = read(folder.path().join(format!("{seed}.pt"))).unwrap();
-                    assert!(content == self::content(&original), "{seed}, turn {turn}");
+                // An archive that is accepted has its original content: checksums cover all that matters.
+                if target == Target::PtFile {
+                    let original = read(folder.path().join(format!("{stem}.pt"))).unwrap();
+                    assert!(content == self::content(&original), "{stem}, round {round}");
                 }
             }
         }
         println!(
-            "{each} × {description}: {} accepted, {} different errors; slowest {:?}, all {:?}; at most {:.2} × a file \
+            "{rounds} × {target:?}: {} accepted, {} different errors; slowest {:?}, all {:?}; at most {:.2} × a file \
              above 100 kB, {} bytes beyond twice a file",
             seen.accepted,
             seen.messages.len(),
@@ -187,14 +183,14 @@ fn mutated_files() {
             println!("  {count:6} {message}");
         }
         assert!(seen.slowest < Duration::from_secs(5));
-        // For small files, what doesn't depend on the file's size: the reader's buffer, and the fields of a zip entry
-        // (name, extra data, comment), for each of which 64 KiB are reserved if it says that it is so long.
+        // Small files take what doesn't depend on the file's size: the reader's buffer, and 64 KiB for each field of a
+        // zip entry (name, extra data, comment) that claims to be so long.
         assert!(seen.beyond < 256 << 10, "{} bytes", seen.beyond);
         assert!(messages.len() > 5);
     }
 }
 
-/// The whole process this time, libtorch included: the peak that the kernel has seen.
+/// Measures the whole process, libtorch included: the peak that the kernel has seen.
 #[cfg(target_os = "linux")]
 #[test]
 fn large_files_take_at_most_twice_their_size() {
@@ -205,16 +201,14 @@ fn large_files_take_at_most_twice_their_size() {
         kilobytes.parse::<usize>().unwrap() / 1024
     };
     let folder = tempfile::tempdir().unwrap();
+    // 26,214,400 float32 values, streamed to the files so that they don't count.
     let zeros = || io::repeat(0).take(100 << 20);
     let pt = folder.path().join("large.pt");
-    // {"a": torch.zeros(26214400)}
-    let pickle = b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage\
-        ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\x00\x00\x90\x01tQK\x00\
-        J\x00\x00\x90\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
+    let tensor = TensorPickle { len: 26_214_400, size: &[26_214_400], stride: &[1], ..VALID };
     let mut zip = ZipWriter::new(File::create(&pt).unwrap());
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     zip.start_file("a/data.pkl", stored).unwrap();
-    zip.write_all(pickle).unwrap();
+    zip.write_all(&dict(&[("a", tensor.bytes())])).unwrap();
     zip.start_file("a/data/0", stored).unwrap();
     io::copy(&mut zeros(), &mut zip).unwrap();
     zip.finish().unwrap();
@@ -230,7 +224,7 @@ fn large_files_take_at_most_twice_their_size() {
         let grown = mebibytes("VmHWM") - before;
         println!("{}: 100 MiB, {grown} MiB at the peak", path.display());
         assert_eq!(dict.get("a").unwrap().size(), [26_214_400]);
-        // Some room for the other test of this program.
+        // 20 MiB more than twice the file: the other test of this program may run at the same time.
         assert!(grown <= 220, "{grown} MiB");
     }
 }

@@ -3,12 +3,13 @@
 use tch::Tensor;
 use vitlab::checkpoint::{StateDict, write};
 
-use super::build::{GOOD, archive, dict, read_bytes, refusal, with_pickle};
+use super::archive::{VALID, archive, dict};
 use super::memory::peak;
+use super::{read_bytes, refusal, with_pickle};
 
 #[test]
 fn archives_that_contradict_themselves() {
-    let pickle = dict(&[("a", GOOD.pickle())]);
+    let pickle = dict(&[("a", VALID.bytes())]);
     let good = with_pickle(&pickle);
     let data = good.windows(16).position(|window| window == [0; 16]).unwrap();
     let mut flipped = good.clone();
@@ -25,20 +26,20 @@ fn archives_that_contradict_themselves() {
         let message = refusal(&archive(&[(name, &pickle), ("a/data/0", &[0; 16])]));
         assert!(message.contains("not a PyTorch state dict"), "{name}: {message}");
     }
-    // Its storage is where it was, in a folder named "..": names are looked up, never opened.
+    // A folder named ".." is accepted: names are keys of the archive and never paths on disk.
     assert!(read_bytes(&archive(&[("../data.pkl", &pickle), ("../data/0", &[0; 16])])).is_ok());
 
     let big = archive(&[("a/data.pkl", &pickle), ("a/byteorder", b"big"), ("a/data/0", &[0; 16])]);
     assert!(refusal(&big).contains("big-endian"));
 
-    // The directory's entry of data/0 renamed to a second data.pkl; its local header still says data/0.
+    // The directory renames data/0 to data/1, while its local header still says data/0.
     let directory = good.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     let mut renamed = good.clone();
     let at = directory + good[directory..].windows(12).position(|w| w == b"model/data/0").unwrap();
     renamed[at..at + 12].copy_from_slice(b"model/data/1");
     assert!(refusal(&renamed).contains("damaged"), "{}", refusal(&renamed));
 
-    // Sizes that the file doesn't have: in the directory alone, and in both places.
+    // Entries larger than the file: as the directory says, and as both directory and local headers say.
     for places in [1, 2] {
         let mut claims = good.clone();
         let mut found = 0;
@@ -117,7 +118,7 @@ fn safetensors_that_contradict_themselves() {
     long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(refusal(&long).contains("neither"));
 
-    // The costliest header: a shape of as many dimensions as there is room for.
+    // The header that takes most memory: a shape of as many dimensions as fit into it.
     let dimensions = vec!["0"; 520_000].join(",");
     let header = format!(r#""a":{{"dtype":"F32","shape":[{dimensions}],"data_offsets":[0,0]}}"#);
     let (message, peak) = peak(|| refusal(&safetensors(&entry(&header), &[])));

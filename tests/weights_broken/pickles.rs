@@ -1,13 +1,14 @@
-//! Pickles that no state dict needs, that contradict their storages, or that unfold.
+//! Pickles with opcodes that no state dict needs, with views that contradict their storages, or that expand without end.
 
 use tch::{Device, Kind, Tensor};
 
-use super::build::{Described, GOOD, archive, dict, read_bytes, refusal, with_pickle};
+use super::archive::{TensorPickle, VALID, archive, dict};
 use super::memory::peak;
+use super::{read_bytes, refusal, with_pickle};
 
 #[test]
 fn the_builders_make_good_files() {
-    let dict = read_bytes(&with_pickle(&dict(&[("a", GOOD.pickle())]))).unwrap();
+    let dict = read_bytes(&with_pickle(&dict(&[("a", VALID.bytes())]))).unwrap();
     assert_eq!(dict.0.len(), 1);
     assert_eq!(dict.get("a"), Some(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))));
 }
@@ -31,14 +32,14 @@ fn views_that_contradict_their_storage() {
         (0, &[HUGE], &[0], "repeats its elements without end"),
     ];
     for (offset, size, stride, phrase) in cases {
-        let view = Described { offset, size, stride, ..GOOD };
-        let message = refusal(&with_pickle(&dict(&[("a", view.pickle())])));
+        let view = TensorPickle { offset, size, stride, ..VALID };
+        let message = refusal(&with_pickle(&dict(&[("a", view.bytes())])));
         assert!(message.contains(phrase), "{phrase}: {message}");
     }
 }
 
-fn stored<'a>(class: &'a str, key: &'a str, len: i64) -> Described<'a> {
-    Described { class, key, len, ..GOOD }
+fn stored<'a>(class: &'a str, key: &'a str, len: i64) -> TensorPickle<'a> {
+    TensorPickle { class, key, len, ..VALID }
 }
 
 #[test]
@@ -55,22 +56,22 @@ fn storages_that_contradict_the_archive() {
         (stored("FloatStorage", "", 4), "has no data/"),
     ];
     for (storage, phrase) in cases {
-        let message = refusal(&with_pickle(&dict(&[("a", storage.pickle())])));
+        let message = refusal(&with_pickle(&dict(&[("a", storage.bytes())])));
         assert!(message.contains(phrase), "{phrase}: {message}");
     }
     let halves = stored("HalfStorage", "0", 8);
-    let pickle = dict(&[("a", GOOD.pickle()), ("b", halves.pickle())]);
+    let pickle = dict(&[("a", VALID.bytes()), ("b", halves.bytes())]);
     assert!(refusal(&with_pickle(&pickle)).contains("in two ways"));
-    let pickle = dict(&[("a", stored("BoolStorage", "0", 4).pickle())]);
+    let pickle = dict(&[("a", stored("BoolStorage", "0", 4).bytes())]);
     let bytes = archive(&[("model/data.pkl", &pickle), ("model/data/0", &[0, 1, 2, 1])]);
     assert!(refusal(&bytes).contains("truth values"));
 }
 
 #[test]
 fn names_that_clash_or_deceive() {
-    let twice = dict(&[("a", GOOD.pickle()), ("a", GOOD.pickle())]);
+    let twice = dict(&[("a", VALID.bytes()), ("a", VALID.bytes())]);
     assert!(refusal(&with_pickle(&twice)).contains("two tensors named a"));
-    let escape = dict(&[("\u{1b}[2J", GOOD.pickle())]);
+    let escape = dict(&[("\u{1b}[2J", VALID.bytes())]);
     assert!(refusal(&with_pickle(&escape)).contains(r"isn't printable: \u{1b}[2J"));
 }
 
@@ -86,11 +87,11 @@ fn programs_that_no_state_dict_needs() {
         ("class without a name", b"NN\x93.", "class without a name"),
         ("class name without end", b"cos", "ends in the middle"),
         ("class of control characters", b"c\x1b[2J\n\x07\n.", r"class \u{1b}[2J.\u{7}"),
-        ("new object", b"ccollections\nOrderedDict\n)\x81.", "instruction 0x81 (at byte 26)"),
-        ("instance of protocol 0", b"(i__main__\nX\n.", "instruction 0x69"),
-        ("extension", b"\x82\x01.", "instruction 0x82"),
-        ("persistent text", b"Pid\n.", "instruction 0x50"),
-        ("out of band", b"\x97.", "instruction 0x97"),
+        ("new object", b"ccollections\nOrderedDict\n)\x81.", "opcode 0x81 (at byte 26)"),
+        ("instance of protocol 0", b"(i__main__\nX\n.", "opcode 0x69"),
+        ("extension", b"\x82\x01.", "opcode 0x82"),
+        ("persistent text", b"Pid\n.", "opcode 0x50"),
+        ("out of band", b"\x97.", "opcode 0x97"),
         ("a call of a call", b"ccollections\nOrderedDict\n)R)R.", "isn't a function"),
         ("a call with arguments", b"ccollections\nOrderedDict\n(NtR.", "unknown arguments"),
         ("a storage of nothing", b"NQ.", "without a description"),
@@ -117,13 +118,13 @@ fn programs_that_no_state_dict_needs() {
     }
 }
 
-/// Bombs: what they would unfold to has no bound; what they cost here is bounded by constants.
+/// Pickle bombs: expanded, their values would have no bound. Here constants bound their time and memory.
 #[test]
 fn programs_that_unfold() {
     // A dictionary that holds itself, and one that holds itself as its key.
     assert!(refusal(&with_pickle(b"}q\x00X\x01\x00\x00\x00ah\x00s.")).contains("(a dictionary)"));
     assert!(refusal(&with_pickle(b"}q\x00h\x00h\x00s.")).contains("another key (a dictionary)"));
-    // A list in itself, 200,000 tuples in each other, forty tuples of ten of the one before.
+    // A list that holds itself; 200,000 nested tuples; 40 tuples, each of ten references to the one before.
     assert!(refusal(&with_pickle(b"]q\x00h\x00a.")).contains("doesn't hold a dictionary"));
     let nested = [&b")"[..], &[0x85; 200_000], b"."].concat();
     assert!(refusal(&with_pickle(&nested)).contains("doesn't hold a dictionary"));
@@ -137,15 +138,32 @@ fn programs_that_unfold() {
     assert!(refusal(&with_pickle(&laughs)).contains("doesn't hold a dictionary"));
 
     let mut worst = 0;
-    for step in [&b"N"[..], b"(", b")", b"}", b"N\x94", b"N0", b"}2", b"K\x01\x85", b"]2a", b"(NNNNt"] {
-        let pickle = [b"N", &step.repeat((8 << 20) / step.len())[..]].concat();
+    // The stack grows once and shrinks again: later tuples must not keep its capacity.
+    let grown = [b"N".repeat(100_000), b"0".repeat(99_999)].concat();
+    let steps = [
+        &b"N"[..],
+        b"(",
+        b")",
+        b"}",
+        b"N\x94",
+        b"N0",
+        b"}2",
+        b"K\x01\x85",
+        b"]2a",
+        b"(N",
+        b"(Nt",
+        b"(NNNNt",
+        b"N\x850",
+    ];
+    for (start, step) in steps.map(|step| (&b"N"[..], step)).into_iter().chain([(&grown[..], &b"0N\x85"[..])]) {
+        let pickle = [start, &step.repeat((8 << 20) / step.len())].concat();
         let file = with_pickle(&pickle);
-        let start = std::time::Instant::now();
+        let begin = std::time::Instant::now();
         let (message, peak) = peak(|| refusal(&file));
         assert!(message.contains("values"), "{step:?}: {message}");
-        assert!(start.elapsed().as_secs() < 5);
+        assert!(begin.elapsed().as_secs() < 5);
         worst = worst.max(peak - pickle.len());
     }
-    println!("8 MiB of one instruction: at most {worst} bytes beyond the pickle itself");
+    println!("8 MiB of one opcode: at most {worst} bytes beyond the pickle itself");
     assert!(worst < 24 << 20, "{worst}");
 }

@@ -1,16 +1,24 @@
-//! Weight files: PyTorch state dicts (`torch.save(model.state_dict(), "model.pt")`) and safetensors, both ways.
+//! Checkpoint files: each holds a state dict, tensors by name. PyTorch's .pt (`torch.save(model.state_dict(),
+//! "model.pt")`) and safetensors are read and written.
 //!
-//! Reading executes nothing and checks everything: a damaged or malicious file is an error that says so, in time and
-//! memory bounded by the file's size. Measured by `tests/weights_mutated.rs`: a good file of 100 MiB takes 200 to 202 MiB at
-//! the peak, a damaged one above 100 kB at most 1.25 times its size.
+//! Reading executes nothing and checks everything. A damaged or malicious file is an error that says so, in time and
+//! memory bounded by the file's size. `tests/weights_mutated.rs` measures it: a valid file of 100 MiB takes 200 to
+//! 202 MiB at the peak, a damaged one above 100 kB at most 1.25 times its size.
+//!
+//! | file | what it checks |
+//! |---|---|
+//! | `mod.rs` | the path is an ordinary file of a supported format; names are printable and differ |
+//! | `pt/read.rs` | the zip archive: truncation, checksums, number of entries; each view lies within its storage |
+//! | `pt/unpickler.rs` | the pickle: known opcodes, types of their operands, number of values |
+//! | `pt/pickle.rs` | the pickle refers to no class beyond those of a state dict, and holds nothing but tensors by name |
+//! | `safetensors.rs` | the header: its length, syntax and offsets |
+//! | `tensor.rs` | shapes, element types, number of bytes |
+//! | `variables.rs` | names, shapes and types fit a model; values are finite |
 
-mod load;
-mod machine;
-mod pickle;
 mod pt;
-mod pt_write;
 mod safetensors;
 mod tensor;
+mod variables;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -19,13 +27,14 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use crate::{Error, Result, file};
-pub use load::{assign, state_dict};
-pub use safetensors::{read_safetensors, write_safetensors};
+use crate::{Error, Result};
 
-/// Named tensors on the CPU in their file's order.
+pub use safetensors::{read_safetensors, write_safetensors};
+pub use variables::{assign, state_dict};
+
+/// Named tensors on the CPU, in their file's order.
 ///
-/// As in PyTorch, tensors read from a .pt file share their memory if they did so when they were saved.
+/// As in PyTorch, tensors read from a .pt file share their memory if they shared it when they were saved.
 #[derive(Debug, Default)]
 pub struct StateDict(pub Vec<(String, Tensor)>);
 
@@ -40,28 +49,27 @@ impl StateDict {
     /// assert!(dict.get("norm.weight").is_none());
     /// ```
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        let (_, tensor) = self.0.iter().find(|(key, _)| key == name)?;
-        Some(tensor)
+        self.0.iter().find(|(key, _)| key == name).map(|(_, tensor)| tensor)
     }
 
-    /// What a file's names must be: printable and different from each other.
+    /// Checks the names that a file gives its tensors: they must be printable and differ from each other.
     fn checked(tensors: Vec<(String, Tensor)>) -> Result<Self, String> {
         let mut names = HashSet::new();
         for (name, _) in &tensors {
             if name.contains(char::is_control) {
-                return Err(format!("has a tensor whose name isn't printable: {}", machine::short(name)));
+                return Err(format!("has a tensor whose name isn't printable: {}", printable(name)));
             }
             if !names.insert(name.as_str()) {
-                return Err(format!("has two tensors named {}", machine::short(name)));
+                return Err(format!("has two tensors named {}", printable(name)));
             }
         }
         Ok(StateDict(tensors))
     }
 }
 
-/// Reads a PyTorch state dict or a safetensors file; which of them it is, is seen from its first bytes.
+/// Reads the state dict of a PyTorch or safetensors file. The first bytes of the file tell its format.
 ///
-/// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors are read with their type.
+/// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their type.
 ///
 /// ```
 /// # fn main() -> vitlab::Result<()> {
@@ -77,77 +85,74 @@ impl StateDict {
 /// ```
 ///
 /// # Errors
-/// A file that can't be read, is damaged, is of another format (the message says of which, and what to do), or
-/// holds anything but named tensors; one of more than some 6,000 tensors.
+/// Fails if the file can't be read, is damaged, has another format (the message names it and the remedy), holds
+/// anything but named tensors, or holds more than about 6,000 of them.
 pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
-    match format(&mut file).map_err(|error| unreadable(path, error))? {
-        Format::Zip => pt::read(file, len).map_err(|problem| Error::file(path, problem)),
-        Format::Safetensors => read_safetensors(path).map(|(dict, _)| dict),
-        Format::Foreign(problem) => Err(Error::file(path, problem)),
-    }
+    let mut start = Vec::new();
+    let rewound = file.by_ref().take(14).read_to_end(&mut start).and_then(|_| file.rewind());
+    rewound.map_err(|error| unreadable(path, error))?;
+    let dict = if start.starts_with(b"PK\x03\x04") {
+        pt::read(file, len)
+    } else if let Some(problem) = unsupported_format(&start) {
+        Err(problem.to_string())
+    } else {
+        safetensors::parse(&mut file, len).map(|(dict, _)| dict)
+    };
+    dict.map_err(|problem| Error::file(path, problem))
 }
 
-/// Writes a PyTorch state dict (.pt, .pth) or a safetensors file (.safetensors), as the extension says.
+/// Writes a PyTorch file (.pt, .pth) or a safetensors file (.safetensors); the extension decides.
 ///
-/// `torch.load(path)` reads the former with its safe default; `load_state_dict` takes what it returns. The file
-/// replaces one of that name only when it is complete. See [`read`] for an example.
+/// In Python, `torch.load(path)` reads the former with its safe default and returns what `load_state_dict` expects. An
+/// existing file is replaced only when the new one is complete. See [`read`] for an example.
 ///
 /// # Errors
-/// Another extension, a folder that can't be written, a tensor of a type that [`read`] doesn't name.
+/// Fails if the extension is another one, if the folder can't be written, or if a tensor has a type that [`read`]
+/// doesn't list.
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth") => Ok(file::replace(path, |file| pt_write::write(file, dict))?),
+        Some("pt" | "pth") => pt::write(path, dict),
         Some("safetensors") => write_safetensors(path, dict, &Default::default()),
-        _ => Err(Error::file(path, "isn't the name of a weight file; let it end in .pt, .pth or .safetensors")),
+        _ => Err(Error::file(path, "isn't the name of a checkpoint file; let it end in .pt, .pth or .safetensors")),
     }
 }
 
-enum Format {
-    Zip,
-    Safetensors,
-    Foreign(&'static str),
-}
-
-/// What the first bytes say; the file is at its start again afterwards.
-fn format(file: &mut File) -> io::Result<Format> {
-    let mut start = Vec::new();
-    file.by_ref().take(14).read_to_end(&mut start)?;
-    file.rewind()?;
-    Ok(match &start[..] {
-        [] => Format::Foreign("is empty; save or download it again"),
-        [b'P', b'K', 3, 4, ..] => Format::Zip,
-        // The length of a header below 4 GiB, whose first bytes may look like another signature, and its start.
-        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Format::Safetensors,
-        // The magic number that PyTorch pickled as a LONG1 before it used zip archives.
-        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => Format::Foreign(
+/// Names the format of a file that starts with these bytes (14 are enough), and the remedy, if it is a known format
+/// other than a zip archive or safetensors.
+fn unsupported_format(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [] => "is empty; save or download it again",
+        // Safetensors: the length of a header below 4 GiB, which may look like a signature, and the header's first byte.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return None,
+        // PyTorch's magic number before it used zip archives, as a pickled LONG1.
+        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => {
             "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
-                 torch.save(torch.load(path), path)",
-        ),
-        [0x80, 2..=5, ..] => Format::Foreign(
+             torch.save(torch.load(path), path)"
+        }
+        [0x80, 2..=5, ..] => {
             "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
-             torch.save(model.state_dict(), \"model.pt\")",
-        ),
+             torch.save(model.state_dict(), \"model.pt\")"
+        }
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
-            Format::Foreign("is a NumPy array; weights come as a PyTorch state dict (.pt) or as .safetensors")
+            "is a NumPy array; save the weights as a PyTorch state dict (.pt) or as .safetensors"
         }
         [0x89, b'H', b'D', b'F', ..] => {
-            Format::Foreign("is an HDF5 file (Keras?); weights come as a PyTorch state dict (.pt) or as .safetensors")
+            "is an HDF5 file (Keras?); save the weights as a PyTorch state dict (.pt) or as .safetensors"
         }
-        [0x1f, 0x8b, ..] => Format::Foreign("is compressed with gzip; unpack it first"),
-        // For its message.
-        _ => Format::Safetensors,
+        [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it first",
+        _ => return None,
     })
 }
 
-/// An ordinary file and its length in bytes.
+/// Opens an ordinary file and returns it with its length in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
-    // Looked at before it is opened: opening a pipe would wait for its other end.
+    // Checked before it is opened: opening a pipe would wait for its other end.
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if !metadata.is_file() {
-        return Err(Error::file(path, "isn't a file; name a weight file"));
+        return Err(Error::file(path, "isn't a file; name a checkpoint file"));
     }
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     Ok((file, metadata.len()))
@@ -155,4 +160,9 @@ fn open(path: &Path) -> Result<(File, u64)> {
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
     Error::file(path, format!("can't be read: {error}"))
+}
+
+/// A name from a file, made fit for a message: control characters escaped, at most 60 characters.
+fn printable(name: &str) -> String {
+    name.chars().take(60).flat_map(char::escape_debug).collect()
 }

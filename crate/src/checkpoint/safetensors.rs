@@ -1,40 +1,42 @@
-//! Safetensors files, through the crate of that name, with their text metadata.
+//! Safetensors files with their text metadata, through the safetensors crate.
+//!
+//! Layout: the header's length (8 bytes, little-endian), the header (JSON), the tensors one after the other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, View};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::machine::short;
-use super::{StateDict, open, tensor};
+use super::tensor::{self, ELEMENT_TYPES};
+use super::{StateDict, open, printable};
 use crate::{Error, Result, file};
 
-/// Room for some ten thousand tensors. Parsing a header takes many times its own size.
+/// Room for about ten thousand tensors. Parsing a header takes many times its own size.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Writes a safetensors file with text metadata (its `__metadata__`).
 ///
-/// The file keeps the tensors by type and name, not in their order here.
+/// The file sorts the tensors by type and name.
 ///
 /// # Errors
-/// A folder that can't be written, a tensor of a type that [`super::read`] doesn't name.
+/// Fails if the folder can't be written or if a tensor has a type that [`super::read`] doesn't list.
 pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
-    Ok(file::replace(path.as_ref(), |file| {
-        let tensors = dict
-            .0
-            .iter()
-            .map(|(name, tensor)| Ok((name, Dense::new(name, tensor)?)))
-            .collect::<Result<Vec<_>, String>>()
-            .map_err(io::Error::other)?;
-        let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
-        let bytes = safetensors::serialize(tensors, metadata).map_err(io::Error::other)?;
-        file.write_all(&bytes)
-    })?)
+    let path = path.as_ref();
+    let tensors = dict.0.iter().map(|(name, tensor)| {
+        let (_, dtype) = tensor::written_type(name, tensor)?;
+        let shape = tensor.size().iter().map(|&size| size as usize).collect();
+        Ok((name, WrittenTensor { dtype, shape, tensor }))
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, String>>().map_err(|problem| Error::file(path, problem))?;
+    let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
+    file::replace(path, |file| file.write_all(&safetensors::serialize(tensors, metadata).map_err(io::Error::other)?))?;
+    Ok(())
 }
 
 /// Reads a safetensors file and its text metadata.
@@ -56,21 +58,22 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 /// ```
 ///
 /// # Errors
-/// A file that can't be read, is damaged or isn't a safetensors file.
+/// Fails if the file can't be read, is damaged or isn't a safetensors file.
 pub fn read_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, BTreeMap<String, String>)> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
     parse(&mut file, len).map_err(|problem| Error::file(path, problem))
 }
 
-/// Header length (8 bytes), header (JSON), tensors one after the other.
-fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, String>), String> {
+/// The tensors and text metadata of a file of `len` bytes. An error is a phrase for the user.
+pub(super) fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, String>), String> {
+    let neither = || {
+        "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again".to_string()
+    };
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|_| neither())?;
     let header_len = u64::from_le_bytes(start);
-    if header_len > len - 8 {
-        return Err(neither());
-    }
+    let found = (len - 8).checked_sub(header_len).ok_or_else(neither)?;
     if header_len > MAX_HEADER {
         return Err(format!("has a header of {header_len} bytes, more than a model of this kind needs ({MAX_HEADER})"));
     }
@@ -81,86 +84,44 @@ fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, Strin
     }
     let metadata: Metadata = serde_json::from_slice(&header).map_err(damaged)?;
     let expected = metadata.data_len() as u64;
-    if expected != len - 8 - header_len {
+    if expected != found {
         return Err(format!(
-            "is truncated or damaged: its header announces {expected} bytes of tensors, {} are there; copy or \
-             save it again",
-            len - 8 - header_len
+            "is truncated or damaged: its header announces {expected} bytes of tensors, {found} are there; copy or \
+             save it again"
         ));
     }
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {
-        let tensor =
-            next_tensor(file, &metadata, &name).map_err(|problem| format!("its tensor {} {problem}", short(&name)))?;
-        tensors.push((name, tensor));
+        let tensor = metadata.info(&name).ok_or_else(|| "isn't in its header".to_string());
+        let tensor = tensor.and_then(|info| next_tensor(file, info));
+        tensors.push((name.clone(), tensor.map_err(|problem| format!("its tensor {} {problem}", printable(&name)))?));
     }
-    let text = metadata.metadata().iter().flatten();
-    let text = text.map(|(key, value)| (key.clone(), value.clone()));
-    Ok((StateDict::checked(tensors)?, text.collect()))
+    let text = metadata.metadata().clone().unwrap_or_default();
+    Ok((StateDict::checked(tensors)?, text.into_iter().collect()))
 }
 
-fn next_tensor(file: &mut File, metadata: &Metadata, name: &str) -> Result<Tensor, String> {
-    let info = metadata.info(name).ok_or("isn't in its header")?;
-    let kind =
-        kind(info.dtype).ok_or_else(|| format!("is of type {:?}; in Python, convert it to float32", info.dtype))?;
-    let shape = info
-        .shape
+/// Reads the tensor at the file's position.
+fn next_tensor(file: &mut File, info: &TensorInfo) -> Result<Tensor, String> {
+    let &(kind, ..) = ELEMENT_TYPES
         .iter()
-        .map(|&size| i64::try_from(size).map_err(|_| "has an impossible shape".to_string()))
-        .collect::<Result<Vec<_>, _>>()?;
+        .find(|entry| entry.2 == info.dtype)
+        .ok_or_else(|| format!("is of type {:?}; in Python, convert it to float32", info.dtype))?;
+    let shape = info.shape.iter().map(|&size| i64::try_from(size)).collect::<Result<Vec<_>, _>>();
+    let shape = shape.map_err(|_| "has an impossible shape")?;
     let (start, end) = info.data_offsets;
     let mut bytes = vec![0; end - start];
     file.read_exact(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
     tensor::from_bytes(&bytes, &shape, kind)
 }
 
-fn kind(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F64 => Kind::Double,
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
-}
-
-/// A tensor as the safetensors crate wants to see it.
-struct Dense<'a> {
+/// A tensor in the form that the safetensors crate writes. Its bytes are copied when they are written.
+struct WrittenTensor<'a> {
     dtype: Dtype,
     shape: Vec<usize>,
     tensor: &'a Tensor,
 }
 
-impl<'a> Dense<'a> {
-    fn new(name: &str, tensor: &'a Tensor) -> Result<Self, String> {
-        let wanted = tensor.f_kind().map_err(tensor::sentence)?;
-        let known = [
-            Dtype::F64,
-            Dtype::F32,
-            Dtype::F16,
-            Dtype::BF16,
-            Dtype::I64,
-            Dtype::I32,
-            Dtype::I16,
-            Dtype::I8,
-            Dtype::U8,
-            Dtype::BOOL,
-        ];
-        let dtype = known
-            .into_iter()
-            .find(|&dtype| kind(dtype) == Some(wanted))
-            .ok_or_else(|| format!("{name} is of type {wanted:?}; convert it to float32 first"))?;
-        Ok(Dense { dtype, shape: tensor.size().iter().map(|&size| size as usize).collect(), tensor })
-    }
-}
-
-impl View for Dense<'_> {
+impl View for WrittenTensor<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -170,7 +131,7 @@ impl View for Dense<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        tensor::to_bytes(self.tensor).expect("a tensor of a known type").into()
+        tensor::to_bytes(self.tensor).expect("a tensor of a supported type").into()
     }
 
     fn data_len(&self) -> usize {
@@ -178,10 +139,6 @@ impl View for Dense<'_> {
     }
 }
 
-fn neither() -> String {
-    "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again".to_string()
-}
-
-fn damaged(error: impl std::fmt::Display) -> String {
-    format!("is a damaged safetensors file ({error}); copy or save it again")
+fn damaged(cause: impl Display) -> String {
+    format!("is a damaged safetensors file ({cause}); copy or save it again")
 }

@@ -1,27 +1,53 @@
-//! Tensors from bytes and back: what both file formats share.
+//! Conversion between tensors and little-endian bytes, shared by both file formats.
 
+use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
-/// More than libtorch's own operations take.
-const MAX_DIMENSIONS: usize = 64;
+/// libtorch's own operations support at most this many dimensions.
+pub(super) const MAX_DIMENSIONS: usize = 64;
 
-/// Number of elements of a shape. An error if a size is negative or if libtorch's own arithmetic would overflow.
+/// The supported element types: tch's, PyTorch's storage class `torch.NAME`, and safetensors'.
+pub(super) const ELEMENT_TYPES: [(Kind, &str, Dtype); 10] = [
+    (Kind::Double, "DoubleStorage", Dtype::F64),
+    (Kind::Float, "FloatStorage", Dtype::F32),
+    (Kind::Half, "HalfStorage", Dtype::F16),
+    (Kind::BFloat16, "BFloat16Storage", Dtype::BF16),
+    (Kind::Int64, "LongStorage", Dtype::I64),
+    (Kind::Int, "IntStorage", Dtype::I32),
+    (Kind::Int16, "ShortStorage", Dtype::I16),
+    (Kind::Int8, "CharStorage", Dtype::I8),
+    (Kind::Uint8, "ByteStorage", Dtype::U8),
+    (Kind::Bool, "BoolStorage", Dtype::BOOL),
+];
+
+/// PyTorch's storage class and safetensors' type for the elements of a tensor that is to be written.
+pub(super) fn written_type(name: &str, tensor: &Tensor) -> Result<(&'static str, Dtype), String> {
+    let kind = tensor.f_kind().map_err(message)?;
+    let entry = ELEMENT_TYPES.iter().find(|entry| entry.0 == kind);
+    let &(_, class, dtype) = entry.ok_or_else(|| {
+        format!("can't be written: its tensor {name} is of type {kind:?}; convert it to float32 first")
+    })?;
+    Ok((class, dtype))
+}
+
+/// Number of elements of a shape. Fails if a size is negative or if libtorch's arithmetic on it would overflow.
 pub(super) fn elements(shape: &[i64]) -> Result<i64, String> {
     if shape.len() > MAX_DIMENSIONS {
         return Err(format!("has {} dimensions", shape.len()));
     }
-    // With an empty dimension the others still count: libtorch multiplies them for the strides.
-    let room = shape.iter().try_fold(1_i64, |product, &size| {
-        (size >= 0).then(|| product.checked_mul(size.max(1))).flatten().filter(|&room| room < i64::MAX / 16)
+    // An empty dimension counts as 1: libtorch multiplies the others for the strides.
+    let product = shape.iter().try_fold(1_i64, |product, &size| {
+        let product = product.checked_mul(size.max(1))?;
+        (size >= 0 && product < i64::MAX / 16).then_some(product)
     });
-    match room {
-        Some(room) if !shape.contains(&0) => Ok(room),
-        Some(_) => Ok(0),
+    match product {
+        Some(_) if shape.contains(&0) => Ok(0),
+        Some(product) => Ok(product),
         None => Err(format!("has the impossible shape {shape:?}")),
     }
 }
 
-/// A CPU tensor with a copy of little-endian `bytes`, whose number must match the shape exactly.
+/// Creates a CPU tensor from a copy of little-endian `bytes`, whose number must match the shape exactly.
 pub(super) fn from_bytes(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor, String> {
     let expected = elements(shape)? as u64 * kind.elt_size_in_bytes() as u64;
     if bytes.len() as u64 != expected {
@@ -33,20 +59,20 @@ pub(super) fn from_bytes(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tens
     if cfg!(target_endian = "big") {
         return Err("can only be read on a little-endian machine".to_string());
     }
-    Tensor::f_from_data_size(bytes, shape, kind).map_err(sentence)
+    Tensor::f_from_data_size(bytes, shape, kind).map_err(message)
 }
 
-/// The elements in row-major order, little-endian, whatever the tensor's strides and device are.
+/// The elements in row-major order, little-endian. Strides and device of the tensor don't matter.
 pub(super) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>, String> {
     let dense =
-        tensor.f_detach().and_then(|t| t.f_to_device(Device::Cpu)).and_then(|t| t.f_contiguous()).map_err(sentence)?;
+        tensor.f_detach().and_then(|t| t.f_to_device(Device::Cpu)).and_then(|t| t.f_contiguous()).map_err(message)?;
     let mut bytes = vec![0; dense.numel() * dense.kind().elt_size_in_bytes()];
-    dense.f_copy_data_u8(&mut bytes, dense.numel()).map_err(sentence)?;
+    dense.f_copy_data_u8(&mut bytes, dense.numel()).map_err(message)?;
     Ok(bytes)
 }
 
 /// libtorch's message without its stack trace.
-pub(super) fn sentence(error: tch::TchError) -> String {
+pub(super) fn message(error: tch::TchError) -> String {
     crate::Error::from(error).to_string()
 }
 

@@ -1,4 +1,12 @@
-//! AdamW (arXiv 1711.05101) on one flat vector of all parameters.
+//! AdamW (Loshchilov and Hutter, [arXiv 1711.05101](https://arxiv.org/abs/1711.05101), algorithm 2).
+//!
+//! With gradient g, learning rate η and weight decay λ, step t updates the parameters θ and the moments m and v:
+//!
+//! ```text
+//! θ ← θ − η λ θ
+//! m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
+//! θ ← θ − η (m / (1 − β₁ᵗ)) / (√v / √(1 − β₂ᵗ) + ε)
+//! ```
 
 use std::borrow::Borrow;
 
@@ -12,23 +20,38 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 
-/// The same update as `torch.optim.AdamW`, but all parameters lie in one vector, of which the model's tensors are
-/// views: eight operations a step instead of eight per tensor.
+/// The same update as `torch.optim.AdamW` on one vector of all parameters. The model's tensors are views of it, so a
+/// step takes eight operations instead of eight per tensor.
+///
+/// ```
+/// use tch::{Device, Tensor, nn};
+/// use vitlab::train::AdamW;
+/// let store = nn::VarStore::new(Device::Cpu);
+/// let parameter = store.root().ones("parameter", &[1]);
+/// let mut optimizer = AdamW::new(&store, 0.5);
+/// // A constant gradient g > 0 gives m / (1 − β₁ᵗ) = g and v / (1 − β₂ᵗ) = g²: each step subtracts η λ θ + η.
+/// for expected in [1.0 - 0.1 * 0.5 * 1.0 - 0.1, 0.85 - 0.1 * 0.5 * 0.85 - 0.1] {
+///     optimizer.step(&[Tensor::from_slice(&[3.0_f32])], 0.1)?;
+///     assert!((parameter.double_value(&[0]) - expected).abs() < 1e-6);
+/// }
+/// # Ok::<(), vitlab::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AdamW {
     parameters: Vec<Tensor>,
     /// [n] all parameters in the order of `parameters`; the model's tensors are views of it
     flat: Tensor,
-    /// [n] running mean of the gradient
+    /// [n] m, the running mean of the gradient
     pub(super) exp_avg: Tensor,
-    /// [n] running mean of its square
+    /// [n] v, the running mean of the squared gradient
     pub(super) exp_avg_sq: Tensor,
+    /// t, the number of steps so far
     pub(super) steps: i64,
     weight_decay: f64,
 }
 
 impl AdamW {
-    /// Takes over the storage of the store's trainable variables; one optimizer per model at a time.
+    /// Moves the store's trainable variables into one vector. A model has at most one optimizer at a time.
     pub fn new(store: &VarStore, weight_decay: f64) -> Self {
         no_grad(|| {
             let mut parameters = store.trainable_variables();
@@ -39,21 +62,15 @@ impl AdamW {
                 parameter.set_data(&flat.narrow(0, start, length).view(parameter.size().as_slice()));
                 start += length;
             }
-            AdamW {
-                exp_avg: flat.zeros_like(),
-                exp_avg_sq: flat.zeros_like(),
-                flat,
-                parameters,
-                steps: 0,
-                weight_decay,
-            }
+            let (exp_avg, exp_avg_sq) = (flat.zeros_like(), flat.zeros_like());
+            AdamW { parameters, flat, exp_avg, exp_avg_sq, steps: 0, weight_decay }
         })
     }
 
-    /// Gradients of `loss` and one step at learning rate `lr`.
+    /// Differentiates `loss`, then takes one step at learning rate `lr`.
     ///
     /// # Errors
-    /// When libtorch can't differentiate `loss`, for instance because it doesn't depend on a parameter.
+    /// Fails if libtorch can't differentiate `loss`, or if `loss` doesn't depend on every parameter.
     pub fn backward_step(&mut self, loss: &Tensor, lr: f64) -> Result<()> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
         if !gradients.iter().all(Tensor::defined) {
@@ -64,12 +81,13 @@ impl AdamW {
         self.step(&gradients, lr)
     }
 
-    /// One step with given gradients, a tensor per trainable variable in the order of their creation.
+    /// Takes one step with the given gradients: a tensor per trainable variable in the order of their creation, or one
+    /// vector of them all.
     ///
     /// # Errors
-    /// When their number of elements is not the parameters'.
+    /// Fails if the gradients have another number of elements than the parameters.
     pub fn step<T: Borrow<Tensor>>(&mut self, gradients: &[T], lr: f64) -> Result<()> {
-        let add_update = || {
+        let update = || {
             let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
             let gradient = Tensor::cat(&flat, 0); // [n]
             if gradient.size() != self.flat.size() {
@@ -86,10 +104,9 @@ impl AdamW {
             let _ = self.exp_avg.lerp_(&gradient, 1.0 - BETA1);
             let _ = self.exp_avg_sq.lerp_(&gradient.square(), 1.0 - BETA2);
             let denominator = (self.exp_avg_sq.sqrt() / correction2.sqrt()).g_add_scalar_(EPS);
-            let update = (&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1);
-            let _ = self.flat.g_add_(&update);
+            let _ = self.flat.g_add_(&(&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1));
             Ok(())
         };
-        on_one_thread(|| no_grad(add_update))
+        on_one_thread(|| no_grad(update))
     }
 }

@@ -1,4 +1,4 @@
-//! Training: optimizer, schedule, the epoch, history, checkpoints.
+//! Training: optimizer, learning rate schedule, epoch loop, history, checkpoints and live progress.
 
 mod adamw;
 mod history;

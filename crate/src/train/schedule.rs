@@ -1,10 +1,19 @@
-//! The learning rate of each epoch or step.
+//! The learning rate of each epoch or step: linear warm-up, then half a cosine (Loshchilov and Hutter,
+//! [arXiv 1608.03983](https://arxiv.org/abs/1608.03983), equation 5).
+//!
+//! For w units of warm-up out of n, unit t (from 0) has the rate
+//!
+//! ```text
+//! LR (t + 1) / w                                                    for t < w
+//! MIN_LR + (LR − MIN_LR) (1 + cos(π (t − w) / (n − w))) / 2         for t ≥ w
+//! ```
 
 use crate::Config;
 
-/// Linear warm-up over the first WARMUP_EPOCHS epochs, from LR/WARMUP_EPOCHS to LR, then half a cosine towards
-/// MIN_LR. `epoch` counts from 0. The last epoch stays one step above MIN_LR, as in the material notebook, whose
-/// `LinearLR` and `CosineAnnealingLR` this equals.
+/// The learning rate of an epoch, counted from 0. The warm-up takes WARMUP_EPOCHS.
+///
+/// Equals PyTorch's `LinearLR` followed by `CosineAnnealingLR`, as in the material notebook: the last epoch is one unit
+/// of the cosine before MIN_LR.
 ///
 /// ```
 /// use vitlab::{Config, train::learning_rate};
@@ -23,8 +32,8 @@ pub fn learning_rate(config: &Config, epoch: usize) -> f64 {
     rate(config, epoch, config.warmup_epochs, config.epochs)
 }
 
-/// The same curve from step to step, for LR_PER_STEP: with `steps` steps an epoch the warm-up takes WARMUP_EPOCHS · `steps`
-/// of them. `step` counts from 0 over the whole training.
+/// The learning rate of a step, for LR_PER_STEP: the same curve with `steps` steps in each epoch. `step` counts from 0
+/// over the whole training.
 ///
 /// ```
 /// use vitlab::{Config, train::step_learning_rate};

@@ -1,31 +1,31 @@
-//! Reading PyTorch's zip format: `NAME/data.pkl` says which tensors there are, `NAME/data/KEY` holds a storage.
+//! Reads a state dict from PyTorch's zip archive.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, Read};
 
 use tch::{Device, Tensor};
 use zip::CompressionMethod;
-use zip::read::{Config, ZipFileEntry};
+use zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use zip::unstable::read::ZipIterable;
 
-use super::machine::{SAVE_WEIGHTS, View, short};
-use super::{StateDict, pickle, tensor};
+use super::SAVE_STATE_DICT;
+use super::pickle::{self, View};
+use crate::checkpoint::{StateDict, printable, tensor};
 
-/// A state dict has at most one entry for each tensor, and some more.
+/// A state dict has at most one entry for each tensor, and a few more.
 const MAX_ENTRIES: usize = 8_000;
 
-/// Views may repeat the same elements: what all tensors would take when copied may exceed the file this much.
+/// Views can repeat elements. Copies of all tensors may take this many times the file's size, or [`MIN_BUDGET`] bytes.
 const MAX_REPETITION: u64 = 4;
 const MIN_BUDGET: u64 = 64 << 20;
 
-/// The tensors of an archive of `file_len` bytes. What is wrong otherwise is a phrase for the user.
-pub(super) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
+/// The tensors of an archive of `file_len` bytes. An error is a phrase for the user.
+pub(in crate::checkpoint) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
     let mut archive = Archive::open(file, file_len)?;
-    if let Some(order) = archive.bytes("byteorder")?
-        && order != b"little"
-    {
+    if archive.bytes("byteorder")?.is_some_and(|order| order != b"little") {
         return Err("was written on a big-endian machine; in Python there, save it as safetensors".to_string());
     }
     let program = archive.bytes("data.pkl")?.ok_or("has no data.pkl, so it isn't a PyTorch file")?;
@@ -38,38 +38,36 @@ pub(super) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
             Entry::Vacant(new) => new.insert((view.storage.kind, archive.storage(&view)?)),
         };
         if (*kind, storage.size1().ok()) != (view.storage.kind, Some(view.storage.len)) {
-            return Err(format!(
-                "describes its storage data/{} in two ways; copy or save it again",
-                short(view.storage.key)
-            ));
+            let key = printable(view.storage.key);
+            return Err(format!("describes its storage data/{key} in two ways; copy or save it again"));
         }
-        let tensor =
-            select(storage, &view, &mut budget).map_err(|problem| format!("its tensor {} {problem}", short(name)))?;
+        let tensor = view_of(storage, &view, &mut budget)
+            .map_err(|problem| format!("its tensor {} {problem}", printable(name)))?;
         tensors.push((name.to_string(), tensor));
     }
     StateDict::checked(tensors)
 }
 
-/// The view of its storage: no copy, so that a file's tensors never take more memory than the file.
-fn select(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor, String> {
+/// Creates the view without a copy, so that a file's tensors never take more memory than the file.
+fn view_of(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor, String> {
     let elements = tensor::elements(&view.size)?;
     if view.size.len() != view.stride.len() || view.offset < 0 {
         return Err("has strides that don't match its shape".to_string());
     }
     let last = view.size.iter().zip(&view.stride).try_fold(view.offset, |last, (&size, &stride)| {
         let span = (size - 1).max(0).checked_mul(stride)?;
-        (stride >= 0).then(|| last.checked_add(span)).flatten()
+        last.checked_add(span).filter(|_| stride >= 0)
     });
     if elements > 0 && last.is_none_or(|last| last >= view.storage.len) {
         return Err(format!("reaches beyond the {} elements of its storage", view.storage.len));
     }
     let bytes = elements as u64 * view.storage.kind.elt_size_in_bytes() as u64;
     *budget = budget.checked_sub(bytes).ok_or("repeats its elements without end (expand); save a copy of it")?;
-    // Strides and offset of an empty tensor are never used; those in the file may be anything.
+    // Strides and offset of an empty tensor are never used and may have any value in the file.
     if elements == 0 {
-        return Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu)).map_err(tensor::sentence);
+        return Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu)).map_err(tensor::message);
     }
-    storage.f_as_strided(&view.size, &view.stride, view.offset).map_err(tensor::sentence)
+    storage.f_as_strided(&view.size, &view.stride, view.offset).map_err(tensor::message)
 }
 
 struct Archive {
@@ -81,25 +79,23 @@ struct Archive {
 impl Archive {
     fn open(file: File, file_len: u64) -> Result<Self, String> {
         let mut file = BufReader::new(file);
-        let mut directory =
-            ZipIterable::try_new(&mut file, Config::default()).map_err(damaged)?.enforce_header_consistency(true);
+        // A search for the start takes a first directory entry of 76 bytes (a name of 21 letters) for a zip64 record.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut directory = ZipIterable::try_new(&mut file, config).map_err(damaged)?.enforce_header_consistency(true);
         if directory.len() > MAX_ENTRIES {
             return Err(format!("is an archive of {} files", directory.len()));
         }
-        let mut listed: Vec<ZipFileEntry> = Vec::new();
-        for entry in directory.files().map_err(damaged)? {
-            listed.push(entry.map_err(damaged)?);
-        }
+        let listed = directory.files().map_err(damaged)?.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
         let folder = folder(&listed)?;
         let mut room = file_len;
         let mut entries = HashMap::new();
         for entry in listed {
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
                 return Err(
-                    "is a compressed zip archive, as PyTorch doesn't write them; in Python, save it again".to_string()
+                    "is a compressed zip archive, which PyTorch never writes; in Python, save it again".to_string()
                 );
             }
-            // Entries that together exceed the file would share bytes, as in a decompression bomb.
+            // Entries larger than the file together would share bytes, as in a decompression bomb.
             room = room.checked_sub(entry.size()).ok_or_else(|| damaged("its entries are larger than the file"))?;
             if let Some(name) = entry.name_raw().strip_prefix(&folder[..])
                 && entries.insert(name.to_vec(), entry).is_some()
@@ -110,7 +106,7 @@ impl Archive {
         Ok(Archive { file, entries })
     }
 
-    /// The content of an entry, if there is one of that name (once); its checksum is verified.
+    /// Takes an entry out of the archive and returns its content, if there is one of that name. Verifies its checksum.
     fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(entry) = self.entries.remove(name.as_bytes()) else {
             return Ok(None);
@@ -118,7 +114,7 @@ impl Archive {
         let mut bytes = vec![0; entry.size() as usize];
         let mut reader = entry.with_reader(&mut self.file, Default::default()).map_err(damaged)?;
         reader.read_exact(&mut bytes).map_err(damaged)?;
-        // The checksum is compared at the end.
+        // The reader compares the checksum when it reaches the end.
         match reader.read(&mut [0]).map_err(damaged)? {
             0 => Ok(Some(bytes)),
             _ => Err(damaged("an entry is longer than it says")),
@@ -128,37 +124,38 @@ impl Archive {
     fn storage(&mut self, view: &View) -> Result<Tensor, String> {
         let storage = &view.storage;
         let name = format!("data/{}", storage.key);
-        let bytes = self.bytes(&name)?.ok_or_else(|| damaged(format!("it has no {}", short(&name))))?;
+        let bytes = self.bytes(&name)?.ok_or_else(|| damaged(format!("it has no {}", printable(&name))))?;
         tensor::from_bytes(&bytes, &[storage.len], storage.kind)
-            .map_err(|problem| format!("its storage {} {problem}", short(&name)))
+            .map_err(|problem| format!("its storage {} {problem}", printable(&name)))
     }
 }
 
-/// "NAME/" of the one "NAME/data.pkl", or what else this archive is.
+/// "NAME/" of the one entry "NAME/data.pkl". An error says which other kind of archive this is.
 fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>, String> {
     let any = |matches: fn(&[u8]) -> bool| entries.iter().any(|entry| matches(entry.name_raw()));
     if any(|name| name.ends_with(b"/constants.pkl") || name.ends_with(b"/code/")) {
         return Err(
             "is a TorchScript archive (torch.jit.save, or VarStore::save of tch), not a state dict; in Python, \
-             save its weights: torch.save(torch.jit.load(path).state_dict(), \"model.pt\")"
+                    save its weights: torch.save(torch.jit.load(path).state_dict(), \"model.pt\")"
                 .to_string(),
         );
     }
     if any(|name| name.ends_with(b".npy")) {
         return Err(
-            "is a NumPy archive (.npz); weights come as a PyTorch state dict (.pt) or as .safetensors".to_string()
+            "is a NumPy archive (.npz); save the weights as a PyTorch state dict (.pt) or as .safetensors".to_string()
         );
     }
     let mut folders = entries
         .iter()
         .filter_map(|entry| entry.name_raw().strip_suffix(b"data.pkl"))
-        .filter(|folder| folder.ends_with(b"/") && folder.iter().filter(|&&b| b == b'/').count() == 1);
+        .filter(|folder| folder.ends_with(b"/") && folder.iter().filter(|&&byte| byte == b'/').count() == 1);
     match (folders.next(), folders.next()) {
         (Some(folder), None) => Ok(folder.to_vec()),
-        _ => Err(format!("is a zip archive, but not a PyTorch state dict; {SAVE_WEIGHTS}")),
+        _ => Err(format!("is a zip archive, but not a PyTorch state dict; {SAVE_STATE_DICT}")),
     }
 }
 
-fn damaged(error: impl std::fmt::Display) -> String {
-    format!("is damaged ({error}); copy or save it again")
+/// The message for a truncated or otherwise damaged archive; the zip crate says the cause.
+fn damaged(cause: impl Display) -> String {
+    format!("is damaged ({cause}); copy or save it again")
 }
