@@ -123,12 +123,12 @@ impl Part {
     /// Even-odd rule: counts the edges to the right of the point.
     fn contains(&self, x: f32, y: f32) -> bool {
         let x = if self.symmetric { 14.0 + (x - 14.0).abs() } else { x };
-        // The axis closes a symmetric part: its edges lie to the left of every mirrored point or on it.
-        let first = self.points[0];
-        let last = self.points[self.points.len() - 1];
-        let closing: &[((f32, f32), (f32, f32))] =
-            if self.symmetric { &[((14.0, first.1), first), (last, (14.0, last.1))] } else { &[(last, first)] };
-        let edges = self.points.windows(2).map(|pair| (pair[0], pair[1])).chain(closing.iter().copied());
+        // The axis closes a symmetric part, the first point any other.
+        let (first, last) = (self.points[0], self.points[self.points.len() - 1]);
+        let closing =
+            if self.symmetric { [((14.0, first.1), first), (last, (14.0, last.1))] } else { [(last, first); 2] };
+        let closing = closing.into_iter().take(if self.symmetric { 2 } else { 1 });
+        let edges = self.points.windows(2).map(|pair| (pair[0], pair[1])).chain(closing);
         edges.filter(|&(a, b)| (a.1 > y) != (b.1 > y) && x < a.0 + (y - a.1) / (b.1 - a.1) * (b.0 - a.0)).count() % 2
             == 1
     }
