@@ -8,6 +8,7 @@
 //! | [`checkpoint`] | PyTorch and safetensors files, names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, checkpoints | 0, 1, 3 |
 //! | [`fused`] | the same training steps by hand, several times as fast on a CPU | 0, 1, 3 |
+//! | [`learner`] | a model with weights and the fastest way to run it | all |
 //! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps | 2, 3 |
@@ -25,6 +26,7 @@ pub mod distill;
 pub mod error;
 pub mod explain;
 pub mod fused;
+pub mod learner;
 pub mod metrics;
 pub mod model;
 pub mod notebook;
@@ -37,3 +39,4 @@ pub use {ndarray, tch};
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use learner::Learner;

@@ -4,6 +4,7 @@
 //! memory bounded by the file's size. Measured by `tests/weights_mutated.rs`: a good file of 100 MiB takes 200 to 202 MiB at
 //! the peak, a damaged one above 100 kB at most 1.25 times its size.
 
+pub mod layouts;
 mod load;
 mod machine;
 mod pickle;

@@ -1,13 +1,10 @@
 //! The command `vitlab`: what the notebooks do, without a notebook.
 
-mod behind;
 mod bench;
 mod convert;
 mod evaluate;
 mod explain;
-mod images;
-mod kind;
-mod learner;
+mod options;
 mod predict;
 mod train;
 
