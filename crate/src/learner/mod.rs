@@ -21,7 +21,7 @@ use crate::train::Batch;
 use crate::{Config, Error, Result};
 use engine::Engine;
 pub use explanation::{Explanation, Method};
-pub use network::{Kind, Network};
+pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
 pub use pipeline::pipelined;
 
@@ -81,7 +81,7 @@ impl Learner {
     ///
     /// # Errors
     /// A configuration that can't work.
-    pub fn create(kind: Kind, config: &Config, device: Device) -> Result<Self> {
+    pub fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
         Network::create(kind, config, device).map(Learner::new)
     }
 
@@ -127,6 +127,28 @@ impl Learner {
 
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The model, if it is a ViT.
+    ///
+    /// # Errors
+    /// Another model.
+    pub fn vit(&self) -> Result<&VisionTransformer> {
+        match &self.network {
+            Network::Vit(model) => Ok(model),
+            _ => Err(Error::argument("this model is not a ViT; give a learner of a VisionTransformer")),
+        }
+    }
+
+    /// The model, if it is a DeiT.
+    ///
+    /// # Errors
+    /// Another model.
+    pub fn deit(&self) -> Result<&MyDeiT> {
+        match &self.network {
+            Network::Deit(model) => Ok(model),
+            _ => Err(Error::argument("this model is not a DeiT; give a learner of a MyDeiT")),
+        }
     }
 
     /// Logits of each head at inference, [B, classes]: one of a ViT or CNN, those of the class and the distillation token of

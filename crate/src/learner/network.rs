@@ -9,7 +9,7 @@ use crate::{Config, Error, Result};
 
 /// Names a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ModelKind {
     Vit,
     Cnn,
     Deit,
@@ -49,11 +49,11 @@ impl From<Learner> for Network {
 }
 
 impl Network {
-    pub(super) fn create(kind: Kind, config: &Config, device: Device) -> Result<Self> {
+    pub(super) fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
         Ok(match kind {
-            Kind::Vit => VisionTransformer::new(config, device)?.into(),
-            Kind::Cnn => Cnn::new(config, device)?.into(),
-            Kind::Deit => MyDeiT::new(config, device)?.into(),
+            ModelKind::Vit => VisionTransformer::new(config, device)?.into(),
+            ModelKind::Cnn => Cnn::new(config, device)?.into(),
+            ModelKind::Deit => MyDeiT::new(config, device)?.into(),
         })
     }
 

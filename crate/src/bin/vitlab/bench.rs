@@ -13,7 +13,7 @@ use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
 use vitlab::distill::HardDistillationLoss;
 use vitlab::explain::{Fusion, Heatmap, Rollout};
-use vitlab::learner::{Kind, Learner, Loss, pipelined};
+use vitlab::learner::{Learner, Loss, ModelKind, pipelined};
 use vitlab::model::Model;
 use vitlab::plot::{Group, bars};
 use vitlab::train::Trainer;
@@ -155,18 +155,19 @@ impl Training {
     fn new(model: &str) -> Result<Self> {
         let mut config = Config::default();
         let kind = match model {
-            "vit" => Kind::Vit,
-            "deit" => Kind::Deit,
-            "cnn" => Kind::Cnn,
+            "vit" => ModelKind::Vit,
+            "deit" => ModelKind::Deit,
+            "cnn" => ModelKind::Cnn,
             "cnn-bfloat16" => {
                 config.precision = Precision::Bfloat16;
-                Kind::Cnn
+                ModelKind::Cnn
             }
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
         seed_everything(config.seed);
         let learner = Learner::create(kind, &config, Device::Cpu)?;
-        let teacher = (kind == Kind::Deit).then(|| Learner::create(Kind::Cnn, &config, Device::Cpu)).transpose()?;
+        let teacher =
+            (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
         Ok(Training { trainer: Trainer::new(&learner, &config)?, learner, teacher })
     }
 

@@ -7,7 +7,7 @@ use tch::Device;
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
 use vitlab::distill::SoftDistillationLoss;
-use vitlab::learner::{Kind, Learner, Loss, Network};
+use vitlab::learner::{Learner, Loss, ModelKind, Network};
 use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads};
 use vitlab::model::Model;
 use vitlab::train::{Step, Trainer};
@@ -19,8 +19,8 @@ use crate::options::named;
 /// Train a model; write its weights, history and configuration.
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(long, value_parser = named(&[("vit", Kind::Vit), ("cnn", Kind::Cnn), ("deit", Kind::Deit)]))]
-    model: Kind,
+    #[arg(long, value_parser = named(&[("vit", ModelKind::Vit), ("cnn", ModelKind::Cnn), ("deit", ModelKind::Deit)]))]
+    model: ModelKind,
     /// Weights of the CNN that the student (--model deit) learns from.
     #[arg(long, value_name = "FILE", required_if_eq("model", "deit"))]
     teacher: Option<PathBuf>,
@@ -136,9 +136,9 @@ impl Arguments {
     /// The soft loss, or `None` for hard distillation and without a teacher.
     fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
         let &Arguments { tau, lambda, .. } = self;
-        let problem = if self.teacher.is_some() && self.model != Kind::Deit {
+        let problem = if self.teacher.is_some() && self.model != ModelKind::Deit {
             "--teacher goes with --model deit only".to_string()
-        } else if self.soft && self.model != Kind::Deit {
+        } else if self.soft && self.model != ModelKind::Deit {
             "--soft goes with --model deit only".to_string()
         } else if !(tau.is_finite() && tau > 0.0) {
             format!("--tau {tau}: a temperature is a positive number")
@@ -153,9 +153,9 @@ impl Arguments {
     /// File name of the weights without extension; the ViT's is the homework's.
     fn stem(&self) -> &'static str {
         match self.model {
-            Kind::Vit => "ViT_model",
-            Kind::Cnn => "teacher_model",
-            Kind::Deit => "DeiT_model",
+            ModelKind::Vit => "ViT_model",
+            ModelKind::Cnn => "teacher_model",
+            ModelKind::Deit => "DeiT_model",
         }
     }
 
