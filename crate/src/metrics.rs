@@ -47,23 +47,29 @@ pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<
 ///
 /// # Errors
 /// What `heads` returns, or scores that are not finite.
-pub fn evaluate_heads(
-    data: &Dataset,
-    mut heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
-) -> Result<Vec<Evaluation>> {
-    let mut logits: Vec<Vec<Tensor>> = Vec::new(); // heads × batches × [B, classes]
-    for start in (0..data.len()).step_by(BATCH as usize) {
-        let (images, _) = data.range(start, (start + BATCH).min(data.len()));
-        let scores = no_grad(|| heads(&normalise(&images)))?;
-        logits.resize_with(scores.len(), Vec::new);
-        logits.iter_mut().zip(scores).for_each(|(all, scores)| all.push(scores));
-    }
+pub fn evaluate_heads(data: &Dataset, heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Evaluation>> {
     let labels = data.labels.to_device(Device::Cpu);
-    let evaluation = |batches: &Vec<Tensor>| {
-        let logits = Tensor::cat(batches, 0).to_device(Device::Cpu);
-        Evaluation::new(logits, labels.shallow_clone(), data.origin.clone())
-    };
-    logits.iter().map(evaluation).collect()
+    let heads = in_batches(&data.images, BATCH, heads)?.into_iter();
+    heads.map(|logits| Evaluation::new(logits, labels.shallow_clone(), data.origin.clone())).collect()
+}
+
+/// Calls `predict` with `batch` images [B, 1, 28, 28] at a time of the bytes [N, 28, 28], without gradients. Each tensor that
+/// it returns, [B, …], becomes one of all images [N, …] on the CPU.
+///
+/// # Errors
+/// What `predict` returns.
+pub fn in_batches(
+    images: &Tensor,
+    batch: i64,
+    mut predict: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    let mut parts: Vec<Vec<Tensor>> = Vec::new();
+    for bytes in images.f_split(batch, 0)? {
+        let tensors = no_grad(|| predict(&normalise(&bytes)))?;
+        parts.resize_with(tensors.len(), Vec::new);
+        parts.iter_mut().zip(tensors).for_each(|(all, tensor)| all.push(tensor.to_device(Device::Cpu)));
+    }
+    Ok(parts.iter().map(|parts| Tensor::cat(parts, 0)).collect())
 }
 
 /// The scores that the history of a student holds, by name: the accuracy of each head, and the agreement of each head and

@@ -82,7 +82,11 @@ impl Learner {
     /// # Errors
     /// A configuration that can't work.
     pub fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
-        Network::create(kind, config, device).map(Learner::new)
+        Ok(match kind {
+            ModelKind::Vit => Learner::new(VisionTransformer::new(config, device)?),
+            ModelKind::Cnn => Learner::new(Cnn::new(config, device)?),
+            ModelKind::Deit => Learner::new(MyDeiT::new(config, device)?),
+        })
     }
 
     /// The model in a checkpoint file of any format and layout that [`crate::checkpoint`] knows; the file tells its kind and
@@ -125,14 +129,12 @@ impl Learner {
         self.engine.is_some()
     }
 
+    /// The model as it is.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The model, if it is a ViT.
-    ///
-    /// # Errors
-    /// Another model.
+    /// The model as a ViT; any other is an error.
     pub fn vit(&self) -> Result<&VisionTransformer> {
         match &self.network {
             Network::Vit(model) => Ok(model),
@@ -140,10 +142,7 @@ impl Learner {
         }
     }
 
-    /// The model, if it is a DeiT.
-    ///
-    /// # Errors
-    /// Another model.
+    /// The model as a DeiT; any other is an error.
     pub fn deit(&self) -> Result<&MyDeiT> {
         match &self.network {
             Network::Deit(model) => Ok(model),

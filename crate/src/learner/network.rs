@@ -1,11 +1,11 @@
 //! The three models as one type, and their forward pass in libtorch.
 
 use tch::nn::VarStore;
-use tch::{Device, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use super::Learner;
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
-use crate::{Config, Error, Result};
+use crate::{Error, Result};
 
 /// Names a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +49,6 @@ impl From<Learner> for Network {
 }
 
 impl Network {
-    pub(super) fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
-        Ok(match kind {
-            ModelKind::Vit => VisionTransformer::new(config, device)?.into(),
-            ModelKind::Cnn => Cnn::new(config, device)?.into(),
-            ModelKind::Deit => MyDeiT::new(config, device)?.into(),
-        })
-    }
-
     /// Number of tokens before the patches: 1 in a ViT, 2 in a DeiT.
     ///
     /// # Errors

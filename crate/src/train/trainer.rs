@@ -3,41 +3,19 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::pass::{Pass, Step, TrainScore};
 use super::view::View;
-use super::{AdamW, Epoch, History, learning_rate, resume, step_learning_rate};
-use crate::data::{Dataset, Origin, seed_everything, shuffled};
+use super::{AdamW, Epoch, History, resume};
+use crate::data::{Dataset, Origin};
 use crate::device::{describe, on_one_thread, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::notebook::Interrupt;
 use crate::{Config, Error, Result};
-
-/// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainScore {
-    pub loss: f64,
-    pub accuracy: f64,
-}
-
-/// The state of an epoch, reported to [`Trainer::on_step`] about once a second.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Counted from 1.
-    pub epoch: usize,
-    pub epochs: usize,
-    /// Batches done in this epoch.
-    pub batch: i64,
-    pub batches: i64,
-    /// Mean over this epoch so far.
-    pub score: TrainScore,
-    pub images_per_second: f64,
-    /// Estimated from this epoch's pace: the time until the training of the last epoch ends.
-    pub left: Duration,
-}
 
 /// Receives the progress of an epoch.
 pub type OnStep = Box<dyn FnMut(&Step)>;
@@ -174,10 +152,15 @@ impl Trainer {
         data: &Dataset,
         mut loss: impl FnMut(&Tensor, &Tensor) -> Result<B>,
     ) -> Result<TrainScore> {
-        let mut pass = self.begin(data)?;
+        self.started = Instant::now();
+        self.history.origin = data.origin.clone();
+        let mut pass = Pass::begin(&self.history, data)?;
+        if self.view.as_ref().is_none_or(View::is_of_another_cell) {
+            self.view = View::open();
+        }
         let interrupt = Interrupt::listen();
         while pass.done < pass.batches {
-            let indices = pass.order.narrow(0, pass.done * pass.size, pass.size);
+            let indices = pass.indices();
             let images = on_one_thread(|| {
                 let bytes = data.images.index_select(0, &indices);
                 self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
@@ -198,7 +181,7 @@ impl Trainer {
         if !score.loss.is_finite() {
             return Err(Error::argument(format!(
                 "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
-                pass.index + 1,
+                self.history.whole_epochs() + 1,
                 score.loss,
                 self.history.config.lr
             )));
@@ -206,55 +189,12 @@ impl Trainer {
         Ok(score)
     }
 
-    /// Seeds the generators of an epoch, and takes up the sums of an interrupted one.
-    fn begin(&mut self, data: &Dataset) -> Result<Pass> {
-        self.started = Instant::now();
-        self.history.origin = data.origin.clone();
-        let (index, size, device) = (self.history.whole_epochs(), self.history.config.batch_size, data.images.device());
-        if index >= self.history.config.epochs {
-            return Err(Error::argument(format!(
-                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
-            )));
-        }
-        let batches = data.len() / size;
-        if batches == 0 {
-            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
-        }
-        let seed = epoch_seed(self.history.config.seed, index);
-        seed_everything(seed);
-        let order = shuffled(data.len(), device);
-        let (first, sums) = match self.history.interrupted() {
-            None => (0, Tensor::zeros([2], (Kind::Double, device))),
-            Some((epoch, batches)) => {
-                seed_everything(seed ^ (batches << 32));
-                let means = Tensor::from_slice(&[epoch.train_loss, epoch.train_accuracy]);
-                (batches, (means * batches as f64).to_device(device))
-            }
-        };
-        if self.view.as_ref().is_none_or(View::is_of_another_cell) {
-            self.view = View::open();
-        }
-        Ok(Pass { index, size, batches, first, done: first, order, sums, shown: Instant::now() })
-    }
-
     /// Reports the progress if a second has passed since the last report, or the epoch ends.
     fn report(&mut self, pass: &mut Pass, stop: bool) {
-        let due = pass.shown.elapsed() > Duration::from_secs(1) || pass.done == pass.batches || stop;
-        if !due || self.on_step.is_none() && self.view.is_none() {
+        if (self.on_step.is_none() && self.view.is_none()) || !(pass.report_is_due() || stop) {
             return;
         }
-        pass.shown = Instant::now();
-        let (elapsed, epochs) = (self.started.elapsed(), self.history.config.epochs);
-        let remaining = pass.batches - pass.done + pass.batches * (epochs - pass.index - 1) as i64;
-        let step = Step {
-            epoch: pass.index + 1,
-            epochs,
-            batch: pass.done,
-            batches: pass.batches,
-            score: pass.score(),
-            images_per_second: ((pass.done - pass.first) * pass.size) as f64 / elapsed.as_secs_f64(),
-            left: elapsed.mul_f64(remaining as f64 / (pass.done - pass.first) as f64),
-        };
+        let step = pass.step(self.started.elapsed(), self.history.config.epochs);
         if let Some(on_step) = &mut self.on_step {
             on_step(&step);
         }
@@ -310,52 +250,6 @@ fn made_with(device: tch::Device) -> BTreeMap<String, String> {
     let mut components: BTreeMap<String, String> = versions().into_iter().collect();
     components.insert("device".to_string(), describe(device));
     components
-}
-
-/// The state of a pass over the training set.
-struct Pass {
-    /// Number of the epoch, counted from 0.
-    index: usize,
-    /// Images per batch.
-    size: i64,
-    batches: i64,
-    /// The first batch of this call, after those of an interrupted epoch.
-    first: i64,
-    /// Number of batches done, with those before `first`.
-    done: i64,
-    /// [N] permutation of the training images
-    order: Tensor,
-    /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
-    /// the processor wait for a GPU.
-    sums: Tensor,
-    /// Time of the latest report.
-    shown: Instant,
-}
-
-impl Pass {
-    fn learning_rate(&self, config: &Config) -> f64 {
-        if !config.lr_per_step {
-            return learning_rate(config, self.index);
-        }
-        let batches = self.batches as usize;
-        step_learning_rate(config, self.index * batches + self.done as usize, batches)
-    }
-
-    fn add(&mut self, batch: &Batch, labels: &Tensor) {
-        let hits = batch.logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Double).mean(Kind::Double);
-        self.sums += Tensor::stack(&[batch.loss.detach().to_kind(Kind::Double), hits], 0);
-        self.done += 1;
-    }
-
-    fn score(&self) -> TrainScore {
-        let means = &self.sums / self.done as f64;
-        TrainScore { loss: means.double_value(&[0]), accuracy: means.double_value(&[1]) }
-    }
-}
-
-/// Different for every (seed, epoch) of practical size.
-fn epoch_seed(seed: i64, epoch: usize) -> i64 {
-    seed.wrapping_mul(1_000_003).wrapping_add(epoch as i64 + 1)
 }
 
 impl std::fmt::Display for Epoch {

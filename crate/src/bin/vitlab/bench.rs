@@ -43,8 +43,8 @@ enum Request {
 #[derive(Default)]
 struct Worker {
     data: Option<FashionMnist>,
-    /// The model of the latest request, by its name.
-    training: Option<(String, Training)>,
+    /// The models of the latest requests.
+    training: Option<Training>,
     explained: Option<((PathBuf, Precision), Learner)>,
 }
 
@@ -88,9 +88,9 @@ impl Worker {
 
     fn train(&mut self, model: String, steps: i64) -> Result<Value> {
         let data = &self.data.as_ref().ok_or_else(no_data)?.train;
-        let (name, mut training) = match self.training.take() {
-            Some(same) if same.0 == model => same,
-            _ => (model.clone(), Training::new(&model)?),
+        let training = match self.training.take() {
+            Some(training) if training.model == model => self.training.insert(training),
+            _ => self.training.insert(Training::new(model)?),
         };
         let images = steps * Config::default().batch_size;
         if steps < 1 || images > data.len() {
@@ -104,7 +104,6 @@ impl Worker {
         let loss = training.steps(&part)?;
         let seconds = start.elapsed().as_secs_f64();
         let fused = training.learner.is_fused();
-        self.training = Some((name, training));
         Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": fused }))
     }
 
@@ -146,29 +145,27 @@ fn no_data() -> Error {
 
 /// A training as `vitlab train` runs it.
 struct Training {
+    model: String,
     learner: Learner,
     teacher: Option<Learner>,
     trainer: Trainer,
 }
 
 impl Training {
-    fn new(model: &str) -> Result<Self> {
-        let mut config = Config::default();
-        let kind = match model {
-            "vit" => ModelKind::Vit,
-            "deit" => ModelKind::Deit,
-            "cnn" => ModelKind::Cnn,
-            "cnn-bfloat16" => {
-                config.precision = Precision::Bfloat16;
-                ModelKind::Cnn
-            }
+    fn new(model: String) -> Result<Self> {
+        let (kind, precision) = match model.as_str() {
+            "vit" => (ModelKind::Vit, Precision::Float32),
+            "deit" => (ModelKind::Deit, Precision::Float32),
+            "cnn" => (ModelKind::Cnn, Precision::Float32),
+            "cnn-bfloat16" => (ModelKind::Cnn, Precision::Bfloat16),
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
+        let config = Config { precision, ..Config::default() };
         seed_everything(config.seed);
         let learner = Learner::create(kind, &config, Device::Cpu)?;
         let teacher =
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
-        Ok(Training { trainer: Trainer::new(&learner, &config)?, learner, teacher })
+        Ok(Training { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
     }
 
     /// Trains an epoch over `data`, and returns its loss.

@@ -75,7 +75,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let method = arguments.method()?;
     let learner = arguments.inference.learner()?;
     let selected = arguments.selection.read(arguments.inference.device()?)?;
-    let count = selected.len();
+    let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
         return Err(Error::argument(format!(
             "{count} images don't fit into a picture; choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors"

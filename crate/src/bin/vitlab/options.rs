@@ -78,12 +78,6 @@ pub struct Selected {
     pub origin: Origin,
 }
 
-impl Selected {
-    pub fn len(&self) -> i64 {
-        self.images.size()[0]
-    }
-}
-
 impl Selection {
     pub fn read(&self, device: Device) -> Result<Selected> {
         if !self.image.is_empty() {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use tch::{Device, Tensor, no_grad};
+use tch::Tensor;
 use vitlab::checkpoint::{self, StateDict};
 use vitlab::config::Precision;
-use vitlab::data::normalise;
+use vitlab::metrics::in_batches;
 use vitlab::{Error, Result};
 
 use crate::options::{Inference, Selection, progress};
@@ -43,34 +43,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let selected = arguments.selection.read(arguments.inference.device()?)?;
-    let bar = progress(selected.len());
-    let (mut heads, mut attention): (Vec<Vec<Tensor>>, Vec<Tensor>) = Default::default();
-    for bytes in selected.images.split(BATCH, 0) {
-        let batch = normalise(&bytes);
-        let scores = if arguments.attention {
-            let (scores, layers) = no_grad(|| learner.network().forward(&batch, false))?;
-            attention.push(Tensor::stack(&layers, 1).to_device(Device::Cpu)); // L × [B, H, S, S] -> [B, L, H, S, S]
-            scores
-        } else {
-            learner.heads(&batch)?
-        };
-        heads.resize_with(scores.len(), Vec::new);
-        heads.iter_mut().zip(scores).for_each(|(all, scores)| all.push(scores.to_device(Device::Cpu)));
-        bar.inc(bytes.size()[0] as u64);
-    }
+    let count = selected.images.size()[0];
+    let bar = progress(count);
+    let mut tensors = in_batches(&selected.images, BATCH, |images| {
+        bar.inc(images.size()[0] as u64);
+        if !arguments.attention {
+            return learner.heads(images);
+        }
+        let (mut tensors, layers) = learner.network().forward(images, false)?;
+        tensors.push(Tensor::stack(&layers, 1)); // L × [B, H, S, S] -> [B, L, H, S, S]
+        Ok(tensors)
+    })?;
     bar.finish_and_clear();
-    let heads: Vec<Tensor> = heads.iter().map(|batches| Tensor::cat(batches, 0)).collect();
-    let mut named = match <[Tensor; 2]>::try_from(heads) {
+    let attention = if arguments.attention { tensors.pop() } else { None };
+    let mut named = match <[Tensor; 2]>::try_from(tensors) {
         Ok([class, dist]) => {
             vec![("logits", (&class + &dist) / 2.0), ("logits_class", class), ("logits_dist", dist)]
         }
         Err(heads) => heads.into_iter().map(|logits| ("logits", logits)).collect(),
     };
-    if arguments.attention {
-        named.push(("attention", Tensor::cat(&attention, 0)));
-    }
+    named.extend(attention.map(|attention| ("attention", attention)));
     let named = named.into_iter().map(|(name, tensor)| (name.to_string(), tensor));
     checkpoint::write(&arguments.out, &StateDict(named.collect()))?;
-    println!("scores of {} images ({}) written to {}", selected.len(), selected.source, arguments.out.display());
+    println!("scores of {count} images ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }
