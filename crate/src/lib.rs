@@ -3,20 +3,17 @@
 //! Load a model, predict, and explain the prediction:
 //!
 //! ```
+//! use vitlab::Learner;
 //! use vitlab::data::{CLASSES, Dataset, Source, Split};
-//! use vitlab::explain::{Heatmap, Rollout, rollout};
-//! use vitlab::model::{Model, VisionTransformer};
-//! use vitlab::tch::{Device, Kind, Tensor, no_grad};
-//! use vitlab::{Config, checkpoint};
+//! use vitlab::explain::{Heatmap, Query, Rollout};
+//! use vitlab::tch::{Device, Kind, Tensor};
 //!
-//! let path = "../models/ViT_model.pt";
-//! let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
-//! checkpoint::assign(model.variables(), &checkpoint::read(path)?, path.as_ref())?;
-//! let dataset = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?;
-//! let image = dataset.normalised(&Tensor::from_slice(&[0i64])); // [1, 1, 28, 28]
-//! let (logits, attention) = no_grad(|| model.forward(&image, false, true))?; // [1, 10], [1, 6, 4, 50, 50]
+//! let vit = Learner::read("../models/ViT_model.pt", Device::Cpu)?;
+//! let data = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?;
+//! let image = data.normalised(&Tensor::from_slice(&[0i64])); // [1, 1, 28, 28]
+//! let (row, logits) = vit.rollout(&image, &Rollout::default(), Query::Class)?; // [1, 50], [1, 10]
 //! let class = logits.argmax(1, false).int64_value(&[0]) as usize;
-//! let map = Heatmap::default().maps(&rollout(&attention.expect("requested"), &Rollout::default())?)?; // [1, 28, 28]
+//! let map = Heatmap::default().maps_of_rows(&row)?; // [1, 28, 28]
 //! assert_eq!(CLASSES[class], "Ankle boot");
 //! assert!((logits.softmax(1, Kind::Float).max().double_value(&[]) - 0.8006).abs() < 1e-3);
 //! assert!((map.mean().unwrap() - 0.3744).abs() < 1e-3);
@@ -28,9 +25,9 @@
 //! | [`config`] | the homework's constants | all |
 //! | [`data`] | FashionMNIST: finding, reading, augmenting, batching | all |
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
-//! | [`checkpoint`] | weight files of PyTorch and safetensors, with names and shapes checked | all |
+//! | [`learner`] | a model with weights, and the fastest way to run it here | all |
+//! | [`checkpoint`] | checkpoint files of PyTorch and safetensors, with names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, resuming | 0, 1, 3 |
-//! | [`fused`] | hand-written training steps, predictions and rollouts, several times as fast on a CPU | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
@@ -51,6 +48,7 @@ pub mod distill;
 pub mod error;
 pub mod explain;
 pub mod fused;
+pub mod learner;
 pub mod metrics;
 pub mod model;
 pub mod notebook;
@@ -64,3 +62,4 @@ pub use vitlab_dataset::file;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use learner::Learner;

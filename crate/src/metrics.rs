@@ -1,4 +1,6 @@
-//! How good a model is: loss, accuracy, confusion matrix.
+//! Metrics of a model on a data set: loss, accuracy, confusion matrix, agreement with another model.
+
+use std::collections::BTreeMap;
 
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -32,18 +34,60 @@ pub fn evaluate(model: &impl Model, data: &Dataset) -> Result<Evaluation> {
     evaluate_with(data, |images| model.predict(images))
 }
 
-/// The same for any function from images [B, 1, 28, 28] to scores [B, classes], for instance one head of a DeiT.
+/// Evaluates any function from images [B, 1, 28, 28] to scores [B, classes].
 ///
 /// # Errors
 /// What `predict` returns, or scores that are not finite.
 pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Evaluation> {
-    let mut logits = Vec::new();
-    for start in (0..data.len()).step_by(BATCH as usize) {
-        let (images, _) = data.range(start, (start + BATCH).min(data.len()));
-        logits.push(no_grad(|| predict(&normalise(&images)))?);
+    Ok(evaluate_heads(data, |images| Ok(vec![predict(images)?]))?.remove(0))
+}
+
+/// Evaluates each head of a model in one pass over `data`. `heads` gives the scores of each head, [B, classes], as
+/// [`Learner::heads`](crate::Learner::heads) does; [`Evaluation::mean`] is the evaluation of both heads of a DeiT together.
+///
+/// # Errors
+/// What `heads` returns, or scores that are not finite.
+pub fn evaluate_heads(data: &Dataset, heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Evaluation>> {
+    let labels = data.labels.to_device(Device::Cpu);
+    let heads = in_batches(&data.images, BATCH, heads)?.into_iter();
+    heads.map(|logits| Evaluation::new(logits, labels.shallow_clone(), data.origin.clone())).collect()
+}
+
+/// Calls `predict` with `batch` images [B, 1, 28, 28] at a time of the bytes [N, 28, 28], without gradients. Each tensor that
+/// it returns, [B, …], becomes one of all images [N, …] on the CPU.
+///
+/// # Errors
+/// What `predict` returns.
+pub fn in_batches(
+    images: &Tensor,
+    batch: i64,
+    mut predict: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    let mut parts: Vec<Vec<Tensor>> = Vec::new();
+    for bytes in images.f_split(batch, 0)? {
+        let tensors = no_grad(|| predict(&normalise(&bytes)))?;
+        parts.resize_with(tensors.len(), Vec::new);
+        parts.iter_mut().zip(tensors).for_each(|(all, tensor)| all.push(tensor.to_device(Device::Cpu)));
     }
-    let logits = Tensor::cat(&logits, 0).to_device(Device::Cpu);
-    Evaluation::new(logits, data.labels.to_device(Device::Cpu), data.origin.clone())
+    Ok(parts.iter().map(|parts| Tensor::cat(parts, 0)).collect())
+}
+
+/// The scores that the history of a student holds, by name: the accuracy of each head, and the agreement of each head and
+/// of their mean with the teacher.
+///
+/// # Errors
+/// As [`Evaluation::mean`].
+pub fn distillation_scores(
+    class: &Evaluation,
+    distillation: &Evaluation,
+    teacher: &Evaluation,
+) -> Result<BTreeMap<String, f64>> {
+    let average = Evaluation::mean(class, distillation)?;
+    let agreements = [("average", &average), ("class", class), ("distillation", distillation)]
+        .map(|(name, head)| (format!("{name} agreement"), agreement(&head.predictions(), &teacher.predictions())));
+    let accuracies = [("class", class), ("distillation", distillation)]
+        .map(|(name, head)| (format!("{name} accuracy"), head.accuracy));
+    Ok(agreements.into_iter().chain(accuracies).collect())
 }
 
 impl Evaluation {
@@ -76,8 +120,17 @@ impl Evaluation {
                 "the model's scores are not finite numbers: its weights are broken or its training diverged",
             ));
         }
-        let accuracy = logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double);
-        Ok(Evaluation { loss, accuracy: accuracy.double_value(&[]), logits, labels, origin })
+        let accuracy = agreement(&logits.argmax(1, false), &labels);
+        Ok(Evaluation { loss, accuracy, logits, labels, origin })
+    }
+
+    /// The evaluation of two heads' mean logits, on the data of `class`.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`].
+    pub fn mean(class: &Evaluation, distillation: &Evaluation) -> Result<Self> {
+        let logits = (&class.logits + &distillation.logits) / 2.0;
+        Evaluation::new(logits, class.labels.shallow_clone(), class.origin.clone())
     }
 
     /// The predicted class of each image, [N] int64.
@@ -92,9 +145,8 @@ impl Evaluation {
             .bincount::<Tensor>(None, classes * classes)
             .try_into()
             .expect("counts are int64");
-        Array2::from_shape_fn((classes as usize, classes as usize), |(row, column)| {
-            cells[row * classes as usize + column] as u64
-        })
+        let side = classes as usize;
+        Array2::from_shape_fn((side, side), |(row, column)| cells[row * side + column] as u64)
     }
 
     /// Share of right predictions among each true class, 0 to 1 (NaN for a class without images).
@@ -103,4 +155,9 @@ impl Evaluation {
         let share = |(i, row): (usize, ndarray::ArrayView1<u64>)| row[i] as f64 / row.sum() as f64;
         counts.outer_iter().enumerate().map(share).collect()
     }
+}
+
+/// Share of images with the same class in two lists [N], 0 to 1.
+pub fn agreement(a: &Tensor, b: &Tensor) -> f64 {
+    a.eq_tensor(b).to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
 }

@@ -14,7 +14,9 @@
 //! | `safetensors.rs` | the header: its length, syntax and offsets |
 //! | `tensor.rs` | shapes, element types, number of bytes |
 //! | `variables.rs` | names, shapes and types fit a model; values are finite |
+//! | [`layouts`] | which model the tensors make up, and its sizes |
 
+pub mod layouts;
 mod pt;
 mod safetensors;
 mod tensor;

@@ -249,7 +249,8 @@ impl Product {
                 tile = tile.tile::<V, HEIGHT, WIDTH>();
                 m -= HEIGHT;
             }
-            if m >= 4 {
+            // Twice for the eight or nine rows below a tile of ten.
+            while m >= 4 {
                 tile = tile.tile::<V, 4, WIDTH>();
                 m -= 4;
             }

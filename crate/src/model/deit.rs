@@ -128,7 +128,7 @@ impl MyDeiT {
         Ok(model)
     }
 
-    /// [`MyDeiT::new`] for sizes read from a weight file. They must fit each other as [`Config::check`] demands.
+    /// [`MyDeiT::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`] demands.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();

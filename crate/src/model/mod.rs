@@ -16,7 +16,7 @@ pub(crate) use cnn::{EPS, MOMENTUM};
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
 pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
 
-/// A network that can be evaluated, trained, and stored in a weight file.
+/// A network that can be evaluated, trained, and stored in a checkpoint file.
 pub trait Model {
     /// The named parameters and buffers.
     fn variables(&self) -> &VarStore;

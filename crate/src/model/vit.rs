@@ -20,7 +20,7 @@ pub struct ViTConfig {
     pub forward_mul: i64,
     pub n_classes: i64,
     pub dropout: f64,
-    /// Rows of the position embedding: one per token in new models, one per patch in some weight files.
+    /// Rows of the position embedding: one per token in new models, one per patch in some checkpoint files.
     pub position_rows: i64,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D
 
 /// Images to tokens (equation 1): projects each patch, prepends the class token, adds the position embedding.
 ///
-/// The material notebook's weight files exist in two layouts, and both load: one position row per patch, added before
+/// The material notebook's checkpoint files exist in two layouts, and both load: one position row per patch, added before
 /// the class token is prepended ([1, 49, 64]), or one row per token, added afterwards ([1, 50, 64]; new models).
 #[derive(Debug)]
 pub struct EmbedLayer {
@@ -224,7 +224,7 @@ impl VisionTransformer {
         Ok(model)
     }
 
-    /// [`VisionTransformer::new`] for sizes read from a weight file. They must fit each other as [`Config::check`]
+    /// [`VisionTransformer::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`]
     /// demands.
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod history;
+mod pass;
 mod resume;
 mod schedule;
 mod trainer;
@@ -9,5 +10,6 @@ mod view;
 
 pub use adamw::AdamW;
 pub use history::{Epoch, History};
+pub use pass::{Step, TrainScore};
 pub use schedule::{learning_rate, step_learning_rate};
-pub use trainer::{Batch, Epochs, OnStep, Step, TrainScore, Trainer};
+pub use trainer::{Batch, Epochs, OnStep, Trainer};

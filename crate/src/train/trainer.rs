@@ -1,61 +1,51 @@
-//! The training of one model: what the epoch loop needs between two epochs, and the epoch itself.
+//! The training of one model: its state between two epochs, and the epoch itself.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::resume;
+use super::pass::{Pass, Step, TrainScore};
 use super::view::View;
-use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
-use crate::data::{Dataset, Origin, seed_everything, shuffled};
+use super::{AdamW, Epoch, History, resume};
+use crate::data::{Dataset, Origin};
 use crate::device::{describe, on_one_thread, versions};
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::notebook::Interrupt;
 use crate::{Config, Error, Result};
 
-/// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainScore {
-    pub loss: f64,
-    pub accuracy: f64,
-}
-
-/// Where an epoch stands: told to [`Trainer::on_step`] about once a second.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Counted from 1.
-    pub epoch: usize,
-    pub epochs: usize,
-    /// Batches done in this epoch.
-    pub batch: i64,
-    pub batches: i64,
-    /// Mean over this epoch so far.
-    pub score: TrainScore,
-    pub images_per_second: f64,
-    /// Until the last epoch's training ends, as far as this epoch's pace tells.
-    pub left: Duration,
-}
-
-/// What is called with an epoch's progress.
+/// Receives the progress of an epoch.
 pub type OnStep = Box<dyn FnMut(&Step)>;
 
-/// A batch on its way through training: what the optimizer and the history need of it.
+/// The result of a forward pass on a training batch, which the optimizer and the history read.
 #[derive(Debug)]
 pub struct Batch {
-    /// To minimise, a scalar.
+    /// The scalar to minimise.
     pub loss: Tensor,
     /// [B, classes], for the accuracy
     pub logits: Tensor,
-    /// The loss's gradient with respect to all trainable variables in the order of their creation, [n]; without it
-    /// libtorch differentiates `loss`.
+    /// Gradient of the loss with respect to all trainable variables in the order of their creation, [n]. libtorch
+    /// differentiates `loss` where this is `None`.
     pub gradient: Option<Tensor>,
 }
 
-/// Loss and logits of a model's own forward pass.
+impl Batch {
+    /// One step of the optimizer against the gradient, at learning rate `lr`.
+    ///
+    /// # Errors
+    /// As [`AdamW::step`] and [`AdamW::backward_step`].
+    pub fn update(&self, optimizer: &mut AdamW, lr: f64) -> Result<()> {
+        match &self.gradient {
+            Some(gradient) => optimizer.step(&[gradient], lr),
+            None => optimizer.backward_step(&self.loss, lr),
+        }
+    }
+}
+
+/// From the loss and the logits of a model's own forward pass.
 impl From<(Tensor, Tensor)> for Batch {
     fn from((loss, logits): (Tensor, Tensor)) -> Self {
         Batch { loss, logits, gradient: None }
@@ -65,18 +55,17 @@ impl From<(Tensor, Tensor)> for Batch {
 /// Optimizer, schedule and history of one training.
 ///
 /// ```no_run
-/// # use vitlab::{Config, Result, data::FashionMnist, metrics::evaluate, model::VisionTransformer, train::Trainer};
+/// # use vitlab::{Config, Learner, Result, data::FashionMnist, learner::Loss, metrics::evaluate, model::VisionTransformer};
+/// # use vitlab::train::Trainer;
 /// # fn main() -> Result<()> {
 /// let config = Config::default();
 /// let data = FashionMnist::load(&config, tch::Device::Cpu)?;
 /// vitlab::data::seed_everything(config.seed);
-/// let model = VisionTransformer::new(&config, tch::Device::Cpu)?;
+/// let model = Learner::new(VisionTransformer::new(&config, tch::Device::Cpu)?);
 /// let mut trainer = Trainer::new(&model, &config)?;
 /// for _ in trainer.epochs() {
-///     let score = trainer.epoch(&data.train, |images, labels| {
-///         let (logits, _) = model.forward(images, true, false)?;
-///         Ok((logits.cross_entropy_for_logits(labels), logits))
-///     })?;
+///     let score =
+///         trainer.epoch(&data.train, |images, labels| model.step(images, labels, Loss::CrossEntropy))?;
 ///     println!("{}", trainer.record(score, &evaluate(&model, &data.test)?));
 ///     trainer.save(&model, "checkpoint.safetensors")?;
 /// }
@@ -84,20 +73,21 @@ impl From<(Tensor, Tensor)> for Batch {
 /// ```
 pub struct Trainer {
     pub history: History,
-    /// What is trained by which loss, if it needs saying: a checkpoint of another recipe is refused.
+    /// Model and loss in words, or empty. [`Trainer::resume`] refuses a checkpoint of another recipe.
     pub recipe: String,
-    /// Called about once a second during an epoch; prints progress when set.
+    /// Called about once a second during an epoch.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
-    /// Of the latest step.
+    /// Learning rate of the latest step.
     lr: f64,
+    /// Start of the latest epoch.
     started: Instant,
-    /// Batches of the latest epoch, if the user interrupted it.
+    /// Number of batches of the latest epoch, if the user interrupted it.
     stopped_after: Option<i64>,
     view: Option<View>,
 }
 
-/// Counts the epochs still to do; ends early when the user interrupts the training.
+/// The epochs that remain; ends early when the user interrupts the training.
 #[derive(Debug)]
 pub struct Epochs {
     left: Range<usize>,
@@ -137,23 +127,23 @@ impl Trainer {
         })
     }
 
-    /// The epochs still to do, counted from 0: all of them, or what a resumed checkpoint or an interrupt left, with the epoch
-    /// that was interrupted as the first.
+    /// The epochs that remain, counted from 0: all of them, or those after a resumed checkpoint or an interrupt, beginning with
+    /// the interrupted epoch.
     pub fn epochs(&self) -> Epochs {
         Epochs { left: self.history.whole_epochs()..self.history.config.epochs, interrupt: Interrupt::listen() }
     }
 
-    /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gives the loss to
-    /// minimise and the logits (for the accuracy) for images [B, 1, 28, 28] and labels [B], as a pair or as a [`Batch`]
-    /// with a gradient.
+    /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
+    /// labels [B], and returns the loss to minimise and the logits (for the accuracy): as a pair, or as a [`Batch`] with a
+    /// gradient.
     ///
-    /// Everything random in epoch e is drawn from a generator seeded by SEED and e alone, so that a training that is
-    /// resumed between two epochs continues as if it had never stopped.
+    /// All random draws of epoch e come from a generator seeded by SEED and e alone. A training that is resumed between two
+    /// epochs therefore continues as if it had never stopped.
     ///
-    /// A notebook's interrupt ends the epoch after the present step, and with it the loop over [`Trainer::epochs`]: the
-    /// score is that of the batches so far, and what is recorded and saved after it says so. The next call trains the
-    /// batches that the epoch still lacks, and its score is the whole epoch's; augmentation and dropout of these batches are
-    /// drawn anew, from SEED, e and their number, so here the weights differ from those of an uninterrupted run.
+    /// An interrupt in a notebook ends the epoch after the current step, and with it the loop over [`Trainer::epochs`]. The
+    /// score is then that of the batches so far, and the history says so. The next call trains the remaining batches of the
+    /// epoch, and its score is that of the whole epoch. The augmentation and dropout of these batches are drawn anew, from
+    /// SEED, e and the number of batches done, so that the weights differ from those of an uninterrupted run.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
@@ -164,89 +154,34 @@ impl Trainer {
     ) -> Result<TrainScore> {
         self.started = Instant::now();
         self.history.origin = data.origin.clone();
-        let (index, size, device) = (self.history.whole_epochs(), self.history.config.batch_size, data.images.device());
-        if index >= self.history.config.epochs {
-            return Err(Error::argument(format!(
-                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
-            )));
-        }
-        let batches = data.len() / size;
-        if batches == 0 {
-            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
-        }
-        seed_everything(epoch_seed(self.history.config.seed, index));
-        let order = shuffled(data.len(), device);
-        let first = self.history.interrupted().map_or(0, |(_, batches)| batches);
-        // Sums stay on the device, so that a GPU is not waited for at every step.
-        let mut sums = match self.history.interrupted() {
-            None => Tensor::zeros([2], (Kind::Double, device)),
-            Some((epoch, batches)) => {
-                seed_everything(epoch_seed(self.history.config.seed, index) ^ (batches << 32));
-                let means = Tensor::from_slice(&[epoch.train_loss, epoch.train_accuracy]);
-                (means * batches as f64).to_device(device)
-            }
-        };
-        let mut shown = Instant::now();
-        let mut trained = batches;
-        let interrupt = Interrupt::listen();
+        let mut pass = Pass::begin(&self.history, data)?;
         if self.view.as_ref().is_none_or(View::is_of_another_cell) {
             self.view = View::open();
         }
-        for batch in first..batches {
-            let indices = order.narrow(0, batch * size, size);
+        let interrupt = Interrupt::listen();
+        while pass.done < pass.batches {
+            let indices = pass.indices();
             let images = on_one_thread(|| {
                 let bytes = data.images.index_select(0, &indices);
                 self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
             });
             let labels = data.labels.index_select(0, &indices);
-            self.lr = if self.history.config.lr_per_step {
-                let step = index * batches as usize + batch as usize;
-                step_learning_rate(&self.history.config, step, batches as usize)
-            } else {
-                learning_rate(&self.history.config, index)
-            };
-            let done: Batch = loss(&images, &labels)?.into();
-            match &done.gradient {
-                Some(gradient) => self.optimizer.step(&[gradient], self.lr)?,
-                None => self.optimizer.backward_step(&done.loss, self.lr)?,
-            }
-            let hits = done.logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double);
-            sums += Tensor::stack(&[done.loss.detach().to_kind(Kind::Double), hits], 0);
+            self.lr = pass.learning_rate(&self.history.config);
+            let batch: Batch = loss(&images, &labels)?.into();
+            batch.update(&mut self.optimizer, self.lr)?;
+            pass.add(&batch, &labels);
             let stop = interrupt.asked();
-            if (self.on_step.is_some() || self.view.is_some())
-                && (shown.elapsed() > Duration::from_secs(1) || batch + 1 == batches || stop)
-            {
-                shown = Instant::now();
-                let elapsed = self.started.elapsed();
-                let done = batch + 1;
-                let to_do = batches - done + batches * (self.history.config.epochs - index - 1) as i64;
-                let step = Step {
-                    epoch: index + 1,
-                    epochs: self.history.config.epochs,
-                    batch: done,
-                    batches,
-                    score: mean(&sums, done),
-                    images_per_second: ((done - first) * size) as f64 / elapsed.as_secs_f64(),
-                    left: elapsed.mul_f64(to_do as f64 / (done - first) as f64),
-                };
-                if let Some(report) = &mut self.on_step {
-                    report(&step);
-                }
-                if let Some(view) = &mut self.view {
-                    view.step(&step, &self.history);
-                }
-            }
+            self.report(&mut pass, stop);
             if stop {
-                trained = batch + 1;
                 break;
             }
         }
-        self.stopped_after = (trained < batches).then_some(trained);
-        let score = mean(&sums, trained);
+        self.stopped_after = (pass.done < pass.batches).then_some(pass.done);
+        let score = pass.score();
         if !score.loss.is_finite() {
             return Err(Error::argument(format!(
                 "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
-                index + 1,
+                self.history.whole_epochs() + 1,
                 score.loss,
                 self.history.config.lr
             )));
@@ -254,7 +189,21 @@ impl Trainer {
         Ok(score)
     }
 
-    /// Closes the epoch: adds it to the history, instead of its interrupted beginning, and returns it.
+    /// Reports the progress if a second has passed since the last report, or the epoch ends.
+    fn report(&mut self, pass: &mut Pass, stop: bool) {
+        if (self.on_step.is_none() && self.view.is_none()) || !(pass.report_is_due() || stop) {
+            return;
+        }
+        let step = pass.step(self.started.elapsed(), self.history.config.epochs);
+        if let Some(on_step) = &mut self.on_step {
+            on_step(&step);
+        }
+        if let Some(view) = &mut self.view {
+            view.step(&step, &self.history);
+        }
+    }
+
+    /// Closes the epoch: adds it to the history in place of its interrupted beginning, and returns it.
     pub fn record(&mut self, train: TrainScore, test: &Evaluation) -> Epoch {
         let index = self.history.whole_epochs();
         let before = self.history.interrupted().map_or(0.0, |(e, _)| e.seconds);
@@ -279,13 +228,13 @@ impl Trainer {
     /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
     ///
     /// # Errors
-    /// When the file can't be written; what was there stays.
+    /// When the file can't be written; an existing file then stays as it is.
     pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
         resume::write(self, model, path.as_ref())
     }
 
-    /// Continues from a checkpoint, if there is one at `path`: sets the model's weights and this trainer's state.
-    /// Returns the number of epochs already done, an interrupted one not counted.
+    /// Continues from the checkpoint at `path`, if there is one: sets the model's weights and this trainer's state.
+    /// Returns the number of epochs done, without an interrupted one.
     ///
     /// # Errors
     /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
@@ -301,17 +250,6 @@ fn made_with(device: tch::Device) -> BTreeMap<String, String> {
     let mut components: BTreeMap<String, String> = versions().into_iter().collect();
     components.insert("device".to_string(), describe(device));
     components
-}
-
-/// Sums of loss and accuracy over `batches` -> their means.
-fn mean(sums: &Tensor, batches: i64) -> TrainScore {
-    let means = sums / batches as f64;
-    TrainScore { loss: means.double_value(&[0]), accuracy: means.double_value(&[1]) }
-}
-
-/// Distinct for every (seed, epoch) of practical size.
-fn epoch_seed(seed: i64, epoch: usize) -> i64 {
-    seed.wrapping_mul(1_000_003).wrapping_add(epoch as i64 + 1)
 }
 
 impl std::fmt::Display for Epoch {

@@ -1,5 +1,5 @@
-//! `vitlab bench`: the Rust side of `cargo lab bench`. It measures what it is asked for, one JSON request a line on standard
-//! input; each gets one line, {"ok": …} or {"error": "…"}. `tests/reference/bench.py` speaks the same.
+//! `vitlab bench`: the Rust side of `cargo lab bench`. It reads one JSON request per line from standard input and answers
+//! each with one line, {"ok": …} or {"error": "…"}. `tests/reference/bench.py` speaks the same protocol.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -11,25 +11,24 @@ use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
+use vitlab::distill::HardDistillationLoss;
 use vitlab::explain::{Fusion, Heatmap, Rollout};
+use vitlab::learner::{Learner, Loss, ModelKind, pipelined};
+use vitlab::model::Model;
 use vitlab::plot::{Group, bars};
 use vitlab::train::Trainer;
 use vitlab::{Config, Error, Result};
 
-use crate::behind::for_each_behind;
-use crate::kind::{Kind, Network};
-use crate::learner::{Learner, Lesson};
-
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Request {
-    /// The first one: where FashionMNIST lies, and how many threads to use.
+    /// The first request: the folder of FashionMNIST and the number of threads.
     Hello { data: String, threads: i32 },
-    /// Product of two float32 matrices of this size.
+    /// Times the product of two float32 matrices of this size.
     Floor { size: i64 },
-    /// So many training steps of the homework's batch from the data on.
+    /// Times training steps on the homework's batches, from the start of the training set.
     Train { model: String, steps: i64 },
-    /// Maps of the first test images, `batch` at a time.
+    /// Times the maps of the first test images, `batch` at a time.
     Explain {
         weights: PathBuf,
         images: i64,
@@ -37,14 +36,15 @@ enum Request {
         #[serde(default)]
         precision: Precision,
     },
-    /// Bars: (name, value, half the length of its error bar).
+    /// Draws bars: (name, value, half the length of the error bar).
     Plot { out: PathBuf, title: String, label: String, groups: Vec<(String, f64, f64)> },
 }
 
 #[derive(Default)]
 struct Worker {
     data: Option<FashionMnist>,
-    training: Option<(String, Training)>,
+    /// The models of the latest requests.
+    training: Option<Training>,
     explained: Option<((PathBuf, Precision), Learner)>,
 }
 
@@ -54,12 +54,9 @@ pub fn run() -> Result<()> {
     for line in stdin.lines().map_while(|line| line.ok()) {
         let reply = serde_json::from_str(&line)
             .map_err(|error| Error::argument(format!("the request can't be read ({error})")))
-            .and_then(|request| worker.answer(request));
-        let reply = match reply {
-            Ok(value) => json!({ "ok": value }),
-            Err(error) => json!({ "error": error.to_string() }),
-        };
-        // Whoever asked has gone when this fails.
+            .and_then(|request| worker.answer(request))
+            .map_or_else(|error| json!({ "error": error.to_string() }), |value| json!({ "ok": value }));
+        // The other side has gone when this fails.
         if writeln!(stdout, "{reply}").and_then(|()| stdout.flush()).is_err() {
             break;
         }
@@ -77,13 +74,11 @@ impl Worker {
                 Ok(json!({ "threads": tch::get_num_threads() }))
             }
             Request::Floor { size } => Ok(floor(size)),
-            Request::Train { model, steps } => self.train(&model, steps),
+            Request::Train { model, steps } => self.train(model, steps),
             Request::Explain { weights, images, batch, precision } => self.explain((weights, precision), images, batch),
             Request::Plot { out, title, label, groups } => {
-                let groups: Vec<Group> = groups
-                    .into_iter()
-                    .map(|(label, value, error)| Group { label, values: vec![(value, error)] })
-                    .collect();
+                let group = |(label, value, error)| Group { label, values: vec![(value, error)] };
+                let groups: Vec<Group> = groups.into_iter().map(group).collect();
                 let figure = bars(&title, &label, &[], &groups, false)?;
                 figure.save(&out)?;
                 Ok(json!({ "alt": figure.alt() }))
@@ -91,69 +86,56 @@ impl Worker {
         }
     }
 
-    fn data(&self) -> Result<&FashionMnist> {
-        self.data.as_ref().ok_or_else(no_data)
-    }
-
-    fn train(&mut self, model: &str, steps: i64) -> Result<Value> {
-        if self.training.as_ref().is_none_or(|(name, _)| name != model) {
-            self.training = None;
-            self.training = Some((model.to_string(), Training::new(model)?));
-        }
-        let data = &self.data()?.train;
+    fn train(&mut self, model: String, steps: i64) -> Result<Value> {
+        let data = &self.data.as_ref().ok_or_else(no_data)?.train;
+        let training = match self.training.take() {
+            Some(training) if training.model == model => self.training.insert(training),
+            _ => self.training.insert(Training::new(model)?),
+        };
         let images = steps * Config::default().batch_size;
         if steps < 1 || images > data.len() {
-            return Err(Error::argument(format!(
-                "{steps} steps need {images} images, the training set has {}",
-                data.len()
-            )));
+            let count = data.len();
+            return Err(Error::argument(format!("{steps} steps need {images} images, the training set has {count}")));
         }
         let (part, labels) = data.range(0, images);
         let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
-        let (_, training) = self.training.as_mut().expect("set above");
         reset_peak();
         let start = Instant::now();
         let loss = training.steps(&part)?;
         let seconds = start.elapsed().as_secs_f64();
-        Ok(
-            json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": training.learner.is_fused() }),
-        )
+        let fused = training.learner.is_fused();
+        Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": fused }))
     }
 
-    fn explain(&mut self, chosen: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
-        if self.explained.as_ref().is_none_or(|(before, _)| *before != chosen) {
-            let network = Network::read(&chosen.0, Device::Cpu)?;
-            let learner = Learner::in_precision(network, chosen.1)?;
-            self.explained = Some((chosen, learner));
-        }
-        let (_, learner) = self.explained.as_mut().expect("set above");
-        let data = self.data.as_ref().ok_or_else(no_data)?;
-        let test = &data.test;
+    fn explain(&mut self, wanted: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
+        let (_, learner) = match self.explained.take() {
+            Some(same) if same.0 == wanted => self.explained.insert(same),
+            _ => {
+                let learner = Learner::read(&wanted.0, Device::Cpu)?.with_precision(wanted.1)?;
+                self.explained.insert((wanted, learner))
+            }
+        };
+        let test = &self.data.as_ref().ok_or_else(no_data)?.test;
         if images < 1 || images > test.len() || batch < 1 {
+            let count = test.len();
             return Err(Error::argument(format!(
-                "{images} images in batches of {batch} were asked for, the test set has {}",
-                test.len()
+                "the test set has {count} images, not {images} in batches of {batch}"
             )));
         }
         let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
-        let heatmap = Heatmap { prefix_tokens: learner.network.prefix_tokens()?, ..Heatmap::default() };
+        let heatmap = Heatmap { prefix_tokens: learner.network().prefix_tokens()?, ..Heatmap::default() };
         reset_peak();
         let start = Instant::now();
-        let mut total = 0.0;
         let batches = (0..images).step_by(batch as usize).map(|first| {
             let (bytes, _) = test.range(first, (first + batch).min(images));
             learner.rollout(&normalise(&bytes), &options, heatmap.query)
         });
-        for_each_behind(
-            batches,
-            |(rows, _)| heatmap.maps_of_rows(&rows),
-            |maps| {
-                let pixels = maps.len() / maps.len_of(Axis(0));
-                total += f64::from(maps.sum()) / pixels as f64;
-            },
-        )?;
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(json!({ "seconds": seconds, "images": images, "mean": total / images as f64, "peak_mb": peak() }))
+        let sums = pipelined(batches, |(rows, _)| {
+            let maps = heatmap.maps_of_rows(&rows)?;
+            Ok(f64::from(maps.sum()) / (maps.len() / maps.len_of(Axis(0))) as f64)
+        })?;
+        let (seconds, mean) = (start.elapsed().as_secs_f64(), sums.iter().sum::<f64>() / images as f64);
+        Ok(json!({ "seconds": seconds, "images": images, "mean": mean, "peak_mb": peak() }))
     }
 }
 
@@ -161,48 +143,37 @@ fn no_data() -> Error {
     Error::argument("the first request must be `hello`")
 }
 
-/// What a user trains, as `vitlab train` does it.
+/// A training as `vitlab train` runs it.
 struct Training {
+    model: String,
     learner: Learner,
     teacher: Option<Learner>,
     trainer: Trainer,
 }
 
 impl Training {
-    fn new(model: &str) -> Result<Self> {
-        let (mut config, device) = (Config::default(), Device::Cpu);
-        let kind = match model {
-            "vit" => Kind::Vit,
-            "deit" => Kind::Deit,
-            "cnn" => Kind::Cnn,
-            "cnn-bfloat16" => {
-                config.precision = Precision::Bfloat16;
-                Kind::Cnn
-            }
+    fn new(model: String) -> Result<Self> {
+        let (kind, precision) = match model.as_str() {
+            "vit" => (ModelKind::Vit, Precision::Float32),
+            "deit" => (ModelKind::Deit, Precision::Float32),
+            "cnn" => (ModelKind::Cnn, Precision::Float32),
+            "cnn-bfloat16" => (ModelKind::Cnn, Precision::Bfloat16),
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
+        let config = Config { precision, ..Config::default() };
         seed_everything(config.seed);
-        let new = |kind| Network::new(kind, &config, device).map(Learner::new);
-        let learner = new(kind)?;
-        Ok(Training {
-            trainer: Trainer::new(&learner.network, &config)?,
-            teacher: match kind {
-                Kind::Deit => Some(new(Kind::Cnn)?),
-                _ => None,
-            },
-            learner,
-        })
+        let learner = Learner::create(kind, &config, Device::Cpu)?;
+        let teacher =
+            (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
+        Ok(Training { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
     }
 
-    /// The trainer's own epoch over `data`; its loss.
+    /// Trains an epoch over `data`, and returns its loss.
     fn steps(&mut self, data: &Dataset) -> Result<f64> {
         let score = self.trainer.epoch(data, |images, labels| {
-            let Some(teacher) = &mut self.teacher else {
-                return self.learner.step(images, labels, None);
-            };
+            let Some(teacher) = &self.teacher else { return self.learner.step(images, labels, Loss::CrossEntropy) };
             let teacher = &teacher.predict(images)?;
-            let lesson = Lesson { teacher, soft: None };
-            self.learner.step(images, labels, Some(lesson))
+            self.learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
         })?;
         Ok(score.loss)
     }
@@ -221,12 +192,12 @@ fn floor(size: i64) -> Value {
     json!({ "gflops": 2.0 * (size as f64).powi(3) / best / 1e9 })
 }
 
-/// Linux counts the most memory that was resident since this was written.
+/// Resets the peak of resident memory that Linux keeps.
 fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// In MB; none where the system doesn't tell.
+/// Peak of resident memory since [`reset_peak`] in MB, where the system tells it.
 fn peak() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vitlab::{Result, checkpoint};
 
-/// Copy a weight file into the other format: .pt (PyTorch state dict) and .safetensors.
+/// Copy a checkpoint file into the other format: .pt (PyTorch state dict) and .safetensors.
 #[derive(clap::Args)]
 pub struct Arguments {
     from: PathBuf,

@@ -2,25 +2,18 @@
 
 use std::path::PathBuf;
 
-use ndarray::{Array3, ArrayView3, Axis, concatenate};
+use ndarray::Array3;
 use tch::Tensor;
 use vitlab::checkpoint::{self, StateDict};
-use vitlab::data::{CLASSES, SIDE, normalise};
-use vitlab::explain::{
-    DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Target, Upsample, gradient_attention,
-    grid_of_rows, relevance, rollout, row,
-};
-use vitlab::plot::{self, Bar, Figure, Grid, Map, Tile};
+use vitlab::config::Precision;
+use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Upsample};
+use vitlab::learner::Method;
 use vitlab::{Error, Result};
 
-use crate::behind::for_each_behind;
-use crate::images::{self, Selected, Selection};
-use crate::learner::{Inference, Learner};
+use crate::options::{Inference, Selection, progress};
 
-/// Images per batch; the maps don't depend on it.
-const BATCH: i64 = 400;
-/// More originals with their overlays than this don't fit into a readable picture.
-const MOST_IN_A_PICTURE: usize = 50;
+/// Most images in a picture that is still readable.
+const MOST_IN_A_PICTURE: i64 = 50;
 
 /// Show what a ViT or DeiT looks at: maps as tensors, or a picture of originals and overlays.
 #[derive(clap::Args)]
@@ -31,7 +24,7 @@ pub struct Arguments {
     #[command(flatten)]
     selection: Selection,
     #[arg(long, value_enum, default_value = "rollout")]
-    method: Method,
+    method: MethodName,
     /// Explain the score of this class (grad-rollout and relevance) [default: the predicted one].
     #[arg(long, value_name = "N")]
     class: Option<i64>,
@@ -66,8 +59,8 @@ const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
   vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Method {
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum MethodName {
     Rollout,
     GradRollout,
     Relevance,
@@ -77,66 +70,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let picture = match arguments.out.extension().and_then(|e| e.to_str()) {
         Some("png") => true,
         Some("safetensors") => false,
-        _ => {
-            return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors"));
-        }
+        _ => return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors")),
     };
-    if arguments.class.is_some() && arguments.method == Method::Rollout {
-        return Err(Error::argument("--class goes with --method grad-rollout or relevance; a rollout has no class"));
-    }
-    if arguments.method == Method::Relevance && arguments.rollout() != Rollout::default() {
-        return Err(Error::argument(
-            "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance goes through all layers as they are",
-        ));
-    }
-    if !arguments.inference.is_float32() && arguments.method != Method::Rollout {
-        return Err(Error::argument(
-            "--precision goes with --method rollout; the others need gradients, which are float32",
-        ));
-    }
-    let mut learner = arguments.inference.learner()?;
+    let method = arguments.method()?;
+    let learner = arguments.inference.learner()?;
     let selected = arguments.selection.read(arguments.inference.device()?)?;
-    let count = selected.len();
-    if picture && count > MOST_IN_A_PICTURE as i64 {
+    let count = selected.images.size()[0];
+    if picture && count > MOST_IN_A_PICTURE {
         return Err(Error::argument(format!(
             "{count} images don't fit into a picture; choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors"
         )));
     }
-    let bar = images::progress(count);
-    let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
-    let prefix_tokens = learner.network.prefix_tokens()?;
-    let batches = (0..count).step_by(BATCH as usize).map(|start| {
-        let end = (start + BATCH).min(count);
-        let batch = normalise(&selected.images.narrow(0, start, end - start));
-        explain(&mut learner, &batch, &arguments, prefix_tokens)
-    });
-    let heatmap = Heatmap {
-        scale: arguments.scale,
-        upsample: arguments.upsample,
-        query: arguments.token,
-        prefix_tokens,
-        image_size: SIDE as i64,
-    };
-    let draw = |(rows, logits): (Tensor, Tensor)| {
-        Ok(Explained {
-            maps: heatmap.maps_of_rows(&rows)?,
-            grid: grid_of_rows(&rows, prefix_tokens)?,
-            predicted: Vec::try_from(logits.argmax(1, false))?,
-        })
-    };
-    for_each_behind(batches, draw, |explained| {
-        bar.inc(explained.maps.len_of(Axis(0)) as u64);
-        maps.push(explained.maps);
-        grids.push(explained.grid);
-        predicted.extend(explained.predicted);
-    })?;
+    let Arguments { scale, upsample, token, .. } = arguments;
+    let heatmap = Heatmap { scale, upsample, query: token, ..Heatmap::default() };
+    let bar = progress(count);
+    let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    let (maps, grids) = (joined(&maps), joined(&grids));
     if picture {
-        let figure = overlays(&arguments, &selected, &maps, &predicted)?;
-        figure.save(&arguments.out)?;
+        let title = selected.origin.title(&arguments.title());
+        explanation.figure(&title, &selected.images, selected.labels.as_deref(), scale)?.save(&arguments.out)?;
     } else {
-        let tensors = [("maps", &maps), ("grid", &grids)];
+        let tensors = [("maps", &explanation.maps), ("grid", &explanation.grids)];
         let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
         checkpoint::write(&arguments.out, &StateDict(named.into()))?;
     }
@@ -145,89 +99,50 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 impl Arguments {
-    fn rollout(&self) -> Rollout {
-        Rollout {
+    /// The method with its options.
+    ///
+    /// # Errors
+    /// An option that the method doesn't have.
+    fn method(&self) -> Result<Method> {
+        let rollout = Rollout {
             fusion: self.fusion,
             discard_ratio: self.discard,
             discard_per: self.discard_per,
             layers: self.layers.clone(),
             normalisation: if self.compat { Normalisation::Compat } else { Normalisation::RowSum },
-        }
-    }
-
-    /// What was done, for the picture's title.
-    fn title(&self) -> String {
-        let token = &self.token;
-        match self.method {
-            Method::Relevance => format!("Relevance, query token {token}"),
-            method => {
-                let name = if method == Method::Rollout { "Attention rollout" } else { "Gradient rollout" };
-                let (fusion, discard, layers) = (self.fusion, self.discard, &self.layers);
-                format!("{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}")
-            }
-        }
-    }
-}
-
-/// Of a batch: maps [B, 28, 28] and grids [B, 7, 7], and the class that the network sees in each image.
-struct Explained {
-    maps: Array3<f32>,
-    grid: Array3<f32>,
-    predicted: Vec<i64>,
-}
-
-/// The query's row of each image [B, 1, 28, 28], [B, S], and the network's scores [B, classes].
-fn explain(
-    learner: &mut Learner,
-    batch: &Tensor,
-    arguments: &Arguments,
-    prefix_tokens: i64,
-) -> Result<(Tensor, Tensor)> {
-    let options = arguments.rollout();
-    if arguments.method == Method::Rollout {
-        return learner.rollout(batch, &options, arguments.token);
-    }
-    let target = arguments.class.map_or(Target::Predicted, Target::Class);
-    let (logits, attention) = learner.network.forward_layers(batch)?;
-    let weighted = gradient_attention(&logits, &attention, &target)?;
-    let matrix = match arguments.method {
-        Method::Relevance => relevance(&weighted)?,
-        _ => rollout(&weighted, &options)?,
-    };
-    Ok((row(&matrix, arguments.token, prefix_tokens)?, logits.detach()))
-}
-
-/// Pairs of original and overlay, three pairs in a row.
-fn overlays(arguments: &Arguments, selected: &Selected, maps: &Array3<f32>, predicted: &[i64]) -> Result<Figure> {
-    let maps: Vec<_> = maps.outer_iter().map(|map| map.to_owned()).collect();
-    let scale = plot::Scale::fit(Map::Inferno, &maps);
-    let mut tiles = Vec::new();
-    for (i, (map, class)) in maps.into_iter().zip(predicted).enumerate() {
-        let image = plot::pixels(&selected.images.get(i as i64))?;
-        let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");
-        let caption = match &selected.labels {
-            Some(labels) if labels[i] != *class => {
-                format!("{} (is {})", name(*class), name(labels[i]))
-            }
-            _ => name(*class).to_string(),
         };
-        tiles.push(Tile::grey(image.clone(), caption));
-        tiles.push(Tile::overlay(image, map, scale, ""));
+        if self.class.is_some() && self.method == MethodName::Rollout {
+            return Err(Error::argument(
+                "--class goes with --method grad-rollout or relevance; a rollout has no class",
+            ));
+        }
+        if self.method == MethodName::Relevance && rollout != Rollout::default() {
+            return Err(Error::argument(
+                "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance uses all layers as they are",
+            ));
+        }
+        if self.inference.precision != Precision::Float32 && self.method != MethodName::Rollout {
+            return Err(Error::argument(
+                "--precision goes with --method rollout; the others need gradients, which are float32",
+            ));
+        }
+        Ok(match self.method {
+            MethodName::Rollout => Method::Rollout(rollout),
+            MethodName::GradRollout => Method::GradientRollout(rollout, self.class),
+            MethodName::Relevance => Method::Relevance(self.class),
+        })
     }
-    let grid = Grid {
-        title: selected.origin.title(&arguments.title()),
-        columns: tiles.len().min(6),
-        tiles,
-        bar: Some(Bar { scale, label: format!("scale: {}", arguments.scale) }),
-        ..Grid::default()
-    };
-    grid.figure()
-}
 
-/// One array of all batches: [B, h, w] each -> [N, h, w].
-fn joined(batches: &[Array3<f32>]) -> Array3<f32> {
-    let views: Vec<ArrayView3<f32>> = batches.iter().map(Array3::view).collect();
-    concatenate(Axis(0), &views).expect("all batches have one map size")
+    /// Method and options in words, for the picture's title.
+    fn title(&self) -> String {
+        let Arguments { token, fusion, discard, layers, .. } = self;
+        let name = match self.method {
+            MethodName::Relevance => return format!("Relevance, query token {token}"),
+            MethodName::Rollout => "Attention rollout",
+            MethodName::GradRollout => "Gradient rollout",
+        };
+        format!("{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}")
+    }
 }
 
 fn tensor(array: &Array3<f32>) -> Tensor {

@@ -1,13 +1,10 @@
-//! The command `vitlab`: what the notebooks do, without a notebook.
+//! The command `vitlab`: training, evaluation, predictions and explanations without a notebook.
 
-mod behind;
 mod bench;
 mod convert;
 mod evaluate;
 mod explain;
-mod images;
-mod kind;
-mod learner;
+mod options;
 mod predict;
 mod train;
 
@@ -45,7 +42,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // A reader that has enough, such as `head`, ends the command without a panic.
+    // A reader that closes the pipe, such as `head`, then ends the command without a panic.
     sigpipe::reset();
     let result = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),

@@ -1,33 +1,30 @@
 //! `vitlab train`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Device;
-use vitlab::checkpoint;
-use vitlab::data::{Dataset, FashionMnist, seed_everything, source};
+use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
 use vitlab::distill::SoftDistillationLoss;
-use vitlab::metrics::evaluate_with;
+use vitlab::learner::{Learner, Loss, ModelKind, Network};
+use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads};
 use vitlab::model::Model;
 use vitlab::train::{Step, Trainer};
-use vitlab::{Config, Error, Result};
+use vitlab::{Config, Error, Result, checkpoint};
 use vitlab_dataset::checksum;
 
-use crate::evaluate::evaluate_heads;
-use crate::kind::{Kind, Network};
-use crate::learner::{Learner, Lesson};
+use crate::options::named;
 
 /// Train a model; write its weights, history and configuration.
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(long, value_enum)]
-    model: Kind,
+    #[arg(long, value_parser = named(&[("vit", ModelKind::Vit), ("cnn", ModelKind::Cnn), ("deit", ModelKind::Deit)]))]
+    model: ModelKind,
     /// Weights of the CNN that the student (--model deit) learns from.
     #[arg(long, value_name = "FILE", required_if_eq("model", "deit"))]
     teacher: Option<PathBuf>,
-    /// Follow the teacher's probabilities instead of its decision (DeiT's soft distillation).
+    /// Learn the teacher's probabilities instead of its decision (DeiT's soft distillation).
     #[arg(long)]
     soft: bool,
     /// Temperature of both probabilities, with --soft.
@@ -36,10 +33,10 @@ pub struct Arguments {
     /// Weight of the teacher against the label, 0 to 1, with --soft.
     #[arg(long, value_name = "W", requires = "soft", default_value_t = SoftDistillationLoss::default().lambda)]
     lambda: f64,
-    /// Constants of the run in JSON by the homework's names; what it leaves out keeps the homework's value.
+    /// Constants of the run in JSON by the homework's names; the others keep the homework's values.
     #[arg(long, value_name = "FILE.json")]
     config: Option<PathBuf>,
-    /// Instead of the configuration's EPOCHS; a longer warm-up is cut to it.
+    /// Number of epochs in place of the configuration's; a longer warm-up is cut to it.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     #[arg(long, value_name = "N")]
@@ -49,7 +46,7 @@ pub struct Arguments {
     threads: Option<std::num::NonZeroU16>,
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
-    /// Folder with FashionMNIST, or `synthetic` for the drawn stand-in.
+    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
     /// Folder for weights, history and checkpoint.
@@ -61,51 +58,29 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let mut config = match &arguments.config {
-        Some(path) => Config::read(path)?,
-        None => Config::default(),
-    };
-    if let Some(epochs) = arguments.epochs {
-        config.epochs = epochs;
-        config.warmup_epochs = config.warmup_epochs.min(epochs);
-    }
-    config.seed = arguments.seed.unwrap_or(config.seed);
-    config.check()?;
+    let (config, soft) = (arguments.config()?, arguments.soft()?);
     if let Some(threads) = arguments.threads {
         tch::set_num_threads(threads.get().into());
     }
     let device = device(&arguments.device)?;
     let source = source::find(arguments.data.as_deref())?;
     let data = FashionMnist::read(&source, &config, device)?;
-    let mut teacher = match &arguments.teacher {
-        Some(path) if arguments.model == Kind::Deit => Some(read_teacher(path, device)?),
-        Some(_) => return Err(Error::argument("--teacher goes with --model deit only")),
-        None => None,
-    };
-    if arguments.soft && arguments.model != Kind::Deit {
-        return Err(Error::argument("--soft goes with --model deit only"));
-    }
-    let soft = arguments.soft()?;
-    if config.load_model {
-        return Err(Error::argument(
-            "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false",
-        ));
-    }
+    let teacher = arguments.teacher.as_deref().map(|path| read_teacher(path, device)).transpose()?;
     seed_everything(config.seed);
-    let mut learner = Learner::new(Network::new(arguments.model, &config, device)?);
-    println!("{:?}: {} parameters, on {}", arguments.model, learner.network.parameters(), describe(device));
+    let learner = Learner::create(arguments.model, &config, device)?;
+    println!("{:?}: {} parameters, on {}", arguments.model, learner.parameters(), describe(device));
     let held_out = match config.validation_images {
         Some(_) => "held-out training images as \"test\"",
         None => "test images",
     };
     println!("data: {source}, {} training images, {} {held_out}", data.train.len(), data.test.len());
 
-    let mut trainer = Trainer::new(&learner.network, &config)?;
-    trainer.recipe = recipe(&arguments)?;
-    let stem = arguments.out.join(arguments.model.stem());
-    let checkpoint = arguments.out.join(format!("{}_checkpoint.safetensors", arguments.model.stem()));
+    let mut trainer = Trainer::new(&learner, &config)?;
+    trainer.recipe = arguments.recipe(soft)?;
+    let stem = arguments.out.join(arguments.stem());
+    let checkpoint = arguments.out.join(format!("{}_checkpoint.safetensors", arguments.stem()));
     if arguments.resume {
-        let done = trainer.resume(&learner.network, &checkpoint, &data.train)?;
+        let done = trainer.resume(&learner, &checkpoint, &data.train)?;
         println!("resuming after {done} epochs");
     } else if checkpoint.exists() {
         let problem = "is the checkpoint of an unfinished training; add --resume to go on with it, or delete it";
@@ -116,87 +91,91 @@ pub fn run(arguments: Arguments) -> Result<()> {
     trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
     for _ in trainer.epochs() {
         let score = trainer.epoch(&data.train, |images, labels| {
-            let teacher = match &mut teacher {
-                Some(teacher) => Some(teacher.predict(images)?),
-                None => None,
-            };
-            let lesson = teacher.as_ref().map(|teacher| Lesson { teacher, soft });
-            learner.step(images, labels, lesson)
+            let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
+            let teacher = &teacher.predict(images)?;
+            let hard = Loss::Hard { loss: Default::default(), teacher };
+            learner.step(images, labels, soft.map_or(hard, |loss| Loss::Soft { loss, teacher }))
         })?;
-        let test = evaluate_with(&data.test, |images| learner.predict(images))?;
-        let epoch = trainer.record(score, &test);
+        let epoch = trainer.record(score, &evaluate(&learner, &data.test)?);
         bar.suspend(|| println!("{epoch}"));
-        trainer.save(&learner.network, &checkpoint)?;
+        trainer.save(&learner, &checkpoint)?;
     }
     bar.finish_and_clear();
-    if let Some(teacher) = &mut teacher {
-        trainer.history.scores = scores(&mut learner, teacher, &data.test)?;
-        let recipe = trainer.recipe.clone();
-        trainer.history.made_with.insert("recipe".into(), recipe);
+    if let Some(teacher) = &teacher {
+        let heads = evaluate_heads(&data.test, |images| learner.heads(images))?;
+        trainer.history.scores = distillation_scores(&heads[0], &heads[1], &evaluate(teacher, &data.test)?)?;
+        trainer.history.made_with.insert("recipe".into(), trainer.recipe.clone());
     }
-
     for extension in ["pt", "safetensors"] {
-        checkpoint::write(stem.with_extension(extension), &checkpoint::state_dict(learner.network.variables()))?;
+        checkpoint::write(stem.with_extension(extension), &checkpoint::state_dict(learner.variables()))?;
     }
     trainer.history.write(stem.with_extension("json"))?;
-    // Complete: the next training here starts anew.
+    // The training is complete, and the next one in this folder starts anew.
     std::fs::remove_file(&checkpoint).ok();
     println!("written: {}.pt, .safetensors and .json", stem.display());
     Ok(())
 }
 
 impl Arguments {
-    /// None for hard distillation.
+    fn config(&self) -> Result<Config> {
+        let mut config = self.config.as_ref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        if let Some(epochs) = self.epochs {
+            config.epochs = epochs;
+            config.warmup_epochs = config.warmup_epochs.min(epochs);
+        }
+        config.seed = self.seed.unwrap_or(config.seed);
+        config.check()?;
+        if config.load_model {
+            return Err(Error::argument(
+                "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// The soft loss, or `None` for hard distillation and without a teacher.
     fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
         let &Arguments { tau, lambda, .. } = self;
-        if !(tau.is_finite() && tau > 0.0) {
-            return Err(Error::argument(format!("--tau {tau}: a temperature is a positive number")));
+        let problem = if self.teacher.is_some() && self.model != ModelKind::Deit {
+            "--teacher goes with --model deit only".to_string()
+        } else if self.soft && self.model != ModelKind::Deit {
+            "--soft goes with --model deit only".to_string()
+        } else if !(tau.is_finite() && tau > 0.0) {
+            format!("--tau {tau}: a temperature is a positive number")
+        } else if !(0.0..=1.0).contains(&lambda) {
+            format!("--lambda {lambda}: give a weight from 0 to 1")
+        } else {
+            return Ok(self.soft.then_some(SoftDistillationLoss { tau, lambda, ..Default::default() }));
+        };
+        Err(Error::argument(problem))
+    }
+
+    /// File name of the weights without extension; the ViT's is the homework's.
+    fn stem(&self) -> &'static str {
+        match self.model {
+            ModelKind::Vit => "ViT_model",
+            ModelKind::Cnn => "teacher_model",
+            ModelKind::Deit => "DeiT_model",
         }
-        if !(0.0..=1.0).contains(&lambda) {
-            return Err(Error::argument(format!("--lambda {lambda}: give a weight from 0 to 1")));
-        }
-        let chosen = SoftDistillationLoss { tau, lambda, ..Default::default() };
-        Ok(self.soft.then_some(chosen))
+    }
+
+    /// Model, loss and the checksum of the teacher's weights, which a checkpoint must have been trained with.
+    fn recipe(&self, soft: Option<SoftDistillationLoss>) -> Result<String> {
+        let Some(teacher) = &self.teacher else { return Ok(self.stem().to_string()) };
+        let digest = std::fs::File::open(teacher)
+            .and_then(checksum::md5)
+            .map_err(|e| Error::file(teacher, format!("can't be read ({e}); name the teacher's checkpoint file")))?;
+        let loss = soft.map_or("hard".to_string(), |soft| format!("soft ({}, {})", soft.tau, soft.lambda));
+        Ok(format!("{}, {loss} distillation, teacher {digest}", self.stem()))
     }
 }
 
-/// What a checkpoint must have been trained as: model, loss and the teacher's very weights.
-fn recipe(arguments: &Arguments) -> Result<String> {
-    let Some(teacher) = &arguments.teacher else {
-        return Ok(arguments.model.stem().to_string());
-    };
-    let digest = std::fs::File::open(teacher)
-        .and_then(checksum::md5)
-        .map_err(|e| Error::file(teacher, format!("can't be read ({e}); name the teacher's weight file")))?;
-    let kind = match arguments.soft()? {
-        Some(soft) => format!("soft ({}, {})", soft.tau, soft.lambda),
-        None => "hard".to_string(),
-    };
-    Ok(format!("{}, {kind} distillation, teacher {digest}", arguments.model.stem()))
-}
-
-fn read_teacher(path: &std::path::Path, device: Device) -> Result<Learner> {
-    match Network::read(path, device)? {
-        teacher @ Network::Cnn(_) => Ok(Learner::new(teacher)),
+fn read_teacher(path: &Path, device: Device) -> Result<Learner> {
+    let teacher = Learner::read(path, device)?;
+    match teacher.network() {
+        Network::Cnn(_) => Ok(teacher),
         _ => Err(Error::file(path, "is not a CNN; train one with `vitlab train --model cnn`")),
     }
-}
-
-/// What a student's history says beyond its accuracy: each head's accuracy, and how often they and their mean decide as
-/// the teacher does.
-fn scores(student: &mut Learner, teacher: &mut Learner, data: &Dataset) -> Result<BTreeMap<String, f64>> {
-    let results = evaluate_heads(student, data)?;
-    let decided = evaluate_with(data, |images| teacher.predict(images))?.predictions();
-    let mut scores = BTreeMap::new();
-    for (name, (_, evaluation)) in ["average", "class", "distillation"].iter().zip(&results) {
-        let same = evaluation.predictions().eq_tensor(&decided);
-        let agreement = same.to_kind(tch::Kind::Double).mean(tch::Kind::Double);
-        scores.insert(format!("{name} agreement"), agreement.double_value(&[]));
-        if *name != "average" {
-            scores.insert(format!("{name} accuracy"), evaluation.accuracy);
-        }
-    }
-    Ok(scores)
 }
 
 fn progress_bar() -> ProgressBar {

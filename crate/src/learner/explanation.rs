@@ -1,0 +1,123 @@
+//! Explanations of many images, as maps and as a figure.
+
+use ndarray::{Array3, Axis, concatenate};
+use tch::Tensor;
+
+use super::{Learner, mean, pipelined};
+use crate::data::{CLASSES, normalise};
+use crate::explain::{
+    Heatmap, Query, Rollout, Scale, Target, gradient_attention, grid_of_rows, relevance, rollout, row,
+};
+use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
+use crate::{Error, Result};
+
+/// Images per batch; the maps don't depend on it.
+const BATCH: i64 = 400;
+
+/// The method that makes a matrix of tokens by tokens from a model's attention. The class is the one whose score is
+/// explained, or `None` for the predicted class of each image.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Method {
+    Rollout(Rollout),
+    /// The rollout of the attention weighted by its gradient, see [`gradient_attention`].
+    GradientRollout(Rollout, Option<i64>),
+    /// See [`relevance`].
+    Relevance(Option<i64>),
+}
+
+/// Maps of images, and the class that the model predicts for each.
+#[derive(Debug)]
+pub struct Explanation {
+    /// [N, I, I]
+    pub maps: Array3<f32>,
+    /// The maps before they were upsampled and scaled, [N, 7, 7] for 49 patches.
+    pub grids: Array3<f32>,
+    /// N class numbers
+    pub predicted: Vec<i64>,
+}
+
+impl Learner {
+    /// Maps of images [N, I, I] of bytes, drawn as `heatmap` says with this model's number of prefix tokens. `progress` is
+    /// called with the number of images done.
+    ///
+    /// # Errors
+    /// A CNN, images that don't have the model's shape, or options that the model doesn't have.
+    pub fn explain(
+        &self,
+        images: &Tensor,
+        method: &Method,
+        heatmap: &Heatmap,
+        mut progress: impl FnMut(usize) + Send,
+    ) -> Result<Explanation> {
+        let prefix_tokens = self.network.prefix_tokens()?;
+        let heatmap = Heatmap { prefix_tokens, ..heatmap.clone() };
+        let batches = images.f_split(BATCH, 0)?;
+        let rows = batches.iter().map(|bytes| self.explained_rows(&normalise(bytes), method, heatmap.query));
+        let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
+        pipelined(rows, |(rows, logits)| {
+            maps.push(heatmap.maps_of_rows(&rows)?);
+            grids.push(grid_of_rows(&rows, prefix_tokens)?);
+            predicted.extend(Vec::<i64>::try_from(logits.argmax(1, false))?);
+            progress(predicted.len());
+            Ok(())
+        })?;
+        Ok(Explanation { maps: joined(&maps)?, grids: joined(&grids)?, predicted })
+    }
+
+    /// The query's row of each image's matrix, [B, S], and the logits [B, classes].
+    fn explained_rows(&self, images: &Tensor, method: &Method, query: Query) -> Result<(Tensor, Tensor)> {
+        let class = match method {
+            Method::Rollout(options) => return self.rollout(images, options, query),
+            Method::GradientRollout(_, class) | Method::Relevance(class) => *class,
+        };
+        let (heads, layers) = self.network.forward(images, false)?;
+        let logits = mean(&heads);
+        let weighted = gradient_attention(&logits, &layers, &class.map_or(Target::Predicted, Target::Class))?;
+        let matrix = match method {
+            Method::GradientRollout(options, _) => rollout(&weighted, options)?,
+            _ => relevance(&weighted)?,
+        };
+        Ok((row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
+    }
+}
+
+impl Explanation {
+    /// Pairs of the image and its map over it, three pairs in a row. The captions name the predicted class, and the true one
+    /// where `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
+    ///
+    /// # Errors
+    /// Another number of images or labels than of maps.
+    pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: Scale) -> Result<Figure> {
+        let count = self.predicted.len();
+        if images.size()[0] as usize != count || labels.is_some_and(|labels| labels.len() != count) {
+            return Err(Error::argument(format!("give {count} images, and as many labels: there are {count} maps")));
+        }
+        let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
+        let colors = plot::Scale::fit(Map::Inferno, &maps);
+        let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");
+        let mut tiles = Vec::new();
+        for (i, (map, &class)) in maps.into_iter().zip(&self.predicted).enumerate() {
+            let image = plot::pixels(&images.get(i as i64))?;
+            let caption = match labels.map(|labels| labels[i]) {
+                Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
+                _ => name(class).to_string(),
+            };
+            tiles.push(Tile::grey(image.clone(), caption));
+            tiles.push(Tile::overlay(image, map, colors, ""));
+        }
+        let grid = Grid {
+            title: title.into(),
+            columns: tiles.len().min(6),
+            tiles,
+            bar: Some(Bar { scale: colors, label: format!("scale: {scale}") }),
+            ..Grid::default()
+        };
+        grid.figure()
+    }
+}
+
+/// The batches' arrays [B, h, w] as one [N, h, w].
+fn joined(batches: &[Array3<f32>]) -> Result<Array3<f32>> {
+    let views: Vec<_> = batches.iter().map(Array3::view).collect();
+    concatenate(Axis(0), &views).map_err(|_| Error::argument("there are no images; give at least one"))
+}

@@ -1,0 +1,253 @@
+//! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
+
+mod engine;
+mod explanation;
+mod network;
+mod pipeline;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor, no_grad};
+
+use crate::checkpoint::layouts::{Architecture, architecture};
+use crate::checkpoint::{assign, read};
+use crate::config::Precision;
+use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
+use crate::explain::{Query, Rollout, rollout, row};
+use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
+use crate::train::Batch;
+use crate::{Config, Error, Result};
+use engine::Engine;
+pub use explanation::{Explanation, Method};
+pub use network::{ModelKind, Network};
+use network::{mean, no_attention};
+pub use pipeline::pipelined;
+
+/// A model with weights, which alone decides between the two ways to compute.
+///
+/// On a CPU an engine written out by hand trains, predicts and takes rollouts, several times as fast as libtorch. On a GPU,
+/// and for sizes that the engine doesn't have, libtorch does the same. [`Learner::is_fused`] tells which one is in use. Both
+/// read the model's variables, so that changes by an optimizer or [`assign`] take effect at once. Creating a learner
+/// from a model draws no random numbers.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use vitlab::learner::{Learner, Loss};
+/// use vitlab::model::{Model, VisionTransformer};
+/// use vitlab::Config;
+/// let config = Config { dropout: 0.0, ..Config::default() };
+/// let learner = Learner::new(VisionTransformer::new(&config, Device::Cpu)?);
+/// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
+/// let (logits, attention) = learner.attention(&images)?;
+/// assert_eq!(attention.size(), [3, 6, 4, 50, 50]);
+/// assert!((learner.predict(&images)? - &logits).abs().max().double_value(&[]) < 1e-5);
+/// let labels = Tensor::from_slice(&[1i64, 2, 3]);
+/// let batch = learner.step(&images, &labels, Loss::CrossEntropy)?;
+/// assert!((batch.loss - logits.cross_entropy_for_logits(&labels)).abs().double_value(&[]) < 1e-5);
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+pub struct Learner {
+    network: Network,
+    /// `None` where libtorch computes. Its workspace changes with every call.
+    engine: Option<RefCell<Engine>>,
+}
+
+/// The loss that a training step minimises.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss<'a> {
+    /// Cross-entropy with the labels, for a ViT or CNN.
+    CrossEntropy,
+    /// Hard distillation of a DeiT; `teacher` holds the teacher's logits [B, classes].
+    Hard { loss: HardDistillationLoss, teacher: &'a Tensor },
+    /// Soft distillation of a DeiT; `teacher` holds the teacher's logits [B, classes].
+    Soft { loss: SoftDistillationLoss, teacher: &'a Tensor },
+}
+
+impl Learner {
+    /// Takes a [`VisionTransformer`], [`MyDeiT`] or [`Cnn`].
+    pub fn new(model: impl Into<Network>) -> Self {
+        let network = model.into();
+        Learner { engine: Engine::new(&network).ok().map(RefCell::new), network }
+    }
+
+    /// Takes a model, and uses libtorch's forward pass only.
+    pub fn plain(model: impl Into<Network>) -> Self {
+        Learner { network: model.into(), engine: None }
+    }
+
+    /// A model with fresh weights, drawn from libtorch's generator.
+    ///
+    /// # Errors
+    /// A configuration that can't work.
+    pub fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
+        Ok(match kind {
+            ModelKind::Vit => Learner::new(VisionTransformer::new(config, device)?),
+            ModelKind::Cnn => Learner::new(Cnn::new(config, device)?),
+            ModelKind::Deit => Learner::new(MyDeiT::new(config, device)?),
+        })
+    }
+
+    /// The model in a checkpoint file of any format and layout that [`crate::checkpoint`] knows; the file tells its kind and
+    /// sizes.
+    ///
+    /// # Errors
+    /// A file that can't be read or is damaged, or tensors that don't make up a model.
+    pub fn read(path: impl AsRef<Path>, device: Device) -> Result<Self> {
+        let path = path.as_ref();
+        let dict = read(path)?;
+        let network: Network = match architecture(&dict, path)? {
+            Architecture::Vit(sizes) => VisionTransformer::with_sizes(sizes, device).into(),
+            Architecture::Deit(sizes) => MyDeiT::with_sizes(sizes, device).into(),
+            Architecture::Cnn => Cnn::new(&Config::default(), device)?.into(),
+        };
+        assign(network.variables(), &dict, path)?;
+        Ok(Learner::new(network))
+    }
+
+    /// Computes the products of predictions and rollouts in `precision`. Attention and training steps stay float32.
+    ///
+    /// # Errors
+    /// Bfloat16 for a CNN, on a GPU, for sizes that the engine doesn't have, or on a processor without AVX512-BF16.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+        self.engine = match self.engine.map(RefCell::into_inner) {
+            Some(Engine::Transformer(fused)) => Some(Engine::Transformer(fused.with_precision(precision)?)),
+            engine if precision == Precision::Float32 => engine,
+            _ => {
+                return Err(Error::argument(
+                    "bfloat16 is for a ViT or a DeiT on the CPU whose heads have a multiple of 16 numbers; predict in float32",
+                ));
+            }
+        }
+        .map(RefCell::new);
+        Ok(self)
+    }
+
+    /// Whether the fast engine computes, not libtorch.
+    pub fn is_fused(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// The model as it is.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The model as a ViT; any other is an error.
+    pub fn vit(&self) -> Result<&VisionTransformer> {
+        match &self.network {
+            Network::Vit(model) => Ok(model),
+            _ => Err(Error::argument("this model is not a ViT; give a learner of a VisionTransformer")),
+        }
+    }
+
+    /// The model as a DeiT; any other is an error.
+    pub fn deit(&self) -> Result<&MyDeiT> {
+        match &self.network {
+            Network::Deit(model) => Ok(model),
+            _ => Err(Error::argument("this model is not a DeiT; give a learner of a MyDeiT")),
+        }
+    }
+
+    /// Logits of each head at inference, [B, classes]: one of a ViT or CNN, those of the class and the distillation token of
+    /// a DeiT.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn heads(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        match &self.engine {
+            Some(engine) => engine.borrow_mut().heads(images),
+            None => no_grad(|| Ok(self.network.forward(images, false)?.0)),
+        }
+    }
+
+    /// Logits as [`Model::predict`] gives them and the attention of all layers and heads [B, L, H, S, S], always by libtorch
+    /// in float32: the engine never stores the attention as a whole.
+    ///
+    /// # Errors
+    /// A CNN, or images that don't have the model's shape.
+    pub fn attention(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (heads, layers) = no_grad(|| self.network.forward(images, false))?;
+        if layers.is_empty() {
+            return Err(no_attention());
+        }
+        Ok((mean(&heads), Tensor::stack(&layers, 1))) // L × [B, H, S, S] -> [B, L, H, S, S]
+    }
+
+    /// The query's row of each image's attention rollout, [B, S], and the logits as [`Model::predict`] gives them.
+    ///
+    /// # Errors
+    /// A CNN, images that don't have the model's shape, a query that the model doesn't have, and the errors of
+    /// [`crate::explain::rollout`].
+    pub fn rollout(&self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
+        if let Some(engine) = &self.engine
+            && let Engine::Transformer(fused) = &mut *engine.borrow_mut()
+        {
+            return fused.rollout(images, options, query);
+        }
+        let (logits, attention) = self.attention(images)?;
+        Ok((row(&rollout(&attention, options)?, query, self.network.prefix_tokens()?)?, logits))
+    }
+
+    /// Loss, logits [B, classes] and, from the engine, the gradient of a training batch with labels [B]. Dropout is drawn
+    /// from libtorch's generator.
+    ///
+    /// # Errors
+    /// A DeiT without a teacher or another model with one; images, labels or teacher's logits of another shape.
+    pub fn step(&self, images: &Tensor, labels: &Tensor, loss: Loss) -> Result<Batch> {
+        self.check(images, labels, loss)?;
+        if let Some(engine) = &self.engine {
+            return engine.borrow_mut().step(images, labels, loss);
+        }
+        let (heads, _) = self.network.forward(images, true)?;
+        let logits = mean(&heads);
+        let loss = match (loss, <[Tensor; 2]>::try_from(heads)) {
+            (Loss::Hard { loss, teacher }, Ok([class, dist])) => {
+                loss.forward(&HeadLogits { class, dist }, teacher, labels)
+            }
+            (Loss::Soft { loss, teacher }, Ok([class, dist])) => {
+                loss.forward(&HeadLogits { class, dist }, teacher, labels)
+            }
+            _ => logits.cross_entropy_for_logits(labels),
+        };
+        Ok((loss, logits).into())
+    }
+
+    fn check(&self, images: &Tensor, labels: &Tensor, loss: Loss) -> Result<()> {
+        let (batch, size) = (images.size().first().copied().unwrap_or(0), labels.size());
+        if size != [batch] || labels.kind() != tch::Kind::Int64 {
+            let kind = labels.kind();
+            return Err(Error::argument(format!(
+                "the labels are {size:?} of {kind:?}; give one Int64 per image, {batch}"
+            )));
+        }
+        match (&self.network, loss) {
+            (Network::Deit(_), Loss::CrossEntropy) => Err(Error::argument(
+                "a MyDeiT learns from a teacher; give Loss::Hard or Loss::Soft with the teacher's logits",
+            )),
+            (Network::Deit(model), Loss::Hard { teacher, .. } | Loss::Soft { teacher, .. }) => {
+                let (size, needed) = (teacher.size(), [batch, model.config.n_classes]);
+                if size == needed {
+                    return Ok(());
+                }
+                Err(Error::argument(format!("the teacher's logits are {size:?}, this batch needs {needed:?}")))
+            }
+            (_, Loss::CrossEntropy) => Ok(()),
+            _ => Err(Error::argument("only a MyDeiT learns from a teacher; give Loss::CrossEntropy to a ViT or CNN")),
+        }
+    }
+}
+
+impl Model for Learner {
+    fn variables(&self) -> &VarStore {
+        self.network.variables()
+    }
+
+    fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        match &self.engine {
+            Some(engine) => Ok(mean(&engine.borrow_mut().heads(images)?)),
+            None => self.network.predict(images),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The three models as one type, and their forward pass in libtorch.
+
+use tch::nn::VarStore;
+use tch::{Tensor, no_grad};
+
+use super::Learner;
+use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
+use crate::{Error, Result};
+
+/// Names a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    Vit,
+    Cnn,
+    Deit,
+}
+
+/// One of the models, with its weights.
+#[derive(Debug)]
+pub enum Network {
+    Vit(VisionTransformer),
+    Cnn(Cnn),
+    Deit(MyDeiT),
+}
+
+impl From<VisionTransformer> for Network {
+    fn from(model: VisionTransformer) -> Self {
+        Network::Vit(model)
+    }
+}
+
+impl From<Cnn> for Network {
+    fn from(model: Cnn) -> Self {
+        Network::Cnn(model)
+    }
+}
+
+impl From<MyDeiT> for Network {
+    fn from(model: MyDeiT) -> Self {
+        Network::Deit(model)
+    }
+}
+
+/// Gives the model back, so that `Learner::new(learner)` is possible and a notebook cell can run twice.
+impl From<Learner> for Network {
+    fn from(learner: Learner) -> Self {
+        learner.network
+    }
+}
+
+impl Network {
+    /// Number of tokens before the patches: 1 in a ViT, 2 in a DeiT.
+    ///
+    /// # Errors
+    /// A CNN has no tokens.
+    pub fn prefix_tokens(&self) -> Result<i64> {
+        match self {
+            Network::Vit(_) => Ok(1),
+            Network::Deit(_) => Ok(2),
+            Network::Cnn(_) => Err(no_attention()),
+        }
+    }
+
+    /// Logits of each head, [B, classes], the class token's first, and the attention of each layer, [B, H, S, S] (none in a
+    /// CNN). All are part of the graph, so that gradients with respect to them can be taken.
+    ///
+    /// # Errors
+    /// When the images don't have the model's shape.
+    pub fn forward(&self, images: &Tensor, train: bool) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+        match self {
+            Network::Vit(model) => model.forward_layers(images, train).map(|(logits, layers)| (vec![logits], layers)),
+            Network::Cnn(model) => model.forward(images, train).map(|logits| (vec![logits], Vec::new())),
+            Network::Deit(model) => {
+                let (HeadLogits { class, dist }, layers) = model.forward_layers(images, train)?;
+                Ok((vec![class, dist], layers))
+            }
+        }
+    }
+}
+
+impl Model for Network {
+    fn variables(&self) -> &VarStore {
+        match self {
+            Network::Vit(model) => model.variables(),
+            Network::Cnn(model) => model.variables(),
+            Network::Deit(model) => model.variables(),
+        }
+    }
+
+    fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        no_grad(|| Ok(mean(&self.forward(images, false)?.0)))
+    }
+}
+
+/// The logits of a single head, or the mean of a DeiT's two, [B, classes].
+pub(super) fn mean(heads: &[Tensor]) -> Tensor {
+    match heads {
+        [class, dist] => (class + dist) / 2.0,
+        _ => heads[0].shallow_clone(),
+    }
+}
+
+pub(super) fn no_attention() -> Error {
+    Error::argument("a CNN has no attention; give the weights of a ViT or DeiT")
+}
