@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::canvas::Canvas;
 use super::palette::palette;
-use crate::notebook::display;
+use crate::notebook::{Show, show};
 use crate::{Error, Result, file};
 
 /// The most that a figure in a committed notebook may weigh.
@@ -68,7 +68,13 @@ impl Figure {
 
     /// Called by the kernel for a figure that ends a cell.
     pub fn evcxr_display(&self) {
-        display(&[("image/png", &STANDARD.encode(&self.png)), ("text/plain", &self.alt)]);
+        show(self);
+    }
+}
+
+impl Show for Figure {
+    fn contents(&self) -> Vec<(&'static str, String)> {
+        vec![("image/png", STANDARD.encode(&self.png)), ("text/plain", self.alt.clone())]
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
+use super::live::View;
 use super::resume;
-use super::view::View;
 use super::{AdamW, Epoch, History, learning_rate, step_learning_rate};
 use crate::data::{Dataset, Origin, seed_everything, shuffled};
 use crate::device::{describe, on_one_thread, versions};
