@@ -1,10 +1,10 @@
-//! Tables: HTML where the front end shows it, aligned text everywhere else.
+//! Tables: HTML for front ends that show it, aligned text for all others.
 
 use std::fmt;
 
 use super::{Show, show};
 
-/// A captioned table that shows itself in a notebook; `Display` gives it as text.
+/// A table with a caption, which shows itself in a notebook. `Display` gives aligned text.
 ///
 /// ```
 /// use vitlab::notebook::Table;
@@ -22,12 +22,12 @@ use super::{Show, show};
 pub struct Table {
     pub title: String,
     pub header: Vec<String>,
-    /// A row that is shorter than the header is filled with empty cells.
+    /// Rows of cells. A row that is shorter than the header is filled with empty cells.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Copies its rows: evcxr shows a trailing expression that moves a variable in its Debug form only.
+    /// Copies `rows`, because evcxr shows a last expression that moves a variable only in its `Debug` form.
     pub fn new(title: &str, header: &[&str], rows: &[Vec<String>]) -> Self {
         Table {
             title: title.to_string(),
@@ -36,13 +36,13 @@ impl Table {
         }
     }
 
-    /// A column of numbers is aligned at the right: every cell that isn't empty or a dash begins like a number.
+    /// Whether all cells of a column, except empty ones and dashes, are numbers. Such a column is aligned at the right.
     fn numeric(&self, column: usize) -> bool {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.trim());
         let mut cells = cells.filter(|cell| !matches!(*cell, "" | "-" | "–")).peekable();
         let number = |cell: &str| {
             let digits = cell.trim_start_matches(['-', '−', '+', '<', '>', '≈', '±', ' ']);
-            // Years and counts are numbers, names like "3x3 convolution" are not.
+            // A name such as "3x3 convolution" begins with a number, but its rest is no unit.
             let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
             let unit = rest.trim();
             digits.len() > rest.len()
@@ -55,7 +55,7 @@ impl Table {
         self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0)
     }
 
-    /// The table as HTML that needs no style sheet: caption, header cells with a scope, numbers at the right.
+    /// The table as HTML without a style sheet: a caption, header cells with a scope, numbers at the right.
     pub fn html(&self) -> String {
         let columns = self.columns();
         let align: Vec<&str> = (0..columns).map(|column| if self.numeric(column) { "right" } else { "left" }).collect();
@@ -92,6 +92,7 @@ impl Show for Table {
     }
 }
 
+/// Words that may follow the number in a cell of a numeric column.
 const UNITS: [&str; 9] = ["s", "ms", "min", "h", "kB", "MB", "GB", "px", "points"];
 
 fn escaped(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! The page that figures are drawn on: plotters' elements in page units on a bitmap in memory.
+//! The page of a figure: elements of plotters in page units on a bitmap in memory.
 
 use ndarray::{Array3, Zip};
 use plotters::coord::Shift;
@@ -7,18 +7,21 @@ use plotters::element::{BitMapElement, DashedPathElement, PathElement, Rectangle
 use plotters::style::{Color as _, RGBColor, ShapeStyle, TextStyle};
 use plotters_bitmap::BitMapBackend;
 
-use super::color::{Color, Scale};
 use super::text::{self, Anchor, LEADING, SMALL, Style, TITLE, number, style};
+use super::{Color, Scale};
 
-/// Pixels per page unit: a page of [`WIDTH`] units is sharp where it is shown at about that many pixels.
+/// Pixels per page unit, so that a page shown [`WIDTH`] CSS pixels wide is sharp on a screen of double density.
 pub const DENSITY: f32 = 2.0;
-/// Each pixel is drawn as so many by so many: plotters puts lines, circles and letters at whole pixels only.
+/// Drawn pixels per pixel in each direction. plotters places lines, circles and letters at whole drawn pixels only.
 const OVERSAMPLING: i32 = 2;
 pub const WIDTH: f32 = 820.0;
 pub const MARGIN: f32 = 12.0;
 
-/// Drawing in memory with a font that is compiled in cannot fail.
-pub const SOUND: &str = "a figure is drawn in memory";
+/// Why drawing can't fail: the bitmap is in memory and the font is compiled in.
+pub const IN_MEMORY: &str = "drawing in memory can't fail";
+
+/// Lengths of a dash and of the gap after it.
+pub const DASH: [f32; 2] = [6.0, 4.0];
 
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
@@ -27,23 +30,18 @@ pub struct Canvas {
     size: (u32, u32),
 }
 
-/// A length or place on the page in pixels of the drawing.
+/// A length or coordinate in drawn pixels.
 pub fn pixels(units: f32) -> i32 {
     (units * DENSITY).round() as i32 * OVERSAMPLING
 }
 
-/// The width of a line in pixels of the drawing.
+/// The style of a line that is `width` page units wide.
 pub fn stroke(width: f32, color: Color) -> ShapeStyle {
     RGBColor::from(color).stroke_width(pixels(width) as u32)
 }
 
-/// Length of the dashes of the second kind of line in a panel, and of the gaps between them.
-pub fn dashes() -> (i32, i32) {
-    (pixels(6.0), pixels(4.0))
-}
-
 impl Canvas {
-    /// A white page with `title` and room for `body` below it; also the height at which the body starts.
+    /// A white page with `title` and a body of height `body` below it. Also returns the y at which the body starts.
     pub fn page(title: &str, body: f32) -> (Canvas, f32) {
         let lines = text::wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
         let top = MARGIN + lines.len() as f32 * TITLE * LEADING + if lines.is_empty() { 0.0 } else { 10.0 };
@@ -55,10 +53,10 @@ impl Canvas {
         (canvas, top)
     }
 
-    /// The finished page, [rows, columns, channels]: each pixel is the mean of those drawn in its place.
+    /// The finished page [rows, columns, channels]: each pixel is the mean of its drawn pixels.
     pub fn into_rgb(self) -> Array3<u8> {
         let (columns, rows) = (self.size.0 as usize, self.size.1 as usize);
-        let drawn = Array3::from_shape_vec((rows, columns, 3), self.rgb).expect("one page");
+        let drawn = Array3::from_shape_vec((rows, columns, 3), self.rgb).expect("the buffer has the page's size");
         let fine = OVERSAMPLING as usize;
         let mut page = Array3::zeros((rows / fine, columns / fine, 3));
         Zip::from(&mut page).and(drawn.exact_chunks((fine, fine, 1))).for_each(|mean, block| {
@@ -68,7 +66,7 @@ impl Canvas {
         page
     }
 
-    /// The whole page for plotters.
+    /// The whole page as a drawing area of plotters.
     pub fn area(&mut self) -> Area<'_> {
         BitMapBackend::with_buffer(&mut self.rgb, self.size).into_drawing_area()
     }
@@ -76,10 +74,10 @@ impl Canvas {
     pub fn rect(&mut self, x: f32, y: f32, width: f32, height: f32, color: Color) {
         let corners = [(pixels(x), pixels(y)), (pixels(x + width), pixels(y + height))];
         let filled = Rectangle::new(corners, RGBColor::from(color).filled());
-        self.area().draw(&filled).expect(SOUND);
+        self.area().draw(&filled).expect(IN_MEMORY);
     }
 
-    /// The outline of a rectangle, drawn around it.
+    /// A frame around a rectangle.
     pub fn frame(&mut self, x: f32, y: f32, width: f32, height: f32, thickness: f32, color: Color) {
         let t = thickness;
         self.rect(x - t, y - t, width + 2.0 * t, t, color);
@@ -88,20 +86,20 @@ impl Canvas {
         self.rect(x + width, y, t, height, color);
     }
 
-    /// A level line as the sample of a series in a legend.
-    pub fn sample(&mut self, x: f32, y: f32, length: f32, dashed: bool, color: Color) {
+    /// A horizontal line from (x, y) to the right.
+    pub fn line(&mut self, x: f32, y: f32, length: f32, dashed: bool, color: Color) {
         let ends = [(pixels(x), pixels(y)), (pixels(x + length), pixels(y))];
         let line = stroke(2.0, color);
         let drawn = if dashed {
-            let (dash, gap) = dashes();
+            let [dash, gap] = DASH.map(pixels);
             self.area().draw(&DashedPathElement::new(ends, dash, gap, line))
         } else {
             self.area().draw(&PathElement::new(ends, line))
         };
-        drawn.expect(SOUND);
+        drawn.expect(IN_MEMORY);
     }
 
-    /// One line of text; `y` is the middle of its capitals.
+    /// One line of text. `y` is the vertical middle of its capitals.
     pub fn text(&mut self, x: f32, y: f32, text: &str, style: Style) {
         let size = f64::from(style.size) * f64::from(pixels(1.0));
         let length = text::width(text, style.size, style.bold);
@@ -116,11 +114,11 @@ impl Canvas {
         let area = self.area();
         for (letter, across) in text::letters(text, size, style.bold) {
             let at = ((left * pixels(1.0) as f32 + across).round() as i32, top);
-            area.draw_text(letter.encode_utf8(&mut [0; 4]), &font, at).expect(SOUND);
+            area.draw_text(letter.encode_utf8(&mut [0; 4]), &font, at).expect(IN_MEMORY);
         }
     }
 
-    /// Lines of text downwards from the top `y`; the height below them.
+    /// Lines of text with their top at `y`. Returns the y below them.
     pub fn lines(&mut self, x: f32, y: f32, lines: &[String], style: Style) -> f32 {
         let step = style.size * LEADING;
         for (i, line) in lines.iter().enumerate() {
@@ -129,7 +127,7 @@ impl Canvas {
         y + step * lines.len() as f32
     }
 
-    /// `rows` × `columns` cells without blending between them, whatever the size on the page.
+    /// `rows` × `columns` cells in `area` (x, y, width, height), without interpolation between them.
     pub fn cells(
         &mut self,
         area: (f32, f32, f32, f32),
@@ -148,11 +146,11 @@ impl Canvas {
         }
         let size = (width as u32, height as u32);
         let picture: BitMapElement<_> =
-            BitMapElement::with_owned_buffer((left, top), size, rgb).expect("as many pixels as the size says");
-        self.area().draw(&picture).expect(SOUND);
+            BitMapElement::with_owned_buffer((left, top), size, rgb).expect("the buffer has the cells' size");
+        self.area().draw(&picture).expect(IN_MEMORY);
     }
 
-    /// A horizontal colour bar with its two ends and what it measures.
+    /// A horizontal colour bar with the values at its ends and the name of the quantity.
     pub fn color_bar(&mut self, x: f32, y: f32, scale: Scale, label: &str) {
         let (width, height, steps) = (180.0, 10.0, 180);
         let soft = style(SMALL, Color::SOFT, Anchor::Left);
