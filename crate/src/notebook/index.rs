@@ -22,15 +22,12 @@ impl Entry {
         format!("{}::{}", self.module, self.name).trim_start_matches("::").to_string()
     }
 
-    /// Whether `query` is the item's name, or its name after some of its modules.
+    /// Whether `query` is the item's name, possibly after some of its modules in their order.
     pub fn matches(&self, query: &str) -> bool {
+        let (query, name) = (format!("::{query}"), format!("::{}", self.name));
         let mut modules = self.module.split("::");
-        query.strip_suffix(&self.name).is_some_and(|before| {
-            before.is_empty()
-                || before
-                    .strip_suffix("::")
-                    .is_some_and(|path| path.split("::").all(|wanted| modules.any(|module| module == wanted)))
-        })
+        let in_order = |path: &str| path.split("::").skip(1).all(|wanted| modules.any(|module| module == wanted));
+        query.strip_suffix(&name).is_some_and(in_order)
     }
 }
 

@@ -83,41 +83,43 @@ impl Axis {
 
     /// Position of `value` from 0 at the low end to 1 at the high end.
     pub fn position(&self, value: f64) -> f32 {
-        if self.log {
-            return ((value / self.low).ln() / (self.high / self.low).ln()) as f32;
-        }
-        ((value - self.low) / (self.high - self.low)) as f32
+        let [value, low, high] = [value, self.low, self.high].map(|value| self.linear(value));
+        ((value - low) / (high - low)) as f32
     }
 
-    /// The label of a tick, with as many decimals as the distance of the ticks requires.
+    /// A value in the unit of equal distances: its logarithm on a logarithmic axis.
+    fn linear(&self, value: f64) -> f64 {
+        if self.log { value.ln() } else { value }
+    }
+
+    /// The label of a tick.
     pub fn label(&self, value: f64, percent: bool) -> String {
-        if self.log {
-            return power_label(value, percent);
-        }
-        let (value, step) = if percent { (value * 100.0, self.step * 100.0) } else { (value, self.step) };
-        let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
-        let sign = if percent { " %" } else { "" };
-        if value != 0.0 && digits > 4 {
-            return format!("{value:.0e}").replace('-', "−");
-        }
-        let value = if value.abs() < step * 1e-3 { 0.0 } else { value }; // no −0
-        format!("{value:.digits$}{sign}").replace('-', "−")
+        let (factor, unit) = if percent { (100.0, " %") } else { (1.0, "") };
+        let value = value * factor;
+        let text = if self.log { log_label(value) } else { linear_label(value, self.step * factor) };
+        format!("{text}{unit}").replace('-', "−")
     }
 }
 
-/// The label of a tick of a logarithmic axis, as short as possible.
-fn power_label(value: f64, percent: bool) -> String {
-    let (value, sign) = if percent { (value * 100.0, " %") } else { (value, "") };
+/// The shortest label that tells ticks at a distance of `step` apart.
+fn linear_label(value: f64, step: f64) -> String {
+    let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
+    if value != 0.0 && digits > 4 {
+        return format!("{value:.0e}");
+    }
+    let value = if value.abs() < step * 1e-3 { 0.0 } else { value }; // no −0
+    format!("{value:.digits$}")
+}
+
+/// The shortest label of a tick with one or two significant digits.
+fn log_label(value: f64) -> String {
     let power = (value.log10() + 1e-9).floor();
-    let text = if (-3.0..5.0).contains(&power) {
-        let digits = (-power).max(0.0) as usize;
-        let round = (value * 10f64.powi(digits as i32)).fract();
-        let more = usize::from((0.01..0.99).contains(&round));
-        format!("{value:.*}", digits + more)
-    } else {
-        format!("{value:.0e}")
-    };
-    format!("{text}{sign}").replace('-', "−")
+    if !(-3.0..5.0).contains(&power) {
+        return format!("{value:.0e}");
+    }
+    let digits = (-power).max(0.0) as usize;
+    let remainder = (value * 10f64.powi(digits as i32)).fract();
+    format!("{value:.*}", digits + usize::from((0.01..0.99).contains(&remainder)))
 }
 
 impl Ranged for Axis {
@@ -125,11 +127,7 @@ impl Ranged for Axis {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        if self.log {
-            let ends = self.low.ln()..self.high.ln();
-            return RangedCoordf64::from(ends).map(&value.ln(), limit);
-        }
-        RangedCoordf64::from(self.low..self.high).map(value, limit)
+        RangedCoordf64::from(self.linear(self.low)..self.linear(self.high)).map(&self.linear(*value), limit)
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {

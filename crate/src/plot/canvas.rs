@@ -23,6 +23,8 @@ pub const IN_MEMORY: &str = "drawing in memory can't fail";
 /// Lengths of a dash and of the gap after it.
 pub const DASH: [f32; 2] = [6.0, 4.0];
 
+/// (x, y, width, height)
+pub type Rect = (f32, f32, f32, f32);
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 pub struct Canvas {
@@ -77,9 +79,8 @@ impl Canvas {
         self.area().draw(&filled).expect(IN_MEMORY);
     }
 
-    /// A frame around a rectangle.
-    pub fn frame(&mut self, x: f32, y: f32, width: f32, height: f32, thickness: f32, color: Color) {
-        let t = thickness;
+    /// A frame of thickness `t` around `area`.
+    pub fn frame(&mut self, (x, y, width, height): Rect, t: f32, color: Color) {
         self.rect(x - t, y - t, width + 2.0 * t, t, color);
         self.rect(x - t, y + height, width + 2.0 * t, t, color);
         self.rect(x - t, y, t, height, color);
@@ -118,24 +119,16 @@ impl Canvas {
         }
     }
 
-    /// Lines of text with their top at `y`. Returns the y below them.
-    pub fn lines(&mut self, x: f32, y: f32, lines: &[String], style: Style) -> f32 {
-        let step = style.size * LEADING;
+    /// Lines of text with their top at `y`.
+    pub fn lines(&mut self, x: f32, y: f32, lines: &[String], style: Style) {
         for (i, line) in lines.iter().enumerate() {
-            self.text(x, y + step * (i as f32 + 0.5), line, style);
+            self.text(x, y + style.size * LEADING * (i as f32 + 0.5), line, style);
         }
-        y + step * lines.len() as f32
     }
 
-    /// `rows` × `columns` cells in `area` (x, y, width, height), without interpolation between them.
-    pub fn cells(
-        &mut self,
-        area: (f32, f32, f32, f32),
-        rows: usize,
-        columns: usize,
-        color: impl Fn(usize, usize) -> Color,
-    ) {
-        let [left, top, width, height] = [area.0, area.1, area.2, area.3].map(pixels);
+    /// `rows` × `columns` cells in `area`, without interpolation between them.
+    pub fn cells(&mut self, area: Rect, rows: usize, columns: usize, color: impl Fn(usize, usize) -> Color) {
+        let [left, top, width, height] = <[f32; 4]>::from(area).map(pixels);
         let (wide, high) = (width as usize, height as usize);
         let mut rgb = Vec::with_capacity(wide * high * 3);
         for y in 0..high {
@@ -152,17 +145,18 @@ impl Canvas {
 
     /// A horizontal colour bar with the values at its ends and the name of the quantity.
     pub fn color_bar(&mut self, x: f32, y: f32, scale: Scale, label: &str) {
-        let (width, height, steps) = (180.0, 10.0, 180);
+        const STEPS: usize = 180;
         let soft = style(SMALL, Color::SOFT, Anchor::Left);
         let low = number(scale.low);
         let start = x + text::width(&low, SMALL, false) + 6.0;
-        self.text(x, y + height / 2.0, &low, soft);
-        self.cells((start, y, width, height), 1, steps, |_, step| {
-            let share = (step as f32 + 0.5) / steps as f32;
+        let (bar, middle) = ((start, y, STEPS as f32, 10.0), y + 5.0);
+        self.text(x, middle, &low, soft);
+        self.cells(bar, 1, STEPS, |_, step| {
+            let share = (step as f32 + 0.5) / STEPS as f32;
             scale.color(scale.low + (scale.high - scale.low) * share)
         });
-        self.frame(start, y, width, height, 0.5, Color::AXIS);
+        self.frame(bar, 0.5, Color::AXIS);
         let text = format!("{}   {label}", number(scale.high));
-        self.text(start + width + 6.0, y + height / 2.0, text.trim_end(), soft);
+        self.text(start + STEPS as f32 + 6.0, middle, text.trim_end(), soft);
     }
 }

@@ -163,15 +163,12 @@ impl Grid {
     fn alt(&self) -> String {
         let pictures = if self.tiles.len() == 1 { "picture" } else { "pictures" };
         let mut text = format!("{}. {} {pictures}", self.title.trim_end_matches('.'), self.tiles.len());
-        for (name, labels) in [("Rows", &self.row_labels), ("Columns", &self.column_labels)] {
-            if !labels.is_empty() {
-                text += &format!(". {name}: {}", labels.join(", "));
-            }
-        }
-        let captions: Vec<String> = self.tiles.iter().map(|tile| tile.caption.replace('\n', ", ")).collect();
-        let captions: Vec<&str> = captions.iter().map(String::as_str).filter(|caption| !caption.is_empty()).collect();
-        if !captions.is_empty() {
-            text += &format!(". Captions: {}", captions.join("; "));
+        let captions = self.tiles.iter().map(|tile| tile.caption.replace('\n', ", "));
+        let captions: Vec<String> = captions.filter(|caption| !caption.is_empty()).collect();
+        let lists =
+            [("Rows", &self.row_labels, ", "), ("Columns", &self.column_labels, ", "), ("Captions", &captions, "; ")];
+        for (name, texts, separator) in lists.into_iter().filter(|(_, texts, _)| !texts.is_empty()) {
+            text += &format!(". {name}: {}", texts.join(separator));
         }
         if let Some(bar) = &self.bar {
             text += &format!(". Colours from {} to {}: {}", number(bar.scale.low), number(bar.scale.high), bar.label);

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 use tch::Tensor;
 
-use super::canvas::Canvas;
+use super::canvas::{Canvas, Rect};
 use super::{Color, Map, Scale};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Tile {
     /// A photograph in grey. Its lowest value is black, its highest white.
     pub fn grey(image: Array2<f32>, caption: impl Into<String>) -> Self {
         let scale = Scale::fit(Map::Grey, [&image]);
-        Tile { image, scale, overlay: None, caption: caption.into(), highlight: None }
+        Tile::map(image, scale, caption)
     }
 
     /// Values as colours.
@@ -54,7 +54,7 @@ impl Tile {
         Tile { highlight: Some(color), ..self }
     }
 
-    pub(super) fn draw(&self, canvas: &mut Canvas, area: (f32, f32, f32, f32)) {
+    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
         let (rows, columns) = self.image.dim();
         match &self.overlay {
             None => canvas.cells(area, rows, columns, |y, x| self.scale.color(self.image[[y, x]])),
@@ -70,10 +70,9 @@ impl Tile {
                 });
             }
         }
-        let (x, y, width, height) = area;
         match self.highlight {
-            Some(color) => canvas.frame(x, y, width, height, 2.5, color),
-            None => canvas.frame(x, y, width, height, 0.5, Color::LINE),
+            Some(color) => canvas.frame(area, 2.5, color),
+            None => canvas.frame(area, 0.5, Color::LINE),
         }
     }
 }
