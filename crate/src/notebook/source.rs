@@ -131,24 +131,55 @@ mod tests {
 
     use super::*;
 
-    const FILES: [(&str, &str); 3] = [
-        (
-            "a/mod.rs",
-            "//! A module.\n\n// A comment.\n/// Doubles.\n#[inline]\npub fn run() {\n    // Inside.\n} // Behind.\n\n\
-             #[cfg(test)]\nmod tests {\n    fn hidden() {}\n}\n\npub mod inner {\n    /// Nested.\n    pub fn deep() {}\n\
-             \x20   pub fn run() {}\n}\n",
-        ),
-        ("a/b.rs", "pub struct Pair<T>(T);\n\nimpl<T: Clone> Iterator for Pair<T> {\n    fn next(&mut self) {}\n}\n"),
-        (
-            "lib.rs",
-            "/// Text.\n///\n/// ```\n/// example();\n/// ```\n#[derive(Debug)]\npub struct Whole;\n\n\
-             pub fn run() {}\n\nimpl Whole {\n    /// A method.\n    #[must_use]\n    pub fn new() -> Self {\n        \
-             Whole\n    }\n}\n\nimpl From<Pair<u8>> for Whole {}\n",
-        ),
-    ];
+    const A: &str = r"//! A module.
+
+// A comment.
+/// Doubles.
+#[inline]
+pub fn run() {
+    // Inside.
+} // Behind.
+
+#[cfg(test)]
+mod tests {
+    fn hidden() {}
+}
+
+pub mod inner {
+    /// Nested.
+    pub fn deep() {}
+    pub fn run() {}
+}
+";
+    const B: &str = r"pub struct Pair<T>(T);
+
+impl<T: Clone> Iterator for Pair<T> {
+    fn next(&mut self) {}
+}
+";
+    const LIB: &str = r"/// Text.
+///
+/// ```
+/// example();
+/// ```
+#[derive(Debug)]
+pub struct Whole;
+
+pub fn run() {}
+
+impl From<Pair<u8>> for Whole {}
+
+impl Whole {
+    /// A method.
+    #[must_use]
+    pub fn new() -> Self {
+        Whole
+    }
+}
+";
 
     fn in_files(item: &str) -> Result<Listing> {
-        find(&index(&FILES.map(|(path, text)| (path.to_string(), text))), item)
+        find(&index(&[("a/mod.rs".into(), A), ("a/b.rs".into(), B), ("lib.rs".into(), LIB)]), item)
     }
 
     fn text(item: &str) -> String {
@@ -165,10 +196,9 @@ mod tests {
 
     #[test]
     fn a_type_comes_before_its_implementations_and_without_its_example() {
-        assert!(
-            text("Whole").starts_with("/// Text.\n///\n#[derive(Debug)]\npub struct Whole;|impl Whole {\n    /// A")
-        );
-        assert!(text("Whole").ends_with("\n}|impl From<Pair<u8>> for Whole {}|"));
+        let declaration = "/// Text.\n///\n#[derive(Debug)]\npub struct Whole;|";
+        assert!(text("Whole").starts_with(&format!("{declaration}impl From<Pair<u8>> for Whole {{}}|impl Whole {{\n")));
+        assert!(text("Whole").ends_with("        Whole\n    }\n}|"));
         assert!(text("Pair").starts_with("pub struct Pair<T>(T);|impl<T: Clone> Iterator for Pair<T> {"));
     }
 
@@ -193,8 +223,11 @@ mod tests {
         assert_eq!(text("run"), "pub fn run() {}|"); // the one whose whole path is `run`
         assert_eq!(text("inner::run"), "pub fn run() {}|");
         assert!(text("a::run").contains("Doubles"));
-        let message = find(&index(&[("b.rs".into(), "fn run() {}"), ("c/d.rs".into(), "fn run() {}")]), "run");
-        assert_eq!(message.unwrap_err().to_string(), "run names 2 items of vitlab; write one of b::run, c::d::run");
+        let without_root = find(&index(&[("b.rs".into(), "fn run() {}"), ("c/d.rs".into(), "fn run() {}")]), "run");
+        assert_eq!(
+            without_root.unwrap_err().to_string(),
+            "run names 2 items of vitlab; write one of b::run, c::d::run"
+        );
     }
 
     #[test]

@@ -51,20 +51,21 @@ impl Table {
         cells.peek().is_some() && cells.all(number)
     }
 
-    fn columns(&self) -> usize {
-        self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0)
+    /// Whether each column is numeric.
+    fn columns(&self) -> Vec<bool> {
+        let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
+        (0..columns).map(|column| self.numeric(column)).collect()
     }
 
     /// The table as HTML without a style sheet: a caption, header cells with a scope, numbers at the right.
     pub fn html(&self) -> String {
         let columns = self.columns();
-        let align: Vec<&str> = (0..columns).map(|column| if self.numeric(column) { "right" } else { "left" }).collect();
         let line = |cells: &[String], open: &str, close: &str| {
-            let cell = |column: usize| {
+            let cell = |(column, numeric): (usize, &bool)| {
                 let text = cells.get(column).map_or(String::new(), |cell| escaped(cell));
-                format!("<{open} style=\"text-align:{}\">{text}</{close}>", align[column])
+                format!("<{open} style=\"text-align:{}\">{text}</{close}>", if *numeric { "right" } else { "left" })
             };
-            format!("<tr>{}</tr>\n", (0..columns).map(cell).collect::<String>())
+            format!("<tr>{}</tr>\n", columns.iter().enumerate().map(cell).collect::<String>())
         };
         let mut html = String::from("<table>\n");
         if !self.title.is_empty() {
@@ -73,11 +74,8 @@ impl Table {
         if !self.header.is_empty() {
             html += &format!("<thead>\n{}</thead>\n", line(&self.header, "th scope=\"col\"", "th"));
         }
-        html += "<tbody>\n";
-        for row in &self.rows {
-            html += &line(row, "td", "td");
-        }
-        html + "</tbody>\n</table>"
+        let rows: String = self.rows.iter().map(|row| line(row, "td", "td")).collect();
+        html + &format!("<tbody>\n{rows}</tbody>\n</table>")
     }
 
     /// Called by the kernel for a table that ends a cell.
@@ -101,28 +99,26 @@ fn escaped(text: &str) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let columns = self.columns();
         let cell =
             |row: &[String], column: usize| row.get(column).map_or(String::new(), |cell| cell.replace('\n', " "));
-        let lines = || self.rows.iter().chain([&self.header]);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| lines().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
-            .collect();
+        let width = |(column, numeric)| {
+            let rows = self.rows.iter().chain([&self.header]);
+            (column, numeric, rows.map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+        };
+        let columns: Vec<(usize, bool, usize)> = self.columns().into_iter().enumerate().map(width).collect();
         let line = |row: &[String]| -> String {
-            let cells: Vec<String> = (0..columns)
-                .map(|column| {
-                    let (text, width) = (cell(row, column), widths[column]);
-                    if self.numeric(column) { format!("{text:>width$}") } else { format!("{text:<width$}") }
-                })
-                .collect();
-            cells.join("  ").trim_end().to_string()
+            let aligned = |&(column, numeric, width): &(usize, bool, usize)| {
+                let text = cell(row, column);
+                if numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
+            };
+            columns.iter().map(aligned).collect::<Vec<_>>().join("  ").trim_end().to_string()
         };
         let mut text: Vec<String> = Vec::new();
         if !self.title.is_empty() {
             text.extend([self.title.clone(), String::new()]);
         }
         if !self.header.is_empty() {
-            let rules: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
+            let rules: Vec<String> = columns.iter().map(|&(_, _, width)| "─".repeat(width)).collect();
             text.extend([line(&self.header), rules.join("  ")]);
         }
         text.extend(self.rows.iter().map(|row| line(row)));

@@ -23,9 +23,9 @@ pub fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }
 
-/// The smallest of 1, 2 or 5 times a power of ten that divides `extent` into at most `most` steps.
-fn round_step(extent: f64, most: f64) -> f64 {
-    let rough = extent.max(1e-12) / most;
+/// The smallest of 1, 2 or 5 times a power of ten that divides `extent` into at most `max_steps` steps.
+fn round_step(extent: f64, max_steps: f64) -> f64 {
+    let rough = extent.max(1e-12) / max_steps;
     let power = 10f64.powf(rough.log10().floor());
     let steps = [1.0, 2.0, 5.0].map(|factor| factor * power);
     let wide = steps.into_iter().find(|&step| step >= rough * 0.999);
@@ -33,21 +33,21 @@ fn round_step(extent: f64, most: f64) -> f64 {
 }
 
 impl Axis {
-    /// An axis with ticks at round values and at most `most` steps. With `integers` the ticks are integers.
-    pub fn new(low: f64, high: f64, most: f64, integers: bool) -> Self {
-        let step = round_step(high - low, most);
+    /// An axis with ticks at round values and at most `max_steps` steps. With `integers` the ticks are integers.
+    pub fn new(low: f64, high: f64, max_steps: f64, integers: bool) -> Self {
+        let step = round_step(high - low, max_steps);
         let step = if integers { step.ceil().max(1.0) } else { step };
         Axis::in_steps(low, high, step)
     }
 
-    /// An axis from the last tick below `low` to the first tick above `high`, with at most `most` steps.
-    pub fn rounded(low: f64, high: f64, most: f64) -> Self {
-        let mut step = round_step(high - low, most);
+    /// An axis from the last tick below `low` to the first tick above `high`, with at most `max_steps` steps.
+    pub fn rounded(low: f64, high: f64, max_steps: f64) -> Self {
+        let mut step = round_step(high - low, max_steps);
         loop {
             let first = (low / step + 1e-9).floor();
             let last = (high / step - 1e-9).ceil();
-            if last - first > most {
-                step = round_step((last - first) * step, most);
+            if last - first > max_steps {
+                step = round_step((last - first) * step, max_steps);
                 continue;
             }
             return Axis::in_steps(first * step, last * step, step);
@@ -61,9 +61,9 @@ impl Axis {
         Axis { low, high, ticks, step, log: false }
     }
 
-    /// A logarithmic axis between positive ends with at most `most` ticks: at powers of ten and at as many round multiples
+    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round multiples
     /// of them as possible. If the powers alone are too many, at every second, third or further power.
-    pub fn logarithmic(low: f64, high: f64, most: f64) -> Self {
+    pub fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Self {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
             let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
@@ -75,9 +75,9 @@ impl Axis {
         let sparse = (1..=(last - first).max(1) as usize).map(|every| ticks_of(&[1.0], every));
         let ticks = dense
             .chain(sparse)
-            .find(|ticks| ticks.len() as f64 <= most)
+            .find(|ticks| ticks.len() as f64 <= max_ticks)
             .filter(|ticks| ticks.len() > 1)
-            .unwrap_or_else(|| Axis::new(low, high, most, false).ticks);
+            .unwrap_or_else(|| Axis::new(low, high, max_ticks, false).ticks);
         Axis { low, high, ticks, step: 0.0, log: true }
     }
 

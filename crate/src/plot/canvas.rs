@@ -109,7 +109,7 @@ impl Canvas {
             Anchor::Middle => x - length / 2.0,
             Anchor::Right => x - length,
         };
-        let top = pixels(y + text::LOWER_TOP * style.size);
+        let top = pixels(y + text::TOP_OFFSET * style.size);
         let color = RGBColor::from(style.color);
         let font = TextStyle::from(text::font(size, style.bold)).color(&color);
         let area = self.area();

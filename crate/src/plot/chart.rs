@@ -12,10 +12,10 @@ use super::canvas::{Area, DASH, IN_MEMORY, pixels, stroke};
 use super::text::{self, LABEL, SMALL};
 use super::{Color, Panel, Series};
 
-/// Room below the x axis for the labels of its ticks and its own label.
-const BELOW: f32 = 46.0;
-/// The most steps of the y axis.
-const MOST_STEPS: f64 = 5.0;
+/// Height of the labels below the x axis.
+const X_LABELS: f32 = 46.0;
+/// The maximum number of steps of the y axis.
+const MAX_STEPS: f64 = 5.0;
 /// A series with at most this many points has a mark on each.
 const MARKED: usize = 30;
 /// A series with more points than this, such as one per step, is drawn thinner.
@@ -47,7 +47,7 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
     let left = widths.fold(0.0, f32::max) + 8.0;
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(pixels(left))
-        .x_label_area_size(pixels(BELOW))
+        .x_label_area_size(pixels(X_LABELS))
         .build_cartesian_2d(x_axis.clone(), y_axis.clone())
         .expect(IN_MEMORY);
     let soft = RGBColor::from(Color::SOFT);
@@ -65,7 +65,7 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
         .axis_style(TRANSPARENT)
         .set_tick_mark_size(LabelAreaPosition::Left, pixels(3.5))
         .y_label_style(text_style(SMALL))
-        .y_label_offset(pixels(text::LOWER * SMALL))
+        .y_label_offset(pixels(text::CENTRED_OFFSET * SMALL))
         .y_label_formatter(&y_label)
         .draw()
         .expect(IN_MEMORY);
@@ -146,15 +146,15 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     let spreads = spreads.flat_map(|&(low, high)| [low, high]).filter(|&y| panel.has((1.0, y)));
     let (low, high) = extent(points.iter().map(|point| point.1).chain(spreads));
     match panel.y_range {
-        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MOST_STEPS + 2.0),
-        Some((low, high)) => Axis::new(low, high, MOST_STEPS, false),
+        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_STEPS + 2.0),
+        Some((low, high)) => Axis::new(low, high, MAX_STEPS, false),
         None if panel.log_y => {
             let margin = log_margin(low, high);
-            Axis::logarithmic(low / margin, high * margin, MOST_STEPS + 2.0)
+            Axis::logarithmic(low / margin, high * margin, MAX_STEPS + 2.0)
         }
         None => {
             let margin = if high > low { 0.0 } else { 0.05 * low.abs().max(1.0) };
-            Axis::rounded(low - margin, high + margin, MOST_STEPS)
+            Axis::rounded(low - margin, high + margin, MAX_STEPS)
         }
     }
 }

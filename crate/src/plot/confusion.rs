@@ -12,7 +12,7 @@ const NAMES: f32 = 96.0;
 const CELL_HEIGHT: f32 = 34.0;
 /// Width of the column of recalls.
 const RECALL: f32 = 66.0;
-const MOST_CLASSES: usize = 12;
+const MAX_CLASSES: usize = 12;
 const NOTE: &str = "Numbers are images; the colour is their share of the row.";
 /// Width of the column of numbered class names beside two matrices.
 const NUMBERED_NAMES: f32 = 100.0;
@@ -116,9 +116,9 @@ pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_na
 
 fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
     let n = class_names.len();
-    if counts.dim() != (n, n) || n == 0 || n > MOST_CLASSES {
+    if counts.dim() != (n, n) || n == 0 || n > MAX_CLASSES {
         return Err(Error::argument(format!(
-            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MOST_CLASSES}",
+            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
             counts.shape()
         )));
     }
@@ -151,8 +151,8 @@ fn alt(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> String {
     if total > 0 {
         text += &format!(": {} right", percent(counts.diag().sum(), total));
     }
-    let wrong = counts.indexed_iter().filter(|((i, j), count)| i != j && **count > 0);
-    if let Some(((i, j), count)) = wrong.max_by_key(|(_, count)| **count) {
+    let confusions = counts.indexed_iter().filter(|((i, j), count)| i != j && **count > 0);
+    if let Some(((i, j), count)) = confusions.max_by_key(|(_, count)| **count) {
         text += &format!(". Most frequent confusion: {count} × {} taken for {}", class_names[i], class_names[j]);
     }
     text + "."

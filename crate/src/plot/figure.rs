@@ -13,7 +13,7 @@ use crate::notebook::{Show, show};
 use crate::{Error, Result, file};
 
 /// The largest PNG that is allowed in a committed notebook.
-const MOST_BYTES: usize = 1_500_000;
+const MAX_BYTES: usize = 1_500_000;
 
 /// A picture that shows itself in a notebook.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,11 +32,11 @@ impl Figure {
         let rgb = page.as_slice().expect("a page is contiguous").as_chunks().0;
         let png = encode(rgb, width, height)
             .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
-        if png.len() > MOST_BYTES {
+        if png.len() > MAX_BYTES {
             return Err(Error::argument(format!(
                 "the figure has {} kB, but at most {} kB are allowed; show fewer images in it",
                 png.len() / 1000,
-                MOST_BYTES / 1000
+                MAX_BYTES / 1000
             )));
         }
         Ok(Figure { png, alt, width, height })
@@ -136,8 +136,8 @@ mod tests {
             let near = |at: usize, color: [u8; 3]| {
                 let off = pixels[at..at + 3].iter().zip(color);
                 // With more than 256 colours, similar colours are merged.
-                let most = if colors <= 256 { 0 } else { 7 };
-                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= most);
+                let tolerance = if colors <= 256 { 0 } else { 7 };
+                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= tolerance);
             };
             near(start, [0, 0, 7]);
             let last = start + 599 * 3;

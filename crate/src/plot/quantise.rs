@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 type Rgb = [u8; 3];
 
-/// The most colours of a PNG's palette.
-const MOST: usize = 256;
+/// The maximum number of colours in a PNG's palette.
+const MAX_COLORS: usize = 256;
 /// Colours closer than this in each channel may be merged. The difference, 3 % of the range, is invisible.
-const SIDE: u8 = 8;
+const CUBE_SIDE: u8 = 8;
 /// The largest mean error of a page's pixels, on the scale from 0 to 255.
 const MEAN_ERROR: usize = 1;
 
@@ -21,8 +21,11 @@ pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
     }
     let mut colors: Vec<(Rgb, usize)> = counts.into_iter().collect();
     colors.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    let palette =
-        if colors.len() <= MOST { colors.iter().map(|(color, _)| *color).collect() } else { representatives(&colors) };
+    let palette = if colors.len() <= MAX_COLORS {
+        colors.iter().map(|(color, _)| *color).collect()
+    } else {
+        representatives(&colors)
+    };
     let mut error = 0;
     let index_of: HashMap<Rgb, u8> = colors
         .iter()
@@ -39,17 +42,17 @@ pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
     Some((palette, indices))
 }
 
-/// The most frequent colour of each cube of side [`SIDE`], for the cubes with the most pixels. `colors` starts with the
+/// The most frequent colour of each cube of side [`CUBE_SIDE`], for the cubes with the most pixels. `colors` starts with the
 /// most frequent colour.
 fn representatives(colors: &[(Rgb, usize)]) -> Vec<Rgb> {
     let mut cubes: HashMap<Rgb, (Rgb, usize)> = HashMap::new();
     for &(color, count) in colors {
-        let cube = cubes.entry(color.map(|channel| channel / SIDE));
+        let cube = cubes.entry(color.map(|channel| channel / CUBE_SIDE));
         cube.or_insert((color, 0)).1 += count;
     }
     let mut cubes: Vec<(Rgb, usize)> = cubes.into_values().collect();
     cubes.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    cubes.into_iter().take(MOST).map(|(color, _)| color).collect()
+    cubes.into_iter().take(MAX_COLORS).map(|(color, _)| color).collect()
 }
 
 fn nearest(palette: &[Rgb], color: Rgb) -> usize {
@@ -83,7 +86,7 @@ mod tests {
         let (palette, indices) = palette(&page).unwrap();
         assert!(palette.len() <= 256);
         for (color, index) in page.iter().zip(indices) {
-            assert!(distance(palette[usize::from(index)], *color) < usize::from(SIDE));
+            assert!(distance(palette[usize::from(index)], *color) < usize::from(CUBE_SIDE));
         }
     }
 

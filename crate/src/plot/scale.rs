@@ -46,8 +46,8 @@ impl Scale {
             (low, high) => (low as f32, high as f32),
         };
         if map == Map::BlueRed {
-            let most = low.abs().max(high.abs());
-            return Scale { map, low: -most, high: most };
+            let bound = low.abs().max(high.abs());
+            return Scale { map, low: -bound, high: bound };
         }
         Scale { map, low, high }
     }

@@ -18,11 +18,11 @@ const LINE: f64 = 1.164;
 const CAPITALS: f64 = 0.729;
 /// Offset from the vertical middle of the capitals to the y that plotters takes for the top of the text, relative to the
 /// text size. plotters assumes a baseline half a line below the top and a text height of 1 / 1.24 of a line.
-pub const LOWER_TOP: f32 = ((CAPITALS - LINE) / 2.0) as f32;
+pub const TOP_OFFSET: f32 = ((CAPITALS - LINE) / 2.0) as f32;
 /// The same offset for text that plotters centres vertically.
-pub const LOWER: f32 = LOWER_TOP + (LINE / 1.24 / 2.0) as f32;
+pub const CENTRED_OFFSET: f32 = TOP_OFFSET + (LINE / 1.24 / 2.0) as f32;
 /// Magnification of text for measuring, because plotters measures in whole pixels.
-const FINE: f64 = 16.0;
+const MEASURING_SCALE: f64 = 16.0;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Anchor {
@@ -74,15 +74,15 @@ pub fn letters(text: &str, size: f64, bold: bool) -> Vec<(char, f32)> {
 
 /// Width of `text` in the unit of `size`.
 pub fn width(text: &str, size: f32, bold: bool) -> f32 {
-    let measured = font(f64::from(size) * FINE, bold).box_size(text);
+    let measured = font(f64::from(size) * MEASURING_SCALE, bold).box_size(text);
     let (width, _) = measured.expect("the font is registered");
-    width as f32 / FINE as f32
+    width as f32 / MEASURING_SCALE as f32
 }
 
-/// Breaks `text` at spaces and after slashes into at most `most` lines of at most `most_width`. A longer text ends with an
+/// Breaks `text` at spaces and after slashes into at most `max_lines` lines of at most `max_width`. A longer text ends with an
 /// ellipsis.
-pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> Vec<String> {
-    let fits = |line: &str| width(line.trim_end(), size, bold) <= most_width;
+pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize) -> Vec<String> {
+    let fits = |line: &str| width(line.trim_end(), size, bold) <= max_width;
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {
         let mut line = String::new();
@@ -94,8 +94,8 @@ pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> 
         }
         lines.push(line);
     }
-    let cut = lines.len() > most;
-    lines.truncate(most);
+    let cut = lines.len() > max_lines;
+    lines.truncate(max_lines);
     let count = lines.len();
     for (i, line) in lines.iter_mut().enumerate() {
         *line = line.trim_end().to_string();
