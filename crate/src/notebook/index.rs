@@ -22,7 +22,7 @@ impl Entry {
         format!("{}::{}", self.module, self.name).trim_start_matches("::").to_string()
     }
 
-    /// Whether `query` is the item's name, possibly after some of its modules in their order.
+    /// Whether `query` is the item's name, or some of its modules in their order and then its name.
     pub fn matches(&self, query: &str) -> bool {
         let (query, name) = (format!("::{query}"), format!("::{}", self.name));
         let mut modules = self.module.split("::");
@@ -46,6 +46,7 @@ pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
         let file = File { path, lines: text.lines().collect() };
         file.add_items(&module, &syntax.items, &mut declared, &mut implemented);
     }
+    // An `impl` block can be in another module than its type, and types of several modules can have one name.
     for entry in &mut implemented {
         let target = entry.name.split("::").next().unwrap_or_default();
         let modules = declared.iter().filter(|entry| entry.name == target).map(|entry| &entry.module);

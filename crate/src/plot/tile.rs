@@ -18,7 +18,7 @@ pub struct Tile {
     pub scale: Scale,
     /// A map over the image.
     pub overlay: Option<Overlay>,
-    /// Below the picture, at most two lines.
+    /// Text below the picture, at most two lines.
     pub caption: String,
     /// Colour of the caption and of a frame around the picture, for example for right and wrong predictions.
     pub highlight: Option<Color>,
@@ -56,20 +56,15 @@ impl Tile {
 
     pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
         let (rows, columns) = self.image.dim();
-        match &self.overlay {
-            None => canvas.cells(area, rows, columns, |y, x| self.scale.color(self.image[[y, x]])),
-            Some(overlay) => {
-                let (map_rows, map_columns) = overlay.values.dim();
-                // In each direction the finer of the two grids shows both exactly if one size divides the other.
-                let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
-                canvas.cells(area, fine_rows, fine_columns, |y, x| {
-                    let at = |from: usize, fine: usize, i: usize| i * from / fine;
-                    let below = self.scale.color(self.image[[at(rows, fine_rows, y), at(columns, fine_columns, x)]]);
-                    let value = overlay.values[[at(map_rows, fine_rows, y), at(map_columns, fine_columns, x)]];
-                    below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
-                });
-            }
-        }
+        let (map_rows, map_columns) = self.overlay.as_ref().map_or((0, 0), |overlay| overlay.values.dim());
+        // In each direction the finer of the two grids shows both exactly if one size divides the other.
+        let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
+        canvas.cells(area, fine_rows, fine_columns, |y, x| {
+            let below = self.scale.color(self.image[[y * rows / fine_rows, x * columns / fine_columns]]);
+            let Some(overlay) = &self.overlay else { return below };
+            let value = overlay.values[[y * map_rows / fine_rows, x * map_columns / fine_columns]];
+            below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
+        });
         match self.highlight {
             Some(color) => canvas.frame(area, 2.5, color),
             None => canvas.frame(area, 0.5, Color::LINE),
