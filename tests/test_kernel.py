@@ -228,10 +228,10 @@ def test_counts_begin_at_one_and_silent_cells_have_none():
 
 
 def test_figures_show_where_they_occur_and_change_in_place(kernel):
-    kernel.text("use vitlab::notebook::{Place, Table, clear_output, show};\nfn table(n: i32) -> Table { Table::new(&format!(\"T{n}\"), &[\"n\"], &[vec![n.to_string()]]) }")
+    kernel.text("use vitlab::notebook::{DisplayHandle, Table, clear_output, show};\nfn table(n: i32) -> Table { Table::new(&format!(\"T{n}\"), &[\"n\"], &[vec![n.to_string()]]) }")
     reply, shown = kernel.run(
-        'show(&table(1));\nprintln!("between");\nshow(&table(2));\nlet mut place = Place::new();\n'
-        "for n in 3..6 { place.show(&table(n)); }\nclear_output(true);\ntable(6)"
+        'show(&table(1));\nprintln!("between");\nshow(&table(2));\nlet mut handle = DisplayHandle::new();\n'
+        "for n in 3..6 { handle.show(&table(n)); }\nclear_output(true);\ntable(6)"
     )
     assert reply["status"] == "ok", reply
     assert [kind for kind, _ in shown] == [

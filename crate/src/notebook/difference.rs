@@ -1,28 +1,20 @@
-//! What changes from one item of the crate's source to another, line by line.
+//! The lines that differ between two items of the crate's source.
 
 use std::fmt;
 
-use similar::{Algorithm, Change, ChangeTag, capture_diff_slices};
+use similar::TextDiff;
 
 use super::{Show, show, source};
 use crate::Result;
 
-/// Two listings as one, which shows itself in a notebook: lines of the first alone are marked −, of the second alone +.
+/// Two listings merged into one, which shows itself in a notebook: `-` marks lines of the first alone, `+` lines of the
+/// second alone. `Display` gives the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// File and name of each of the two.
-    pub titles: [String; 2],
-    pub lines: Vec<Line>,
+    pub text: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
-    Both(String),
-    Before(String),
-    After(String),
-}
-
-/// The code of `before` and `after`, named as for [`source`], documentation left out.
+/// Compares the code of two items, each named as for [`source`]. Documentation is left out.
 ///
 /// ```
 /// let difference = vitlab::notebook::difference("EmbedLayer", "DistilledEmbedLayer")?;
@@ -33,66 +25,46 @@ pub enum Line {
 /// ```
 ///
 /// # Errors
-/// An unknown item.
+/// An unknown or ambiguous name.
 pub fn difference(before: &str, after: &str) -> Result<Difference> {
-    let read = |item: &str| -> Result<(String, Vec<String>)> {
+    let titled_code = |item: &str| -> Result<(String, String)> {
         let parts = source(item)?.parts;
         let title = format!("crate/src/{} {item}", parts[0].file);
         let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).collect();
-        let code = texts.join("\n\n");
-        let lines = code.lines().filter(|line| !line.trim_start().starts_with("///"));
-        Ok((title, lines.map(String::from).collect()))
+        Ok((title, texts.join("\n\n")))
     };
-    let ((title, before), (other, after)) = (read(before)?, read(after)?);
-    Ok(Difference { titles: [title, other], lines: compare(&before, &after) })
+    let (before, after) = (titled_code(before)?, titled_code(after)?);
+    let code = |text| str::lines(text).filter(|line| !line.trim_start().starts_with("///")).collect::<Vec<_>>();
+    Ok(Difference { text: merged([&before.0, &after.0], &code(&before.1), &code(&after.1)) })
 }
 
-/// The lines of both in one sequence, what they have in common once.
-fn compare(before: &[String], after: &[String]) -> Vec<Line> {
-    let line = |change: Change<String>| {
-        let tag = change.tag();
-        let text = change.value();
-        match tag {
-            ChangeTag::Equal => Line::Both(text),
-            ChangeTag::Delete => Line::Before(text),
-            ChangeTag::Insert => Line::After(text),
-        }
-    };
-    capture_diff_slices(Algorithm::Myers, before, after)
-        .iter()
-        .flat_map(|part| part.iter_changes(before, after))
-        .map(line)
-        .collect()
+/// The lines of both in one sequence, common lines once.
+fn merged(titles: [&str; 2], before: &[&str], after: &[&str]) -> String {
+    let mut text = format!("--- {}\n+++ {}", titles[0], titles[1]);
+    for change in TextDiff::from_slices(before, after).iter_all_changes() {
+        let line = format!("\n{}{}", change.tag(), change.value());
+        text += line.trim_end_matches(' ');
+    }
+    text
 }
 
 impl Difference {
-    /// Called by the kernel for a difference that ends a cell: Markdown, which JupyterLab, HTML and PDF colour.
+    /// Called by the kernel for a difference that ends a cell.
     pub fn evcxr_display(&self) {
         show(self);
     }
 }
 
+/// Markdown, which JupyterLab and the exports to HTML and PDF colour.
 impl Show for Difference {
     fn contents(&self) -> Vec<(&'static str, String)> {
-        let text = self.to_string();
-        let markdown = format!("```diff\n{text}\n```\n");
-        vec![("text/markdown", markdown), ("text/plain", text)]
+        vec![("text/markdown", format!("```diff\n{self}\n```\n")), ("text/plain", self.to_string())]
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let [before, after] = &self.titles;
-        write!(f, "--- {before}\n+++ {after}")?;
-        for line in &self.lines {
-            let (sign, text) = match line {
-                Line::Both(text) => (' ', text),
-                Line::Before(text) => ('-', text),
-                Line::After(text) => ('+', text),
-            };
-            write!(f, "\n{}", format!("{sign}{text}").trim_end())?;
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
 }
 
@@ -102,12 +74,10 @@ mod tests {
 
     #[test]
     fn common_lines_stay_in_order() {
-        let lines = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
-        let signs = |before: &str, after: &str| {
-            let difference =
-                Difference { titles: ["a".into(), "b".into()], lines: compare(&lines(before), &lines(after)) };
-            difference.to_string().replace('\n', "|")
-        };
+        fn signs(before: &str, after: &str) -> String {
+            let lines = |text| str::split_terminator(text, "").skip(1).collect::<Vec<_>>();
+            merged(["a", "b"], &lines(before), &lines(after)).replace('\n', "|")
+        }
         assert_eq!(signs("abcd", "axcde"), "--- a|+++ b| a|-b|+x| c| d|+e");
         assert_eq!(signs("", "a"), "--- a|+++ b|+a");
         assert_eq!(signs("ab", ""), "--- a|+++ b|-a|-b");

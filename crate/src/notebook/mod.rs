@@ -1,14 +1,14 @@
-//! What talks to the notebook's kernel: display of figures, tables and source text.
+//! Output of a notebook: rich content, tables and listings of the crate's source.
 
 mod difference;
-mod display;
-mod live;
+mod index;
+mod protocol;
+mod show;
 mod source;
 mod table;
 
 pub use difference::{Difference, difference};
-pub(crate) use display::display;
-pub(crate) use live::{Interrupt, cell, kernel};
-pub use live::{Place, Show, clear_output, show};
-pub use source::{Listing, source};
+pub(crate) use protocol::{Interrupt, cell, kernel};
+pub use show::{DisplayHandle, Show, clear_output, show};
+pub use source::{Listing, Part, source};
 pub use table::Table;

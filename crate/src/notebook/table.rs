@@ -1,10 +1,10 @@
-//! Tables: HTML where the front end shows it, aligned text everywhere else.
+//! Tables: HTML for front ends that show it, aligned text for all others.
 
 use std::fmt;
 
 use super::{Show, show};
 
-/// A captioned table that shows itself in a notebook; `Display` gives it as text.
+/// A table with a caption, which shows itself in a notebook. `Display` gives aligned text.
 ///
 /// ```
 /// use vitlab::notebook::Table;
@@ -22,12 +22,12 @@ use super::{Show, show};
 pub struct Table {
     pub title: String,
     pub header: Vec<String>,
-    /// A row that is shorter than the header is filled with empty cells.
+    /// Rows of cells. A row that is shorter than the header is filled with empty cells.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Copies its rows: evcxr shows a trailing expression that moves a variable in its Debug form only.
+    /// Copies `rows`, because evcxr shows a last expression that moves a variable only in its `Debug` form.
     pub fn new(title: &str, header: &[&str], rows: &[Vec<String>]) -> Self {
         Table {
             title: title.to_string(),
@@ -36,13 +36,13 @@ impl Table {
         }
     }
 
-    /// A column of numbers is aligned at the right: every cell that isn't empty or a dash begins like a number.
+    /// Whether all cells of a column, except empty ones and dashes, are numbers. Such a column is aligned at the right.
     fn numeric(&self, column: usize) -> bool {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.trim());
         let mut cells = cells.filter(|cell| !matches!(*cell, "" | "-" | "–")).peekable();
         let number = |cell: &str| {
             let digits = cell.trim_start_matches(['-', '−', '+', '<', '>', '≈', '±', ' ']);
-            // Years and counts are numbers, names like "3x3 convolution" are not.
+            // A name such as "3x3 convolution" begins with a number, but its rest is no unit.
             let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
             let unit = rest.trim();
             digits.len() > rest.len()
@@ -51,20 +51,21 @@ impl Table {
         cells.peek().is_some() && cells.all(number)
     }
 
-    fn columns(&self) -> usize {
-        self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0)
+    /// Whether each column is numeric.
+    fn columns(&self) -> Vec<bool> {
+        let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
+        (0..columns).map(|column| self.numeric(column)).collect()
     }
 
-    /// The table as HTML that needs no style sheet: caption, header cells with a scope, numbers at the right.
+    /// The table as HTML without a style sheet: a caption, header cells with a scope, numbers at the right.
     pub fn html(&self) -> String {
         let columns = self.columns();
-        let align: Vec<&str> = (0..columns).map(|column| if self.numeric(column) { "right" } else { "left" }).collect();
         let line = |cells: &[String], open: &str, close: &str| {
-            let cell = |column: usize| {
+            let cell = |(column, numeric): (usize, &bool)| {
                 let text = cells.get(column).map_or(String::new(), |cell| escaped(cell));
-                format!("<{open} style=\"text-align:{}\">{text}</{close}>", align[column])
+                format!("<{open} style=\"text-align:{}\">{text}</{close}>", if *numeric { "right" } else { "left" })
             };
-            format!("<tr>{}</tr>\n", (0..columns).map(cell).collect::<String>())
+            format!("<tr>{}</tr>\n", columns.iter().enumerate().map(cell).collect::<String>())
         };
         let mut html = String::from("<table>\n");
         if !self.title.is_empty() {
@@ -73,11 +74,8 @@ impl Table {
         if !self.header.is_empty() {
             html += &format!("<thead>\n{}</thead>\n", line(&self.header, "th scope=\"col\"", "th"));
         }
-        html += "<tbody>\n";
-        for row in &self.rows {
-            html += &line(row, "td", "td");
-        }
-        html + "</tbody>\n</table>"
+        let rows: String = self.rows.iter().map(|row| line(row, "td", "td")).collect();
+        html + &format!("<tbody>\n{rows}</tbody>\n</table>")
     }
 
     /// Called by the kernel for a table that ends a cell.
@@ -92,6 +90,7 @@ impl Show for Table {
     }
 }
 
+/// Words that may follow the number in a cell of a numeric column.
 const UNITS: [&str; 9] = ["s", "ms", "min", "h", "kB", "MB", "GB", "px", "points"];
 
 fn escaped(text: &str) -> String {
@@ -100,28 +99,26 @@ fn escaped(text: &str) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let columns = self.columns();
         let cell =
             |row: &[String], column: usize| row.get(column).map_or(String::new(), |cell| cell.replace('\n', " "));
-        let lines = || self.rows.iter().chain([&self.header]);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| lines().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
-            .collect();
+        let width = |(column, numeric)| {
+            let rows = self.rows.iter().chain([&self.header]);
+            (column, numeric, rows.map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+        };
+        let columns: Vec<(usize, bool, usize)> = self.columns().into_iter().enumerate().map(width).collect();
         let line = |row: &[String]| -> String {
-            let cells: Vec<String> = (0..columns)
-                .map(|column| {
-                    let (text, width) = (cell(row, column), widths[column]);
-                    if self.numeric(column) { format!("{text:>width$}") } else { format!("{text:<width$}") }
-                })
-                .collect();
-            cells.join("  ").trim_end().to_string()
+            let aligned = |&(column, numeric, width): &(usize, bool, usize)| {
+                let text = cell(row, column);
+                if numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
+            };
+            columns.iter().map(aligned).collect::<Vec<_>>().join("  ").trim_end().to_string()
         };
         let mut text: Vec<String> = Vec::new();
         if !self.title.is_empty() {
             text.extend([self.title.clone(), String::new()]);
         }
         if !self.header.is_empty() {
-            let rules: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
+            let rules: Vec<String> = columns.iter().map(|&(_, _, width)| "─".repeat(width)).collect();
             text.extend([line(&self.header), rules.join("  ")]);
         }
         text.extend(self.rows.iter().map(|row| line(row)));

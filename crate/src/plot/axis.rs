@@ -1,25 +1,31 @@
-//! Where an axis has its ticks, and what stands at them. The ticks that plotters would choose may lack the last one
-//! to rounding, or be one only.
+//! Axes with their ticks and labels. The ticks of plotters can miss the last one because of rounding, or can be a single
+//! one.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 
-/// An axis: the values at its ends and the ticks between.
+/// An axis: the values at its ends and its ticks.
 #[derive(Clone)]
 pub struct Axis {
     pub low: f64,
     pub high: f64,
     pub ticks: Vec<f64>,
+    /// Distance of the ticks. Unused on a logarithmic axis.
     step: f64,
-    /// Equal distances are equal factors; both ends are positive.
+    /// A logarithmic axis: equal distances are equal factors, and both ends are positive.
     log: bool,
 }
 
-/// 1, 2 or 5 times a power of ten, so that `extent` has at most `most` such steps.
-fn round_step(extent: f64, most: f64) -> f64 {
-    let rough = extent.max(1e-12) / most;
+/// The smallest and the largest of `values`; infinite ends in the wrong order if there are none.
+pub fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+}
+
+/// The smallest of 1, 2 or 5 times a power of ten that divides `extent` into at most `max_steps` steps.
+fn round_step(extent: f64, max_steps: f64) -> f64 {
+    let rough = extent.max(1e-12) / max_steps;
     let power = 10f64.powf(rough.log10().floor());
     let steps = [1.0, 2.0, 5.0].map(|factor| factor * power);
     let wide = steps.into_iter().find(|&step| step >= rough * 0.999);
@@ -27,21 +33,21 @@ fn round_step(extent: f64, most: f64) -> f64 {
 }
 
 impl Axis {
-    /// With ticks at round values, at most `most` steps; `whole` allows integers only.
-    pub fn new(low: f64, high: f64, most: f64, whole: bool) -> Self {
-        let step = round_step(high - low, most);
-        let step = if whole { step.ceil().max(1.0) } else { step };
+    /// An axis with ticks at round values and at most `max_steps` steps. With `integers` the ticks are integers.
+    pub fn new(low: f64, high: f64, max_steps: f64, integers: bool) -> Self {
+        let step = round_step(high - low, max_steps);
+        let step = if integers { step.ceil().max(1.0) } else { step };
         Axis::in_steps(low, high, step)
     }
 
-    /// The same axis with its ends moved out to ticks.
-    pub fn rounded(low: f64, high: f64, most: f64) -> Self {
-        let mut step = round_step(high - low, most);
+    /// An axis from the last tick below `low` to the first tick above `high`, with at most `max_steps` steps.
+    pub fn rounded(low: f64, high: f64, max_steps: f64) -> Self {
+        let mut step = round_step(high - low, max_steps);
         loop {
             let first = (low / step + 1e-9).floor();
             let last = (high / step - 1e-9).ceil();
-            if last - first > most {
-                step = round_step((last - first) * step, most);
+            if last - first > max_steps {
+                step = round_step((last - first) * step, max_steps);
                 continue;
             }
             return Axis::in_steps(first * step, last * step, step);
@@ -55,81 +61,73 @@ impl Axis {
         Axis { low, high, ticks, step, log: false }
     }
 
-    /// Logarithmic from `low` to `high`, both positive: ticks at powers of ten and as many round multiples of them as make
-    /// no more than `most`, at every second (third, …) power where even the powers are too many.
-    pub fn logarithmic(low: f64, high: f64, most: f64) -> Self {
+    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round multiples
+    /// of them as possible. If the powers alone are too many, at every second, third or further power.
+    pub fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Self {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
             let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
             let ticks = powers.flat_map(|power| factors.iter().map(move |f| f * 10f64.powi(power)));
             ticks.filter(|tick| (low * 0.999..=high * 1.001).contains(tick)).collect()
         };
-        let choices =
-            [(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0][..], 1), (&[1.0, 2.0, 5.0][..], 1), (&[1.0, 3.0][..], 1)];
-        let sparse = (1..=(last - first).max(1) as usize).map(|every| (&[1.0][..], every));
-        let narrow = Axis::new(low, high, most, false).ticks;
-        let ticks = choices
-            .into_iter()
+        let dense: [&[f64]; 3] = [&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], &[1.0, 2.0, 5.0], &[1.0, 3.0]];
+        let dense = dense.into_iter().map(|factors| ticks_of(factors, 1));
+        let sparse = (1..=(last - first).max(1) as usize).map(|every| ticks_of(&[1.0], every));
+        let ticks = dense
             .chain(sparse)
-            .map(|(factors, every)| ticks_of(factors, every))
-            .find(|ticks| ticks.len() as f64 <= most)
+            .find(|ticks| ticks.len() as f64 <= max_ticks)
             .filter(|ticks| ticks.len() > 1)
-            .unwrap_or(narrow);
-        let step = 0.0; // of no meaning here
-        let log = true;
-        Axis { low, high, ticks, step, log }
+            .unwrap_or_else(|| Axis::new(low, high, max_ticks, false).ticks);
+        Axis { low, high, ticks, step: 0.0, log: true }
     }
 
-    /// Position of `value`, 0 at the low end and 1 at the high one.
-    pub fn share(&self, value: f64) -> f32 {
-        if self.log {
-            return ((value / self.low).ln() / (self.high / self.low).ln()) as f32;
-        }
-        ((value - self.low) / (self.high - self.low)) as f32
+    /// Position of `value` from 0 at the low end to 1 at the high end.
+    pub fn position(&self, value: f64) -> f32 {
+        let [value, low, high] = [value, self.low, self.high].map(|value| self.linear(value));
+        ((value - low) / (high - low)) as f32
     }
 
-    /// With as many decimals as the distance of the ticks asks for.
+    /// A value in the unit of equal distances: its logarithm on a logarithmic axis.
+    fn linear(&self, value: f64) -> f64 {
+        if self.log { value.ln() } else { value }
+    }
+
+    /// The label of a tick.
     pub fn label(&self, value: f64, percent: bool) -> String {
-        if self.log {
-            return power_label(value, percent);
-        }
-        let (value, step) = if percent { (value * 100.0, self.step * 100.0) } else { (value, self.step) };
-        let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
-        let sign = if percent { " %" } else { "" };
-        if value != 0.0 && digits > 4 {
-            return format!("{value:.0e}").replace('-', "−");
-        }
-        let value = if value.abs() < step * 1e-3 { 0.0 } else { value }; // no −0
-        format!("{value:.digits$}{sign}").replace('-', "−")
+        let (factor, unit) = if percent { (100.0, " %") } else { (1.0, "") };
+        let value = value * factor;
+        let text = if self.log { log_label(value) } else { linear_label(value, self.step * factor) };
+        format!("{text}{unit}").replace('-', "−")
     }
 }
 
-/// A tick of a logarithmic axis, as short as it can be written.
-fn power_label(value: f64, percent: bool) -> String {
-    let (value, sign) = if percent { (value * 100.0, " %") } else { (value, "") };
-    let power = (value.log10() + 1e-9).floor();
-    let text = if (-3.0..5.0).contains(&power) {
-        let digits = (-power).max(0.0) as usize;
-        let round = (value * 10f64.powi(digits as i32)).fract();
-        let more = usize::from((0.01..0.99).contains(&round));
-        format!("{value:.*}", digits + more)
-    } else {
-        format!("{value:.0e}")
-    };
-    format!("{text}{sign}").replace('-', "−")
+/// The shortest label that tells ticks at a distance of `step` apart.
+fn linear_label(value: f64, step: f64) -> String {
+    let digits = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
+    if value != 0.0 && digits > 4 {
+        return format!("{value:.0e}");
+    }
+    let value = if value.abs() < step * 1e-3 { 0.0 } else { value }; // no −0
+    format!("{value:.digits$}")
 }
 
-/// What plotters needs to know of an axis.
+/// The shortest label of a tick with one or two significant digits.
+fn log_label(value: f64) -> String {
+    let power = (value.log10() + 1e-9).floor();
+    if !(-3.0..5.0).contains(&power) {
+        return format!("{value:.0e}");
+    }
+    let digits = (-power).max(0.0) as usize;
+    let remainder = (value * 10f64.powi(digits as i32)).fract();
+    format!("{value:.*}", digits + usize::from((0.01..0.99).contains(&remainder)))
+}
+
 impl Ranged for Axis {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        if self.log {
-            let ends = self.low.ln()..self.high.ln();
-            return RangedCoordf64::from(ends).map(&value.ln(), limit);
-        }
-        RangedCoordf64::from(self.low..self.high).map(value, limit)
+        RangedCoordf64::from(self.linear(self.low)..self.linear(self.high)).map(&self.linear(*value), limit)
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
@@ -173,7 +171,7 @@ mod tests {
         };
         let axis = Axis::logarithmic(4.0, 900.0, 8.0);
         assert_eq!(labels(&axis, false), ["5", "10", "20", "50", "100", "200", "500"]);
-        assert!((axis.share(60.0) - 0.5).abs() < 1e-6);
+        assert!((axis.position(60.0) - 0.5).abs() < 1e-6);
         assert_eq!(axis.map(&60.0, (0, 100)), 50);
         assert_eq!(labels(&Axis::logarithmic(0.01, 1.0, 6.0), true), ["1 %", "3 %", "10 %", "30 %", "100 %"]);
         assert_eq!(labels(&Axis::logarithmic(1e-6, 3.0, 5.0), false), ["1e−6", "1e−4", "0.01", "1"]);
@@ -185,7 +183,7 @@ mod tests {
         assert_eq!(labels(&Axis::logarithmic(2.1, 2.9, 5.0), false), ["2.2", "2.4", "2.6", "2.8"]);
     }
 
-    /// Whatever values a curve may have, the ends have ticks, and there are neither too few nor too many.
+    /// For every range both ends have ticks, and there are two to six ticks.
     #[test]
     fn every_range_has_its_ticks() {
         for i in 0..4000 {

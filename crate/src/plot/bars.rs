@@ -1,25 +1,30 @@
-//! Horizontal bars in groups, with error bars and their values in figures.
+//! Horizontal bars in groups, with error bars and their values as text.
 
-use super::axis::Axis;
+use super::axis::{Axis, extent};
 use super::canvas::{Canvas, MARGIN, WIDTH};
+use super::legend::Legend;
 use super::text::{self, Anchor, LABEL, LEADING, SMALL, style};
 use super::{Color, Figure};
 use crate::{Error, Result};
 
+/// Width of the column of group labels.
 const NAMES: f32 = 180.0;
+/// Room for the values at the right.
 const NUMBERS: f32 = 110.0;
 const BAR: f32 = 18.0;
 const BETWEEN_GROUPS: f32 = 14.0;
+/// Side of the coloured square of a series in the legend.
+const SAMPLE: f32 = 11.0;
 
-/// What is compared under one name.
+/// The bars under one label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub label: String,
-    /// (value, error) for each series, the error being half the length of the error bar; 0 draws none
+    /// (value, error) for each series. The error is half the length of the error bar; 0 draws no error bar.
     pub values: Vec<(f64, f64)>,
 }
 
-/// Bars from zero, one per series in each group; `series` names them, empty for a single series without a legend.
+/// Bars from zero, one per series in each group. `series` are the names of the legend; it may be empty for a single series.
 /// With `percent` the values are shares from 0 to 1.
 ///
 /// ```
@@ -32,25 +37,27 @@ pub struct Group {
 /// ```
 ///
 /// # Errors
-/// No group, another number of values than series, or a value that is not finite.
+/// No group, a group without one value for each series, or a value that is not finite.
 pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], percent: bool) -> Result<Figure> {
     let per_group = series.len().max(1);
     check(groups, per_group)?;
-    let ends =
-        || groups.iter().flat_map(|group| &group.values).flat_map(|(value, error)| [value - error, value + error]);
-    let (low, high) = ends().fold((0.0f64, 0.0f64), |(low, high), end| (low.min(end), high.max(end)));
+    let values = groups.iter().flat_map(|group| &group.values);
+    let (low, high) = extent(values.flat_map(|(value, error)| [value - error, value + error]).chain([0.0]));
     let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
 
     let group_height = BAR * per_group as f32 + BETWEEN_GROUPS;
-    let legend = if series.is_empty() { 0.0 } else { 24.0 };
-    let plot_height = group_height * groups.len() as f32;
-    let (mut canvas, top) = Canvas::page(title, legend + plot_height + 42.0);
     let (left, right) = (MARGIN + NAMES, WIDTH - MARGIN - NUMBERS);
-    let at = |value: f64| left + (right - left) * axis.share(value);
-    let first = top + legend;
+    let legend = Legend::new(series.iter().copied(), SAMPLE, WIDTH - MARGIN - left);
+    let legend_height = if series.is_empty() { 0.0 } else { legend.height + 4.0 };
+    let plot_height = group_height * groups.len() as f32;
+    let (mut canvas, top) = Canvas::page(title, legend_height + plot_height + 42.0);
+    let at = |value: f64| left + (right - left) * axis.position(value);
+    let first = top + legend_height;
     let bottom = first + plot_height;
 
-    draw_legend(&mut canvas, series, left, top);
+    legend.draw(&mut canvas, (left, top - 1.5), |canvas, i, x, middle| {
+        canvas.rect(x, middle - SAMPLE / 2.0, SAMPLE, SAMPLE, Color::of_series(i));
+    });
     for &tick in &axis.ticks {
         canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::LINE);
         canvas.text(at(tick), bottom + 12.0, &axis.label(tick, percent), style(SMALL, Color::SOFT, Anchor::Middle));
@@ -63,7 +70,7 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
         for (j, &(value, error)) in group.values.iter().enumerate() {
             let (y, middle) = (y + BAR * j as f32 + 1.0, y + BAR * (j as f32 + 0.5));
             let (from, to) = (at(value.min(0.0)), at(value.max(0.0)));
-            canvas.rect(from, y, to - from, BAR - 2.0, Color::SERIES[j % Color::SERIES.len()]);
+            canvas.rect(from, y, to - from, BAR - 2.0, Color::of_series(j));
             if error > 0.0 {
                 let (low, high) = (at(value - error), at(value + error));
                 canvas.rect(low, middle - 0.75, high - low, 1.5, Color::INK);
@@ -102,16 +109,7 @@ fn check(groups: &[Group], per_group: usize) -> Result<()> {
     Ok(())
 }
 
-fn draw_legend(canvas: &mut Canvas, series: &[&str], left: f32, top: f32) {
-    let mut x = left;
-    for (i, name) in series.iter().enumerate() {
-        canvas.rect(x, top + 3.0, 11.0, 11.0, Color::SERIES[i % Color::SERIES.len()]);
-        canvas.text(x + 17.0, top + 8.5, name, style(SMALL, Color::INK, Anchor::Left));
-        x += 17.0 + text::width(name, SMALL, false) + 18.0;
-    }
-}
-
-/// As it stands beside its bar.
+/// The text beside a bar.
 fn measured(value: f64, error: f64, percent: bool) -> String {
     let (scale, digits, unit) = if percent { (100.0, 1, " %") } else { (1.0, 3, "") };
     let error = if error > 0.0 { format!(" ± {:.digits$}", error * scale) } else { String::new() };

@@ -1,4 +1,4 @@
-//! Confusion matrix.
+//! Confusion matrices.
 
 use ndarray::Array2;
 
@@ -7,19 +7,21 @@ use super::text::{Anchor, LABEL, LEADING, SMALL, Style, style, wrap};
 use super::{Color, Figure, Map, Scale};
 use crate::{Error, Result};
 
+/// Width of the column of class names.
 const NAMES: f32 = 96.0;
 const CELL_HEIGHT: f32 = 34.0;
-/// The column of each class's share of right answers.
+/// Width of the column of recalls.
 const RECALL: f32 = 66.0;
-const MOST_CLASSES: usize = 12;
+const MAX_CLASSES: usize = 12;
 const NOTE: &str = "Numbers are images; the colour is their share of the row.";
-/// Of two matrices side by side.
+/// Width of the column of numbered class names beside two matrices.
 const NUMBERED_NAMES: f32 = 100.0;
+/// Between two matrices.
 const BETWEEN: f32 = 22.0;
 const PAIR_CELL_HEIGHT: f32 = 28.0;
 
-/// Counts [true class, predicted class] as numbers, coloured by their share of the row; at the right, the share of
-/// each class that was recognised.
+/// Counts [true class, predicted class] as numbers, coloured by their share of the row. The column at the right is the
+/// recall of each class.
 ///
 /// ```
 /// let counts = ndarray::arr2(&[[8, 2], [1, 9]]);
@@ -64,8 +66,8 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
     Figure::new(canvas, alt(title, counts, class_names))
 }
 
-/// Two matrices of the same classes side by side, each under its name, coloured as in [`confusion_matrix`]. The columns
-/// carry the classes' numbers, which stand before their names at the left.
+/// Two matrices of the same classes side by side, each below its name, coloured as in [`confusion_matrix`]. The columns are
+/// labelled with the numbers of the classes, which the rows show after the names.
 ///
 /// ```
 /// let (first, second) = (ndarray::arr2(&[[8, 2], [1, 9]]), ndarray::arr2(&[[9, 1], [0, 10]]));
@@ -76,7 +78,7 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
 /// ```
 ///
 /// # Errors
-/// As [`confusion_matrix`].
+/// The same as for [`confusion_matrix`], for either matrix.
 pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_names: &[&str]) -> Result<Figure> {
     for (_, counts) in pair {
         check(counts, class_names)?;
@@ -114,18 +116,18 @@ pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_na
 
 fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
     let n = class_names.len();
-    if counts.dim() != (n, n) || n == 0 || n > MOST_CLASSES {
+    if counts.dim() != (n, n) || n == 0 || n > MAX_CLASSES {
         return Err(Error::argument(format!(
-            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MOST_CLASSES}",
+            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
             counts.shape()
         )));
     }
     Ok(())
 }
 
-/// The cells of the true class `i` from the corner (x, y), each of the given width and height.
+/// Draws the cells of the true class `i` from the corner (x, y), each of size `cell` (width, height).
 fn row(canvas: &mut Canvas, counts: &Array2<u64>, i: usize, (x, y): (f32, f32), cell: (f32, f32)) {
-    let shares = Scale { map: Map::Blues, low: 0.0, high: 1.15 }; // the darkest blue is too dark for calm
+    let shares = Scale { map: Map::Blues, low: 0.0, high: 1.15 }; // leaves out the darkest blues
     let total: u64 = counts.row(i).sum();
     for (j, &count) in counts.row(i).iter().enumerate() {
         let background = shares.color(count as f32 / total.max(1) as f32);
@@ -137,7 +139,7 @@ fn row(canvas: &mut Canvas, counts: &Array2<u64>, i: usize, (x, y): (f32, f32), 
     }
 }
 
-/// As exact as the images allow: up to a thousand, one more in ten thousand.
+/// A share with one decimal, or with two if it is one of more than 1000 images.
 fn percent(part: u64, total: u64) -> String {
     let digits = if total > 1000 { 2 } else { 1 };
     format!("{:.digits$} %", 100.0 * part as f64 / total as f64)
@@ -149,8 +151,8 @@ fn alt(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> String {
     if total > 0 {
         text += &format!(": {} right", percent(counts.diag().sum(), total));
     }
-    let wrong = counts.indexed_iter().filter(|((i, j), count)| i != j && **count > 0);
-    if let Some(((i, j), count)) = wrong.max_by_key(|(_, count)| **count) {
+    let confusions = counts.indexed_iter().filter(|((i, j), count)| i != j && **count > 0);
+    if let Some(((i, j), count)) = confusions.max_by_key(|(_, count)| **count) {
         text += &format!(". Most frequent confusion: {count} × {} taken for {}", class_names[i], class_names[j]);
     }
     text + "."

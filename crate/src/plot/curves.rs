@@ -1,66 +1,69 @@
-//! Learning curves: panels side by side, one line per series.
+//! Curves: panels side by side, one line per series.
 
 use std::cmp::Ordering;
 
+use super::axis::extent;
 use super::canvas::{Canvas, MARGIN, WIDTH, pixels};
-use super::chart;
-use super::text::{self, Anchor, LABEL, SMALL, number, style};
-use super::{Color, Figure};
+use super::legend::Legend;
+use super::text::{Anchor, LABEL, number, style};
+use super::{Color, Figure, chart};
 use crate::{Error, Result};
 
+/// Between the panels of a row.
 const GAP: f32 = 36.0;
-/// Of the axes with what is below them.
+/// Height of the axes with their labels.
 const HEIGHT: f32 = 286.0;
+/// Height of the label of the y axis.
 const HEADING: f32 = 22.0;
-const LEGEND_LINE: f32 = 20.0;
 /// Length of the sample of a line in the legend.
 const SAMPLE: f32 = 22.0;
 
-/// One pair of axes.
+/// One pair of axes with its series.
 #[derive(Clone, Debug, Default)]
 pub struct Panel {
     pub x_label: String,
-    /// Stands above the axis.
+    /// Written above the axis.
     pub y_label: String,
     pub series: Vec<Series>,
-    /// Lowest and highest value of the y axis; `None` takes what the data need.
+    /// Lowest and highest value of the y axis; `None` for the range of the data.
     pub y_range: Option<(f64, f64)>,
-    /// The values are shares from 0 to 1, shown as per cent.
+    /// Labels the y axis in per cent; the values are shares from 0 to 1.
     pub percent: bool,
-    /// A logarithmic x axis, on which values that are not positive leave gaps.
+    /// Makes the x axis logarithmic. Values that are not positive leave gaps.
     pub log_x: bool,
-    /// The same for the y axis.
+    /// Makes the y axis logarithmic. Values that are not positive leave gaps.
     pub log_y: bool,
-    /// The x values are shares, shown as per cent.
+    /// Labels the x axis in per cent; the values are shares from 0 to 1.
     pub percent_x: bool,
 }
 
 impl Panel {
-    /// Whether the axes have a place for a point.
+    /// Whether the axes can show a point.
     pub(super) fn has(&self, (x, y): (f64, f64)) -> bool {
         let fits = |value: f64, log: bool| value.is_finite() && (!log || value > 0.0);
         fits(x, self.log_x) && fits(y, self.log_y)
     }
 
+    /// The points of `series` that the axes can show.
     pub(super) fn drawn<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = (f64, f64)> + 'a {
-        series.points.iter().copied().filter(|&at| self.has(at))
+        series.points.iter().copied().filter(|&point| self.has(point))
     }
 }
 
-/// One line. The same name has the same colour in all panels of a figure.
+/// One line. Series with the same name have the same colour in all panels of a figure.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
-    /// In the legend, unless it is empty.
+    /// The name in the legend. An empty name has no entry.
     pub name: String,
     /// (x, y); a y that is not finite leaves a gap.
     pub points: Vec<(f64, f64)>,
     pub dashed: bool,
-    /// (lowest, highest) y of each point, drawn as error bars, or as a band where there are many points; may be empty.
+    /// (lowest, highest) y of each point, or empty. Drawn as error bars, or as a band if there are many points.
     pub spread: Vec<(f64, f64)>,
 }
 
 impl Series {
-    /// One value per epoch, the first at 1.
+    /// One value per epoch; the first epoch is 1.
     ///
     /// ```
     /// use vitlab::plot::Series;
@@ -71,7 +74,7 @@ impl Series {
         Series { name: name.to_string(), points, ..Series::default() }
     }
 
-    /// Several runs: for each x the mean of its values, with the lowest and the highest as the spread.
+    /// Several runs: for each x the mean of their values, and the lowest and the highest value as the spread.
     ///
     /// ```
     /// use vitlab::plot::Series;
@@ -80,16 +83,12 @@ impl Series {
     /// assert_eq!(series.spread, [(0.5, 1.0), (0.75, 0.75)]);
     /// ```
     pub fn of_runs(name: &str, runs: impl IntoIterator<Item = (f64, Vec<f64>)>) -> Self {
-        let mut series = Series { name: name.to_string(), ..Series::default() };
-        for (x, values) in runs {
+        let summary = |(x, values): (f64, Vec<f64>)| {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            series.points.push((x, mean));
-            series.spread.push((
-                values.iter().copied().fold(f64::INFINITY, f64::min),
-                values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            ));
-        }
-        series
+            ((x, mean), extent(values))
+        };
+        let (points, spread) = runs.into_iter().map(summary).unzip();
+        Series { name: name.to_string(), points, dashed: false, spread }
     }
 }
 
@@ -105,27 +104,48 @@ impl Series {
 /// ```
 ///
 /// # Errors
-/// No panel, a panel without a finite point, or a y range that is not from low to high.
+/// No panel, a panel without a point that its axes can show, a y range that is not from low to high, or a series whose
+/// spread has another length than its points.
 pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     check(panels)?;
     let per_row = panels.len().min(3);
     let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
-    let colors = Colors::new(panels);
-    let legend = panels.iter().map(|panel| legend(panel, width).1).fold(0.0, f32::max);
-    let above = HEADING + legend + 10.0;
+    let legends: Vec<Legend> = panels
+        .iter()
+        .map(|panel| Legend::new(named(panel).map(|series| series.name.as_str()), SAMPLE, width))
+        .collect();
+    let legend_height = legends.iter().map(|legend| legend.height).fold(0.0, f32::max);
+    let above = HEADING + legend_height + 10.0;
     let row_height = above + HEIGHT;
     let rows = panels.len().div_ceil(per_row);
 
+    let mut names: Vec<&str> = Vec::new();
+    for series in panels.iter().flat_map(|panel| &panel.series) {
+        if !names.contains(&series.name.as_str()) {
+            names.push(&series.name);
+        }
+    }
+    let color = |series: &Series| Color::of_series(names.iter().position(|name| *name == series.name).unwrap_or(0));
+
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
-    for (i, panel) in panels.iter().enumerate() {
+    for (i, (panel, legend)) in panels.iter().zip(&legends).enumerate() {
         let x = MARGIN + (width + GAP) * (i % per_row) as f32;
         let y = top + row_height * (i / per_row) as f32;
-        header(&mut canvas, panel, &colors, (x, y, width));
+        canvas.text(x, y + HEADING / 2.0, &panel.y_label, style(LABEL, Color::INK, Anchor::Left));
+        let named: Vec<&Series> = named(panel).collect();
+        legend.draw(&mut canvas, (x, y + HEADING), |canvas, i, left, middle| {
+            canvas.line(left, middle, SAMPLE, named[i].dashed, color(named[i]));
+        });
         let corner = (pixels(x), pixels(y + above));
         let area = canvas.area().shrink(corner, (pixels(width), pixels(HEIGHT)));
-        chart::draw(&area, panel, width, |series| colors.of(series));
+        chart::draw(&area, panel, width, color);
     }
     Figure::new(canvas, alt(title, panels))
+}
+
+/// The series of the legend.
+fn named(panel: &Panel) -> impl Iterator<Item = &Series> {
+    panel.series.iter().filter(|series| !series.name.is_empty())
 }
 
 fn check(panels: &[Panel]) -> Result<()> {
@@ -134,112 +154,55 @@ fn check(panels: &[Panel]) -> Result<()> {
     }
     for panel in panels {
         if panel.series.iter().all(|series| panel.drawn(series).next().is_none()) {
-            let problem = format!(
+            return Err(Error::argument(format!(
                 "the panel {:?} has no finite value (on a logarithmic axis: no positive one) to draw; give at least one",
                 panel.y_label
-            );
-            return Err(Error::argument(problem));
-        }
-        if let Some((low, high)) = panel
-            .y_range
-            .filter(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less) || panel.log_y && *low <= 0.0)
-        {
-            let problem = format!(
-                "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
-                panel.y_label
-            );
-            return Err(Error::argument(problem));
-        }
-    }
-    for series in panels.iter().flat_map(|panel| &panel.series) {
-        if !series.spread.is_empty() && series.spread.len() != series.points.len() {
-            return Err(Error::argument(format!(
-                "the series {:?} has {} points and {} spreads; give one for each or none",
-                series.name,
-                series.points.len(),
-                series.spread.len()
             )));
         }
+        let is_range =
+            |(low, high): (f64, f64)| low.partial_cmp(&high) == Some(Ordering::Less) && !(panel.log_y && low <= 0.0);
+        if let Some((low, high)) = panel.y_range.filter(|&range| !is_range(range)) {
+            return Err(Error::argument(format!(
+                "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
+                panel.y_label
+            )));
+        }
+    }
+    let uneven = |series: &&Series| !series.spread.is_empty() && series.spread.len() != series.points.len();
+    if let Some(series) = panels.iter().flat_map(|panel| &panel.series).find(uneven) {
+        return Err(Error::argument(format!(
+            "the series {:?} has {} points and {} spreads; give one for each or none",
+            series.name,
+            series.points.len(),
+            series.spread.len()
+        )));
     }
     Ok(())
 }
 
-/// The names of all series in order of appearance.
-struct Colors(Vec<String>);
-
-impl Colors {
-    fn new(panels: &[Panel]) -> Self {
-        let mut names: Vec<String> = Vec::new();
-        for series in panels.iter().flat_map(|panel| &panel.series) {
-            if !names.contains(&series.name) {
-                names.push(series.name.clone());
-            }
-        }
-        Colors(names)
-    }
-
-    fn of(&self, series: &Series) -> Color {
-        let place = self.0.iter().position(|name| *name == series.name).unwrap_or(0);
-        Color::SERIES[place % Color::SERIES.len()]
-    }
-}
-
-/// Where each entry of the legend goes, from the panel's corner, and the height of all.
-fn legend(panel: &Panel, width: f32) -> (Vec<(f32, f32)>, f32) {
-    let (mut x, mut y) = (0.0, 0.0);
-    let mut places = Vec::new();
-    for series in panel.series.iter().filter(|series| !series.name.is_empty()) {
-        let entry = SAMPLE + 6.0 + text::width(&series.name, SMALL, false);
-        if x > 0.0 && x + entry > width {
-            (x, y) = (0.0, y + LEGEND_LINE);
-        }
-        places.push((x, y));
-        x += entry + 18.0;
-    }
-    (places, y + LEGEND_LINE)
-}
-
-/// Above the axes: what the panel shows, and the names of its series.
-fn header(canvas: &mut Canvas, panel: &Panel, colors: &Colors, (x, y, width): (f32, f32, f32)) {
-    let ink = |size| style(size, Color::INK, Anchor::Left);
-    canvas.text(x, y + HEADING / 2.0, &panel.y_label, ink(LABEL));
-    let named = panel.series.iter().filter(|series| !series.name.is_empty());
-    for (series, (dx, dy)) in named.zip(legend(panel, width).0) {
-        let (left, middle) = (x + dx, y + HEADING + dy + LEGEND_LINE / 2.0);
-        canvas.sample(left, middle, SAMPLE, series.dashed, colors.of(series));
-        canvas.text(left + SAMPLE + 6.0, middle, &series.name, ink(SMALL));
-    }
-}
-
 fn alt(title: &str, panels: &[Panel]) -> String {
-    let value = |panel: &Panel, y: f64| {
-        if panel.percent { format!("{:.1} %", y * 100.0) } else { number(y as f32) }
-    };
-    // Curves that share both ends, as those of a deletion test, differ in between.
-    let ends_alike = |panel: &Panel| {
-        let ends = |series: &Series| panel.drawn(series).next().zip(panel.drawn(series).last());
+    let panel = |panel: &Panel| {
+        let drawn: Vec<(&str, Vec<f64>)> = (panel.series.iter())
+            .map(|series| (series.name.as_str(), panel.drawn(series).map(|(_, y)| y).collect()))
+            .filter(|(_, values): &(_, Vec<f64>)| !values.is_empty())
+            .collect();
+        // Curves that share both ends, such as those of a deletion test, differ in between.
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
-        let mut all = panel.series.iter().filter_map(ends);
-        let first = all.next();
-        panel.series.len() > 1
-            && first.is_some_and(|(start, end)| all.all(|(other, last)| near(other.1, start.1) && near(last.1, end.1)))
-    };
-    let line = |panel: &Panel, series: &Series, middle: bool| {
-        let drawn: Vec<f64> = panel.drawn(series).map(|(_, y)| y).collect();
-        let text = |y: f64| value(panel, y);
-        let (name, first, last) = (&series.name, text(*drawn.first()?), text(*drawn.last()?));
-        Some(match drawn.len() {
-            1 => format!("{name} {first}"),
-            n if middle => format!("{name} from {first} over {} to {last}", text(drawn[n / 2])),
-            _ => format!("{name} from {first} to {last}"),
-        })
-    };
-    let panels = panels.iter().map(|panel| {
-        let middle = ends_alike(panel);
-        let lines: Vec<String> = panel.series.iter().filter_map(|series| line(panel, series, middle)).collect();
+        let share_ends = |(a, b): (&Vec<f64>, &Vec<f64>)| near(a[0], b[0]) && near(a[a.len() - 1], b[b.len() - 1]);
+        let with_middle = panel.series.len() > 1 && drawn.iter().all(|(_, values)| share_ends((values, &drawn[0].1)));
+        let text = |y: f64| if panel.percent { format!("{:.1} %", y * 100.0) } else { number(y as f32) };
+        let line = |(name, values): &(&str, Vec<f64>)| {
+            let (first, last) = (text(values[0]), text(values[values.len() - 1]));
+            match values.len() {
+                1 => format!("{name} {first}"),
+                n if with_middle => format!("{name} from {first} over {} to {last}", text(values[n / 2])),
+                _ => format!("{name} from {first} to {last}"),
+            }
+        };
+        let lines: Vec<String> = drawn.iter().map(line).collect();
         format!(" {} by {}: {}.", panel.y_label, panel.x_label, lines.join(", "))
-    });
-    format!("{}.{}", title.trim_end_matches('.'), panels.collect::<String>())
+    };
+    format!("{}.{}", title.trim_end_matches('.'), panels.iter().map(panel).collect::<String>())
 }
 
 #[cfg(test)]
@@ -261,7 +224,7 @@ mod tests {
         );
     }
 
-    /// Logarithmic axes leave out what they have no place for; spreads are drawn as bars and as bands.
+    /// Logarithmic axes leave out values that are not positive. Spreads are drawn as bars and as bands.
     #[test]
     fn logarithmic_axes_and_spreads() {
         let runs = |n: i32| {
@@ -282,7 +245,7 @@ mod tests {
         assert!(message(short).contains("5 points and 4 spreads"));
     }
 
-    /// Curves that share both ends are told apart by their middle; a single point has no course.
+    /// Curves that share both ends are described with a value in the middle, a single point with its value.
     #[test]
     fn the_alternative_text_tells_curves_apart() {
         let panel = |ys: &[&[f64]]| Panel {
@@ -303,7 +266,7 @@ mod tests {
         assert!(alt(&[&[0.5]]).contains(": s 0.50."));
     }
 
-    /// One epoch, one value for all, a gap and huge values are drawn like anything else.
+    /// One epoch, equal values, a gap and huge values can be drawn.
     #[test]
     fn odd_series() {
         for points in [vec![(1.0, 0.5)], vec![(1.0, 0.0), (2.0, 0.0)], vec![(1.0, 1e9), (2.0, f64::NAN), (3.0, 1e-9)]] {

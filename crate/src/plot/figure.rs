@@ -1,4 +1,4 @@
-//! A finished figure: the PNG and the text that stands for it.
+//! A finished figure: a PNG and its alternative text.
 
 use std::fmt;
 use std::io::Write;
@@ -8,12 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::canvas::Canvas;
-use super::palette::palette;
-use crate::notebook::display;
+use super::quantise::palette;
+use crate::notebook::{Show, show};
 use crate::{Error, Result, file};
 
-/// The most that a figure in a committed notebook may weigh.
-const MOST_BYTES: usize = 1_500_000;
+/// The largest PNG that is allowed in a committed notebook.
+const MAX_BYTES: usize = 1_500_000;
 
 /// A picture that shows itself in a notebook.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,46 +29,56 @@ impl Figure {
         let page = canvas.into_rgb();
         let (rows, columns, _) = page.dim();
         let (width, height) = (columns as u32, rows as u32);
-        let rgb = page.as_slice().expect("a page lies in one piece").as_chunks().0;
+        let rgb = page.as_slice().expect("a page is contiguous").as_chunks().0;
         let png = encode(rgb, width, height)
             .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
-        if png.len() > MOST_BYTES {
+        if png.len() > MAX_BYTES {
             return Err(Error::argument(format!(
-                "the figure takes {} kB, the most is {} kB; show fewer images in it",
+                "the figure has {} kB, but at most {} kB are allowed; show fewer images in it",
                 png.len() / 1000,
-                MOST_BYTES / 1000
+                MAX_BYTES / 1000
             )));
         }
         Ok(Figure { png, alt, width, height })
     }
 
+    /// The bytes of the PNG file.
     pub fn png(&self) -> &[u8] {
         &self.png
     }
 
-    /// What the figure shows, in words.
+    /// The alternative text, which says the same as the figure.
     pub fn alt(&self) -> &str {
         &self.alt
     }
 
-    /// In pixels.
+    /// Width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// In pixels.
+    /// Height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
     /// Writes the PNG file.
+    ///
+    /// # Errors
+    /// A file that can't be written. An existing file is kept in this case.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         Ok(file::replace(path, |out| out.write_all(&self.png))?)
     }
 
     /// Called by the kernel for a figure that ends a cell.
     pub fn evcxr_display(&self) {
-        display(&[("image/png", &STANDARD.encode(&self.png)), ("text/plain", &self.alt)]);
+        show(self);
+    }
+}
+
+impl Show for Figure {
+    fn contents(&self) -> Vec<(&'static str, String)> {
+        vec![("image/png", STANDARD.encode(&self.png)), ("text/plain", self.alt.clone())]
     }
 }
 
@@ -78,7 +88,7 @@ impl fmt::Debug for Figure {
     }
 }
 
-/// With a palette where 256 colours suffice, which most figures do.
+/// Encodes with a palette if 256 colours are enough, as for most figures.
 fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, width, height);
@@ -125,9 +135,9 @@ mod tests {
             let start = (top * 2.0) as usize * info.width as usize * 3;
             let near = |at: usize, color: [u8; 3]| {
                 let off = pixels[at..at + 3].iter().zip(color);
-                // With more colours than a palette holds, similar ones become one.
-                let most = if colors <= 256 { 0 } else { 7 };
-                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= most);
+                // With more than 256 colours, similar colours are merged.
+                let tolerance = if colors <= 256 { 0 } else { 7 };
+                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= tolerance);
             };
             near(start, [0, 0, 7]);
             let last = start + 599 * 3;
@@ -136,7 +146,7 @@ mod tests {
         }
     }
 
-    /// A glyph that the font lacks would be drawn as the same box as any other.
+    /// All signs that a font lacks are drawn as the same box.
     #[test]
     fn the_font_has_the_signs_that_figures_use() {
         let drawn = |text: &str| {

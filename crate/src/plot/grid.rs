@@ -5,7 +5,7 @@ use super::text::{Anchor, LABEL, LEADING, number, style, wrap};
 use super::{Color, Figure, Scale, Tile};
 use crate::{Error, Result};
 
-/// Between tiles; wider where whole pixels for each value leave room.
+/// The least distance of tiles. A whole number of pixels for each value can leave room for a larger one.
 const GAP: f32 = 10.0;
 const WIDEST_GAP: f32 = 30.0;
 const ABOVE_CAPTION: f32 = 5.0;
@@ -13,28 +13,28 @@ const ROW_LABEL: f32 = 84.0;
 const CAPTION: f32 = 10.5;
 const CAPTION_LINES: usize = 2;
 
-/// A bar that says what the colours of a grid mean.
+/// The colour bar of a grid.
 #[derive(Clone, Debug)]
 pub struct Bar {
     pub scale: Scale,
-    /// What is measured, and how it was scaled.
+    /// The quantity and how it was scaled.
     pub label: String,
 }
 
-/// Pictures in rows, read like a text.
+/// Pictures in rows, from left to right and from top to bottom.
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
     pub title: String,
     pub tiles: Vec<Tile>,
     pub columns: usize,
-    /// At the left of each row; empty for none.
+    /// Labels at the left of the rows; may be empty.
     pub row_labels: Vec<String>,
-    /// Above each column; empty for none.
+    /// Labels above the columns; may be empty.
     pub column_labels: Vec<String>,
     pub bar: Option<Bar>,
 }
 
-/// Pictures in rows of `columns`, see [`Grid`] for labels and a colour bar.
+/// Pictures in rows of `columns`. [`Grid`] has labels and a colour bar as well.
 ///
 /// ```
 /// use ndarray::Array2;
@@ -46,23 +46,24 @@ pub struct Grid {
 /// ```
 ///
 /// # Errors
-/// As [`Grid::figure`].
+/// The same as for [`Grid::figure`].
 pub fn image_grid(title: &str, tiles: &[Tile], columns: usize) -> Result<Figure> {
     Grid { title: title.to_string(), tiles: tiles.to_vec(), columns, ..Grid::default() }.figure()
 }
 
-/// Where everything goes, in page units below the title.
+/// Positions in page units. The y of the page's body is 0.
 struct Layout {
     left: f32,
-    /// Of a tile.
+    /// Width of a tile.
     width: f32,
+    /// Height of a tile.
     height: f32,
     /// Between tiles.
     gap: f32,
     /// Top of each row.
     rows: Vec<f32>,
     bottom: f32,
-    /// In lines.
+    /// The caption of each tile in lines.
     captions: Vec<Vec<String>>,
 }
 
@@ -73,6 +74,8 @@ impl Layout {
 }
 
 impl Grid {
+    /// Draws the grid.
+    ///
     /// # Errors
     /// No tile, no column, more than 20 columns, an empty picture, more labels than rows or columns, or a figure too
     /// large for a notebook.
@@ -146,8 +149,8 @@ impl Grid {
         Ok(())
     }
 
-    /// Of each tile in page units: as wide as the page allows, but not enlarged beyond what reads well, and a whole
-    /// number of pixels for each value, so that all values appear equally large.
+    /// Width and height of each tile in page units: as wide as the page and legibility allow. Each value has the same whole
+    /// number of pixels, unless there are more values than pixels.
     fn tile_size(&self, page: f32) -> (f32, f32) {
         let columns = self.tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(1);
         let rows = self.tiles.iter().map(|tile| tile.image.nrows()).max().unwrap_or(1);
@@ -160,15 +163,12 @@ impl Grid {
     fn alt(&self) -> String {
         let pictures = if self.tiles.len() == 1 { "picture" } else { "pictures" };
         let mut text = format!("{}. {} {pictures}", self.title.trim_end_matches('.'), self.tiles.len());
-        for (name, labels) in [("Rows", &self.row_labels), ("Columns", &self.column_labels)] {
-            if !labels.is_empty() {
-                text += &format!(". {name}: {}", labels.join(", "));
-            }
-        }
-        let captions: Vec<String> = self.tiles.iter().map(|tile| tile.caption.replace('\n', ", ")).collect();
-        let captions: Vec<&str> = captions.iter().map(String::as_str).filter(|caption| !caption.is_empty()).collect();
-        if !captions.is_empty() {
-            text += &format!(". Captions: {}", captions.join("; "));
+        let captions = self.tiles.iter().map(|tile| tile.caption.replace('\n', ", "));
+        let captions: Vec<String> = captions.filter(|caption| !caption.is_empty()).collect();
+        let lists =
+            [("Rows", &self.row_labels, ", "), ("Columns", &self.column_labels, ", "), ("Captions", &captions, "; ")];
+        for (name, texts, separator) in lists.into_iter().filter(|(_, texts, _)| !texts.is_empty()) {
+            text += &format!(". {name}: {}", texts.join(separator));
         }
         if let Some(bar) = &self.bar {
             text += &format!(". Colours from {} to {}: {}", number(bar.scale.low), number(bar.scale.high), bar.label);

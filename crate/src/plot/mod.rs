@@ -1,28 +1,29 @@
-//! Figures: learning curves, grids of images and maps, confusion matrices, bars.
+//! Figures: curves, bars, confusion matrices, grids of images and maps.
 //!
-//! Each function returns a [`Figure`], a PNG with a text that says the same. All figures have one page width and one
-//! font, which is compiled in, so that they look the same on every machine. They are drawn with `plotters`;
-//! colours are Okabe and Ito's and perceptually uniform maps, which colour-blind readers can tell apart.
+//! Each function returns a [`Figure`]: a PNG with an alternative text that says the same. All figures have one page width
+//! and one compiled-in font, so that they look the same on every machine. They are drawn with `plotters`. Their colours
+//! are the palette of Okabe and Ito and perceptually uniform maps, which colour-blind readers can tell apart.
 
 mod axis;
 mod bars;
 mod canvas;
 mod chart;
-mod color;
 mod confusion;
 mod curves;
 mod figure;
 mod grid;
-mod history;
+mod legend;
 mod palette;
+mod quantise;
+mod scale;
 mod text;
 mod tile;
 
 pub use bars::{Group, bars};
-pub use color::{Color, Map, Scale};
 pub use confusion::{confusion_matrices, confusion_matrix};
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
 pub use grid::{Bar, Grid, image_grid};
-pub use history::learning_curves;
+pub use palette::Color;
+pub use scale::{Map, Scale};
 pub use tile::{Overlay, Tile, pixels};

@@ -1,98 +1,59 @@
-//! At most 256 colours for a page, which makes its PNG less than half as large.
+//! The colours of figures.
 
-use std::collections::HashMap;
+use plotters::style::RGBColor;
 
-type Rgb = [u8; 3];
+/// Red, green and blue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Color(pub u8, pub u8, pub u8);
 
-/// A PNG's palette holds no more.
-const MOST: usize = 256;
-/// Colours closer than this in each of red, green and blue may become one: 3 % of the range, less than can be seen.
-const SIDE: u8 = 8;
-/// The most that a page's pixels may be off on average, of 255.
-const MEAN_ERROR: usize = 1;
+/// The palette of Okabe and Ito (<https://jfly.uni-koeln.de/color/>), which colour-blind readers can tell apart.
+impl Color {
+    pub const BLACK: Color = Color(0, 0, 0);
+    pub const ORANGE: Color = Color(0xe6, 0x9f, 0x00);
+    pub const SKY: Color = Color(0x56, 0xb4, 0xe9);
+    pub const GREEN: Color = Color(0x00, 0x9e, 0x73);
+    pub const BLUE: Color = Color(0x00, 0x72, 0xb2);
+    pub const VERMILLION: Color = Color(0xd5, 0x5e, 0x00);
+    pub const PURPLE: Color = Color(0xcc, 0x79, 0xa7);
 
-/// The palette of a page and each pixel's place in it. Up to 256 colours stay as they are; of more, similar ones become
-/// the most frequent among them, and the rarest the nearest that is left, which are pixels at the edges of lines and
-/// letters. `None` for a page that this would change visibly, such as a photograph in colour.
-pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
-    let mut counts: HashMap<Rgb, usize> = HashMap::new();
-    for color in rgb {
-        *counts.entry(*color).or_default() += 1;
+    pub(super) const WHITE: Color = Color(255, 255, 255);
+    /// Text.
+    pub(super) const INK: Color = Color(0x26, 0x26, 0x26);
+    /// Text at axes.
+    pub(super) const SOFT: Color = Color(0x5f, 0x63, 0x68);
+    pub(super) const AXIS: Color = Color(0x9a, 0xa0, 0xa6);
+    /// Grid lines.
+    pub(super) const LINE: Color = Color(0xe6, 0xe8, 0xea);
+    /// NaN in a map. No map contains this colour.
+    pub(super) const NAN: Color = Color(0xc4, 0xd0, 0xdc);
+
+    const SERIES: [Color; 7] =
+        [Color::BLUE, Color::VERMILLION, Color::GREEN, Color::PURPLE, Color::ORANGE, Color::SKY, Color::BLACK];
+
+    /// The colour of the series at `index`, counted in order of first appearance in the figure. After seven series the
+    /// colours repeat.
+    ///
+    /// This order is the only source of the colours of networks in curves and bars: a network has the colour of its place
+    /// among the figure's series. In `[CNN, ViT]`, the CNN is blue and the ViT vermillion.
+    pub(super) fn of_series(index: usize) -> Color {
+        Color::SERIES[index % Color::SERIES.len()]
     }
-    let mut colors: Vec<(Rgb, usize)> = counts.into_iter().collect();
-    colors.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    let palette =
-        if colors.len() <= MOST { colors.iter().map(|(color, _)| *color).collect() } else { representatives(&colors) };
-    let mut error = 0;
-    let places: HashMap<Rgb, u8> = colors
-        .iter()
-        .map(|&(color, count)| {
-            let place = nearest(&palette, color);
-            error += distance(palette[place], color) * count;
-            (color, place as u8)
-        })
-        .collect();
-    if error > MEAN_ERROR * rgb.len() {
-        return None;
+
+    /// This colour covered by `other`, whose opacity is from 0 to 1.
+    pub(super) fn under(self, other: Color, opacity: f32) -> Color {
+        let mix = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * opacity).round() as u8;
+        Color(mix(self.0, other.0), mix(self.1, other.1), mix(self.2, other.2))
     }
-    let indices = rgb.iter().map(|color| places[color]).collect();
-    Some((palette, indices))
+
+    /// The colour of text on this background: dark or white, whichever has the higher contrast.
+    pub(super) fn text_on(self) -> Color {
+        let luminance = 0.299 * f32::from(self.0) + 0.587 * f32::from(self.1) + 0.114 * f32::from(self.2);
+        if luminance > 150.0 { Color::INK } else { Color::WHITE }
+    }
 }
 
-/// The most frequent colour of each cube of side [`SIDE`], of the cubes that hold most pixels. `colors`: the most
-/// frequent first.
-fn representatives(colors: &[(Rgb, usize)]) -> Vec<Rgb> {
-    let mut cubes: HashMap<Rgb, (Rgb, usize)> = HashMap::new();
-    for &(color, count) in colors {
-        let cube = cubes.entry(color.map(|channel| channel / SIDE));
-        cube.or_insert((color, 0)).1 += count;
-    }
-    let mut cubes: Vec<(Rgb, usize)> = cubes.into_values().collect();
-    cubes.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    cubes.into_iter().take(MOST).map(|(color, _)| color).collect()
-}
-
-fn nearest(palette: &[Rgb], color: Rgb) -> usize {
-    let by_distance = |&place: &usize| distance(palette[place], color);
-    (0..palette.len()).min_by_key(by_distance).unwrap_or(0)
-}
-
-/// The largest difference of the three channels.
-fn distance(a: Rgb, b: Rgb) -> usize {
-    let channels = a.iter().zip(b);
-    channels.map(|(a, b)| usize::from(a.abs_diff(b))).max().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_colours_stay_exactly() {
-        let page: Vec<Rgb> = (0..=255).flat_map(|i| [[i, 0, 255 - i]; 3]).collect();
-        let (palette, indices) = palette(&page).unwrap();
-        assert_eq!(palette.len(), 256);
-        for (color, index) in page.iter().zip(indices) {
-            assert_eq!(palette[usize::from(index)], *color);
-        }
-    }
-
-    #[test]
-    fn a_gradient_becomes_one_of_close_colours() {
-        let page: Vec<Rgb> = (0..1000u32).map(|i| [(i / 4) as u8, (i % 4) as u8, 0]).collect();
-        // Beside it a white background, as on every page.
-        let page: Vec<Rgb> = page.into_iter().chain([[255; 3]; 9000]).collect();
-        let (palette, indices) = palette(&page).unwrap();
-        assert!(palette.len() <= 256);
-        for (color, index) in page.iter().zip(indices) {
-            assert!(distance(palette[usize::from(index)], *color) < usize::from(SIDE));
-        }
-    }
-
-    #[test]
-    fn a_page_that_it_would_change_visibly_keeps_all_colours() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let page: Vec<Rgb> = (0..5000).map(|_| [rng.u8(..), rng.u8(..), rng.u8(..)]).collect();
-        assert!(palette(&page).is_none());
+impl From<Color> for RGBColor {
+    fn from(color: Color) -> Self {
+        RGBColor(color.0, color.1, color.2)
     }
 }

@@ -1,4 +1,4 @@
-//! Text of figures: the compiled-in font, its measures, and how numbers are written.
+//! Text of figures: the compiled-in font, widths and line breaks, and the format of numbers.
 
 use ab_glyph::{Font, FontRef, ScaleFont};
 use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
@@ -16,13 +16,13 @@ const FAMILY: &str = "DejaVu Sans";
 /// Height of the font's lines and of its capitals, relative to the text size.
 const LINE: f64 = 1.164;
 const CAPITALS: f64 = 0.729;
-/// plotters' baseline is half a line below the top of the text, and the text's height is taken as 1 / 1.24 of a line:
-/// how far below its place the top has to be, relative to the text size, for the middle of the capitals to be there.
-pub const LOWER_TOP: f32 = ((CAPITALS - LINE) / 2.0) as f32;
-/// The same for text that plotters centres.
-pub const LOWER: f32 = LOWER_TOP + (LINE / 1.24 / 2.0) as f32;
-/// Text is measured at this many times its size, since plotters measures in whole pixels.
-const FINE: f64 = 16.0;
+/// Offset from the vertical middle of the capitals to the y that plotters takes for the top of the text, relative to the
+/// text size. plotters assumes a baseline half a line below the top and a text height of 1 / 1.24 of a line.
+pub const TOP_OFFSET: f32 = ((CAPITALS - LINE) / 2.0) as f32;
+/// The same offset for text that plotters centres vertically.
+pub const CENTRED_OFFSET: f32 = TOP_OFFSET + (LINE / 1.24 / 2.0) as f32;
+/// Magnification of text for measuring, because plotters measures in whole pixels.
+const MEASURING_SCALE: f64 = 16.0;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Anchor {
@@ -48,41 +48,41 @@ fn bytes(bold: bool) -> &'static [u8] {
     if bold { dejavu::sans::bold() } else { dejavu::sans::regular() }
 }
 
-/// The font for text of `size` pixels. plotters takes the height of a line for the size of a font, and finds fonts in
-/// a table of its own; entering it there again takes microseconds.
+/// The font for text of `size` pixels. The size of a font in plotters is the height of its line. Each call registers the
+/// font with plotters, which takes microseconds.
 pub fn font(size: f64, bold: bool) -> FontDesc<'static> {
     let weight = if bold { FontStyle::Bold } else { FontStyle::Normal };
     let registered = register_font(FAMILY, weight, bytes(bold));
-    assert!(registered.is_ok(), "the compiled-in font is sound");
+    assert!(registered.is_ok(), "the compiled-in font is valid");
     FontDesc::new(FontFamily::Name(FAMILY), size * LINE, weight)
 }
 
-/// The letters of text of `size` pixels, each with the place where its ink begins. plotters 0.3 begins the ink of each
-/// letter where the letter before ends, without the space that belongs to the letter itself, which looks uneven.
+/// The letters of text of `size` pixels, each with the x at which its ink begins. plotters 0.3 ignores the left side
+/// bearing of letters, which makes their distances uneven.
 pub fn letters(text: &str, size: f64, bold: bool) -> Vec<(char, f32)> {
-    let font = FontRef::try_from_slice(bytes(bold)).expect("the compiled-in font is sound");
+    let font = FontRef::try_from_slice(bytes(bold)).expect("the compiled-in font is valid");
     let font = font.as_scaled((size * LINE) as f32);
     let mut pen = 0.0;
-    let place = |letter| {
+    let position = |letter| {
         let glyph = font.glyph_id(letter);
         let ink = pen + font.h_side_bearing(glyph);
         pen += font.h_advance(glyph);
         (letter, ink)
     };
-    text.chars().map(place).collect()
+    text.chars().map(position).collect()
 }
 
 /// Width of `text` in the unit of `size`.
 pub fn width(text: &str, size: f32, bold: bool) -> f32 {
-    let measured = font(f64::from(size) * FINE, bold).box_size(text);
+    let measured = font(f64::from(size) * MEASURING_SCALE, bold).box_size(text);
     let (width, _) = measured.expect("the font is registered");
-    width as f32 / FINE as f32
+    width as f32 / MEASURING_SCALE as f32
 }
 
-/// `text` in lines of at most `most_width`, broken at spaces and after slashes; at most `most` lines, the last one
-/// shortened with an ellipsis if the text is longer.
-pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> Vec<String> {
-    let fits = |line: &str| width(line.trim_end(), size, bold) <= most_width;
+/// Breaks `text` at spaces and after slashes into at most `max_lines` lines of at most `max_width`. A longer text ends with an
+/// ellipsis.
+pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize) -> Vec<String> {
+    let fits = |line: &str| width(line.trim_end(), size, bold) <= max_width;
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {
         let mut line = String::new();
@@ -94,8 +94,8 @@ pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> 
         }
         lines.push(line);
     }
-    let cut = lines.len() > most;
-    lines.truncate(most);
+    let cut = lines.len() > max_lines;
+    lines.truncate(max_lines);
     let count = lines.len();
     for (i, line) in lines.iter_mut().enumerate() {
         *line = line.trim_end().to_string();
@@ -110,7 +110,7 @@ pub fn wrap(text: &str, size: f32, bold: bool, most_width: f32, most: usize) -> 
     lines
 }
 
-/// A value in at most three significant digits and a real minus sign.
+/// A value with at most three significant digits. Its minus sign is U+2212.
 pub fn number(value: f32) -> String {
     let text = match value.abs() {
         0.0 => "0".to_string(),

@@ -1,14 +1,16 @@
 //! Training: optimizer, learning rate schedule, epoch loop, history, checkpoints and live progress.
 
 mod adamw;
+mod curves;
 mod history;
+mod live;
 mod pass;
 mod resume;
 mod schedule;
 mod trainer;
-mod view;
 
 pub use adamw::AdamW;
+pub use curves::learning_curves;
 pub use history::{Epoch, History};
 pub use pass::{Step, TrainScore};
 pub use schedule::{learning_rate, step_learning_rate};

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tch::Tensor;
 
+use super::live::View;
 use super::pass::{Pass, Step, TrainScore};
-use super::view::View;
 use super::{AdamW, Epoch, History, resume};
 use crate::data::{Dataset, Origin};
 use crate::device::{describe, on_one_thread, versions};
