@@ -47,18 +47,17 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
     let paused = run_cells(&mut venv::command(repository, "python"), repository, job, &progress)?.cells[0];
     let mut value = json!({ "vitlab": vitlab.json() });
     value["vitlab"]["first_after_pause_seconds"] = json!(paused);
-    let mut ratios = Vec::new();
+    let mut ratios = json!({});
     let mut rows = vec![vitlab.row("vitlab", Some(paused))];
     if plain {
         progress.message("a plain evcxr_jupyter, which builds everything in its first cell");
         let plain = run_plain(repository, &ready.launch, &progress)?;
         value["plain"] = plain.json();
-        let ratio = json!({
+        ratios["cells"] = json!({
             "first": plain.cells[0] / vitlab.cells[0],
             "ordinary": plain.ordinary().median() / vitlab.ordinary().median(),
             "figure": plain.figure() / vitlab.figure(),
         });
-        ratios.push(("cells", ratio));
         rows.push(plain.row("plain evcxr_jupyter", None));
     }
     let section = Section {

@@ -137,5 +137,5 @@ fn summarise(settings: &Settings, variants: &[Variant], pytorch_loop: &Variant) 
         )],
         bars,
     };
-    Measured { value, ratios: vec![("explain", ratio)], section }
+    Measured { value, ratios: json!({ "explain": ratio }), section }
 }

@@ -43,7 +43,7 @@ pub fn measure(repository: &Repository, cold: bool) -> Result<Measured> {
     };
     let [warm, second] = [warm, second].map(|seconds| human_duration(Duration::from_secs_f64(seconds)));
     progress.finish(&format!("{warm}, in a second clone {second}"));
-    Ok(Measured { value, ratios: Vec::new(), section })
+    Ok(Measured { value, ratios: json!({}), section })
 }
 
 /// Returns the seconds of the set-up of a new clone, and removes it with its warm build.

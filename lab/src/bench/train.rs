@@ -1,7 +1,7 @@
 //! Training steps, from the data on: vitlab's and PyTorch's in turns.
 
 use serde_json::{Value, json};
-use vitlab_dataset::Result;
+use vitlab_dataset::{Error, Result};
 
 use super::Measured;
 use super::report::{self, Bar, Section};
@@ -26,8 +26,6 @@ const MODELS: [(&str, &str, &str); 4] = [
     ("CNN", "cnn", "cnn"),
     ("CNN, vitlab in bfloat16", "cnn-bfloat16", "cnn"),
 ];
-/// Name in requests to PyTorch of the ViT with torch.compile.
-const COMPILED_VIT: &str = "vit-compile";
 
 pub struct Settings {
     pub rounds: u32,
@@ -40,9 +38,13 @@ pub struct Settings {
     pub threads: u32,
 }
 
-/// Times of one implementation with one model.
-#[derive(Default)]
-struct Timings {
+/// One implementation of a model, with its measurements.
+struct Implementation {
+    /// Key in the JSON.
+    key: &'static str,
+    name: &'static str,
+    /// Name of the model in requests.
+    model: &'static str,
     /// Seconds per training step of each round, data and optimizer included.
     step: Sample,
     peak_mb: Option<f64>,
@@ -50,17 +52,22 @@ struct Timings {
     epoch: Option<f64>,
 }
 
-impl Timings {
-    fn add_round(&mut self, worker: &mut Worker, model: &str, steps: u32) -> Result<()> {
-        let answer = worker.ask(&json!({ "do": "train", "model": model, "steps": steps }))?;
-        self.step.0.push(number(&answer, "seconds")? / f64::from(steps));
-        self.peak_mb = self.peak_mb.into_iter().chain(answer["peak_mb"].as_f64()).reduce(f64::max);
-        Ok(())
+impl Implementation {
+    fn new(key: &'static str, name: &'static str, model: &'static str) -> Self {
+        Implementation { key, name, model, step: Sample::default(), peak_mb: None, epoch: None }
     }
 
-    fn measure_epoch(&mut self, worker: &mut Worker, model: &str) -> Result<()> {
-        let request = json!({ "do": "train", "model": model, "steps": STEPS_PER_EPOCH });
-        self.epoch = Some(number(&worker.ask(&request)?, "seconds")?);
+    /// Asks for training steps and returns the answer with its seconds.
+    fn train(&self, worker: &mut Worker, steps: u32) -> Result<(Value, f64)> {
+        let answer = worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))?;
+        let seconds = number(&answer, "seconds")?;
+        Ok((answer, seconds))
+    }
+
+    fn add_round(&mut self, worker: &mut Worker, steps: u32) -> Result<()> {
+        let (answer, seconds) = self.train(worker, steps)?;
+        self.step.0.push(seconds / f64::from(steps));
+        self.peak_mb = self.peak_mb.into_iter().chain(answer["peak_mb"].as_f64()).reduce(f64::max);
         Ok(())
     }
 
@@ -90,11 +97,11 @@ impl Timings {
         value
     }
 
-    fn row(&self, model: &str, name: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
+    fn row(&self, title: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
         let none = || "–".to_string();
         vec![
-            model.to_string(),
-            name.to_string(),
+            title.to_string(),
+            self.name.to_string(),
             self.step.map(|seconds| seconds * 1e3).text(0),
             match self.epoch {
                 Some(seconds) => format!("{seconds:.1} (whole)"),
@@ -112,25 +119,18 @@ impl Timings {
 struct ModelRun {
     title: &'static str,
     model: &'static str,
-    vitlab: Timings,
-    pytorch: Timings,
-    /// torch.compile's, or why it failed.
-    compiled: Option<Result<Timings>>,
+    /// vitlab's, PyTorch's and for the ViT torch.compile's.
+    implementations: Vec<Implementation>,
+    /// The error of torch.compile.
+    failure: Option<Error>,
     /// Speed of the matrix product before and after, in GFLOP/s.
     gflops: [f64; 2],
 }
 
-impl ModelRun {
-    fn is_vit(&self) -> bool {
-        self.model == "vit"
-    }
-}
-
 pub fn measure(workers: &Workers, settings: &Settings) -> Result<Measured> {
     let progress = Progress::new("Training");
-    let runs: Result<Vec<_>> =
-        MODELS.into_iter().map(|model| measure_model(workers, settings, model, &progress)).collect();
-    let measured = summarise(settings, &runs?);
+    let runs = MODELS.into_iter().map(|model| measure_model(workers, settings, model, &progress));
+    let measured = summarise(settings, &runs.collect::<Result<Vec<_>>>()?);
     progress.finish("measured");
     Ok(measured)
 }
@@ -142,74 +142,65 @@ fn measure_model(
     progress: &Progress,
 ) -> Result<ModelRun> {
     progress.message(&format!("{title}: warming up"));
-    let (mut vitlab, mut pytorch) = (workers.vitlab()?, workers.pytorch()?);
-    let floor = json!({ "do": "floor", "size": FLOOR_SIZE });
-    let before = number(&vitlab.ask(&floor)?, "gflops")?;
-    Timings::default().add_round(&mut vitlab, model, WARM_UP)?;
-    Timings::default().add_round(&mut pytorch, reference, WARM_UP)?;
-    let mut compiler = None;
+    let mut pairs = vec![
+        (Implementation::new("ours", "vitlab", model), workers.vitlab()?),
+        (Implementation::new("eager", "PyTorch", reference), workers.pytorch()?),
+    ];
+    let gflops = |worker: &mut Worker| number(&worker.ask(&json!({ "do": "floor", "size": FLOOR_SIZE }))?, "gflops");
+    let before = gflops(&mut pairs[0].1)?;
+    for (implementation, worker) in &mut pairs {
+        implementation.train(worker, WARM_UP)?;
+    }
+    let mut failure = None;
     if model == "vit" && settings.compile {
         progress.message("ViT: torch.compile");
+        let compiled = Implementation::new("compile", "PyTorch, torch.compile", "vit-compile");
         let mut worker = workers.pytorch()?;
-        compiler = Some(Timings::default().add_round(&mut worker, COMPILED_VIT, WARM_UP).map(|()| worker));
+        match compiled.train(&mut worker, WARM_UP) {
+            Ok(_) => pairs.push((compiled, worker)),
+            Err(error) => failure = Some(error),
+        }
     }
-    let mut compiled = compiler.as_ref().is_some_and(Result::is_ok).then(Timings::default);
-    let (mut ours, mut theirs) = (Timings::default(), Timings::default());
     for round in 1..=settings.rounds {
         progress.message(&format!("{title}: round {round} of {}", settings.rounds));
-        ours.add_round(&mut vitlab, model, settings.steps)?;
-        theirs.add_round(&mut pytorch, reference, settings.steps)?;
-        if let (Some(compiled), Some(Ok(worker))) = (&mut compiled, &mut compiler) {
-            compiled.add_round(worker, COMPILED_VIT, settings.steps)?;
+        for (implementation, worker) in &mut pairs {
+            implementation.add_round(worker, settings.steps)?;
         }
     }
     if model == "vit" && settings.epoch {
-        progress.message("ViT: a whole epoch of vitlab");
-        ours.measure_epoch(&mut vitlab, model)?;
-        progress.message("ViT: a whole epoch of PyTorch");
-        theirs.measure_epoch(&mut pytorch, model)?;
+        for (implementation, worker) in pairs.iter_mut().take(2) {
+            progress.message(&format!("ViT: a whole epoch of {}", implementation.name));
+            implementation.epoch = Some(implementation.train(worker, STEPS_PER_EPOCH)?.1);
+        }
     }
-    Ok(ModelRun {
-        title,
-        model,
-        vitlab: ours,
-        pytorch: theirs,
-        compiled: compiler.map(|worker| worker.map(|_| compiled.unwrap_or_default())),
-        gflops: [before, number(&vitlab.ask(&floor)?, "gflops")?],
-    })
+    let gflops = [before, gflops(&mut pairs[0].1)?];
+    let implementations = pairs.into_iter().map(|(implementation, _)| implementation).collect();
+    Ok(ModelRun { title, model, implementations, failure, gflops })
 }
 
 fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
     // The fastest product of the run shows best what the machine can do.
     let gflops = runs.iter().flat_map(|run| run.gflops).fold(0.0, f64::max);
-    let (mut models, mut eager, mut compiled) = (json!({}), json!({}), json!({}));
-    let (mut rows, mut bars) = (Vec::new(), Vec::new());
-    let mut notes = Vec::new();
+    let (mut models, mut ratios) = (json!({}), json!({}));
+    let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for run in runs {
-        let ModelRun { title, model, vitlab, pytorch, .. } = run;
-        let floor = run.is_vit().then_some(gflops);
-        let key = if run.is_vit() { "end_to_end" } else { model };
-        let ratio = pytorch.step.over(&vitlab.step);
-        eager[key] = json!(pytorch.step.median() / vitlab.step.median());
-        eager["range"][key] = ratio.range_json();
-        models[model] = json!({ "ours": vitlab.json(floor), "eager": pytorch.json(floor) });
-        bars.push(Bar::of(title, &ratio));
-        rows.push(vitlab.row(title, "vitlab", floor, None));
-        rows.push(pytorch.row("", "PyTorch", floor, Some(&ratio)));
-        if let (Some(ours), Some(theirs)) = (vitlab.epoch, pytorch.epoch) {
-            eager["whole_epoch"] = json!(theirs / ours);
-        }
-        match &run.compiled {
-            Some(Ok(timings)) => {
-                let ratio = timings.step.over(&vitlab.step);
-                compiled["end_to_end"] = json!(timings.step.median() / vitlab.step.median());
-                compiled["range"] = json!({ "end_to_end": ratio.range_json() });
-                models[model]["compile"] = timings.json(floor);
-                rows.push(timings.row("", "PyTorch, torch.compile", floor, Some(&ratio)));
+        let vit = run.model == "vit";
+        let (key, floor) = (if vit { "end_to_end" } else { run.model }, vit.then_some(gflops));
+        let vitlab = &run.implementations[0];
+        models[run.model]["ours"] = vitlab.json(floor);
+        rows.push(vitlab.row(run.title, floor, None));
+        for pytorch in &run.implementations[1..] {
+            let ratio = pytorch.step.over(&vitlab.step);
+            models[run.model][pytorch.key] = pytorch.json(floor);
+            ratios[pytorch.key][key] = json!(pytorch.step.median() / vitlab.step.median());
+            ratios[pytorch.key]["range"][key] = ratio.range_json();
+            if let (Some(theirs), Some(ours)) = (pytorch.epoch, vitlab.epoch) {
+                ratios[pytorch.key]["whole_epoch"] = json!(theirs / ours);
             }
-            Some(Err(error)) => notes.push(format!("torch.compile failed and is left out: {error}.")),
-            None => {}
+            rows.push(pytorch.row("", floor, Some(&ratio)));
         }
+        bars.push(Bar::of(run.title, &run.implementations[1].step.over(&vitlab.step)));
+        notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
     if !settings.compile {
         notes.push("torch.compile is left out because of --quick.".to_string());
@@ -220,10 +211,6 @@ fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
         "models": models,
         "notes": notes,
     });
-    let mut ratios = vec![("eager", eager)];
-    if !compiled["end_to_end"].is_null() {
-        ratios.push(("compile", compiled));
-    }
     notes.insert(0, method(settings, gflops));
     let columns = &[
         "model",

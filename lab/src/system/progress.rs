@@ -1,7 +1,6 @@
 //! Progress of a long step: its title, its present activity and the elapsed time.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -72,7 +71,7 @@ impl Progress {
         let name = command.get_program().to_string_lossy().into_owned();
         let failed = |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
         let (mut child, lines) = process::spawn_with_lines(command).map_err(failed)?;
-        let mut last = VecDeque::new();
+        let mut last = Vec::new();
         let mut shown = String::from("started");
         loop {
             match lines.recv_timeout(Duration::from_secs(1)) {
@@ -81,10 +80,8 @@ impl Progress {
                         shown = text;
                         self.message(&shown);
                     }
-                    last.push_back(line);
-                    if last.len() > LAST_LINES {
-                        last.pop_front();
-                    }
+                    last.push(line);
+                    last.drain(..last.len().saturating_sub(LAST_LINES));
                 }
                 Ok(Line::StdoutEnd) => {}
                 Err(RecvTimeoutError::Timeout) => self.message(&shown),
@@ -96,7 +93,7 @@ impl Progress {
             return Ok(());
         }
         self.bar.finish_and_clear();
-        let last = last.make_contiguous().join("\n");
+        let last = last.join("\n");
         Err(Error::argument(format!("{}: {name} failed ({status}); its last lines:\n{last}", self.title)))
     }
 }
