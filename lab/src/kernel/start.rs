@@ -124,7 +124,7 @@ impl KernelFolder {
         cache::create(kernels)?;
         let failed = |error: io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})"));
         // Without this lock, another kernel's start could remove the new folder before it is locked.
-        let creation = File::create(kernels.join("turn")).map_err(failed)?;
+        let creation = File::create(kernels.join("creation.lock")).map_err(failed)?;
         creation.lock().map_err(failed)?;
         remove_unused(kernels).map_err(failed)?;
         let path = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels).map_err(failed)?.keep();
