@@ -1,9 +1,9 @@
-//! `cargo lab bench` with the smallest settings: what it tells is there and positive. How fast it is depends on the machine.
+//! `cargo lab bench` with the smallest settings: its numbers exist and are positive. Their values depend on the machine.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use lab::repository::Repository;
+use lab::system::repository::Repository;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Output {

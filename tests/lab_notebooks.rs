@@ -1,4 +1,4 @@
-//! Notebooks and kernels for real: through `cargo lab run` and the kernelspec that `cargo lab setup` made for this clone.
+//! Notebooks through `cargo lab run`, and kernels through the kernelspec that `cargo lab setup` wrote for this clone.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::engine::Engine;
-use lab::repository::Repository;
+use lab::kernel::launch::Launch;
+use lab::system::repository::Repository;
 use serde_json::{Value, json};
 
 fn repository() -> Repository {
     Repository::containing(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A notebook with these code cells, in a folder of its own.
+/// A notebook with the given code cells in a temporary folder.
 struct Notebook {
     folder: tempfile::TempDir,
     name: &'static str,
@@ -61,7 +61,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Everything a cell printed or returned, in order.
+/// Returns the text that a cell printed or returned, in order.
 fn outputs(cell: &Value) -> String {
     let one = |output: &Value| {
         let text = if output["output_type"] == "stream" { &output["text"] } else { &output["data"]["text/plain"] };
@@ -73,7 +73,8 @@ fn outputs(cell: &Value) -> String {
     cell["outputs"].as_array().unwrap().iter().map(one).collect()
 }
 
-/// A failing notebook ends the run with a message that names notebook, cell and problem, and is written all the same.
+/// Asserts that a failing cell ends the run with an error that names notebook, cell and problem, and that the cells before it
+/// are written.
 fn assert_fails(name: &'static str, cells: &[&str], expected: &str, position: usize) {
     let notebook = Notebook::new(name, cells);
     let output = notebook.run();
@@ -125,7 +126,7 @@ fn two_kernels_at_once_use_the_crate_without_disturbing_each_other() {
         let cells = executed["cells"].as_array().unwrap();
         assert_eq!(outputs(&cells[3]), format!("kernel {number}\n"));
         assert_eq!(outputs(&cells[4]), "\"1synthetic\"");
-        // The working directory is notebooks/, and the clone's own place is left out.
+        // The working directory is notebooks/; the path of the clone is removed from the output.
         assert_eq!(outputs(&cells[5]), "notebooks\n");
         let counts: Vec<_> = cells[1..].iter().map(|cell| cell["execution_count"].as_u64().unwrap()).collect();
         assert_eq!(counts, [1, 2, 3, 4, 5]);
@@ -158,7 +159,7 @@ fn an_unknown_notebook_and_an_unwritable_output_are_one_sentence() {
     assert!(said(&output).contains("can't be written to"), "{}", said(&output));
 }
 
-/// A kernel without a client, in a cache folder's `kernels/` that it shares with the others of this machine.
+/// A kernel without a client. Its folder is in the cache's `kernels/`, beside those of other kernels.
 struct Kernel {
     launcher: Child,
     folder: PathBuf,
@@ -190,7 +191,7 @@ impl Kernel {
     }
 }
 
-/// The folder that a running kernel, the launcher's child, was given.
+/// Returns the folder of a running kernel, which is the child of `launcher`.
 fn folder_of(launcher: u32) -> Option<PathBuf> {
     let child = child_of(launcher)?;
     let environment = fs::read(format!("/proc/{child}/environ")).ok()?;
@@ -204,18 +205,18 @@ fn child_of(process: u32) -> Option<u32> {
     children.split_whitespace().next()?.parse().ok()
 }
 
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+fn wait_for<T>(event: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {event}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Whether no process holds the lock of a kernel's folder.
+/// Returns true if no process locks a kernel's folder.
 fn is_free(folder: &Path) -> bool {
     File::open(folder.with_extension("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
 }
@@ -223,16 +224,16 @@ fn is_free(folder: &Path) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_kernel_leaves_nothing_behind_after_the_next_start() {
-    let kernels = Engine::read(&repository()).unwrap().home.join("kernels");
+    let kernels = Launch::read(&repository()).unwrap().home.join("kernels");
     let mut killed = Kernel::start();
     assert!(killed.folder.starts_with(kernels) && killed.folder.join("ctx").is_dir());
     killed.signal("-KILL");
     killed.launcher.wait().unwrap();
-    // The engine and the process that runs the cells end with their launcher.
+    // The kernel's processes end with their launcher.
     wait_for("the killed kernel's processes to end", || is_free(&killed.folder).then_some(()));
 
     let mut next = Kernel::start();
-    assert!(!killed.folder.exists(), "swept by this or another kernel");
+    assert!(!killed.folder.exists(), "removed by this or another kernel");
     next.signal("-TERM");
     next.launcher.wait().unwrap();
     assert!(!next.folder.exists(), "removed by its own kernel");

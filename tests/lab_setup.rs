@@ -1,14 +1,14 @@
-//! Set-up in folders of its own, with a Python environment that lists nothing but what every Python brings: how it is
-//! repaired, shared and refused. The real one is the ground that the other tests stand on.
+//! `cargo lab setup` in temporary clones, whose Python environment needs only pip: repair after an interruption, concurrent
+//! set-ups, errors. The last test checks the real set-up of this clone, which the other test files use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::system;
+use lab::system::process::{output, succeeds};
 
-/// A clone with the least that a set-up looks at, and a cache of its own.
+/// A clone with only the files that a set-up begins with, and a cache folder of its own.
 struct Clone {
     folder: tempfile::TempDir,
 }
@@ -19,9 +19,9 @@ impl Clone {
         let clone = Clone { folder };
         fs::create_dir_all(clone.root().join("crate")).unwrap();
         fs::write(clone.root().join("crate/Cargo.toml"), "").unwrap();
-        // The pip that `venv` unpacks: installing it needs no network.
+        // The version of pip that `venv` unpacks: installing it needs no network.
         let pip = "import ensurepip; print(ensurepip.version())";
-        let pip = system::output(Command::new("python3").args(["-c", pip])).expect("a python3 with ensurepip");
+        let pip = output(Command::new("python3").args(["-c", pip])).expect("a python3 with ensurepip");
         let text = format!("dependencies:\n  - python>=3.8,<3.20\n  - pip:\n      - pip=={pip}\n");
         fs::write(clone.root().join("environment.yml"), text).unwrap();
         clone
@@ -46,7 +46,7 @@ impl Clone {
         command
     }
 
-    /// The Python environment in the cache.
+    /// The Python environment in the cache folder.
     fn environment(&self) -> Option<PathBuf> {
         let mut entries = fs::read_dir(self.home()).ok()?.flatten().map(|entry| entry.path());
         entries.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("env-"))
@@ -55,7 +55,7 @@ impl Clone {
     fn is_complete(&self) -> bool {
         let environment = self.environment().expect("an environment");
         environment.join("complete").is_file()
-            && system::succeeds(Command::new(environment.join("bin/python")).args(["-m", "pip", "--version"]))
+            && succeeds(Command::new(environment.join("bin/python")).args(["-m", "pip", "--version"]))
     }
 }
 
@@ -63,7 +63,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Without torch the set-up can't go on past its Python environment; by this sentence it has come so far.
+/// The error of a set-up that has completed a Python environment without torch.
 const NO_TORCH: &str = "holds no torch";
 
 #[test]
@@ -72,14 +72,14 @@ fn an_interrupted_setup_is_repaired_by_the_next() {
     let mut first = clone.setup().stderr(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
     while clone.environment().is_none() {
-        assert!(started.elapsed() < Duration::from_secs(60), "no environment begun");
+        assert!(started.elapsed() < Duration::from_secs(60), "no environment was begun");
         std::thread::sleep(Duration::from_millis(5));
     }
     first.kill().unwrap();
     first.wait().unwrap();
     let environment = clone.environment().unwrap();
     assert!(!environment.join("complete").exists());
-    // What a killed pip may leave behind.
+    // A killed pip may leave such files behind.
     fs::write(environment.join("half-written"), "").unwrap();
 
     let second = clone.setup().output().unwrap();
@@ -137,18 +137,17 @@ fn a_data_folder_named_in_vain_is_told_before_anything_is_built() {
     assert!(clone.environment().is_none());
 }
 
-/// The overlay of the clone that is being tested.
+/// Checks the `.venv` of the clone under test.
 #[test]
 fn the_overlay_runs_the_environments_programs_with_its_own_python() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let bin = root.join(".venv/bin");
     let script = "import sys, torch, nbclient; print(sys.prefix); print(torch.__version__.split('+')[0])";
-    let text =
-        system::output(Command::new(bin.join("python")).args(["-c", script])).expect("run `cargo lab setup` first");
+    let text = output(Command::new(bin.join("python")).args(["-c", script])).expect("run `cargo lab setup` first");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(Path::new(lines[0]).canonicalize().unwrap(), root.join(".venv").canonicalize().unwrap());
     assert_eq!(lines[1], "2.11.0");
-    let kernels = system::output(Command::new(bin.join("jupyter")).args(["kernelspec", "list", "--json"])).unwrap();
+    let kernels = output(Command::new(bin.join("jupyter")).args(["kernelspec", "list", "--json"])).unwrap();
     let kernels: serde_json::Value = serde_json::from_str(&kernels).unwrap();
     let spec = &kernels["kernelspecs"]["vitlab"];
     assert_eq!(spec["spec"]["display_name"], "Rust (vitlab)");

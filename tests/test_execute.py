@@ -1,4 +1,4 @@
-"""The execution of a notebook, where the kernel doesn't behave."""
+"""Executes a notebook on a kernel that fails at its first start."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import nbformat
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLAKY = """#!/bin/sh
-# Ends at its first start, as a kernel does whose port another program has taken.
+# Ends at its first start, like a kernel whose port is in use.
 if [ ! -e "{folder}/started" ]; then
   touch "{folder}/started"
   exit 1

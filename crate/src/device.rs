@@ -41,7 +41,7 @@ pub(crate) fn on_one_thread<T>(f: impl FnOnce() -> T) -> T {
 pub fn describe(device: Device) -> String {
     match device {
         Device::Cuda(i) => format!("GPU {i}: {}", gpu_name(i).unwrap_or_else(|| "name unknown".into())),
-        _ => format!("CPU: {}, {} threads", cpu_name(), tch::get_num_threads()),
+        _ => format!("CPU: {}, {} threads", vitlab_dataset::machine::processor(), tch::get_num_threads()),
     }
 }
 
@@ -53,13 +53,6 @@ fn gpu_name(index: usize) -> Option<String> {
         .ok()?;
     let name = String::from_utf8(output.stdout).ok()?.trim().to_string();
     (output.status.success() && !name.is_empty()).then_some(name)
-}
-
-fn cpu_name() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()))
-        .unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 
 /// Versions of this crate, its libraries and the compiler, as (component, version).

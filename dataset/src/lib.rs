@@ -9,6 +9,7 @@
 //! | [`file`] | writes files atomically |
 //! | [`checksum`] | MD5 as hexadecimal text |
 //! | [`cache`] | locates the cache folder |
+//! | [`machine`] | names the processor |
 
 pub mod cache;
 pub mod checksum;
@@ -16,6 +17,7 @@ pub mod download;
 pub mod error;
 pub mod file;
 pub mod idx;
+pub mod machine;
 pub mod source;
 pub mod synthetic;
 

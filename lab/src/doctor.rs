@@ -1,153 +1,151 @@
-//! `cargo lab doctor`: what is there, in which version, what is missing and what to type.
+//! `cargo lab doctor`: what is installed in which version, what is missing and what to type.
 
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
+use vitlab_dataset::{Error, Result, download, source};
 
-use crate::engine::Engine;
-use crate::repository::Repository;
-use crate::warm::Warm;
-use crate::{cache, evcxr, kernelspec, overlay, system};
+use crate::kernel::launch::Launch;
+use crate::setup::warm::WarmBuild;
+use crate::setup::{kernel_build, kernelspec, venv};
+use crate::system::repository::Repository;
+use crate::system::{cache, process, toolchain};
 
+/// The state of a component.
 enum State {
     Good(String),
-    /// Missing, but nothing fails without it.
-    Remark(String, String),
-    /// Missing: what is wrong, and what to type.
-    Bad(String, String),
+    /// Unusual, but the notebooks work: a description, and what to type.
+    Warning(String, String),
+    /// Missing or out of date: the problem, and what to type.
+    Missing(String, String),
 }
+
+use State::{Good, Missing, Warning};
 
 const SETUP: &str = "cargo lab setup";
 
-/// Prints the table.
+fn missing(problem: &str, remedy: &str) -> State {
+    Missing(problem.into(), remedy.into())
+}
+
+/// Prints a line for each component.
 ///
 /// # Errors
-/// Something that the notebooks need is missing.
+/// Fails if a component that the notebooks need is missing.
 pub fn run(repository: &Repository) -> Result<()> {
     let rows = [
         ("Rust", rust()),
         ("rust-src", rust_src()),
-        ("C++ compiler", version("c++", "apt-get install g++")),
+        ("C++ compiler", compiler()),
         ("Python environment", python(repository)),
         ("libtorch", libtorch(repository)),
-        ("Kernel's program", engine(repository)),
+        ("Kernel's program", kernel_program(repository)),
         ("FashionMNIST", data()),
-        ("Warm build", warm(repository)),
-        ("Kernel", kernel(repository)),
-        ("Cache folder", State::Good(cache::home()?.display().to_string())),
+        ("Warm build", warm_build(repository)),
+        ("Kernel", kernelspec(repository)),
+        ("Cache folder", Good(cache::home()?.display().to_string())),
     ];
-    let mut missing = 0;
+    let mut count = 0;
     for (name, state) in rows {
-        let (mark, text, remedy) = match state {
-            State::Good(text) => ("✓", text, None),
-            State::Remark(text, remedy) => ("!", text, Some(remedy)),
-            State::Bad(text, remedy) => {
-                missing += 1;
-                ("✗", text, Some(remedy))
+        match state {
+            Good(text) => println!("✓ {name:<20}{text}"),
+            Warning(text, remedy) => println!("! {name:<20}{text}; type: {remedy}"),
+            Missing(text, remedy) => {
+                count += 1;
+                println!("✗ {name:<20}{text}; type: {remedy}");
             }
-        };
-        let remedy = remedy.map_or(String::new(), |remedy| format!("; type: {remedy}"));
-        println!("{mark} {name:<20}{text}{remedy}");
+        }
     }
-    match missing {
+    match count {
         0 => Ok(()),
         1 => Err(Error::argument("one component is missing or out of date")),
-        _ => Err(Error::argument(format!("{missing} components are missing or out of date"))),
+        _ => Err(Error::argument(format!("{count} components are missing or out of date"))),
     }
+}
+
+fn first_line(text: String) -> State {
+    Good(text.lines().next().unwrap_or_default().to_string())
 }
 
 fn rust() -> State {
-    match evcxr::rustc() {
-        Ok(text) => State::Good(text.lines().next().unwrap_or_default().to_string()),
-        Err(_) => State::Bad("rustc doesn't start".into(), "see https://rustup.rs".into()),
-    }
+    toolchain::rustc().map_or_else(|_| missing("rustc doesn't start", "see https://rustup.rs"), first_line)
 }
 
 fn rust_src() -> State {
-    if evcxr::has_rust_src() {
-        return State::Good("the kernel finds the types of a cell's variables".into());
+    match toolchain::has_rust_src() {
+        true => Good("the kernel finds the types of a cell's variables".into()),
+        false => missing("missing; cells can't find the types of most variables", "rustup component add rust-src"),
     }
-    State::Bad("missing; cells can't find the types of most variables".into(), "rustup component add rust-src".into())
 }
 
-fn version(program: &str, remedy: &str) -> State {
-    match system::output(Command::new(program).arg("--version")) {
-        Some(text) => State::Good(text.lines().next().unwrap_or_default().to_string()),
-        None => State::Bad("missing".into(), remedy.into()),
-    }
+fn compiler() -> State {
+    let version = process::output(Command::new("c++").arg("--version"));
+    version.map_or_else(|| missing("missing", "apt-get install g++"), first_line)
 }
 
 fn python(repository: &Repository) -> State {
-    let Some(overlay) = overlay::read(repository) else {
-        return State::Bad("missing".into(), SETUP.into());
+    let Some(venv) = venv::read(repository) else {
+        return missing("missing", SETUP);
     };
     let script = "import torch, jupyterlab, nbclient, nbconvert, sys
 print('Python', sys.version.split()[0], '· torch', torch.__version__, '· JupyterLab', jupyterlab.__version__)";
-    match system::output(Command::new(repository.venv_bin("python")).args(["-c", script])) {
-        Some(text) if overlay.own => State::Good(format!("{text} · your own, by --python")),
-        Some(text) => State::Good(text),
+    match process::output(Command::new(repository.venv_bin("python")).args(["-c", script])) {
+        Some(text) if venv.own => Good(format!("{text} · your own, by --python")),
+        Some(text) => Good(text),
         None => {
-            let remedy = match overlay.own {
+            let remedy = match venv.own {
                 true => format!("rm -r .venv; {SETUP}"),
-                false => format!("rm -r .venv {}; {SETUP}", overlay.python.prefix.display()),
+                false => format!("rm -r .venv {}; {SETUP}", venv.python.prefix.display()),
             };
-            State::Bad("torch or Jupyter can't be imported".into(), remedy)
+            missing("torch or Jupyter can't be imported", &remedy)
         }
     }
 }
 
 fn libtorch(repository: &Repository) -> State {
     let link = repository.venv().join("libtorch");
-    match std::fs::read_to_string(link.join("version.py")) {
-        Ok(_) if link.join("lib/libtorch_cpu.so").exists() || link.join("lib/libtorch_cpu.dylib").exists() => {
-            let folder = link.canonicalize().unwrap_or(link);
-            State::Good(folder.display().to_string())
-        }
-        _ => State::Bad(".venv/libtorch leads nowhere".into(), SETUP.into()),
+    let library = ["lib/libtorch_cpu.so", "lib/libtorch_cpu.dylib"].iter().any(|name| link.join(name).exists());
+    match link.join("version.py").is_file() && library {
+        true => Good(link.canonicalize().unwrap_or(link).display().to_string()),
+        false => missing(".venv/libtorch leads nowhere", SETUP),
     }
 }
 
-fn engine(repository: &Repository) -> State {
-    match evcxr::find(repository) {
-        Some(program) => State::Good(format!("on evcxr {} in {}", evcxr::VERSION, program.display())),
-        None => State::Bad("not built from the present kernel/".into(), SETUP.into()),
+fn kernel_program(repository: &Repository) -> State {
+    match kernel_build::find(repository) {
+        Some(program) => Good(format!("on evcxr {} in {}", kernel_build::EVCXR_VERSION, program.display())),
+        None => missing("not built from the present kernel/", SETUP),
     }
 }
 
 fn data() -> State {
-    match vitlab_dataset::source::find(None) {
+    match source::find(None) {
         Ok(found) if found.is_synthetic() => {
-            State::Remark(found.to_string(), format!("unset {} for the real data", vitlab_dataset::source::VARIABLE))
+            Warning(found.to_string(), format!("unset {} for the real data", source::VARIABLE))
         }
-        Ok(found) => State::Good(found.to_string()),
-        Err(_) => {
-            let waiting = vitlab_dataset::download::unfinished(&vitlab_dataset::source::cache_folder());
-            let part = if waiting > 0 {
-                format!(", {:.1} MB of a download wait", waiting as f64 / 1e6)
-            } else {
-                String::new()
-            };
-            State::Bad(format!("not found{part}"), SETUP.into())
-        }
+        Ok(found) => Good(found.to_string()),
+        Err(_) => match download::unfinished(&source::cache_folder()) {
+            0 => missing("not found", SETUP),
+            bytes => missing(&format!("not found, {:.1} MB are downloaded", bytes as f64 / 1e6), SETUP),
+        },
     }
 }
 
-fn warm(repository: &Repository) -> State {
-    let Ok(engine) = Engine::read(repository) else {
-        return State::Bad("missing".into(), SETUP.into());
+fn warm_build(repository: &Repository) -> State {
+    let Ok(launch) = Launch::read(repository) else {
+        return missing("missing", SETUP);
     };
-    if evcxr::rustc().is_ok_and(|rustc| rustc != engine.rustc) {
-        return State::Bad("made with another rustc".into(), SETUP.into());
+    if toolchain::rustc().is_ok_and(|rustc| rustc != launch.rustc) {
+        return missing("built with another rustc", SETUP);
     }
-    match Warm::of(repository, &engine).is_fresh(repository) {
-        Ok(true) => State::Good("first cells start in seconds".into()),
-        _ => State::Bad("missing or older than crate/, so kernels build vitlab themselves".into(), SETUP.into()),
+    match WarmBuild::of(repository, &launch).is_fresh(repository) {
+        Ok(true) => Good("first cells start in seconds".into()),
+        _ => missing("missing or older than vitlab's sources, so kernels build vitlab themselves", SETUP),
     }
 }
 
-fn kernel(repository: &Repository) -> State {
-    if kernelspec::path(repository).is_file() && repository.venv_bin("lab").is_file() {
-        return State::Good(format!("\"{}\" in .venv/share/jupyter/kernels", kernelspec::DISPLAY_NAME));
+fn kernelspec(repository: &Repository) -> State {
+    match kernelspec::path(repository).is_file() && repository.venv_bin("lab").is_file() {
+        true => Good(format!("\"{}\" in .venv/share/jupyter/kernels", kernelspec::DISPLAY_NAME)),
+        false => missing("missing", SETUP),
     }
-    State::Bad("missing".into(), SETUP.into())
 }

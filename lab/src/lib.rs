@@ -1,29 +1,19 @@
-//! Everything around the notebooks: set-up, kernel, run, test. Free of tch, so that it runs before libtorch is there.
+//! The commands of `cargo lab`: set-up, run, test, open, bench, doctor. Built without libtorch, because set-up installs it.
 //!
-//! The way of a set-up: [`environment`] says what [`python`] installs, [`overlay`] links it into the clone; [`evcxr`]
-//! builds the kernel's program, [`data`] the images; [`warm`] builds once what every kernel needs, with [`stubs`] for its
-//! linker, and [`kernelspec`] tells Jupyter to start [`kernel`], whose types are found in what [`analysis`] leaves to read.
-//! [`cache`] holds what all clones share; [`step`] shows what is going on. [`bench`] measures all of it.
+//! | module | purpose |
+//! |---|---|
+//! | [`system`] | the clone, the cache folder, child processes, the Rust toolchain, progress on the terminal |
+//! | [`kernel`] | starts the Jupyter kernel for a client |
+//! | [`setup`] | installs the Python environment, the data, the kernel's program and its warm build |
+//! | [`run`], [`test`], [`open`], [`bench`], [`doctor`] | one command each |
+//!
+//! Dependencies point upwards in this table: `system` uses none of the others, `kernel` uses `system`, and so on.
 
-pub mod analysis;
 pub mod bench;
-pub mod cache;
-pub mod data;
 pub mod doctor;
-pub mod engine;
-pub mod environment;
-pub mod evcxr;
 pub mod kernel;
-pub mod kernelspec;
-pub mod overlay;
-pub mod python;
-pub mod repository;
+pub mod open;
 pub mod run;
-pub mod select;
 pub mod setup;
-pub mod step;
-pub mod stubs;
 pub mod system;
 pub mod test;
-pub mod tree;
-pub mod warm;

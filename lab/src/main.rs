@@ -1,12 +1,14 @@
-//! `cargo lab`: the commands.
+//! The command line of `cargo lab`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::repository::Repository;
-use lab::setup::{self, Setup};
-use lab::{bench, doctor, kernel, run, test};
+use lab::kernel::start;
+use lab::setup::Setup;
+use lab::setup::warm::WarmBuild;
+use lab::system::repository::Repository;
+use lab::{bench, doctor, open, run, test};
 use vitlab_dataset::Result;
 
 #[derive(Parser)]
@@ -27,41 +29,23 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Set up whatever is missing
-    #[command(after_help = "Examples:
-  cargo lab setup                                        everything in the cache folder (VITLAB_HOME moves it)
-  cargo lab setup --python $CONDA_PREFIX/bin/python      on a Python environment of your own; remove .venv to go back
-  cargo lab setup --data ~/datasets                      with FashionMNIST from there")]
-    Setup {
-        /// A Python environment of your own with what environment.yml lists [env: VITLAB_PYTHON]
-        #[arg(long, value_name = "PROGRAM")]
-        python: Option<PathBuf>,
-        /// Folder with FashionMNIST's four files, or `synthetic` [env: VITLAB_DATA]
-        #[arg(long, value_name = "DIR|synthetic")]
-        data: Option<String>,
-    },
+    Setup(Setup),
     /// Execute notebooks on fresh kernels and write them, with an HTML copy, to outputs/
     Run(run::Run),
     /// Open JupyterLab on notebooks/ with the kernel ready
-    #[command(after_help = "Examples:
-  cargo lab open
-  cargo lab open -- --no-browser --port 8890    arguments after -- go to JupyterLab")]
-    Open {
-        /// Arguments for JupyterLab
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
+    Open(open::Open),
     /// Run every test
     Test(test::Test),
-    /// Measure how fast this is, beside PyTorch in the same run
+    /// Measure the speed, beside PyTorch in the same run
     Bench(bench::Bench),
     /// Show what is installed, what is missing and what to type
     #[command(after_help = "Example:
   cargo lab doctor    ends with status 1 when something is missing")]
     Doctor,
-    /// What Jupyter starts for a notebook
+    /// Run a kernel for Jupyter
     #[command(hide = true)]
     Kernel {
-        /// As evcxr_jupyter is, without what vitlab adds
+        /// Run evcxr_jupyter without vitlab's additions
         #[arg(long)]
         plain: bool,
         connection_file: PathBuf,
@@ -69,7 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match act(Arguments::parse().command) {
+    match run_command(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -78,32 +62,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Command) -> Result<ExitCode> {
-    if let Command::Kernel { plain, connection_file } = command {
-        let status = kernel::run(&connection_file, plain)?;
-        return Ok(ExitCode::from(status.clamp(0, 255) as u8));
-    }
-    let repository = Repository::find()?;
+fn run_command(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup { python, data } => {
-            Setup { python, data, verbose: true }.run(&repository)?;
+        Command::Setup(setup) => drop(Setup { verbose: true, ..setup }.run(&Repository::find()?)?),
+        Command::Run(run) => run.run(&Repository::find()?)?,
+        Command::Open(open) => open.run(&Repository::find()?)?,
+        Command::Test(test) => test.run(&Repository::find()?)?,
+        Command::Bench(bench) => bench.run(&Repository::find()?)?,
+        Command::Doctor => doctor::run(&Repository::find()?)?,
+        Command::Kernel { plain, connection_file } => {
+            let status = start::run(&connection_file, plain, |repository, launch, folder| {
+                WarmBuild::of(repository, launch).copy_to(folder)
+            })?;
+            return Ok(ExitCode::from(status.clamp(0, 255) as u8));
         }
-        Command::Run(run) => run.run(&repository)?,
-        Command::Open { arguments } => {
-            Setup { python: None, data: None, verbose: false }.run(&repository)?;
-            let mut jupyter = setup::program(&repository, "jupyter");
-            test::show(
-                jupyter
-                    .arg("lab")
-                    .arg(repository.notebooks())
-                    .arg("--MultiKernelManager.default_kernel_name=vitlab")
-                    .args(arguments),
-            )?;
-        }
-        Command::Test(test) => test.run(&repository)?,
-        Command::Bench(bench) => bench.run(&repository)?,
-        Command::Doctor => doctor::run(&repository)?,
-        Command::Kernel { .. } => unreachable!("handled above"),
     }
     Ok(ExitCode::SUCCESS)
 }

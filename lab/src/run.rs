@@ -1,23 +1,23 @@
 //! `cargo lab run`: executes notebooks on fresh kernels and writes them, with an HTML copy, to outputs/.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
-use vitlab_dataset::source::Source;
+use vitlab_dataset::source::{self, Source};
 use vitlab_dataset::{Error, Result};
 
-use crate::repository::Repository;
-use crate::setup::{self, Ready, Setup};
-use crate::step::{Step, seconds};
-use crate::{cache, data, kernelspec, select};
+use crate::setup::{Ready, Setup, kernelspec, venv};
+use crate::system::file;
+use crate::system::process::{self, Line};
+use crate::system::progress::{Progress, human_duration};
+use crate::system::repository::Repository;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -30,10 +30,10 @@ use crate::{cache, data, kernelspec, select};
 pub struct Run {
     /// Notebooks by name, unique beginning of the name, or path [default: all of notebooks/]
     notebooks: Vec<String>,
-    /// A small subset and few epochs; the outputs are named NOTEBOOK-quick
+    /// Train on a small subset for few epochs; the outputs are named NOTEBOOK-quick
     #[arg(long)]
     quick: bool,
-    /// With the committed weights instead of the trainings (the homework's LOAD_MODEL); the outputs are named NOTEBOOK-loaded
+    /// Load the committed weights instead of training (the homework's LOAD_MODEL); the outputs are named NOTEBOOK-loaded
     #[arg(long, conflicts_with = "quick")]
     load_model: bool,
     /// Folder with FashionMNIST's four files, or `synthetic`
@@ -47,7 +47,7 @@ pub struct Run {
     out: Option<PathBuf>,
 }
 
-/// What execute.py tells.
+/// An event of execute.py, one line of its standard output.
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Event {
@@ -60,7 +60,7 @@ enum Event {
 
 #[derive(Deserialize)]
 struct Failure {
-    /// Of all cells, from 1.
+    /// Position among all cells, from 1; none if no cell has failed.
     position: Option<usize>,
     /// The number in brackets that the executed notebook shows.
     count: Option<usize>,
@@ -69,23 +69,25 @@ struct Failure {
 }
 
 impl Run {
+    /// Sets the clone up, then executes the selected notebooks in order.
+    ///
+    /// # Errors
+    /// Fails if a notebook isn't found, the output folder can't be written, the set-up fails or a cell fails.
     pub fn run(&self, repository: &Repository) -> Result<()> {
-        let notebooks = select::notebooks(repository, &self.notebooks)?;
+        let notebooks = repository.select_notebooks(&self.notebooks)?;
         let out = self.out.clone().unwrap_or_else(|| repository.outputs());
-        std::fs::create_dir_all(&out).and_then(|()| tempfile::tempfile_in(&out)).map_err(|error| {
+        fs::create_dir_all(&out).and_then(|()| tempfile::tempfile_in(&out)).map_err(|error| {
             Error::file(&out, format!("can't be written to ({error}); name another folder with --out"))
         })?;
-        let ready = Setup { python: None, data: self.data.clone(), verbose: false }.run(repository)?;
+        let ready = Setup { data: self.data.clone(), ..Setup::default() }.run(repository)?;
         let interrupted = Arc::new(AtomicBool::new(false));
-        // A Ctrl-C reaches execute.py as well, which ends its kernel; this process waits for it.
+        // Ctrl-C also reaches execute.py, which ends its kernel. This process waits for it.
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted))
             .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
         for notebook in &notebooks {
             let outcome = self.execute(repository, &ready, notebook, &out);
             if interrupted.load(Ordering::Relaxed) {
-                return Err(Error::argument(
-                    "interrupted; notebooks that were executed before are in the output folder",
-                ));
+                return Err(Error::argument("interrupted; the output folder holds the notebooks executed so far"));
             }
             outcome?;
         }
@@ -93,164 +95,142 @@ impl Run {
     }
 
     fn execute(&self, repository: &Repository, ready: &Ready, notebook: &Path, out: &Path) -> Result<()> {
-        let name = notebook.file_stem().expect("a notebook's name").to_string_lossy().into_owned();
         let variant = if self.quick { Some("quick") } else { self.load_model.then_some("loaded") };
-        let written = variant.map_or(name.clone(), |variant| format!("{name}-{variant}"));
-        let (ipynb, html) = (out.join(format!("{written}.ipynb")), out.join(format!("{written}.html")));
-        let shown = setup::relative(repository, notebook).display().to_string();
-        let before = read(notebook)?;
+        let mut name = notebook.file_stem().expect("a notebook's name").to_string_lossy().into_owned();
+        let shown = repository.relative(notebook).display().to_string();
+        let mut title = shown.clone();
+        if let Some(variant) = variant {
+            name += &format!("-{variant}");
+            title += &format!(" ({variant})");
+        }
+        let ipynb = out.join(format!("{name}.ipynb"));
+        let before = file::read(notebook)?;
+        let mut command = self.executor(repository, ready, notebook, &ipynb);
+        let progress = Progress::new(title);
+        progress.message("starting the kernel");
+        run_executor(&mut command, &ipynb, &progress)
+            .map_err(|problem| Error::argument(format!("{shown}: {problem}")))?;
+        let written = repository.relative(&ipynb).display();
+        if self.in_place {
+            if file::read(notebook)? != before {
+                return Err(Error::argument(format!(
+                    "{shown} was edited during its execution and stays as it is; the executed notebook is {written}"
+                )));
+            }
+            file::write(notebook, &file::read(&ipynb)?)?;
+        }
+        progress.finish(&format!("{written} and .html"));
+        Ok(())
+    }
+
+    /// Returns the command that runs execute.py on a notebook and writes it to `ipynb`.
+    fn executor(&self, repository: &Repository, ready: &Ready, notebook: &Path, ipynb: &Path) -> Command {
+        let data = if ready.data.is_synthetic() { "synthetic" } else { "FashionMNIST" };
         let job = json!({
             "notebook": notebook,
             "folder": repository.notebooks(),
             "kernel": kernelspec::NAME,
             "display_name": kernelspec::DISPLAY_NAME,
-            "metadata": { "quick": self.quick, "data": data::name(&ready.data) },
+            "metadata": { "quick": self.quick, "data": data },
             "written": ipynb,
-            "html": html,
+            "html": ipynb.with_extension("html"),
             "removed": machine_folders(repository, ready),
         });
-        let mut command = setup::program(repository, "python");
+        let mut command = venv::command(repository, "python");
         command.args(["-I", "-c", include_str!("python/execute.py"), &job.to_string()]);
         match &ready.data {
-            Source::Folder(folder) => command.env(vitlab_dataset::source::VARIABLE, folder),
-            Source::Synthetic => command.env(vitlab_dataset::source::VARIABLE, "synthetic"),
+            Source::Folder(folder) => command.env(source::VARIABLE, folder),
+            Source::Synthetic => command.env(source::VARIABLE, "synthetic"),
         };
-        for (variable, asked) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
-            if asked {
-                command.env(variable, "1")
-            } else {
-                command.env_remove(variable)
+        for (variable, wanted) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
+            match wanted {
+                true => command.env(variable, "1"),
+                false => command.env_remove(variable),
             };
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        #[cfg(target_os = "linux")]
-        // SAFETY: one system call between fork and exec. Should this process be killed, execute.py ends its kernel.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?));
-        }
-
-        let step = Step::new(variant.map_or(shown.clone(), |variant| format!("{shown} ({variant})")));
-        step.line("starting the kernel");
-        let failed = |error: std::io::Error| {
-            Error::argument(format!("{shown}: can't be executed ({error}); run `cargo lab setup`"))
-        };
-        let mut child = command.spawn().map_err(failed)?;
-        let (sender, lines) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let told = sender.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(|line| line.ok()) {
-                let _ = told.send(Told::Remark(line));
-            }
-        });
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(|line| line.ok()) {
-                let _ = sender.send(Told::Event(line));
-            }
-            // Whatever still holds the other stream isn't waited for.
-            let _ = sender.send(Told::End);
-        });
-        let (failure, remarks) = follow(lines, &step);
-        let status = child.wait().map_err(failed)?;
-        if let Some(failure) = failure {
-            step.nothing();
-            return Err(Error::argument(failure.sentence(&shown, &ipynb)));
-        }
-        match status.code() {
-            Some(0) => {}
-            Some(130) => return Err(Error::argument(format!("{shown}: was interrupted"))),
-            _ => {
-                return Err(Error::argument(format!(
-                    "{shown}: the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{}",
-                    remarks.join("\n")
-                )));
-            }
-        }
-        if self.in_place {
-            if read(notebook)? != before {
-                return Err(Error::argument(format!(
-                    "{shown} was edited while it ran and stays as it is; what ran is {}",
-                    setup::relative(repository, &ipynb).display()
-                )));
-            }
-            cache::write(notebook, &read(&ipynb)?)?;
-        }
-        step.done(&format!("{} and .html", setup::relative(repository, &ipynb).display()));
-        Ok(())
+        command
     }
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| Error::file(path, format!("can't be read ({error})")))
-}
-
-impl Failure {
-    fn sentence(&self, notebook: &str, written: &Path) -> String {
-        let Some(position) = self.position else {
-            return format!("{notebook}: {}", self.message);
-        };
-        let count = self.count.map_or(String::new(), |count| format!(", [{count}]"));
-        let mut text = format!("{notebook}: cell {position}{count}: {}", self.message);
-        if let Some(traceback) = self.traceback.as_ref().filter(|text| text.trim() != self.message) {
-            text += &format!("\n\n{}\n", traceback.trim_end());
-        }
-        text + &format!("\nWhat ran up to there: {}", written.display())
+/// Runs execute.py to its end. The error says what is wrong with the notebook, whose name the caller adds.
+fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("can't be executed ({error}); run `cargo lab setup`");
+    let (mut child, lines) = process::spawn_with_lines(command).map_err(failed)?;
+    let (failure, remarks) = follow(&lines, progress);
+    let status = child.wait().map_err(failed)?;
+    match (failure, status.code()) {
+        (Some(failure), _) => Err(failure.sentence(ipynb)),
+        (None, Some(0)) => Ok(()),
+        (None, Some(130)) => Err("was interrupted".to_string()),
+        (None, _) => Err(format!(
+            "the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{}",
+            remarks.join("\n")
+        )),
     }
 }
 
-/// A line of execute.py's output, or of what it and the kernel's engine remark on standard error.
-enum Told {
-    Event(String),
-    Remark(String),
-    End,
-}
-
-/// Shows the events of an execution; returns the failure, if one was told, and the last remarks.
-fn follow(told: mpsc::Receiver<Told>, step: &Step) -> (Option<Failure>, Vec<String>) {
-    let (mut cells, mut at, mut since) = (0, String::from("starting the kernel"), Instant::now());
+/// Shows the events of an execution. Returns the failure, if there is one, and the last lines of the standard error.
+fn follow(lines: &Receiver<Line>, progress: &Progress) -> (Option<Failure>, Vec<String>) {
+    let (mut cells, mut activity, mut since) = (0, String::from("starting the kernel"), Instant::now());
     let (mut failure, mut remarks) = (None, Vec::new());
     loop {
-        let event = match told.recv_timeout(Duration::from_secs(1)) {
-            Ok(Told::Event(line)) => serde_json::from_str(&line).ok(),
-            Ok(Told::Remark(line)) => {
-                // "   Compiling rand v0.10.0": a dependency that the warm build doesn't hold.
-                let building = line.trim().starts_with("Compiling ");
-                building.then(|| step.line(&format!("{at} · {}", line.trim())));
+        let event = match lines.recv_timeout(Duration::from_secs(1)) {
+            Ok(Line::Stdout(line)) => serde_json::from_str(&line).ok(),
+            Ok(Line::Stderr(line)) => {
+                // "   Compiling rand v0.10.0": a dependency that isn't in the warm build.
+                if line.trim().starts_with("Compiling ") {
+                    progress.message(&format!("{activity} · {}", line.trim()));
+                }
                 remarks.push(line);
                 remarks.drain(..remarks.len().saturating_sub(10));
                 continue;
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                step.line(&format!("{at} · {}", seconds(since.elapsed())));
+            Err(RecvTimeoutError::Timeout) => {
+                progress.message(&format!("{activity} · {}", human_duration(since.elapsed())));
                 continue;
             }
-            Ok(Told::End) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Ok(Line::StdoutEnd) | Err(RecvTimeoutError::Disconnected) => break,
         };
         match event {
-            Some(Event::Start { cells: all }) => cells = all,
+            Some(Event::Start { cells: total }) => cells = total,
             Some(Event::Cell { number, title }) => {
                 if number > 1 && since.elapsed() > Duration::from_secs(20) {
-                    step.say(&format!("{at} took {}", seconds(since.elapsed())));
+                    progress.print_line(&format!("{activity} took {}", human_duration(since.elapsed())));
                 }
-                at = format!("cell {number} of {cells}: {title}");
+                activity = format!("cell {number} of {cells}: {title}");
                 since = Instant::now();
-                step.line(&at);
+                progress.message(&activity);
             }
-            Some(Event::Line { text }) => step.line(&format!("{at} · {} · {text}", seconds(since.elapsed()))),
-            Some(Event::Failed(told)) => failure = Some(told),
+            Some(Event::Line { text }) => {
+                progress.message(&format!("{activity} · {} · {text}", human_duration(since.elapsed())));
+            }
+            Some(Event::Failed(event)) => failure = Some(event),
             Some(Event::Done) | None => {}
         }
     }
     (failure, remarks)
 }
 
-/// Folders of this machine, and what stands for them in a notebook; the longest first.
+impl Failure {
+    fn sentence(&self, ipynb: &Path) -> String {
+        let Some(position) = self.position else {
+            return self.message.clone();
+        };
+        let count = self.count.map_or(String::new(), |count| format!(", [{count}]"));
+        let mut text = format!("cell {position}{count}: {}", self.message);
+        if let Some(traceback) = self.traceback.as_ref().filter(|text| text.trim() != self.message) {
+            text += &format!("\n\n{}\n", traceback.trim_end());
+        }
+        text + &format!("\nThe cells up to there were executed into {}", ipynb.display())
+    }
+}
+
+/// Returns the folders of this machine and their replacements in an executed notebook, the longest first.
 fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, String)> {
     let mut folders = vec![
         (format!("{}/", repository.root.display()), String::new()),
         (repository.root.display().to_string(), ".".to_string()),
-        (ready.engine.home.display().to_string(), "VITLAB_HOME".to_string()),
+        (ready.launch.home.display().to_string(), "VITLAB_HOME".to_string()),
     ];
     if let Source::Folder(folder) = &ready.data {
         folders.push((folder.display().to_string(), "FashionMNIST".to_string()));

@@ -1,12 +1,13 @@
-//! `cargo lab test`: every test, after setting up what they need.
+//! `cargo lab test`: all tests, after the set-up they need.
 
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
+use vitlab_dataset::Result;
 
-use crate::evcxr;
-use crate::repository::Repository;
-use crate::setup::{self, Setup};
+use crate::setup::{Setup, kernel_build, venv};
+use crate::system::process::run_in_foreground;
+use crate::system::repository::Repository;
+use crate::system::toolchain;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -14,53 +15,33 @@ use crate::setup::{self, Setup};
   cargo lab test -- --test model views     only tests of tests/model.rs with `views` in their name
   cargo lab test -- -p lab                 only the tests of set-up, kernel and run")]
 pub struct Test {
-    /// Arguments for `cargo test`, which tests the package vitlab unless they name another
+    /// Arguments for `cargo test`, which tests all packages but lab and the kernel unless they name one
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 impl Test {
+    /// Sets the clone up, then runs the tests that the arguments select, or all.
     pub fn run(&self, repository: &Repository) -> Result<()> {
-        Setup { python: None, data: None, verbose: false }.run(repository)?;
+        Setup::default().run(repository)?;
         let cargo_test = |arguments: &[String]| {
-            let mut cargo = Command::new("cargo");
-            cargo.arg("test").args(arguments);
-            show(cargo.current_dir(&repository.root))
+            run_in_foreground(Command::new("cargo").arg("test").args(arguments).current_dir(&repository.root))
         };
         if !self.arguments.is_empty() {
             return cargo_test(&self.arguments);
         }
-        // One after the other: together, cargo would link lab with libtorch, which only the crate's features ask for.
-        for package in ["vitlab", "lab"] {
-            cargo_test(&["--locked", "--package", package].map(String::from))?;
-        }
-        // Where set-up compiled what it depends on.
+        cargo_test(&["--locked"].map(String::from))?;
+        // Separately: lab's dependencies could enable features with which torch-sys would be compiled again.
+        cargo_test(&["--locked", "--package", "lab"].map(String::from))?;
         let mut kernel = Command::new("cargo");
-        kernel
-            .args(["test", "--locked", "--release", "--manifest-path"])
-            .arg(repository.kernel().join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(evcxr::target());
-        evcxr::clean_cargo(&mut kernel);
-        show(&mut kernel)?;
-        let mut pytest = setup::program(repository, "python");
-        // Much of the time these wait.
-        let pytest = pytest.args(["-m", "pytest", "tests", "-n", "2", "--dist", "loadfile"]);
-        show(pytest.current_dir(&repository.root))
-    }
-}
-
-/// Runs a command in the foreground after printing it.
-pub fn show(command: &mut Command) -> Result<()> {
-    let words: Vec<String> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let text = words.join(" ");
-    eprintln!("$ {text}");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::argument(format!("`{text}` failed ({status})"))),
-        Err(error) => Err(Error::argument(format!("`{text}` can't be run ({error})"))),
+        kernel.args(["test", "--locked", "--release", "--manifest-path"]).arg(repository.kernel().join("Cargo.toml"));
+        // Set-up has compiled the kernel's dependencies there.
+        kernel.arg("--target-dir").arg(kernel_build::target());
+        toolchain::clean_environment(&mut kernel);
+        run_in_foreground(&mut kernel)?;
+        let mut pytest = venv::command(repository, "python");
+        // Two at a time, because these tests mostly wait.
+        pytest.args(["-m", "pytest", "tests", "-n", "2", "--dist", "loadfile"]).current_dir(&repository.root);
+        run_in_foreground(&mut pytest)
     }
 }

@@ -1,6 +1,7 @@
-//! What a user of a notebook waits for: the kernel, its first cell, ordinary cells.
+//! The waiting times of a notebook's user: for the kernel, its first cell and ordinary cells.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,14 +10,13 @@ use vitlab_dataset::{Error, Result};
 use super::Measured;
 use super::report::Section;
 use super::sample::Sample;
-use crate::engine::Engine;
-use crate::kernelspec;
-use crate::repository::Repository;
-use crate::setup::{self, Ready};
-use crate::step::Step;
+use crate::kernel::launch::Launch;
+use crate::setup::{Ready, kernelspec, venv};
+use crate::system::progress::{Progress, human_duration};
+use crate::system::repository::Repository;
 
-/// As in the notebooks: what brings the crate in, then a variable, a printed value, a function and its use, a tensor, a
-/// table's worth of text; last a figure that ends its cell.
+/// Cells as in the notebooks: the first brings in the crate, the second has a variable, the last ends with a figure. Between
+/// them are the ordinary cells.
 const CELLS: [&str; 8] = [
     ":dep vitlab = { path = \"../crate\" }\nuse vitlab::tch::{Device, Kind, Tensor};",
     "let config = vitlab::Config::default();",
@@ -28,10 +28,10 @@ const CELLS: [&str; 8] = [
     "vitlab::plot::confusion_matrix(\"Two classes\", &vitlab::ndarray::array![[3, 1], [0, 4]], &[\"a\", \"b\"])?",
 ];
 
-/// Seconds between a kernel's start and the first cell of somebody who reads what stands above it.
+/// Seconds that a user reads before running the first cell.
 const PAUSE: u64 = 10;
 
-/// What cells.py tells, in seconds.
+/// The result of cells.py, in seconds.
 #[derive(Deserialize)]
 struct Times {
     ready: f64,
@@ -39,26 +39,26 @@ struct Times {
 }
 
 pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Measured> {
-    let step = Step::new("Cells");
-    step.line("a kernel of vitlab");
-    let mut python = setup::program(repository, "python");
-    let kernel = json!({ "kernel": kernelspec::NAME, "cells": CELLS });
-    let ours = times(&mut python, repository, kernel, &step)?;
-    let mut python = setup::program(repository, "python");
-    let kernel = json!({ "kernel": kernelspec::NAME, "cells": CELLS[..1], "pause": PAUSE });
-    let paused = times(&mut python, repository, kernel, &step)?.cells[0];
-    let mut value = json!({ "vitlab": json_of(&ours) });
+    let progress = Progress::new("Cells");
+    progress.message("a kernel of vitlab");
+    let job = json!({ "kernel": kernelspec::NAME, "cells": CELLS });
+    let vitlab = run_cells(&mut venv::command(repository, "python"), repository, job, &progress)?;
+    let job = json!({ "kernel": kernelspec::NAME, "cells": CELLS[..1], "pause": PAUSE });
+    let paused = run_cells(&mut venv::command(repository, "python"), repository, job, &progress)?.cells[0];
+    let mut value = json!({ "vitlab": vitlab.json() });
     value["vitlab"]["first_after_pause_seconds"] = json!(paused);
     let mut ratios = json!({});
-    let mut rows = vec![row("vitlab", &ours, Some(paused))];
+    let mut rows = vec![vitlab.row("vitlab", Some(paused))];
     if plain {
-        step.line("a plain evcxr_jupyter, which builds everything in its first cell");
-        let plain = plain_times(repository, &ready.engine, &step)?;
-        value["plain"] = json_of(&plain);
-        ratios["first"] = json!(plain.cells[0] / ours.cells[0]);
-        ratios["ordinary"] = json!(plain.ordinary().median() / ours.ordinary().median());
-        ratios["figure"] = json!(plain.figure() / ours.figure());
-        rows.push(row("plain evcxr_jupyter", &plain, None));
+        progress.message("a plain evcxr_jupyter, which builds everything in its first cell");
+        let plain = run_plain(repository, &ready.launch, &progress)?;
+        value["plain"] = plain.json();
+        ratios["cells"] = json!({
+            "first": plain.cells[0] / vitlab.cells[0],
+            "ordinary": plain.ordinary().median() / vitlab.ordinary().median(),
+            "figure": plain.figure() / vitlab.figure(),
+        });
+        rows.push(plain.row("plain evcxr_jupyter", None));
     }
     let section = Section {
         name: "cells",
@@ -67,53 +67,47 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
             "kernel",
             "ready, s",
             "first cell (`:dep`), s",
-            "the same after 10 s, s",
+            "first cell after 10 s, s",
             "second cell, s",
             "ordinary cell, s",
             "cell that ends with a figure, s",
         ],
         rows,
         notes: vec![format!(
-            "A fresh kernel; the first cell brings the crate in, the one after it is the first with a variable; then {} \
-             ordinary cells, median, and least to most. The first cell is sent at once, when evcxr itself is still starting, and \
-             in another kernel {PAUSE} s later, as by somebody who reads first.",
+            "Each kernel is new. The first cell brings in the crate, the second is the first with a variable. Then come {} \
+             ordinary cells: median (minimum–maximum). The first cell is sent at once, while evcxr is still starting; in another \
+             kernel it is sent {PAUSE} s later, as by a user who reads first.",
             CELLS.len() - 3
         )],
         bars: Vec::new(),
     };
-    step.done(&format!("the first cell takes {:.1} s", ours.cells[0]));
-    let ratios = match plain {
-        true => vec![("cells".to_string(), ratios)],
-        false => Vec::new(),
-    };
-    Ok((value, ratios, section))
+    let first = Duration::from_secs_f64(vitlab.cells[0]);
+    progress.finish(&format!("the first cell takes {}", human_duration(first)));
+    Ok(Measured { value, ratios, section })
 }
 
-/// Without what the kernel `vitlab` does for a user, but with libtorch, which nothing runs without.
-fn plain_times(repository: &Repository, engine: &Engine, step: &Step) -> Result<Times> {
-    let folder =
-        tempfile::tempdir().map_err(|error| Error::argument(format!("no temporary folder can be made ({error})")))?;
-    let mut python = setup::program(repository, "python");
-    engine.prepare(&mut python, folder.path());
-    let argv = [&engine.kernel.to_string_lossy(), "--control_file", "{connection_file}"];
-    let kernel = json!({ "argv": argv, "cells": CELLS });
-    times(&mut python, repository, kernel, step)
+/// Runs the cells on the kernel's program as evcxr_jupyter, with libtorch's paths but without vitlab's additions.
+fn run_plain(repository: &Repository, launch: &Launch, progress: &Progress) -> Result<Times> {
+    let folder = super::setup::temporary_folder()?;
+    let mut python = venv::command(repository, "python");
+    launch.prepare(&mut python, folder.path());
+    let argv = [&launch.kernel.to_string_lossy(), "--control_file", "{connection_file}"];
+    run_cells(&mut python, repository, json!({ "argv": argv, "cells": CELLS }), progress)
 }
 
-fn times(python: &mut Command, repository: &Repository, kernel: Value, step: &Step) -> Result<Times> {
-    let mut job = kernel;
+/// Runs cells.py on a job, to which this adds the working folder.
+fn run_cells(python: &mut Command, repository: &Repository, mut job: Value, progress: &Progress) -> Result<Times> {
     job["folder"] = json!(repository.notebooks());
     python.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
-    let mut found = None;
-    step.run(python, |line| {
-        found = serde_json::from_str(line).ok().or(found.take());
+    let mut times = None;
+    progress.run(python, |line| {
+        times = serde_json::from_str(line).ok().or(times.take());
         None
     })?;
-    found.ok_or_else(|| Error::argument("the cells were run, but their times weren't told"))
+    times.ok_or_else(|| Error::argument("cells.py ran the cells, but printed no times"))
 }
 
 impl Times {
-    /// All but the first two of the cells, of which one builds and the other loads libtorch, and the last.
     fn ordinary(&self) -> Sample {
         Sample(self.cells[2..self.cells.len() - 1].to_vec())
     }
@@ -121,20 +115,26 @@ impl Times {
     fn figure(&self) -> f64 {
         self.cells[self.cells.len() - 1]
     }
-}
 
-fn json_of(times: &Times) -> Value {
-    json!({ "ready_seconds": times.ready, "first_seconds": times.cells[0], "second_seconds": times.cells[1], "ordinary_seconds": times.ordinary().json(), "figure_seconds": times.figure() })
-}
+    fn json(&self) -> Value {
+        json!({
+            "ready_seconds": self.ready,
+            "first_seconds": self.cells[0],
+            "second_seconds": self.cells[1],
+            "ordinary_seconds": self.ordinary().json(),
+            "figure_seconds": self.figure(),
+        })
+    }
 
-fn row(name: &str, times: &Times, paused: Option<f64>) -> Vec<String> {
-    vec![
-        name.to_string(),
-        format!("{:.1}", times.ready),
-        format!("{:.1}", times.cells[0]),
-        paused.map_or("–".to_string(), |seconds| format!("{seconds:.1}")),
-        format!("{:.1}", times.cells[1]),
-        times.ordinary().text(2),
-        format!("{:.2}", times.figure()),
-    ]
+    fn row(&self, name: &str, paused: Option<f64>) -> Vec<String> {
+        vec![
+            name.to_string(),
+            format!("{:.1}", self.ready),
+            format!("{:.1}", self.cells[0]),
+            paused.map_or("–".to_string(), |seconds| format!("{seconds:.1}")),
+            format!("{:.1}", self.cells[1]),
+            self.ordinary().text(2),
+            format!("{:.2}", self.figure()),
+        ]
+    }
 }

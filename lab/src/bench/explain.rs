@@ -1,6 +1,7 @@
-//! Attention rollout: all images in batches, against the loop over single images that users of vit-explain write.
+//! Attention rollout: vitlab in batches and one by one, against PyTorch's loop over single images.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vitlab_dataset::Result;
@@ -8,131 +9,133 @@ use vitlab_dataset::Result;
 use super::Measured;
 use super::report::{self, Bar, Section};
 use super::sample::Sample;
-use super::worker::{Sides, Worker, number};
-use crate::step::Step;
+use super::worker::{Worker, Workers, number};
+use crate::system::progress::{Progress, human_duration};
 
-/// As `vitlab explain` takes them.
+/// Batch size of `vitlab explain`.
 const BATCH: u32 = 400;
 
 pub struct Settings {
     pub rounds: u32,
-    /// Per turn, in batches.
+    /// Per round, in batches.
     pub images: u32,
-    /// Per turn, one by one.
+    /// Per round, one by one.
     pub singles: u32,
     pub weights: PathBuf,
     pub threads: u32,
 }
 
-/// A way to explain, and what it measured.
-struct Way {
-    /// In the JSON.
+/// One way to explain the images, with its measurements.
+struct Variant {
+    /// Key in the JSON.
     key: &'static str,
-    /// In the plot, where there is little room.
+    /// Short name for the plot.
     label: &'static str,
     name: String,
     request: Value,
+    /// Images per second of each round.
     rates: Sample,
-    peak: Option<f64>,
+    peak_mb: Option<f64>,
 }
 
-pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
-    let step = Step::new("Attention rollout");
-    let (rounds, images, singles, threads) = (settings.rounds, settings.images, settings.singles, settings.threads);
-    let request = |images: u32, batch: u32, precision: Option<&str>| {
-        let mut request = json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch });
-        if let Some(precision) = precision {
-            request["precision"] = precision.into();
-        }
-        request
-    };
-    let way =
-        |key, label, name: String, request| Way { key, label, name, request, rates: Sample::default(), peak: None };
-    let batches = format!("vitlab, {images} images in batches of {BATCH}");
-    let mut ways = vec![
-        way("batch", "in batches", batches.clone(), request(images, BATCH, None)),
-        way(
-            "batch_bfloat16",
-            "in batches, bfloat16",
-            format!("{batches}, bfloat16"),
-            request(images, BATCH, Some("bfloat16")),
-        ),
-        way("one_by_one", "one by one", "vitlab, one image at a time".to_string(), request(singles, 1, None)),
-    ];
-    let mut eager = way("loop", "PyTorch", "PyTorch, one image at a time".to_string(), request(singles, 1, None));
-    step.line("warming up");
-    let (mut vitlab, mut torch) = (sides.ours()?, sides.torch()?);
-    let few = singles.min(20);
-    // Not every processor multiplies bfloat16 numbers itself.
-    if let Err(error) = vitlab.ask(&request(few, few, Some("bfloat16"))) {
-        step.line(&error.to_string());
-        ways.remove(1);
-    }
-    for round in 1..=rounds {
-        step.line(&format!("round {round} of {rounds}"));
-        for way in &mut ways {
-            way.measure(&mut vitlab)?;
-        }
-        eager.measure(&mut torch)?;
-    }
-    let mut ratio = json!({ "range": {} });
-    let mut value = json!({
-        "settings": { "rounds": rounds, "images": images, "one_by_one": singles, "batch": BATCH, "threads": threads },
-        "loop": eager.json(),
-    });
-    let mut rows = Vec::new();
-    let mut bars = Vec::new();
-    for way in &ways {
-        let times = way.rates.over(&eager.rates);
-        let (min, max) = times.range();
-        ratio[way.key] = times.median().into();
-        ratio["range"][way.key] = json!([min, max]);
-        value[way.key] = way.json();
-        rows.push(way.row(times.text(1)));
-        bars.push(Bar::of(way.label, &times));
-    }
-    rows.push(eager.row("–".to_string()));
-    let section = Section {
-        name: "explain",
-        title: "Attention rollout",
-        columns: &["side", "images/s", "peak MB", "times PyTorch's loop"],
-        rows,
-        notes: vec![format!(
-            "Forward pass, rollout (max fusion, 0.9 discarded) and 28 × 28 map of each image; {} in turns, {threads} threads \
-             on either side; median, and least to most. PyTorch's loop takes {singles} images one by one, as users of vit-explain do. \
-             A turn begins with up to {BATCH} images that don't count.",
-            report::rounds(rounds)
-        )],
-        bars,
-    };
-    let seconds = f64::from(images) / ways[0].rates.median();
-    step.done(&format!("{images} images in {seconds:.1} s"));
-    Ok((value, vec![("explain".to_string(), ratio)], section))
-}
-
-impl Way {
-    /// Both sides sleep while the other works, and a loop over all images is awake for all but the first of them: some
-    /// that don't count go first.
+impl Variant {
     fn measure(&mut self, worker: &mut Worker) -> Result<()> {
-        let mut first = self.request.clone();
-        first["images"] = self.request["images"].as_u64().map(|n| n.min(u64::from(BATCH))).into();
-        worker.ask(&first)?;
+        // A worker slows down while it waits for its turn, so a few images that aren't timed go first.
+        let mut warm_up = self.request.clone();
+        warm_up["images"] = self.request["images"].as_u64().map(|images| images.min(u64::from(BATCH))).into();
+        worker.ask(&warm_up)?;
         let answer = worker.ask(&self.request)?;
-        let rate = number(&answer, "images")? / number(&answer, "seconds")?;
-        self.rates.0.push(rate);
-        self.peak = answer["peak_mb"].as_f64();
+        self.rates.0.push(number(&answer, "images")? / number(&answer, "seconds")?);
+        self.peak_mb = answer["peak_mb"].as_f64();
         Ok(())
     }
 
     fn json(&self) -> Value {
-        json!({ "images_per_second": self.rates.json(), "peak_mb": self.peak })
+        json!({ "images_per_second": self.rates.json(), "peak_mb": self.peak_mb })
     }
 
-    fn row(&self, times: String) -> Vec<String> {
-        let peak = match self.peak {
-            Some(mb) => format!("{mb:.0}"),
-            None => "–".to_string(),
-        };
-        vec![self.name.clone(), self.rates.text(0), peak, times]
+    fn row(&self, ratio: String) -> Vec<String> {
+        let peak = self.peak_mb.map_or("–".to_string(), |mb| format!("{mb:.0}"));
+        vec![self.name.clone(), self.rates.text(0), peak, ratio]
     }
+}
+
+/// Returns vitlab's variants and PyTorch's loop.
+fn variants(settings: &Settings) -> (Vec<Variant>, Variant) {
+    let variant = |key, label, name: String, images: u32, batch: u32| Variant {
+        key,
+        label,
+        name,
+        request: json!({ "do": "explain", "weights": settings.weights, "images": images, "batch": batch }),
+        rates: Sample::default(),
+        peak_mb: None,
+    };
+    let (images, singles) = (settings.images, settings.singles);
+    let batches = format!("vitlab, {images} images in batches of {BATCH}");
+    let mut bfloat16 = variant("batch_bfloat16", "in batches, bfloat16", format!("{batches}, bfloat16"), images, BATCH);
+    bfloat16.request["precision"] = "bfloat16".into();
+    let vitlab = vec![
+        variant("batch", "in batches", batches, images, BATCH),
+        bfloat16,
+        variant("one_by_one", "one by one", "vitlab, one image at a time".to_string(), singles, 1),
+    ];
+    (vitlab, variant("loop", "PyTorch", "PyTorch, one image at a time".to_string(), singles, 1))
+}
+
+pub fn measure(workers: &Workers, settings: &Settings) -> Result<Measured> {
+    let progress = Progress::new("Attention rollout");
+    let (mut variants, mut pytorch_loop) = variants(settings);
+    progress.message("warming up");
+    let (mut vitlab, mut pytorch) = (workers.vitlab()?, workers.pytorch()?);
+    // Not every processor has instructions for bfloat16.
+    let few = settings.singles.min(20);
+    let mut trial = variants[1].request.clone();
+    (trial["images"], trial["batch"]) = (few.into(), few.into());
+    if let Err(error) = vitlab.ask(&trial) {
+        progress.message(&error.to_string());
+        variants.remove(1);
+    }
+    for round in 1..=settings.rounds {
+        progress.message(&format!("round {round} of {}", settings.rounds));
+        for variant in &mut variants {
+            variant.measure(&mut vitlab)?;
+        }
+        pytorch_loop.measure(&mut pytorch)?;
+    }
+    let seconds = f64::from(settings.images) / variants[0].rates.median();
+    progress.finish(&format!("{} images in {}", settings.images, human_duration(Duration::from_secs_f64(seconds))));
+    Ok(summarise(settings, &variants, &pytorch_loop))
+}
+
+fn summarise(settings: &Settings, variants: &[Variant], pytorch_loop: &Variant) -> Measured {
+    let Settings { rounds, images, singles, threads, .. } = settings;
+    let mut ratio = json!({ "range": {} });
+    let mut value = json!({
+        "settings": { "rounds": rounds, "images": images, "one_by_one": singles, "batch": BATCH, "threads": threads },
+        "loop": pytorch_loop.json(),
+    });
+    let (mut rows, mut bars) = (Vec::new(), Vec::new());
+    for variant in variants {
+        let speedup = variant.rates.over(&pytorch_loop.rates);
+        ratio[variant.key] = speedup.median().into();
+        ratio["range"][variant.key] = speedup.range_json();
+        value[variant.key] = variant.json();
+        rows.push(variant.row(speedup.text(1)));
+        bars.push(Bar::of(variant.label, &speedup));
+    }
+    rows.push(pytorch_loop.row("–".to_string()));
+    let section = Section {
+        name: "explain",
+        title: "Attention rollout",
+        columns: &["implementation", "images/s", "peak MB", "PyTorch's time / vitlab's"],
+        rows,
+        notes: vec![format!(
+            "An image takes a forward pass, the rollout (max fusion, 0.9 discarded) and a 28 × 28 map. Median \
+             (minimum–maximum) of {}. vitlab and PyTorch take turns, with {threads} threads each. PyTorch explains {singles} \
+             images one by one, as users of vit-explain do. Each turn begins with up to {BATCH} images that aren't timed.",
+            report::rounds(*rounds)
+        )],
+        bars,
+    };
+    Measured { value, ratios: json!({ "explain": ratio }), section }
 }

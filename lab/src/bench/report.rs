@@ -1,30 +1,28 @@
-//! What is shown: tables on the terminal and in BENCHMARKS.md, and pictures of the ratios.
-
-use std::fs;
+//! Reports the measurements: tables on the terminal and in BENCHMARKS.md, and pictures of the ratios.
 
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
+use vitlab_dataset::Result;
 
 use super::machine;
 use super::sample::Sample;
-use super::worker::Sides;
-use crate::cache;
-use crate::repository::Repository;
+use super::worker::Workers;
+use crate::system::file;
+use crate::system::repository::Repository;
 
-/// A part's table.
+/// The report of a part.
 pub struct Section {
     pub name: &'static str,
     pub title: &'static str,
     pub columns: &'static [&'static str],
     pub rows: Vec<Vec<String>>,
-    /// Sentences below the table.
+    /// Sentences that explain the table.
     pub notes: Vec<String>,
-    /// Ratios, drawn when there are any.
+    /// Ratios for the picture. Without any, there is none.
     pub bars: Vec<Bar>,
 }
 
-/// A ratio in a picture.
+/// A ratio in the picture.
 pub struct Bar {
     name: String,
     median: f64,
@@ -39,7 +37,7 @@ impl Bar {
     }
 }
 
-/// "1 round", "5 rounds"
+/// Formats a number of rounds: "1 round", "5 rounds".
 pub fn rounds(n: u32) -> String {
     format!("{n} round{}", if n == 1 { "" } else { "s" })
 }
@@ -51,6 +49,7 @@ fn table(section: &Section, preset: &str) -> String {
     table.trim_fmt()
 }
 
+/// Date, machine and versions of the measurements.
 fn origin(result: &Value) -> String {
     let versions: Vec<String> = result["versions"]
         .as_object()
@@ -61,11 +60,12 @@ fn origin(result: &Value) -> String {
     format!(
         "{}, {}; {}.",
         result["date"].as_str().unwrap_or_default(),
-        machine::words(&result["machine"]),
+        machine::text(&result["machine"]),
         versions.join(", ")
     )
 }
 
+/// Formats the sections for the terminal.
 pub fn terminal(result: &Value, sections: &[Section]) -> String {
     let mut text = String::new();
     for section in sections {
@@ -78,39 +78,34 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
     text + &origin(result) + "\n"
 }
 
-const HEAD: &str =
-    "# Benchmarks\n\nWritten by `cargo lab bench --write`; each section is replaced when its part is measured again.\n";
+const HEAD: &str = "# Benchmarks\n\n`cargo lab bench --write` writes this file. It replaces the sections of the parts that it measures.\n";
 
-/// Puts each section into BENCHMARKS.md, in the place of its earlier one.
-pub fn write(repository: &Repository, result: &Value, sections: &[Section], sides: Option<&Sides>) -> Result<()> {
+/// Writes each section to BENCHMARKS.md, in the place of its predecessor. `workers` draw the pictures.
+pub fn write(repository: &Repository, result: &Value, sections: &[Section], workers: Option<&Workers>) -> Result<()> {
     let path = repository.root.join("BENCHMARKS.md");
-    let mut text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_string(),
-        Err(error) => return Err(Error::file(&path, format!("can't be read ({error})"))),
-    };
+    let mut text = if path.exists() { file::read(&path)? } else { HEAD.to_string() };
     for section in sections {
         let mut body = format!("## {}\n\n{}\n\n", section.title, table(section, presets::ASCII_MARKDOWN));
-        if let (Some(sides), false) = (sides, section.bars.is_empty()) {
+        if let (Some(workers), false) = (workers, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
             let groups: Vec<_> = section.bars.iter().map(|bar| (&bar.name, bar.median, bar.error)).collect();
-            let answer = sides.ours()?.ask(&json!({
+            let answer = workers.vitlab()?.ask(&json!({
                 "do": "plot",
                 "out": repository.root.join(&name),
-                "title": format!("{}: how many times as fast as PyTorch", section.title),
+                "title": format!("{}: speed relative to PyTorch", section.title),
                 "label": "PyTorch's time / vitlab's, median and half the range",
                 "groups": groups,
             }))?;
             body += &format!("![{}]({name})\n\n", answer["alt"].as_str().unwrap_or_default());
         }
         body += &format!("{}\n\n{}\n", section.notes.join(" "), origin(result));
-        text = replaced(&text, section.name, body.trim());
+        text = replace_section(&text, section.name, body.trim());
     }
-    cache::write(&path, &text)
+    file::write(&path, &text)
 }
 
-/// `text` with `body` between the markers of `name`, which are added at the end if they aren't there.
-fn replaced(text: &str, name: &str, body: &str) -> String {
+/// Replaces the text between the markers of `name` by `body`. Appends the markers if they are missing.
+fn replace_section(text: &str, name: &str, body: &str) -> String {
     let (begin, end) = (format!("<!-- bench {name} -->"), format!("<!-- end of bench {name} -->"));
     let block = format!("{begin}\n{body}\n{end}");
     let found = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
@@ -126,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_section_is_added_once_and_then_replaced() {
-        let once = replaced(HEAD, "train", "first");
-        let both = replaced(&once, "cells", "other");
-        let again = replaced(&both, "train", "second");
+        let once = replace_section(HEAD, "train", "first");
+        let both = replace_section(&once, "cells", "other");
+        let again = replace_section(&both, "train", "second");
         assert!(again.starts_with(HEAD.trim_end()) && again.ends_with("<!-- end of bench cells -->\n"));
         assert!(!again.contains("first") && again.contains("\nsecond\n") && again.contains("\nother\n"));
         assert_eq!(again.matches("bench train").count(), 2);

@@ -1,4 +1,4 @@
-//! Repeated measurements: their median and their range.
+//! Repeated measurements, with their median and range.
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,15 @@ impl Sample {
         (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
     }
 
-    /// Least and most.
+    /// Minimum and maximum.
     pub fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();
         (sorted[0], sorted[sorted.len() - 1])
+    }
+
+    pub fn range_json(&self) -> Value {
+        let (min, max) = self.range();
+        json!([min, max])
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -29,7 +34,7 @@ impl Sample {
         Sample(self.0.iter().map(|value| f(*value)).collect())
     }
 
-    /// Round by round, this over the other.
+    /// Divides each measurement by the other sample's of the same round.
     pub fn over(&self, other: &Self) -> Self {
         Sample(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
@@ -39,7 +44,7 @@ impl Sample {
         json!({ "median": self.median(), "min": min, "max": max, "all": self.0 })
     }
 
-    /// "4.1 (3.9–4.4)" with so many digits.
+    /// Formats median and range with `digits` decimals: "4.1 (3.9–4.4)".
     pub fn text(&self, digits: usize) -> String {
         let (min, max) = self.range();
         format!("{:.digits$} ({min:.digits$}–{max:.digits$})", self.median())

@@ -1,72 +1,95 @@
-//! Training steps from the data on: ours and PyTorch's in turns.
+//! Training steps, from the data on: vitlab's and PyTorch's in turns.
 
 use serde_json::{Value, json};
-use vitlab_dataset::Result;
+use vitlab_dataset::{Error, Result};
 
 use super::Measured;
 use super::report::{self, Bar, Section};
 use super::sample::Sample;
-use super::worker::{Sides, Worker, number};
-use crate::step::Step;
+use super::worker::{Worker, Workers, number};
+use crate::system::progress::Progress;
 
-/// Of the homework's ViT in one training step, all tokens of all blocks counted.
+/// Of one training step of the homework's ViT, with all tokens of all blocks.
 const GFLOP_PER_STEP: f64 = 9.07;
-/// Full batches of 128 in 60,000 images.
+const BATCH: u32 = 128;
+/// Full batches in 60,000 images.
 const STEPS_PER_EPOCH: u32 = 468;
-/// Before the first round of a model.
+/// Steps before the first round of a model.
 const WARM_UP: u32 = 3;
-/// Rows and columns of the matrices whose product is the floor.
-const FLOOR: u32 = 2048;
+/// Rows and columns of the matrices whose product sets the floor of a step's time.
+const FLOOR_SIZE: u32 = 2048;
+
+/// Title, and name in requests to vitlab and to PyTorch.
+const MODELS: [(&str, &str, &str); 4] = [
+    ("ViT", "vit", "vit"),
+    ("DeiT with teacher", "deit", "deit"),
+    ("CNN", "cnn", "cnn"),
+    ("CNN, vitlab in bfloat16", "cnn-bfloat16", "cnn"),
+];
 
 pub struct Settings {
     pub rounds: u32,
+    /// Per round.
     pub steps: u32,
+    /// Also measure a whole epoch of the ViT.
     pub epoch: bool,
+    /// Also measure the ViT with torch.compile.
     pub compile: bool,
     pub threads: u32,
 }
 
-/// One side's rounds with one model.
-#[derive(Default)]
-struct Side {
-    /// Seconds per training step, data and optimizer included.
+/// One implementation of a model, with its measurements.
+struct Implementation {
+    /// Key in the JSON.
+    key: &'static str,
+    name: &'static str,
+    /// Name of the model in requests.
+    model: &'static str,
+    /// Seconds per training step of each round, data and optimizer included.
     step: Sample,
     peak_mb: Option<f64>,
-    /// Seconds of a whole epoch, when one was measured.
+    /// Seconds of a whole epoch, if one was measured.
     epoch: Option<f64>,
 }
 
-impl Side {
-    fn turn(&mut self, worker: &mut Worker, model: &str, steps: u32) -> Result<()> {
-        let answer = worker.ask(&json!({ "do": "train", "model": model, "steps": steps }))?;
-        self.step.0.push(number(&answer, "seconds")? / f64::from(steps));
-        self.peak_mb = match (self.peak_mb, answer["peak_mb"].as_f64()) {
-            (Some(before), Some(now)) => Some(before.max(now)),
-            (before, now) => before.or(now),
-        };
+impl Implementation {
+    fn new(key: &'static str, name: &'static str, model: &'static str) -> Self {
+        Implementation { key, name, model, step: Sample::default(), peak_mb: None, epoch: None }
+    }
+
+    /// Asks for training steps and returns the answer with its seconds.
+    fn train(&self, worker: &mut Worker, steps: u32) -> Result<(Value, f64)> {
+        let answer = worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))?;
+        let seconds = number(&answer, "seconds")?;
+        Ok((answer, seconds))
+    }
+
+    fn add_round(&mut self, worker: &mut Worker, steps: u32) -> Result<()> {
+        let (answer, seconds) = self.train(worker, steps)?;
+        self.step.0.push(seconds / f64::from(steps));
+        self.peak_mb = self.peak_mb.into_iter().chain(answer["peak_mb"].as_f64()).reduce(f64::max);
         Ok(())
     }
 
-    fn whole_epoch(&mut self, worker: &mut Worker, model: &str) -> Result<()> {
-        let request = json!({ "do": "train", "model": model, "steps": STEPS_PER_EPOCH });
-        self.epoch = Some(number(&worker.ask(&request)?, "seconds")?);
-        Ok(())
-    }
-
-    /// What an epoch takes at this pace.
+    /// Seconds of an epoch at the speed of the steps.
     fn scaled_epoch(&self) -> Sample {
         self.step.map(|seconds| seconds * f64::from(STEPS_PER_EPOCH))
+    }
+
+    /// The floor of a step's time, as a share of the measured time.
+    fn share_of_floor(&self, gflops: f64) -> f64 {
+        GFLOP_PER_STEP / self.step.median() / gflops
     }
 
     fn json(&self, floor: Option<f64>) -> Value {
         let mut value = json!({
             "step_seconds": self.step.json(),
             "epoch_seconds": self.scaled_epoch().json(),
-            "images_per_second": self.step.map(|seconds| 128.0 / seconds).json(),
+            "images_per_second": self.step.map(|seconds| f64::from(BATCH) / seconds).json(),
             "peak_mb": self.peak_mb,
         });
         if let Some(gflops) = floor {
-            value["share_of_floor"] = json!(self.share(gflops));
+            value["share_of_floor"] = json!(self.share_of_floor(gflops));
         }
         if let Some(seconds) = self.epoch {
             value["whole_epoch_seconds"] = json!(seconds);
@@ -74,146 +97,141 @@ impl Side {
         value
     }
 
-    fn share(&self, gflops: f64) -> f64 {
-        GFLOP_PER_STEP / self.step.median() / gflops
-    }
-
-    fn row(&self, model: &str, name: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
+    fn row(&self, title: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
         let none = || "–".to_string();
-        let mut row = vec![
-            model.to_string(),
-            name.to_string(),
+        vec![
+            title.to_string(),
+            self.name.to_string(),
             self.step.map(|seconds| seconds * 1e3).text(0),
-            self.epoch.map_or_else(
-                || format!("{:.1}", self.scaled_epoch().median()),
-                |seconds| format!("{seconds:.1} (whole)"),
-            ),
-            format!("{:.0}", 128.0 / self.step.median()),
+            match self.epoch {
+                Some(seconds) => format!("{seconds:.1} (whole)"),
+                None => format!("{:.1}", self.scaled_epoch().median()),
+            },
+            format!("{:.0}", f64::from(BATCH) / self.step.median()),
             self.peak_mb.map_or_else(none, |mb| format!("{mb:.0}")),
-            floor.map_or_else(none, |gflops| format!("{:.0} %", 100.0 * self.share(gflops))),
-        ];
-        row.push(ratio.map_or_else(none, |ratio| ratio.text(2)));
-        row
+            floor.map_or_else(none, |gflops| format!("{:.0} %", 100.0 * self.share_of_floor(gflops))),
+            ratio.map_or_else(none, |ratio| ratio.text(2)),
+        ]
     }
 }
 
-/// Title, name in requests to this crate's side and to PyTorch's.
-const MODELS: [(&str, &str, &str); 4] = [
-    ("ViT", "vit", "vit"),
-    ("DeiT with teacher", "deit", "deit"),
-    ("CNN", "cnn", "cnn"),
-    ("CNN, ours in bfloat16", "cnn-bfloat16", "cnn"),
-];
+/// The measurements of one model.
+struct ModelRun {
+    title: &'static str,
+    model: &'static str,
+    /// vitlab's, PyTorch's and for the ViT torch.compile's.
+    implementations: Vec<Implementation>,
+    /// The error of torch.compile.
+    failure: Option<Error>,
+    /// Speed of the matrix product before and after, in GFLOP/s.
+    gflops: [f64; 2],
+}
 
-pub fn measure(sides: &Sides, settings: &Settings) -> Result<Measured> {
-    let step = Step::new("Training");
-    let floor = json!({ "do": "floor", "size": FLOOR });
-    let mut gflops = Vec::new();
-    let mut models = json!({});
-    let (mut eager, mut compiled, mut ranges) = (json!({}), json!({}), json!({}));
+pub fn measure(workers: &Workers, settings: &Settings) -> Result<Measured> {
+    let progress = Progress::new("Training");
+    let runs = MODELS.into_iter().map(|model| measure_model(workers, settings, model, &progress));
+    let measured = summarise(settings, &runs.collect::<Result<Vec<_>>>()?);
+    progress.finish("measured");
+    Ok(measured)
+}
+
+fn measure_model(
+    workers: &Workers,
+    settings: &Settings,
+    (title, model, reference): (&'static str, &'static str, &'static str),
+    progress: &Progress,
+) -> Result<ModelRun> {
+    progress.message(&format!("{title}: warming up"));
+    let mut pairs = vec![
+        (Implementation::new("ours", "vitlab", model), workers.vitlab()?),
+        (Implementation::new("eager", "PyTorch", reference), workers.pytorch()?),
+    ];
+    let gflops = |worker: &mut Worker| number(&worker.ask(&json!({ "do": "floor", "size": FLOOR_SIZE }))?, "gflops");
+    let before = gflops(&mut pairs[0].1)?;
+    for (implementation, worker) in &mut pairs {
+        implementation.train(worker, WARM_UP)?;
+    }
+    let mut failure = None;
+    if model == "vit" && settings.compile {
+        progress.message("ViT: torch.compile");
+        let compiled = Implementation::new("compile", "PyTorch, torch.compile", "vit-compile");
+        let mut worker = workers.pytorch()?;
+        match compiled.train(&mut worker, WARM_UP) {
+            Ok(_) => pairs.push((compiled, worker)),
+            Err(error) => failure = Some(error),
+        }
+    }
+    for round in 1..=settings.rounds {
+        progress.message(&format!("{title}: round {round} of {}", settings.rounds));
+        for (implementation, worker) in &mut pairs {
+            implementation.add_round(worker, settings.steps)?;
+        }
+    }
+    if model == "vit" && settings.epoch {
+        for (implementation, worker) in pairs.iter_mut().take(2) {
+            progress.message(&format!("ViT: a whole epoch of {}", implementation.name));
+            implementation.epoch = Some(implementation.train(worker, STEPS_PER_EPOCH)?.1);
+        }
+    }
+    let gflops = [before, gflops(&mut pairs[0].1)?];
+    let implementations = pairs.into_iter().map(|(implementation, _)| implementation).collect();
+    Ok(ModelRun { title, model, implementations, failure, gflops })
+}
+
+fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
+    // The fastest product of the run shows best what the machine can do.
+    let gflops = runs.iter().flat_map(|run| run.gflops).fold(0.0, f64::max);
+    let (mut models, mut ratios) = (json!({}), json!({}));
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut measured = Vec::new();
-    for (title, model, reference) in MODELS {
-        let mut ours = Side::default();
-        let mut theirs = Side::default();
-        let mut compile = (model == "vit" && settings.compile).then(Side::default);
-        step.line(&format!("{title}: warming up"));
-        let (mut vitlab, mut torch, mut compiler) = (sides.ours()?, sides.torch()?, None);
-        gflops.push(number(&vitlab.ask(&floor)?, "gflops")?);
-        Side::default().turn(&mut vitlab, model, WARM_UP)?;
-        Side::default().turn(&mut torch, reference, WARM_UP)?;
-        if compile.is_some() {
-            step.line("ViT: torch.compile");
-            let mut worker = sides.torch()?;
-            match Side::default().turn(&mut worker, "vit-compile", WARM_UP) {
-                Ok(()) => compiler = Some(worker),
-                Err(error) => {
-                    notes.push(format!("torch.compile was left out: {error}."));
-                    compile = None;
-                }
+    for run in runs {
+        let vit = run.model == "vit";
+        let (key, floor) = (if vit { "end_to_end" } else { run.model }, vit.then_some(gflops));
+        let vitlab = &run.implementations[0];
+        models[run.model]["ours"] = vitlab.json(floor);
+        rows.push(vitlab.row(run.title, floor, None));
+        for pytorch in &run.implementations[1..] {
+            let ratio = pytorch.step.over(&vitlab.step);
+            models[run.model][pytorch.key] = pytorch.json(floor);
+            ratios[pytorch.key][key] = json!(pytorch.step.median() / vitlab.step.median());
+            ratios[pytorch.key]["range"][key] = ratio.range_json();
+            if let (Some(theirs), Some(ours)) = (pytorch.epoch, vitlab.epoch) {
+                ratios[pytorch.key]["whole_epoch"] = json!(theirs / ours);
             }
+            rows.push(pytorch.row("", floor, Some(&ratio)));
         }
-        for round in 1..=settings.rounds {
-            step.line(&format!("{title}: round {round} of {}", settings.rounds));
-            ours.turn(&mut vitlab, model, settings.steps)?;
-            theirs.turn(&mut torch, reference, settings.steps)?;
-            if let (Some(compile), Some(worker)) = (&mut compile, &mut compiler) {
-                compile.turn(worker, "vit-compile", settings.steps)?;
-            }
-        }
-        if model == "vit" && settings.epoch {
-            step.line("ViT: a whole epoch of ours");
-            ours.whole_epoch(&mut vitlab, model)?;
-            step.line("ViT: a whole epoch of PyTorch's");
-            theirs.whole_epoch(&mut torch, model)?;
-        }
-        gflops.push(number(&vitlab.ask(&floor)?, "gflops")?);
-        measured.push((title, model, ours, theirs, compile));
+        bars.push(Bar::of(run.title, &run.implementations[1].step.over(&vitlab.step)));
+        notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
-    // The best of the run: the floor is what the machine can do.
-    let best = gflops.iter().copied().fold(0.0, f64::max);
-    for (title, model, ours, theirs, compile) in &measured {
-        let key = if *model == "vit" { "end_to_end" } else { model };
-        let floor = (*model == "vit").then_some(best);
-        let ratio = theirs.step.over(&ours.step);
-        eager[key] = json!(theirs.step.median() / ours.step.median());
-        let (min, max) = ratio.range();
-        ranges[key] = json!([min, max]);
-        models[model] = json!({ "ours": ours.json(floor), "eager": theirs.json(floor) });
-        bars.push(Bar::of(title, &ratio));
-        rows.push(ours.row(title, "vitlab", floor, None));
-        rows.push(theirs.row("", "PyTorch", floor, Some(&ratio)));
-        if let (Some(ours), Some(theirs)) = (ours.epoch, theirs.epoch) {
-            eager["whole_epoch"] = json!(theirs / ours);
-        }
-        if let Some(compile) = compile {
-            let ratio = compile.step.over(&ours.step);
-            let (min, max) = ratio.range();
-            compiled["end_to_end"] = json!(compile.step.median() / ours.step.median());
-            compiled["range"] = json!({ "end_to_end": [min, max] });
-            models[model]["compile"] = compile.json(floor);
-            rows.push(compile.row("", "PyTorch, torch.compile", floor, Some(&ratio)));
-        }
-    }
-    eager["range"] = ranges;
     if !settings.compile {
-        notes.push("torch.compile was left out because of --quick.".to_string());
+        notes.push("torch.compile is left out because of --quick.".to_string());
     }
-    let (rounds, steps, threads) = (settings.rounds, settings.steps, settings.threads);
-    let turns = report::rounds(rounds);
-    notes.insert(0, format!(
-        "{turns} of {steps} steps of 128 images in turns, {threads} threads on either side; median, and least to most. A step \
-         is all of it: drawing and augmenting the batch, forward, backward, optimizer. An epoch is 468 steps at that pace. \
-         Floor: {GFLOP_PER_STEP} GFLOP per step of the ViT over what a product of two {FLOOR} × {FLOOR} matrices reached in this \
-         run ({best:.0} GFLOP/s); vitlab skips what the classifier doesn't read of the last block, which is counted all the same.",
-    ));
     let value = json!({
-        "settings": { "rounds": rounds, "steps": steps, "batch": 128, "threads": threads },
-        "floor": { "gflops": best, "gflop_per_step": GFLOP_PER_STEP },
+        "settings": { "rounds": settings.rounds, "steps": settings.steps, "batch": BATCH, "threads": settings.threads },
+        "floor": { "gflops": gflops, "gflop_per_step": GFLOP_PER_STEP },
         "models": models,
-        "notes": notes[1..],
+        "notes": notes,
     });
-    let mut ratios = vec![("eager".to_string(), eager)];
-    if !compiled["end_to_end"].is_null() {
-        ratios.push(("compile".to_string(), compiled));
-    }
-    let section = Section {
-        name: "train",
-        title: "Training",
-        columns: &[
-            "model",
-            "side",
-            "ms per step",
-            "s per epoch",
-            "images/s",
-            "peak MB",
-            "of the floor",
-            "PyTorch's time / vitlab's",
-        ],
-        rows,
-        notes,
-        bars,
-    };
-    step.done("measured");
-    Ok((value, ratios, section))
+    notes.insert(0, method(settings, gflops));
+    let columns = &[
+        "model",
+        "implementation",
+        "ms per step",
+        "s per epoch",
+        "images/s",
+        "peak MB",
+        "share of floor",
+        "PyTorch's time / vitlab's",
+    ];
+    Measured { value, ratios, section: Section { name: "train", title: "Training", columns, rows, notes, bars } }
+}
+
+fn method(settings: &Settings, gflops: f64) -> String {
+    let (rounds, steps, threads) = (report::rounds(settings.rounds), settings.steps, settings.threads);
+    format!(
+        "Median (minimum–maximum) of {rounds} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with \
+         {threads} threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the \
+         optimizer. An epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP \
+         per step at the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). \
+         vitlab computes less, because it skips the rows of the last block that the classifier doesn't read."
+    )
 }

@@ -1,4 +1,4 @@
-//! The two sides: programs that measure what they are asked for, a JSON request a line, one of them at a time.
+//! The programs that measure, one of vitlab and one of PyTorch: a line of JSON asks for a measurement, a line answers.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
@@ -9,17 +9,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use vitlab_dataset::{Error, Result};
 
-use crate::repository::Repository;
-use crate::setup;
-use crate::step::Step;
+use crate::setup::venv;
+use crate::system::progress::Progress;
+use crate::system::repository::Repository;
 
 pub struct Worker {
     name: &'static str,
     child: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
-    /// What it writes to standard error.
-    remarks: File,
+    /// Receives its standard error.
+    stderr: File,
 }
 
 #[derive(Deserialize)]
@@ -34,11 +34,11 @@ impl Worker {
         let failed = |error: std::io::Error| {
             Error::argument(format!("{name}: can't be started ({error}); run `cargo lab setup`"))
         };
-        let remarks = tempfile::tempfile().map_err(failed)?;
+        let stderr = tempfile::tempfile().map_err(failed)?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(remarks.try_clone().map_err(failed)?)
+            .stderr(stderr.try_clone().map_err(failed)?)
             .spawn()
             .map_err(failed)?;
         Ok(Worker {
@@ -46,10 +46,14 @@ impl Worker {
             requests: child.stdin.take().expect("piped"),
             replies: BufReader::new(child.stdout.take().expect("piped")),
             child,
-            remarks,
+            stderr,
         })
     }
 
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    /// Fails if the worker answers with an error or ends.
     pub fn ask(&mut self, request: &Value) -> Result<Value> {
         let mut line = String::new();
         let sent = writeln!(self.requests, "{request}").and_then(|()| self.requests.flush());
@@ -61,14 +65,14 @@ impl Worker {
         match serde_json::from_str(&line) {
             Ok(Reply::Ok(value)) => Ok(value),
             Ok(Reply::Error(error)) => Err(Error::argument(format!("{}: {error}", self.name))),
-            Err(error) => Err(Error::argument(format!("{}: an answer can't be read ({error})", self.name))),
+            Err(error) => Err(Error::argument(format!("{}: its answer can't be read ({error})", self.name))),
         }
     }
 
     fn last_lines(&mut self) -> String {
         let mut text = String::new();
-        let _ = self.remarks.rewind();
-        let _ = self.remarks.read_to_string(&mut text);
+        let _ = self.stderr.rewind();
+        let _ = self.stderr.read_to_string(&mut text);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
@@ -81,52 +85,52 @@ impl Drop for Worker {
     }
 }
 
-/// Starts this crate's side and PyTorch's. Each model gets processes of its own, so that none counts another's memory.
-pub struct Sides<'a> {
+/// Starts workers. Each model gets workers of its own, so that its peak memory isn't another model's.
+pub struct Workers<'a> {
     repository: &'a Repository,
     hello: Value,
 }
 
-impl<'a> Sides<'a> {
-    /// Builds the command `vitlab`. `data` is the folder with FashionMNIST, `threads` what each side works with.
+impl<'a> Workers<'a> {
+    /// Builds the command `vitlab`. `data` is the folder of FashionMNIST, `threads` the number of threads of a worker.
     pub fn new(repository: &'a Repository, data: &Path, threads: u32) -> Result<Self> {
-        let step = Step::new("Command vitlab");
-        step.run(&mut cargo(repository, "build", &[]), |line| Some(line.to_string()))?;
-        step.nothing();
+        let progress = Progress::new("Command vitlab");
+        progress.run(&mut cargo(repository, "build", &[]), |line| Some(line.to_string()))?;
+        progress.clear();
         let hello = json!({ "do": "hello", "data": data, "threads": threads });
-        Ok(Sides { repository, hello })
+        Ok(Workers { repository, hello })
     }
 
-    pub fn ours(&self) -> Result<Worker> {
-        // Cargo gives its place to the program.
+    pub fn vitlab(&self) -> Result<Worker> {
+        // On Unix, `cargo run` replaces itself by the program.
         let mut command = cargo(self.repository, "run", &["--", "bench"]);
-        self.greeted(Worker::start("vitlab", &mut command)?)
+        self.with_hello(Worker::start("vitlab", &mut command)?)
     }
 
-    pub fn torch(&self) -> Result<Worker> {
+    pub fn pytorch(&self) -> Result<Worker> {
         let root = &self.repository.root;
-        let mut python = setup::program(self.repository, "python");
+        let mut python = venv::command(self.repository, "python");
         python.arg(root.join("tests/reference/bench.py")).current_dir(root);
-        self.greeted(Worker::start("PyTorch", &mut python)?)
+        self.with_hello(Worker::start("PyTorch", &mut python)?)
     }
 
-    fn greeted(&self, mut worker: Worker) -> Result<Worker> {
+    fn with_hello(&self, mut worker: Worker) -> Result<Worker> {
         worker.ask(&self.hello)?;
         Ok(worker)
     }
 }
 
-fn cargo(repository: &Repository, verb: &str, further: &[&str]) -> Command {
+fn cargo(repository: &Repository, subcommand: &str, arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo
-        .args([verb, "--quiet", "--locked"])
+        .args([subcommand, "--quiet", "--locked"])
         .args(["--package", "vitlab", "--bin", "vitlab"])
-        .args(further)
+        .args(arguments)
         .current_dir(&repository.root);
     cargo
 }
 
-/// A number of an answer.
+/// Reads a number from an answer.
 pub fn number(answer: &Value, field: &str) -> Result<f64> {
     answer[field].as_f64().ok_or_else(|| Error::argument(format!("an answer has no number \"{field}\": {answer}")))
 }

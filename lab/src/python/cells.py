@@ -1,10 +1,10 @@
-"""Runs cells on a fresh kernel and times them; stops at the first that fails.
+"""Runs cells on a new kernel, measures their times and stops at the first failure.
 
-usage: cells.py JSON   with the fields folder (where the kernel works), cells, kernel (an installed one's name) or argv
-(what to start instead), and perhaps pause (seconds before the first cell)
+usage: cells.py JSON   with the fields folder (the kernel's working folder), cells, kernel (name of an installed kernelspec)
+or argv (command of a kernel without kernelspec), and optionally pause (seconds before the first cell)
 
-Prints one JSON object: seconds until the kernel is `ready` and of each of the `cells`. What the kernel itself prints, such
-as cargo's lines while evcxr_jupyter builds, goes to standard error as it comes.
+Prints one JSON object with seconds: `ready`, until the kernel answers, and `cells`, one number for each. The kernel's own
+output, such as cargo's lines while evcxr_jupyter builds, goes to standard error.
 """
 
 import json
@@ -31,16 +31,16 @@ def make_manager(job, kernels):
 
 
 def run(client, cell):
-    """Seconds from sending a cell to its last message."""
+    """Returns the seconds from sending a cell to its last message."""
     errors = []
 
-    def keep(message):
+    def collect_error(message):
         content = message["content"]
         if message["msg_type"] == "error":
             errors.append("\n".join(content["traceback"]) or content["evalue"])
 
     start = time.perf_counter()
-    reply = client.execute_interactive(cell, output_hook=keep, timeout=None)
+    reply = client.execute_interactive(cell, output_hook=collect_error, timeout=None)
     seconds = time.perf_counter() - start
     if reply["content"]["status"] != "ok" or errors:
         sys.exit("a cell failed: " + "\n".join([cell, *errors]))
@@ -54,7 +54,7 @@ def main():
         start = time.perf_counter()
         manager.start_kernel(cwd=job["folder"], stdout=sys.stderr)
 
-        # SIGTERM comes also when the program that started this is killed: the kernel and its cargo have to end, too.
+        # The kernel and its cargo must end, too. SIGTERM is also sent if the parent process is killed.
         def end(*_):
             os.killpg(manager.provisioner.pgid, signal.SIGTERM)
             os._exit(1)

@@ -1,9 +1,9 @@
-"""Executes one notebook top to bottom on a fresh kernel, and stops at the first cell that fails.
+"""Executes a notebook from top to bottom on a new kernel and stops at the first cell that fails.
 
 usage: execute.py JSON   with the fields notebook, folder, kernel, display_name, metadata, written, html, removed
 
-Events go to standard output, one JSON object a line: start, cell, line, failed, done. Status 0: executed; 1: a cell
-failed (what ran is written all the same); 2: it couldn't be executed; 130: interrupted.
+Prints events to standard output, one JSON object a line: start, cell, line, failed, done. Exit status 0: executed; 1: a cell
+failed (the cells up to there are written); 2: the notebook or the kernel is unusable; 130: interrupted.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
-# Set-up has built everything before, so a kernel answers within seconds; the limit is for a machine that is very busy.
+# A kernel answers within seconds, because set-up has built everything. The limit in seconds is for a very busy machine.
 START_ATTEMPTS = 3
 START_TIMEOUT = 180
 
-# Jupyter's page cuts long lines of code off where the window is narrow; here they wrap, and the cells of wide tables move closer.
-# And it shows listings in outputs like prose, differences without colours.
+# Changes Jupyter's page: long lines of code wrap instead of being cut off, wide tables get less padding in a narrow window,
+# listings in outputs use the font of code, and differences have colours.
 PAGE = """{% extends "lab/index.html.j2" %}
 {% block html_head_css %}{{ super() }}
 <style>
@@ -39,12 +39,12 @@ PAGE = """{% extends "lab/index.html.j2" %}
 {% endblock %}"""
 
 
-def tell(event, **fields):
+def emit(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
 class Failed(Exception):
-    """A cell failed: its position in the notebook and what it said."""
+    """A cell failed. Holds its index in the notebook, its message and its traceback."""
 
     def __init__(self, index, message, traceback):
         super().__init__(message)
@@ -52,17 +52,17 @@ class Failed(Exception):
 
 
 class Client(NotebookClient):
-    """nbclient, telling what it is at."""
+    """Emits an event for each line of output."""
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
         if msg["msg_type"] == "stream" and (text := content["text"].strip()):
-            tell("line", text=text.splitlines()[-1])
+            emit("line", text=text.splitlines()[-1])
         return super().process_message(msg, cell, cell_index)
 
 
 def failure(cell, index):
-    """What went wrong in an executed cell, if anything did."""
+    """Returns the failure of an executed cell, or None."""
     for output in cell.outputs:
         if output.output_type == "error":
             first = plain(output.evalue).strip().split("\n")[0]
@@ -71,12 +71,13 @@ def failure(cell, index):
 
 
 def plain(text):
+    """Removes the escape sequences of colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def cancelled_by_signals():
-    """Lets a signal cancel the execution, so that the kernel is ended in order. (nbclient takes a cancelled cell for a
-    dead kernel; the event tells them apart.)"""
+    """Lets signals cancel the execution, so that the kernel is shut down. Returns an event that is set then: nbclient
+    reports a cancelled cell as a dead kernel."""
     task, event = asyncio.current_task(), asyncio.Event()
 
     def cancel():
@@ -89,8 +90,8 @@ def cancelled_by_signals():
 
 
 async def started(kernel, notebook, job):
-    """A client with a kernel that answers. Two programs that start kernels at the same moment can draw the same ports; then
-    one kernel ends or stays silent, and another try draws others."""
+    """Returns a client with a kernel that answers. Two programs that start kernels at the same moment can draw the same
+    ports. Then one kernel ends or stays silent, and another attempt draws other ports."""
     for attempt in range(1, START_ATTEMPTS + 1):
         client = Client(
             notebook,
@@ -103,25 +104,25 @@ async def started(kernel, notebook, job):
             coalesce_streams=True,
         )
         try:
-            # The events' stream is not the kernel's.
+            # Standard output is for events only.
             await kernel.enter_async_context(client.async_setup_kernel(stdout=subprocess.DEVNULL))
             return client
         except RuntimeError as error:
             if attempt == START_ATTEMPTS:
                 raise
-            tell("line", text=f"the kernel doesn't start ({error}); once more")
+            emit("line", text=f"the kernel doesn't start ({error}); once more")
 
 
 async def execute(notebook, job):
     cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
-    tell("start", cells=len(cells))
+    emit("start", cells=len(cells))
     async with AsyncExitStack() as kernel:
         client = await started(kernel, notebook, job)
         interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
             lines = [line for line in cell.source.splitlines() if line.strip()]
-            tell("cell", number=number, title=lines[0].strip())
+            emit("cell", number=number, title=lines[0].strip())
             try:
                 await client.async_execute_cell(cell, index)
             except (DeadKernelError, CellTimeoutError) as error:
@@ -136,7 +137,7 @@ async def execute(notebook, job):
 
 
 def clean(notebook, job):
-    """Takes this machine's folders out of what the cells said."""
+    """Removes this machine's folders from the outputs and sets the metadata."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             for field in ("text", "evalue"):
@@ -159,7 +160,7 @@ def without_folders(text, removed):
 
 
 def write(path, text):
-    """Whole or not at all."""
+    """Replaces a file atomically."""
     path = Path(path)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=path.suffix, delete=False, encoding="utf-8") as file:
         file.write(text)
@@ -181,7 +182,7 @@ def main():
         notebook = nbformat.read(job["notebook"], as_version=4)
         nbformat.validate(notebook)
     except Exception as error:
-        tell("failed", message=f"can't be read as a notebook ({plain(str(error)).splitlines()[0]})")
+        emit("failed", message=f"can't be read as a notebook ({plain(str(error)).splitlines()[0]})")
         return 2
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -196,16 +197,16 @@ def main():
     except Failed as error:
         failed = error
     except RuntimeError as error:
-        tell("failed", message=f"the kernel doesn't start ({error})")
+        emit("failed", message=f"the kernel doesn't start ({error})")
         return 2
     clean(notebook, job)
     try:
         save(notebook, job)
     except OSError as error:
-        tell("failed", message=f"{job['written']} can't be written ({error.strerror})")
+        emit("failed", message=f"{job['written']} can't be written ({error.strerror})")
         return 2
     if failed:
-        tell(
+        emit(
             "failed",
             position=failed.index + 1,
             count=notebook.cells[failed.index].execution_count,
@@ -213,7 +214,7 @@ def main():
             traceback=without_folders(plain(failed.traceback), job["removed"]),
         )
         return 1
-    tell("done")
+    emit("done")
     return 0
 
 

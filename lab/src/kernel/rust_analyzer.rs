@@ -1,57 +1,57 @@
-//! What rust-analyzer, by which evcxr finds the types of a cell's variables, gets to read: not everything that is built, but
-//! what a notebook can name. The rest would cost each kernel seconds and half a gigabyte.
+//! Limits what rust-analyzer reads in a kernel. evcxr uses it to find the types of a cell's variables; it needs only the
+//! crates that a notebook can name. Reading all that is built would cost each kernel seconds and half a gigabyte.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use crate::engine::Engine;
-use crate::evcxr;
+use super::launch::Launch;
+use crate::system::toolchain;
 
-/// Where rust-analyzer looks for the standard library.
+/// Environment variable in which rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
-/// What it consists of there.
-const CRATES: [&str; 3] = ["core", "alloc", "std"];
-/// Tells the kernel where the standard library really is.
+/// Environment variable that tells the kernel where the standard library really is.
 const LATER: &str = "VITLAB_RUST_SRC";
+/// The parts of the standard library that rust-analyzer reads.
+const CRATES: [&str; 3] = ["core", "alloc", "std"];
 
-/// Shows less to the rust-analyzer of a kernel; should the links for it not be possible, it reads everything.
-pub fn limit(engine: &Engine, command: &mut Command) {
-    let Some(folder) = engine.kernel.ancestors().nth(2).map(|it| it.join("analysis")) else {
+/// Points rust-analyzer to links to a reduced standard library and toolchain. If a link can't be created, rust-analyzer
+/// reads everything.
+pub fn limit(launch: &Launch, command: &mut Command) {
+    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else {
         return;
     };
     let sources = folder.join("rust-src");
-    if std::env::var_os(RUST_SRC).is_none() && standard_library(engine, &sources).is_ok() {
+    if std::env::var_os(RUST_SRC).is_none() && link_standard_library(launch, &sources).is_ok() {
         command.env(RUST_SRC, sources);
     }
     let tools = folder.join("toolchain");
-    let sysroot = engine.rust_libraries.ancestors().nth(4);
-    if let Some(sysroot) = sysroot
-        && toolchain(engine, sysroot, &tools).is_ok()
+    if let Some(sysroot) = launch.rust_libraries.ancestors().nth(4)
+        && link_toolchain(launch, sysroot, &tools).is_ok()
     {
         command
-            // With rustup, rust-analyzer takes the cargo that rustup names, without it this one.
+            // With rustup, rust-analyzer uses the cargo of RUSTUP_TOOLCHAIN, without rustup that of CARGO.
             .env("RUSTUP_TOOLCHAIN", &tools)
             .env("CARGO", tools.join("bin/cargo"))
             .env("VITLAB_CARGO", sysroot.join("bin/cargo"));
     }
 }
 
-/// Lets a kernel in `folder` begin with an empty standard library in the place of the one it is to read: it reads that when
-/// nobody waits, or when a cell has a variable.
+/// Lets a kernel in `folder` start with an empty standard library. The kernel reads the real one when it is idle, or when a
+/// cell has a variable.
 pub fn postpone(folder: &Path, command: &mut Command) {
     let sources = command.get_envs().find(|(name, _)| *name == RUST_SRC);
     let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else {
         return;
     };
-    let (none, link) = (folder.join("no-rust-src"), folder.join("rust-src"));
-    if empty_library(&none).is_ok() && symlink(&none, &link).is_ok() {
+    let (empty, link) = (folder.join("no-rust-src"), folder.join("rust-src"));
+    if create_empty_library(&empty).is_ok() && symlink(&empty, &link).is_ok() {
         command.env(RUST_SRC, link).env(LATER, sources);
     }
 }
 
-fn empty_library(folder: &Path) -> io::Result<()> {
+fn create_empty_library(folder: &Path) -> io::Result<()> {
     CRATES.iter().try_for_each(|name| {
         let sources = folder.join(name).join("src");
         fs::create_dir_all(&sources)?;
@@ -59,31 +59,31 @@ fn empty_library(folder: &Path) -> io::Result<()> {
     })
 }
 
-/// The standard library without the thousands of intrinsics of `std::arch`.
-fn standard_library(engine: &Engine, folder: &Path) -> io::Result<()> {
-    let all = evcxr::rust_sources(&engine.rust_libraries);
+/// Links the standard library without the thousands of intrinsics of `std::arch`.
+fn link_standard_library(launch: &Launch, folder: &Path) -> io::Result<()> {
+    let all = toolchain::sources(&launch.rust_libraries);
     CRATES.iter().try_for_each(|name| {
         let sources = Path::new(name).join("src");
         link(&all.join(&sources), &folder.join(&sources))
     })
 }
 
-/// The Rust toolchain with the kernel's program as its cargo, which tells of fewer crates.
-fn toolchain(engine: &Engine, sysroot: &Path, folder: &Path) -> io::Result<()> {
+/// Links the Rust toolchain with the kernel's program in the place of cargo, which reports fewer crates.
+fn link_toolchain(launch: &Launch, sysroot: &Path, folder: &Path) -> io::Result<()> {
     sysroot.join("bin/cargo").metadata()?;
-    link(&engine.kernel, &folder.join("bin/cargo"))?;
+    link(&launch.kernel, &folder.join("bin/cargo"))?;
     link(&sysroot.join("bin/rustc"), &folder.join("bin/rustc"))?;
     link(&sysroot.join("lib"), &folder.join("lib"))
 }
 
-/// Links to what must be there. Several kernels may do so at once.
+/// Creates or corrects the symbolic link `at`. Fails if its target `to` doesn't exist. Safe to run in several processes.
 fn link(to: &Path, at: &Path) -> io::Result<()> {
     to.metadata()?;
-    if at.read_link().is_ok_and(|there| there == to) {
+    if at.read_link().is_ok_and(|target| target == to) {
         return Ok(());
     }
     fs::create_dir_all(at.parent().expect("a path in a folder"))?;
-    // Of a toolchain that has moved.
+    // A toolchain that has moved leaves an outdated link.
     let _ = fs::remove_file(at);
     match symlink(to, at) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -1,14 +1,16 @@
-//! Copies of a build folder that share with it what is never written in place.
+//! Copies of a build folder. They share with the original the files that are never written in place.
 
 use std::fs::{self, File, FileTimes};
 use std::io::Result;
 use std::path::Path;
 
-/// Copies a folder: results of rustc and the linker as hard links, everything else (cargo's fingerprints, locks and lists) anew.
+/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's fingerprints, locks and
+/// lists) by content.
 ///
-/// rustc and the linkers write their results under a new name or remove the old file first, so the original stays as it
-/// is when a copy is built in. The locks must not be shared: two kernels would wait for each other. Times are kept, by
-/// them cargo tells what is fresh. Incremental data is left out: it serves only the folder it was made in.
+/// A build in the copy leaves the original as it is, because rustc and the linkers never overwrite a file: they write under a
+/// new name or remove the old file first. Lock files must not be shared, or two kernels would wait for each other. Times are
+/// kept, because cargo tells by them what is fresh. Incremental data are left out, because they serve only the folder they
+/// were written in.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -28,12 +30,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns true for libraries, object files and the programs of build scripts.
 fn is_result(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    let script = || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("build-script-build"));
-    let script_main = || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("build_script_"));
-    ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result)
-        || (extension.is_empty() && (script() || script_main()))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match path.extension() {
+        Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
+        None => name.starts_with("build-script-build") || name.starts_with("build_script_"),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Stand-ins for libtorch's libraries, for the linker alone. libtorch has a hundred thousand symbols, all of which the linker
-//! would read for each cell; a stand-in has only those that the bindings use. What runs is the real library, by the same name.
+//! Stub libraries in the place of libtorch's, for the linker alone. libtorch defines a hundred thousand symbols, and the
+//! linker would read them all for each cell. A stub library defines only those that torch-sys uses. At run time the real
+//! library is loaded, because it has the same name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,46 +12,44 @@ use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
 use vitlab_dataset::{Error, Result};
 
-use crate::step::Step;
+use crate::system::progress::Progress;
 
-/// Where they lie in a kernel's workspace.
+/// Folder of the stub libraries in a warm build. The kernel's program looks for them there.
 const FOLDER: &str = "stubs";
-/// Those that the bindings name.
+/// The libraries that torch-sys links.
 const LIBRARIES: [&str; 5] = ["c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda"];
 
-/// Makes the stand-ins for `libtorch` in a workspace whose `ctx` is built.
-pub fn make(workspace: &Path, libtorch: &Path, step: &Step) -> Result<()> {
+/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing on systems other than
+/// Linux.
+pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<()> {
     let libraries = LIBRARIES.map(|name| libtorch.join(format!("lib/lib{name}.so")));
     let libraries: Vec<&PathBuf> = libraries.iter().filter(|path| path.exists()).collect();
-    // On other systems they have other names, and nothing is to be gained.
     if libraries.is_empty() {
         return Ok(());
     }
-    let folder = workspace.join(FOLDER);
-    let failed = |path: &Path, problem: String| {
-        Error::file(path, format!("can't be made a stand-in of for the linker ({problem})"))
-    };
+    let failed =
+        |path: &Path, cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"));
+    let folder = warm_build.join(FOLDER);
     fs::create_dir_all(&folder).map_err(|error| failed(&folder, error.to_string()))?;
     let bindings =
-        bindings(&workspace.join("ctx/target")).ok_or_else(|| failed(workspace, "torch-sys isn't built".into()))?;
-    let used = used(&bindings).map_err(|problem| failed(&bindings, problem))?;
+        torch_sys(&warm_build.join("ctx/target")).ok_or_else(|| failed(warm_build, "torch-sys isn't built".into()))?;
+    let used = undefined_symbols(&bindings).map_err(|cause| failed(&bindings, cause))?;
     for library in libraries {
         let name = library.file_name().unwrap_or_default();
         let mut soname = OsString::from("-Wl,-soname,");
         soname.push(name);
-        let symbols = defined(library, &used).map_err(|problem| failed(library, problem))?;
+        let symbols = defined_symbols(library, &used).map_err(|cause| failed(library, cause))?;
         let source = folder.join("stub.s");
         fs::write(&source, assembly(&symbols)).map_err(|error| failed(&source, error.to_string()))?;
-        step.run(
-            Command::new("cc").args(["-shared", "-nostdlib"]).arg(soname).arg("-o").arg(folder.join(name)).arg(&source),
-            |_| None,
-        )?;
+        let mut linker = Command::new("cc");
+        linker.args(["-shared", "-nostdlib"]).arg(soname).arg("-o").arg(folder.join(name)).arg(&source);
+        progress.run(&mut linker, |_| None)?;
     }
     Ok(())
 }
 
-/// The newest of torch-sys in a target folder.
-fn bindings(target: &Path) -> Option<PathBuf> {
+/// Returns the newest compiled torch-sys in a target folder.
+fn torch_sys(target: &Path) -> Option<PathBuf> {
     let files = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
     files(target.into())
         .flat_map(|triple| files(triple.path().join("debug/deps")))
@@ -59,55 +58,50 @@ fn bindings(target: &Path) -> Option<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
         })
-        .max_by_key(|path| path.metadata().and_then(|it| it.modified()).ok())
+        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
-/// What the members of an archive leave to others.
-fn used(archive: &Path) -> std::result::Result<HashSet<String>, String> {
+/// Returns the symbols that the objects of an archive use without defining them.
+fn undefined_symbols(archive: &Path) -> Result<HashSet<String>, String> {
     let data = fs::read(archive).map_err(|error| error.to_string())?;
     let mut names = HashSet::new();
     for member in ArchiveFile::parse(&*data).map_err(|error| error.to_string())?.members() {
         let member = member.map_err(|error| error.to_string())?;
-        // Beside objects an archive of Rust's holds metadata.
+        // Rust's archives also hold metadata.
         if !member.name().ends_with(b".o") {
             continue;
         }
-        let member = member.data(&*data).and_then(object::File::parse);
-        let member = member.map_err(|error| error.to_string())?;
+        let member = member.data(&*data).and_then(object::File::parse).map_err(|error| error.to_string())?;
         let undefined = member.symbols().filter(|symbol| symbol.is_undefined());
         names.extend(undefined.filter_map(|symbol| Some(symbol.name().ok()?.to_string())));
     }
     Ok(names)
 }
 
-/// Those of the names that a shared library has, in order. One that each thread has for itself can't be stood in for.
-fn defined(library: &Path, names: &HashSet<String>) -> std::result::Result<Vec<String>, String> {
-    let file = File::open(library).map_err(|error| error.to_string())?;
-    let cache = ReadCache::new(file);
+/// Returns the symbols of `names` that a shared library defines, in order. Leaves out thread-local ones, which a stub can't
+/// define.
+fn defined_symbols(library: &Path, names: &HashSet<String>) -> Result<BTreeSet<String>, String> {
+    let cache = ReadCache::new(File::open(library).map_err(|error| error.to_string())?);
     let library = object::File::parse(&cache).map_err(|error| error.to_string())?;
-    let mut found: Vec<String> = library
+    Ok(library
         .dynamic_symbols()
         .filter(|symbol| symbol.is_definition() && symbol.kind() != SymbolKind::Tls)
         .filter_map(|symbol| symbol.name().ok())
         .filter(|name| names.contains(*name))
         .map(String::from)
-        .collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
+        .collect())
 }
 
-fn assembly(symbols: &[String]) -> String {
+fn assembly(symbols: &BTreeSet<String>) -> String {
     let labels = symbols.iter().map(|name| format!(".globl \"{name}\"\n.type \"{name}\", \"function\"\n\"{name}\":\n"));
-    let end = ".section .note.GNU-stack, \"\"\n".to_string();
-    labels.chain([end]).collect()
+    labels.chain([".section .note.GNU-stack, \"\"\n".to_string()]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// C's answer for a library with three functions and a variable per thread, of which two functions are used.
+    /// A C library with three functions and a thread-local variable, and a user of two functions and the variable.
     #[test]
     fn a_stand_in_has_the_symbols_that_are_used() {
         let folder = tempfile::tempdir().unwrap();
@@ -130,14 +124,14 @@ mod tests {
         run("cc", &["-shared", "-fPIC", "-o", "libreal.so", "real.c"]);
         run("cc", &["-c", "-fPIC", "-o", "user.o", "user.c"]);
         run("ar", &["rc", "libuser.a", "user.o"]);
-        let used = used(&at("libuser.a")).unwrap();
+        let used = undefined_symbols(&at("libuser.a")).unwrap();
         assert!(used.contains("elsewhere") && used.contains("own"));
-        let symbols = defined(&at("libreal.so"), &used).unwrap();
-        assert_eq!(symbols, ["f", "h"]);
+        let symbols = defined_symbols(&at("libreal.so"), &used).unwrap();
+        assert_eq!(Vec::from_iter(&symbols), ["f", "h"]);
         fs::write(at("stub.s"), assembly(&symbols)).unwrap();
         run("cc", &["-shared", "-nostdlib", "-o", "libstub.so", "stub.s"]);
         let all = HashSet::from(["f", "g", "h", "own"].map(String::from));
-        assert_eq!(defined(&at("libstub.so"), &all).unwrap(), ["f", "h"]);
-        defined(&at("user.c"), &all).unwrap_err();
+        assert_eq!(defined_symbols(&at("libstub.so"), &all).unwrap(), symbols);
+        defined_symbols(&at("user.c"), &all).unwrap_err();
     }
 }

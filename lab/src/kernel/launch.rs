@@ -1,5 +1,5 @@
-//! How the kernel's program is started for a clone, whether for the warm build or for a kernel: what set-up found, written down
-//! in `.venv/vitlab.json`, because a kernel is started by any client from any environment.
+//! The environment that the kernel's program is launched in, for a client or for the warm build. Set-up saves it in
+//! `.venv/vitlab.json`, because any client may start the kernel from any environment.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,20 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 use vitlab_dataset::{Error, Result};
 
-use crate::repository::Repository;
-use crate::{cache, evcxr};
+use crate::system::repository::Repository;
+use crate::system::{cache, file, toolchain};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Engine {
+pub struct Launch {
+    /// The kernel's program.
     pub kernel: PathBuf,
-    /// libtorch by its real path, the same for all clones: torch-sys is built anew when the text of this path changes.
+    /// The canonical path of libtorch, the same for all clones: cargo rebuilds torch-sys when this text changes.
     pub libtorch: PathBuf,
-    /// Rust's shared libraries. A cell's own search path for them is wrong where cache and toolchain share a parent folder.
+    /// Rust's shared libraries. A cell's own search path for them is wrong if cache and toolchain share a parent folder.
     pub rust_libraries: PathBuf,
-    /// The folder with `cargo`, for clients started outside of a shell.
+    /// The folder of `cargo`, for clients that are started outside of a shell.
     pub cargo: Option<PathBuf>,
-    /// rustc's version and host, which the warm build belongs to.
+    /// rustc's version and host, to which the warm build belongs.
     pub rustc: String,
     /// rustup's name of the toolchain that set-up ran with.
     pub toolchain: Option<String>,
@@ -28,51 +29,53 @@ pub struct Engine {
     pub home: PathBuf,
 }
 
-impl Engine {
+impl Launch {
+    /// Describes a launch with the present toolchain and cache folder.
     pub fn new(kernel: PathBuf, libtorch: PathBuf) -> Result<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
-        Ok(Engine {
+        Ok(Launch {
             kernel,
             libtorch,
-            rust_libraries: evcxr::rust_libraries()?,
+            rust_libraries: toolchain::libraries()?,
             cargo: env::split_paths(&path).find(|folder| folder.join("cargo").is_file()),
-            rustc: evcxr::rustc()?,
+            rustc: toolchain::rustc()?,
             toolchain: env::var("RUSTUP_TOOLCHAIN").ok(),
             home: cache::home()?,
         })
     }
 
-    /// What the last set-up of this clone wrote down.
+    /// Reads the description that the last set-up of this clone saved.
     pub fn read(repository: &Repository) -> Result<Self> {
         let path = Self::path(repository);
         let text =
-            std::fs::read_to_string(&path).map_err(|_| Error::file(&path, "isn't there; run `cargo lab setup`"))?;
+            std::fs::read_to_string(&path).map_err(|_| Error::file(&path, "is missing; run `cargo lab setup`"))?;
         serde_json::from_str(&text)
             .map_err(|error| Error::file(&path, format!("can't be read ({error}); run `cargo lab setup`")))
     }
 
+    /// Saves the description for the kernels of this clone.
     pub fn write(&self, repository: &Repository) -> Result<()> {
-        cache::write(&Self::path(repository), &serde_json::to_string_pretty(self).expect("plain data"))
+        file::write_json(&Self::path(repository), self)
     }
 
     fn path(repository: &Repository) -> PathBuf {
         repository.venv().join("vitlab.json")
     }
 
-    /// Gives a command that runs the kernel in `folder` its environment.
+    /// Sets the environment of a command that runs the kernel with `folder` as evcxr's build folder.
     pub fn prepare(&self, command: &mut Command, folder: &Path) {
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-        let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()];
-        let libraries = libraries.into_iter().chain(env::split_paths(&inherited).filter(|folder| folder.is_absolute()));
-        evcxr::clean_cargo(command);
+        let inherited = env::split_paths(&inherited).filter(|folder| folder.is_absolute());
+        let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()].into_iter().chain(inherited);
+        toolchain::clean_environment(command);
         command
             .env("EVCXR_TMPDIR", folder)
             .env("LIBTORCH", &self.libtorch)
-            .env("LD_LIBRARY_PATH", env::join_paths(libraries).expect("paths that came from a list"));
+            .env("LD_LIBRARY_PATH", env::join_paths(libraries).expect("split paths can be joined"));
         if let Some(cargo) = &self.cargo {
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::split_paths(&path).chain([cargo.clone()]);
-            command.env("PATH", env::join_paths(path).expect("paths that came from a list"));
+            command.env("PATH", env::join_paths(path).expect("split paths can be joined"));
         }
         if let Some(toolchain) = &self.toolchain {
             command.env("RUSTUP_TOOLCHAIN", toolchain);

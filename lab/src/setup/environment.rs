@@ -1,15 +1,17 @@
-//! environment.yml, the one list of the Python side's versions.
+//! Reads environment.yml, the one list of the versions on the Python side.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use vitlab_dataset::{Error, Result};
 
-/// What environment.yml asks for.
+use crate::system::file;
+
+/// The requirements of environment.yml.
 pub struct Environment {
-    /// Python 3's minor version, from and up to (exclusive).
+    /// Range of Python 3's minor version.
     pub minor: std::ops::Range<u32>,
-    /// Requirements as pip takes them, all of the form `name==version`.
+    /// Requirements for pip, all of the form `name==version`.
     pub pip: Vec<String>,
 }
 
@@ -25,9 +27,12 @@ enum Dependency {
     Pip { pip: Vec<String> },
 }
 
+/// Reads the file.
+///
+/// # Errors
+/// Fails if the file is unreadable or malformed, or if a requirement names no version.
 pub fn read(path: &Path) -> Result<Environment> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error.to_string()))?;
-    parse(&text).map_err(|problem| Error::file(path, problem))
+    parse(&file::read(path)?).map_err(|problem| Error::file(path, problem))
 }
 
 fn parse(text: &str) -> Result<Environment, String> {
@@ -47,7 +52,7 @@ fn parse(text: &str) -> Result<Environment, String> {
     Ok(Environment { minor, pip })
 }
 
-/// 11..14 from "python>=3.11,<3.14".
+/// Parses "python>=3.11,<3.14" as 11..14.
 fn python_range(text: &str) -> Option<std::ops::Range<u32>> {
     let (from, to) = text.strip_prefix("python>=3.")?.split_once(",<3.")?;
     Some(from.parse().ok()?..to.parse().ok()?)

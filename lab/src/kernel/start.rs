@@ -1,0 +1,160 @@
+//! `lab kernel CONNECTION_FILE`, the command of the kernelspec. It runs the kernel's program in a folder of its own, which
+//! holds a copy of the warm build, and ends all of the kernel's processes with it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use vitlab_dataset::{Error, Result};
+
+use super::launch::Launch;
+use super::rust_analyzer;
+use crate::system::repository::Repository;
+use crate::system::{cache, process};
+
+/// Runs a kernel until its client shuts it down and returns its exit status. `copy_warm_build` fills the kernel's folder;
+/// `plain` runs evcxr_jupyter without vitlab's additions.
+///
+/// A kernel also works if the crate has changed since the last set-up: cargo rebuilds vitlab in the kernel's own folder,
+/// which makes the first cell slower.
+///
+/// # Errors
+/// Fails if the clone isn't set up, the kernel's folder can't be filled, or the kernel's program doesn't start.
+pub fn run(
+    connection_file: &Path,
+    plain: bool,
+    copy_warm_build: impl FnOnce(&Repository, &Launch, &Path) -> Result<()>,
+) -> Result<i32> {
+    let program = std::env::current_exe().map_err(|error| Error::file("lab", error.to_string()))?;
+    let repository = Repository::containing(&program)?;
+    let launch = Launch::read(&repository)?;
+    let folder = KernelFolder::create(&launch.home.join("kernels"))?;
+    copy_warm_build(&repository, &launch, &folder.path)?;
+
+    let mut command = Command::new(&launch.kernel);
+    // The program's standard output holds only remarks about itself: the output of cells goes through the protocol.
+    command.args(plain.then_some("--control_file")).arg(connection_file).stdout(Stdio::null());
+    launch.prepare(&mut command, &folder.path.join("ctx"));
+    if !plain {
+        rust_analyzer::limit(&launch, &mut command);
+        rust_analyzer::postpone(&folder.path, &mut command);
+    }
+    process::signal_with_parent(&mut command, Signal::SIGKILL);
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| Error::argument(error.to_string()))?;
+    // Registered before the program starts, so that an early signal doesn't leave the folder behind.
+    let signals = Signals::new([SIGTERM, SIGHUP, SIGINT])
+        .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| Error::file(&launch.kernel, format!("doesn't start ({error}); run `cargo lab setup`")))?;
+    end_on_signals(signals, &child);
+    end_with_client(&child);
+    let status = child.wait().map_err(|error| Error::file(&launch.kernel, error.to_string()))?;
+    end_descendants();
+    Ok(status.code().unwrap_or(1))
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32)
+}
+
+/// Forwards SIGTERM and SIGHUP to the kernel. SIGINT is ignored: interrupts come as messages, and Ctrl-C is meant for the
+/// client.
+fn end_on_signals(mut signals: Signals, child: &Child) {
+    let kernel = pid(child);
+    std::thread::spawn(move || {
+        for signal in signals.forever().filter(|signal| *signal != SIGINT) {
+            let _ = kill(kernel, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
+        }
+    });
+}
+
+/// Ends the kernel when its client is gone, which may be the case already. Jupyter names the client in `JPY_PARENT_PID`,
+/// unless the kernel is to outlive it.
+fn end_with_client(child: &Child) {
+    let kernel = pid(child);
+    let Some(client) = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse().ok()).map(Pid::from_raw) else {
+        return;
+    };
+    let gone = getppid() == Pid::from_raw(1) && kill(client, None).is_err();
+    if getppid() == client || gone {
+        std::thread::spawn(move || {
+            while getppid() == client {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let _ = kill(kernel, Signal::SIGTERM);
+        });
+    }
+}
+
+/// Kills processes that the kernel left behind, such as compilers. This process is their subreaper, so they have become its
+/// children.
+fn end_descendants() {
+    let children = || fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for _ in 0..100 {
+        let pids: Vec<i32> = children().split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids.into_iter().map(Pid::from_raw) {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = nix::sys::wait::waitpid(pid, None);
+        }
+    }
+}
+
+/// The folder of one kernel, removed on drop. If this process is killed, the next kernel's start removes it.
+struct KernelFolder {
+    path: PathBuf,
+    lock_path: PathBuf,
+    /// Held as long as any process of the kernel lives, because the kernel inherits it.
+    _lock: File,
+}
+
+impl KernelFolder {
+    fn create(kernels: &Path) -> Result<Self> {
+        cache::create(kernels)?;
+        let failed = |error: io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})"));
+        // Without this lock, another kernel's start could remove the new folder before it is locked.
+        let creation = File::create(kernels.join("creation.lock")).map_err(failed)?;
+        creation.lock().map_err(failed)?;
+        remove_unused(kernels).map_err(failed)?;
+        let path = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels).map_err(failed)?.keep();
+        let lock_path = path.with_extension("lock");
+        let lock = File::create(&lock_path).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| failed(error.into()))?;
+        Ok(KernelFolder { path, lock_path, _lock: lock })
+    }
+}
+
+impl Drop for KernelFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Removes the folders of killed kernels: those that no process locks.
+fn remove_unused(kernels: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(kernels)? {
+        let folder = entry?.path();
+        let lock_path = folder.with_extension("lock");
+        if !folder.is_dir() || File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_err()) {
+            continue;
+        }
+        // A folder that can't be removed doesn't keep new kernels from starting.
+        if fs::remove_dir_all(&folder).is_ok() {
+            let _ = fs::remove_file(lock_path);
+        }
+    }
+    Ok(())
+}

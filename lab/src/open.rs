@@ -1,0 +1,28 @@
+//! `cargo lab open`: JupyterLab on notebooks/ with the kernel ready.
+
+use vitlab_dataset::Result;
+
+use crate::setup::{Setup, venv};
+use crate::system::process;
+use crate::system::repository::Repository;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo lab open
+  cargo lab open -- --no-browser --port 8890    arguments after -- go to JupyterLab")]
+pub struct Open {
+    /// Arguments for JupyterLab
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Open {
+    /// Sets the clone up, then runs JupyterLab until the user ends it.
+    pub fn run(&self, repository: &Repository) -> Result<()> {
+        Setup::default().run(repository)?;
+        let mut jupyter = venv::command(repository, "jupyter");
+        jupyter.arg("lab").arg(repository.notebooks());
+        jupyter.arg("--MultiKernelManager.default_kernel_name=vitlab").args(&self.arguments);
+        process::run_in_foreground(&mut jupyter)
+    }
+}

@@ -1,0 +1,55 @@
+//! Finds FashionMNIST on this machine, downloads it, or installs it as a Debian package.
+
+use vitlab_dataset::source::{self, Source};
+use vitlab_dataset::{Error, Result, download};
+
+use super::debian;
+use crate::system::cache;
+use crate::system::progress::Progress;
+
+const PACKAGE: &str = "dataset-fashion-mnist";
+
+/// Finds the data. If none are found and the user chose none, fetches them.
+///
+/// # Errors
+/// Fails if the user's choice is unusable, or if nothing was found and nothing could be fetched. The message lists what was
+/// tried and the remedies.
+pub fn install(choice: Option<&str>, progress: &Progress) -> Result<Source> {
+    let missing = match source::find(choice) {
+        Ok(found) => return verified(found),
+        Err(error) if choice.is_some() || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) => {
+            return Err(error);
+        }
+        Err(error) => error,
+    };
+    let _lock = cache::lock("data", progress)?;
+    // Another set-up may have fetched them while this one waited for the lock.
+    if let Ok(found) = source::find(None) {
+        return verified(found);
+    }
+    let downloaded = download::fetch(download::PUBLIC, &source::cache_folder(), &|line| progress.message(line));
+    let Err(no_download) = downloaded else {
+        return source::find(None).and_then(verified);
+    };
+    progress.print_line(&format!("{no_download}\n  trying the Debian package {PACKAGE}"));
+    let no_package = match debian::install(PACKAGE, progress).map(|()| source::find(None)) {
+        Ok(Ok(found)) => return verified(found),
+        Ok(Err(_)) => "its files are not where they should be".to_string(),
+        Err(cause) => cause,
+    };
+    Err(Error::argument(format!(
+        "{missing}\nFetching it failed: {no_download}; Debian package {PACKAGE}: {no_package}."
+    )))
+}
+
+/// Verifies the checksums of real data, and makes the path absolute because the kernel has another working directory.
+fn verified(found: Source) -> Result<Source> {
+    if let Source::Folder(folder) = &found {
+        if !found.is_synthetic() {
+            source::verify_folder(folder)?;
+        }
+        let absolute = folder.canonicalize();
+        return absolute.map(Source::Folder).map_err(|error| Error::file(folder, error.to_string()));
+    }
+    Ok(found)
+}

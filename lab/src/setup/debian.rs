@@ -1,0 +1,61 @@
+//! Debian packages, installed where no password is needed.
+
+use std::process::Command;
+
+use vitlab_dataset::{Error, Result};
+
+use crate::system::process::succeeds;
+use crate::system::progress::Progress;
+
+/// Installs a package.
+///
+/// # Errors
+/// Fails with a clause that gives the cause. The caller adds what is missing and what to type.
+pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
+    if !succeeds(Command::new("apt-get").arg("--version")) {
+        return Err("this system has no apt-get".into());
+    }
+    let sudo = !nix::unistd::geteuid().is_root();
+    if sudo && !succeeds(Command::new("sudo").args(["-n", "true"])) {
+        return Err("apt-get would ask for a password".into());
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(if sudo { "sudo" } else { "apt-get" });
+        if sudo {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        progress.run(&mut command, |line| Some(line.to_string()))
+    };
+    let install = ["install", "-y", "--no-install-recommends", package];
+    // A new machine has no package lists. Elsewhere, fetching them first would only cost time.
+    let installed = apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)));
+    installed.map_err(|_| format!("`apt-get install {package}` failed"))
+}
+
+/// Installs a package unless `works` returns true already. `problem` says what the user can't do without it.
+fn ensure(package: &str, problem: &str, works: impl Fn() -> bool, progress: &Progress) -> Result<()> {
+    if works() {
+        return Ok(());
+    }
+    progress.message(&format!("installing {package}"));
+    let cause = match install(package, progress) {
+        Ok(()) if works() => return Ok(()),
+        Ok(()) => format!("installing {package} didn't help"),
+        Err(cause) => cause,
+    };
+    Err(Error::argument(format!("{problem} ({cause}); type: apt-get install {package}")))
+}
+
+/// Installs a C++ compiler if there is none: torch-sys compiles a C++ file.
+pub fn ensure_compiler(progress: &Progress) -> Result<()> {
+    let works = || succeeds(Command::new("c++").arg("--version"));
+    ensure("g++", "there is no C++ compiler", works, progress)
+}
+
+/// Installs the part of Python 3's `venv` that Debian ships in a package of its own.
+pub fn ensure_venv(executable: &std::path::Path, minor: u32, progress: &Progress) -> Result<()> {
+    let works = || succeeds(Command::new(executable).args(["-c", "import venv, ensurepip"]));
+    let problem = format!("{} can't create environments", executable.display());
+    ensure(&format!("python3.{minor}-venv"), &problem, works, progress)
+}

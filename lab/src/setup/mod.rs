@@ -1,0 +1,158 @@
+//! `cargo lab setup`: everything that the notebooks need. Each step runs only if its result is missing or out of date.
+
+pub mod copy;
+pub mod data;
+pub mod debian;
+pub mod environment;
+pub mod kernel_build;
+pub mod kernelspec;
+pub mod manifests;
+pub mod python;
+pub mod stubs;
+pub mod venv;
+pub mod warm;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use vitlab_dataset::Result;
+use vitlab_dataset::source::{self, Source};
+
+use crate::kernel::launch::Launch;
+use crate::system::progress::{Progress, human_duration};
+use crate::system::repository::Repository;
+use crate::system::{cache, process, toolchain};
+use python::Python;
+use warm::WarmBuild;
+
+/// Environment variable that names the user's own Python, like `--python`.
+const PYTHON_VARIABLE: &str = "VITLAB_PYTHON";
+
+#[derive(Default, clap::Args)]
+#[command(after_help = "Examples:
+  cargo lab setup                                        everything in the cache folder (VITLAB_HOME moves it)
+  cargo lab setup --python $CONDA_PREFIX/bin/python      on a Python environment of your own; remove .venv to go back
+  cargo lab setup --data ~/datasets                      with FashionMNIST from there")]
+pub struct Setup {
+    /// Python of an environment of your own with the packages of environment.yml [env: VITLAB_PYTHON]
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<PathBuf>,
+    /// Folder with FashionMNIST's four files, or `synthetic` [env: VITLAB_DATA]
+    #[arg(long, value_name = "DIR|synthetic")]
+    pub data: Option<String>,
+    /// Also report steps with nothing to do.
+    #[arg(skip)]
+    pub verbose: bool,
+}
+
+/// The results of a set-up that commands need.
+pub struct Ready {
+    pub data: Source,
+    pub launch: Launch,
+}
+
+impl Setup {
+    /// Sets the clone up.
+    ///
+    /// # Errors
+    /// Fails with the error of the first step that fails. The next set-up goes on from there.
+    pub fn run(&self, repository: &Repository) -> Result<Ready> {
+        let started = Instant::now();
+        if self.verbose {
+            eprintln!(
+                "Setting up {}; all clones share the cache folder {}",
+                repository.root.display(),
+                cache::home()?.display()
+            );
+        }
+        let first = venv::read(repository).is_none();
+        // The data come first, so that a wrong data folder is reported at once.
+        let data = self.data()?;
+        let python = self.python(repository)?;
+        let kernel = self.kernel(repository)?;
+        if first || self.verbose {
+            ensure_rust_src();
+        }
+        let launch = Launch::new(kernel, python.libtorch()?)?;
+        let progress = Progress::new("Warm build of the kernel");
+        let built = WarmBuild::of(repository, &launch).install(repository, &launch, &python, &progress)?;
+        self.finish(progress, built, "first cells start in seconds");
+        launch.write(repository)?;
+        kernelspec::install(repository)?;
+        if self.verbose {
+            eprintln!(
+                "✓ Kernelspec: \"{}\" in .venv\nReady after {}. Next: cargo lab run, cargo lab open",
+                kernelspec::DISPLAY_NAME,
+                human_duration(started.elapsed())
+            );
+        }
+        Ok(Ready { data, launch })
+    }
+
+    fn data(&self) -> Result<Source> {
+        let progress = Progress::new("FashionMNIST");
+        let found = source::find(self.data.as_deref()).is_ok();
+        let data = data::install(self.data.as_deref(), &progress)?;
+        self.finish(progress, !found, &data.to_string());
+        if data.is_synthetic() {
+            eprintln!(
+                "! the data are a synthetic stand-in, not FashionMNIST: good for trying things out, not for results"
+            );
+        }
+        Ok(data)
+    }
+
+    /// Installs the shared Python environment and the clone's virtual environment on top of it.
+    fn python(&self, repository: &Repository) -> Result<Python> {
+        let environment = environment::read(&repository.environment_yml())?;
+        let progress = Progress::new("Python environment");
+        let variable = || std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // Later set-ups of the clone keep an environment that the user chose.
+        let chosen_before = || venv::read(repository).filter(|venv| venv.own).map(|venv| venv.python.executable);
+        let own = self.python.clone().or_else(variable).or_else(chosen_before);
+        let mut worked = false;
+        let python = match &own {
+            Some(executable) => python::own(executable, &environment, &progress)?,
+            None => {
+                worked = python::cached(&environment).is_none();
+                python::install(&environment, &progress)?
+            }
+        };
+        debian::ensure_compiler(&progress)?;
+        let name = format!("overlay-{}", cache::key(&[repository.root.to_string_lossy().as_bytes()]));
+        let _lock = cache::lock(&name, &progress)?;
+        worked |= venv::install(repository, &python, own.is_some(), &progress)?;
+        let (major, minor, patch) = python.version;
+        self.finish(progress, worked, &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()));
+        Ok(python)
+    }
+
+    fn kernel(&self, repository: &Repository) -> Result<PathBuf> {
+        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
+        let found = kernel_build::find(repository).is_some();
+        let program = kernel_build::install(repository, &progress)?;
+        self.finish(progress, !found, &program.display().to_string());
+        Ok(program)
+    }
+
+    fn finish(&self, progress: Progress, worked: bool, result: &str) {
+        if worked || self.verbose { progress.finish(result) } else { progress.clear() }
+    }
+}
+
+/// Adds the standard library's sources if they are missing: without them evcxr finds the types of few variables.
+fn ensure_rust_src() {
+    if toolchain::has_rust_src() {
+        return;
+    }
+    let progress = Progress::new("rust-src");
+    progress.message("rustup component add rust-src");
+    if process::succeeds(Command::new("timeout").args(["60", "rustup", "component", "add", "rust-src"])) {
+        return progress.finish("the kernel finds the types of variables");
+    }
+    progress.clear();
+    eprintln!(
+        "! rust-src couldn't be added, so cells won't find the types of most variables: `let v = vec![1];` fails. Add it with `rustup component add rust-src`, or install your distribution's package of that name"
+    );
+}

@@ -1,0 +1,229 @@
+//! The warm build: the result of a kernel's `:dep vitlab = { path = "../crate" }`, built once and copied by every kernel.
+//!
+//! It is a cargo workspace of two packages. evcxr writes its own, `ctx`, anew in every kernel. `hold` always depends on
+//! vitlab. It keeps the versions of the repository's Cargo.lock in the workspace's lock file: evcxr's first cell has no
+//! dependencies yet and would drop them. The workspace also sets the profile, so `:opt` in a notebook has no effect.
+//!
+//! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
+//! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use vitlab_dataset::{Error, Result};
+
+use super::manifests::Manifests;
+use super::python::Python;
+use super::{copy, kernel_build, stubs};
+use crate::kernel::launch::Launch;
+use crate::kernel::rust_analyzer;
+use crate::system::progress::Progress;
+use crate::system::repository::Repository;
+use crate::system::{cache, file};
+
+/// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
+const WORKSPACE: &str = r#"[workspace]
+resolver = "3"
+members = ["ctx", "hold"]
+
+[profile.dev]
+opt-level = 2
+debug = false
+strip = "debuginfo"
+rpath = true
+panic = "unwind"
+"#;
+
+/// The first lines of a notebook, and a cell that makes cargo link all of vitlab.
+const CELLS: [&str; 2] =
+    [":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;", "println!(\"{}\", Error::argument(\"warm\"));"];
+
+/// File that marks a complete build and holds the key of its inputs.
+const STAMP: &str = "made-from";
+
+/// The warm build of one clone.
+pub struct WarmBuild {
+    folder: PathBuf,
+    /// Holds the base and the builds of all clones with this toolchain and libtorch.
+    shared: PathBuf,
+}
+
+impl WarmBuild {
+    /// Returns the warm build of a clone, which may not exist yet.
+    pub fn of(repository: &Repository, launch: &Launch) -> Self {
+        let libtorch = launch.libtorch.to_string_lossy();
+        let key = cache::key(&[kernel_build::EVCXR_VERSION, &launch.rustc, &libtorch, WORKSPACE]);
+        let shared = launch.home.join(format!("warm-{key}"));
+        let clone = cache::key(&[repository.root.to_string_lossy().as_bytes()]);
+        WarmBuild { folder: shared.join(format!("clone-{clone}")), shared }
+    }
+
+    /// Returns true if it was built from the clone's present sources.
+    pub fn is_fresh(&self, repository: &Repository) -> Result<bool> {
+        Ok(read_stamp(&self.folder) == Some(Manifests::read(repository)?.sources_key()?))
+    }
+
+    /// Builds it or brings it up to date. Returns false if it was up to date.
+    pub fn install(
+        &self,
+        repository: &Repository,
+        launch: &Launch,
+        python: &Python,
+        progress: &Progress,
+    ) -> Result<bool> {
+        let _lock = cache::lock(&self.shared.file_name().expect("a name").to_string_lossy(), progress)?;
+        let manifests = Manifests::read(repository)?;
+        let sources = manifests.sources_key()?;
+        if read_stamp(&self.folder).as_deref() == Some(&sources) {
+            return Ok(false);
+        }
+        let failed = |error: io::Error| {
+            Error::file(&self.folder, format!("can't be built ({error}); check the free space on its disk"))
+        };
+        // The name doesn't change: after an interruption, the next set-up continues in this folder.
+        let new = self.folder.with_extension("new");
+        if !new.exists() {
+            self.seed(&new).map_err(failed)?;
+        }
+        let _ = fs::remove_file(new.join(STAMP));
+        write_workspace(&new, repository, &manifests)?;
+        run_cells(&new, repository, launch, python, progress)?;
+        stubs::build(&new, &launch.libtorch, progress)?;
+        remove_cells(&new.join("ctx")).map_err(failed)?;
+        file::write(&new.join(STAMP), &sources)?;
+        self.replace(&new).map_err(failed)?;
+        self.renew_base(&manifests.dependencies_key).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Starts a new build from a copy of the clone's present build or of the base.
+    fn seed(&self, new: &Path) -> io::Result<()> {
+        let copied = self.folder.with_extension("copy");
+        let _ = fs::remove_dir_all(&copied);
+        let seeds = [&self.folder, &self.shared.join("base")];
+        if let Some(seed) = seeds.into_iter().find(|folder| read_stamp(folder).is_some()) {
+            copy::copy(seed, &copied)?;
+        }
+        fs::create_dir_all(&copied)?;
+        fs::rename(&copied, new)
+    }
+
+    /// Removes the build of a clone that no longer exists.
+    pub fn remove(&self) -> Result<()> {
+        let remove = || {
+            let lock = self.lock_file()?;
+            lock.lock()?;
+            fs::remove_dir_all(&self.folder)?;
+            fs::remove_file(self.folder.with_extension("lock"))
+        };
+        remove().map_err(|error: io::Error| Error::file(&self.folder, error.to_string()))
+    }
+
+    /// Copies the build for a kernel: `to` becomes evcxr's workspace and `to/ctx` its build folder.
+    ///
+    /// # Errors
+    /// Fails if there is no complete build, or if `to` can't be written.
+    pub fn copy_to(&self, to: &Path) -> Result<()> {
+        let lock = self.lock_file().map_err(|error| Error::file(&self.folder, error.to_string()))?;
+        let locked = lock.lock_shared();
+        if read_stamp(&self.folder).is_none() {
+            return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
+        }
+        locked
+            .and_then(|()| copy::copy(&self.folder, to))
+            .map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
+    }
+
+    /// Opens the lock file: exclusive while replacing the folder, shared while copying it.
+    fn lock_file(&self) -> io::Result<File> {
+        File::create(self.folder.with_extension("lock"))
+    }
+
+    fn replace(&self, new: &Path) -> io::Result<()> {
+        let lock = self.lock_file()?;
+        lock.lock()?;
+        let old = self.folder.with_extension("old");
+        let _ = fs::remove_dir_all(&old);
+        if self.folder.exists() {
+            fs::rename(&self.folder, &old)?;
+        }
+        fs::rename(new, &self.folder)?;
+        let _ = fs::remove_dir_all(&old);
+        Ok(())
+    }
+
+    /// Replaces the base, from which further clones start, if its dependencies differ.
+    fn renew_base(&self, dependencies: &str) -> io::Result<()> {
+        let base = self.shared.join("base");
+        if read_stamp(&base).as_deref() == Some(dependencies) {
+            return Ok(());
+        }
+        let new = self.shared.join("base.new");
+        let _ = fs::remove_dir_all(&new);
+        copy::copy(&self.folder, &new)?;
+        fs::write(new.join(STAMP), dependencies)?;
+        let _ = fs::remove_dir_all(&base);
+        fs::rename(new, base)
+    }
+}
+
+fn read_stamp(folder: &Path) -> Option<String> {
+    fs::read_to_string(folder.join(STAMP)).ok()
+}
+
+fn write_workspace(folder: &Path, repository: &Repository, manifests: &Manifests) -> Result<()> {
+    // JSON's strings are TOML's, too.
+    let vitlab = serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
+    let hold = format!(
+        "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {vitlab} }}\n"
+    );
+    file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
+    file::write(&folder.join("hold/Cargo.toml"), &hold)?;
+    file::write(&folder.join("hold/src/lib.rs"), "")?;
+    file::write(&folder.join("Cargo.lock"), &file::read(&repository.root.join("Cargo.lock"))?)?;
+    cache::create(&folder.join("ctx"))
+}
+
+/// Runs a plain kernel in the folder, through the client library that also runs the notebooks.
+fn run_cells(
+    folder: &Path,
+    repository: &Repository,
+    launch: &Launch,
+    python: &Python,
+    progress: &Progress,
+) -> Result<()> {
+    let notebooks = repository.notebooks();
+    cache::create(&notebooks)?;
+    let argv = json!([launch.kernel, "--control_file", "{connection_file}"]);
+    let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
+    let mut command = Command::new(&python.executable);
+    command.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
+    launch.prepare(&mut command, &folder.join("ctx"));
+    rust_analyzer::limit(launch, &mut command);
+    progress.run(&mut command, kernel_build::compiling())
+}
+
+/// Removes the results of the cells that were run: a kernel builds its own.
+fn remove_cells(ctx: &Path) -> io::Result<()> {
+    for target in fs::read_dir(ctx.join("target"))? {
+        let debug = target?.path().join("debug");
+        for folder in [debug.clone(), debug.join("deps"), debug.join(".fingerprint")] {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
+                    continue;
+                }
+                match entry.metadata()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+        }
+    }
+    Ok(())
+}

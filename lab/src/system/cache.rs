@@ -1,0 +1,100 @@
+//! The cache folder that all clones share: names for its entries and a lock for each step that writes to it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use vitlab_dataset::{Error, Result, checksum};
+
+use super::progress::Progress;
+
+/// Returns the cache folder and creates it if it is missing.
+pub fn home() -> Result<PathBuf> {
+    let home = path();
+    create(&home)?;
+    Ok(home)
+}
+
+/// Returns the absolute path of the cache folder, which may not exist yet.
+pub fn path() -> PathBuf {
+    let home = vitlab_dataset::cache::folder();
+    std::path::absolute(&home).unwrap_or(home)
+}
+
+/// Creates `folder` and its missing parents.
+pub fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Error::file(folder, format!("can't be created ({error}); set VITLAB_HOME to a folder you may write to"))
+    })
+}
+
+/// Returns a hash of 12 hexadecimal digits, which names a cache entry after the inputs it is built from.
+pub fn key(parts: &[impl AsRef<[u8]>]) -> String {
+    let mut bytes = Vec::new();
+    for part in parts.iter().map(AsRef::as_ref) {
+        bytes.extend(part.len().to_le_bytes());
+        bytes.extend(part);
+    }
+    checksum::md5(&bytes[..]).expect("reading from memory succeeds")[..12].to_string()
+}
+
+/// Returns the [`key`] of all files below `folder`: their relative paths and contents. Skips build folders (`target`).
+pub fn folder_key(folder: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(current) = pending.pop() {
+        let failed = |error: std::io::Error| Error::file(&current, format!("can't be read ({error})"));
+        for entry in fs::read_dir(&current).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            match path.is_dir() {
+                true if path.ends_with("target") => {}
+                true => pending.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    let mut parts = Vec::new();
+    for path in files {
+        let content = fs::read(&path).map_err(|error| Error::file(&path, format!("can't be read ({error})")))?;
+        let name = path.strip_prefix(folder).expect("a path below the folder");
+        parts.extend([name.as_os_str().as_encoded_bytes().to_vec(), content]);
+    }
+    Ok(key(&parts))
+}
+
+/// Locks the set-up step `name` against other processes until the returned file is dropped. While another process holds the
+/// lock, it waits and reports so on `progress`.
+pub fn lock(name: &str, progress: &Progress) -> Result<File> {
+    let folder = home()?.join("locks");
+    create(&folder)?;
+    let path = folder.join(format!("{name}.lock"));
+    let failed = |error: std::io::Error| Error::file(&path, format!("can't be locked ({error})"));
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => progress.message("another set-up is at this step; waiting for it"),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::file;
+
+    #[test]
+    fn a_folders_key_follows_names_and_contents_but_not_builds() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_after = |name: &str, text: &str| {
+            file::write(&folder.path().join(name), text).unwrap();
+            folder_key(folder.path()).unwrap()
+        };
+        let first = key_after("src/deep/a.rs", "1");
+        assert_eq!(key_after("target/debug/a", "2"), first);
+        assert_ne!(key_after("src/deep/a.rs", "2"), first);
+        assert_eq!(key_after("src/deep/a.rs", "1"), first);
+        assert_ne!(key_after("src/b.rs", ""), first);
+    }
+}

@@ -1,0 +1,108 @@
+//! Progress of a long step: its title, its present activity and the elapsed time.
+
+use std::cell::Cell;
+use std::process::Command;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use vitlab_dataset::{Error, Result};
+
+use super::process::{self, Line};
+
+/// Interval between two messages of a step where there is no terminal.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Number of output lines in the error of a failed command.
+const LAST_LINES: usize = 30;
+
+/// One line on the terminal with a running clock. Without a terminal it prints plain lines instead, at most one per
+/// heartbeat.
+pub struct Progress {
+    bar: ProgressBar,
+    title: String,
+    started: Instant,
+    announced: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    pub fn new(title: impl Into<String>) -> Self {
+        let title = title.into();
+        let bar = ProgressBar::new_spinner().with_prefix(title.clone());
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}").expect("a fixed template"),
+        );
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Progress { bar, title, started: Instant::now(), announced: Cell::new(None) }
+    }
+
+    /// Shows the present activity.
+    pub fn message(&self, text: &str) {
+        if !self.bar.is_hidden() {
+            return self.bar.set_message(text.trim().to_string());
+        }
+        let now = Instant::now();
+        if self.announced.get().is_none_or(|last| now - last >= HEARTBEAT) {
+            self.announced.set(Some(now));
+            eprintln!("… {} ({}): {}", self.title, human_duration(self.started.elapsed()), text.trim());
+        }
+    }
+
+    /// Prints a line that stays above the progress line.
+    pub fn print_line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("  {text}"));
+    }
+
+    /// Replaces the progress line by the result and the elapsed time.
+    pub fn finish(self, result: &str) {
+        self.bar.finish_and_clear();
+        eprintln!("✓ {}: {result} ({})", self.title, human_duration(self.started.elapsed()));
+    }
+
+    /// Removes the progress line.
+    pub fn clear(self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Runs a command to its end. `show` turns a line of its output into a message, or into `None` to skip it.
+    ///
+    /// # Errors
+    /// Fails if the program doesn't start or fails; the error quotes the last lines of its output.
+    pub fn run(&self, command: &mut Command, mut show: impl FnMut(&str) -> Option<String>) -> Result<()> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let failed = |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
+        let (mut child, lines) = process::spawn_with_lines(command).map_err(failed)?;
+        let mut last = Vec::new();
+        let mut shown = String::from("started");
+        loop {
+            match lines.recv_timeout(Duration::from_secs(1)) {
+                Ok(Line::Stdout(line) | Line::Stderr(line)) => {
+                    if let Some(text) = show(&line) {
+                        shown = text;
+                        self.message(&shown);
+                    }
+                    last.push(line);
+                    last.drain(..last.len().saturating_sub(LAST_LINES));
+                }
+                Ok(Line::StdoutEnd) => {}
+                Err(RecvTimeoutError::Timeout) => self.message(&shown),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = child.wait().map_err(failed)?;
+        if status.success() {
+            return Ok(());
+        }
+        self.bar.finish_and_clear();
+        let last = last.join("\n");
+        Err(Error::argument(format!("{}: {name} failed ({status}); its last lines:\n{last}", self.title)))
+    }
+}
+
+/// Formats a duration as "0.4 s", "12 s" or "3 min 5 s".
+pub fn human_duration(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 9.95 => format!("{seconds:.1} s"),
+        seconds if seconds < 119.5 => format!("{seconds:.0} s"),
+        _ => format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60),
+    }
+}
