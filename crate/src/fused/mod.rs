@@ -39,18 +39,31 @@ macro_rules! levels {
         }
     };
 }
+#[path = "../../../fused/src/aligned.rs"]
 mod aligned;
+#[path = "../../../fused/src/vit/bfloat/mod.rs"]
 mod bfloat;
+#[path = "../../../fused/src/vit/block.rs"]
 mod block;
+#[path = "../../../fused/src/cnn/pass.rs"]
 mod cnn;
+#[path = "../../../fused/src/cnn/layer.rs"]
 mod convolution;
+#[path = "../../../fused/src/vit/pass.rs"]
 mod group;
+#[path = "../../../fused/src/matmul.rs"]
 mod matmul;
+#[path = "../../../fused/src/vit/network.rs"]
 mod network;
+#[path = "../../../fused/src/random.rs"]
 mod random;
+#[path = "../../../fused/src/vit/rollout.rs"]
 mod rollout;
+#[path = "../../../fused/src/rows.rs"]
 mod rows;
+#[path = "../../../fused/src/cpu.rs"]
 mod vector;
+#[path = "../../../fused/src/cnn/winograd.rs"]
 mod winograd;
 
 use std::sync::Mutex;
