@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, normalise, seed_everything};
 use vitlab::explain::{Fusion, Heatmap, Query, Rollout, rollout, row};
-use vitlab::fused::{Fused, Instructions};
+use vitlab::fused::{CpuLevel, Fused};
 use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::{Config, Error, Result, checkpoint};
 
@@ -239,7 +239,7 @@ fn broken_weights_are_noticed() -> Result<()> {
 #[test]
 fn without_the_instructions_it_is_refused() -> Result<()> {
     let vit = committed_vit()?;
-    let fused = Fused::vit(&vit)?.with_instructions(Instructions::Portable)?;
+    let fused = Fused::vit(&vit)?.with_level(CpuLevel::Portable)?;
     let refusal = fused.with_precision(Precision::Bfloat16).err().expect("no such level");
     assert!(refusal.to_string().contains("AVX512-BF16"), "{refusal}");
     Ok(())

@@ -10,16 +10,16 @@ use tensors::{assert_gradients, difference, gradients, spread, turn};
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, rollout, row};
-use vitlab::fused::{Fused, FusedCnn, Instructions};
+use vitlab::fused::{CpuLevel, Fused, FusedCnn};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};
 use vitlab::{Config, Result, checkpoint};
 
 /// What this processor can do, the most first.
-fn levels() -> Vec<Instructions> {
-    let all = [Instructions::Avx512, Instructions::Avx2, Instructions::Portable];
-    let most = all.iter().position(|l| *l == Instructions::detect());
+fn levels() -> Vec<CpuLevel> {
+    let all = [CpuLevel::Avx512, CpuLevel::Avx2, CpuLevel::Portable];
+    let most = all.iter().position(|l| *l == CpuLevel::detect());
     all[most.expect("one of them")..].to_vec()
 }
 
@@ -79,7 +79,7 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
         let (logits, _) = model.forward(&images, true, false)?;
         let loss = logits.cross_entropy_for_logits(&labels);
         for level in levels() {
-            let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+            let mut fused = Fused::vit(&model)?.with_level(level)?;
             let what = format!("{level:?}, {position_rows} position rows, {n} images");
             assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &what);
             assert_near(&fused.predict(&images)?, &model.predict(&images)?, &what);
@@ -111,7 +111,7 @@ fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
     let (logits, _) = model.forward(&images, true, false)?;
     let loss = logits.cross_entropy_for_logits(&labels);
     for level in levels() {
-        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+        let mut fused = Fused::vit(&model)?.with_level(level)?;
         assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &format!("{level:?}"));
         let message = fused.predict(&images.narrow(1, 0, 1)).unwrap_err().to_string();
         assert!(message.contains("this model needs [B, 3, 28, 28]"), "{message}");
@@ -134,7 +134,7 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
     let (heads, _) = model.forward(&images, true, false)?;
     let logits = heads.average();
     for level in levels() {
-        let mut fused = Fused::deit(&model)?.with_instructions(level)?;
+        let mut fused = Fused::deit(&model)?.with_level(level)?;
         for label_smoothing in [0.0, 0.1] {
             let what = format!("{level:?}, smoothing {label_smoothing}");
             let hard = HardDistillationLoss { label_smoothing };
@@ -207,7 +207,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     checkpoint::assign(vit.variables(), &checkpoint::read(&path)?, path.as_ref())?;
-    let vits = levels().into_iter().map(|level| Fused::vit(&vit)?.with_instructions(level)).collect::<Result<_>>()?;
+    let vits = levels().into_iter().map(|level| Fused::vit(&vit)?.with_level(level)).collect::<Result<_>>()?;
     assert_rollouts(vits, |x| vit.forward_layers(x, false), 37)?;
     let path = format!("{models}/DeiT_model.pt");
     let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
@@ -317,7 +317,7 @@ fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
     let model = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     spread(model.variables(), 0.1);
     for level in levels() {
-        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+        let mut fused = Fused::vit(&model)?.with_level(level)?;
         seed_everything(11);
         let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
         let factors = fused.dropout_factors(seed, 37);
@@ -440,7 +440,7 @@ fn a_teachers_step_equals_libtorchs() -> Result<()> {
         spread(model.variables(), 0.01);
         for level in levels() {
             let what = format!("{level:?}, {n} images, dropout {dropout}");
-            let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+            let mut fused = FusedCnn::new(&model)?.with_level(level)?;
             seed_everything(15);
             let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
             let factors = fused.dropout_factors(seed, n as usize);
@@ -470,7 +470,7 @@ fn a_teachers_norms_remember_what_libtorchs_do() -> Result<()> {
         spread(model.variables(), 0.01);
         let other = Cnn::new(&config(0.0), Device::Cpu)?;
         copy(&model, &other);
-        let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+        let mut fused = FusedCnn::new(&model)?.with_level(level)?;
         for _ in 0..3 {
             let batch = fused.cross_entropy(&images, &labels)?;
             let logits = other.forward(&images, true)?;

@@ -1,14 +1,14 @@
-//! Numbers that begin at a cache line: a vector that lies in one line is read at twice the speed.
+//! Buffers aligned to cache lines: a vector register within one line is loaded at twice the speed.
 
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of a cache line, and of the longest vector.
+/// Bytes of a cache line and of the widest vector register.
 const LINE: usize = 64;
 
-/// A buffer of float32 numbers, or of others.
+/// A buffer whose first element begins a cache line.
 #[derive(Default)]
 pub(super) struct Aligned<T = f32> {
-    numbers: Vec<T>,
+    elements: Vec<T>,
     first: usize,
 }
 
@@ -17,13 +17,13 @@ impl<T: Copy + Default> Aligned<T> {
         Aligned::filled(T::default(), length)
     }
 
-    pub fn filled(number: T, length: usize) -> Self {
+    pub fn filled(value: T, length: usize) -> Self {
         let spare = LINE / size_of::<T>();
-        let mut numbers = vec![number; length + spare];
-        let first = numbers.as_ptr().align_offset(LINE);
-        assert!(first <= spare, "numbers can be aligned");
-        numbers.truncate(first + length);
-        Aligned { numbers, first }
+        let mut elements = vec![value; length + spare];
+        let first = elements.as_ptr().align_offset(LINE);
+        assert!(first <= spare, "the elements can be aligned");
+        elements.truncate(first + length);
+        Aligned { elements, first }
     }
 }
 
@@ -31,12 +31,12 @@ impl<T> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.numbers[self.first..]
+        &self.elements[self.first..]
     }
 }
 
 impl<T> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.numbers[self.first..]
+        &mut self.elements[self.first..]
     }
 }

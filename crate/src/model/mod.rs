@@ -12,7 +12,7 @@ mod vit;
 pub use attention::SelfAttention;
 pub use classifier::Classifier;
 pub use cnn::Cnn;
-pub(crate) use cnn::{EPS, MOMENTUM};
+pub(crate) use cnn::MOMENTUM;
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
 pub use embed::EmbedLayer;
 pub use encoder::Encoder;

@@ -1,65 +1,68 @@
 //! One encoder block, forward and backward, for a group of images whose activations stay in the caches.
 //!
-//! The same mathematics as [`crate::model::Encoder`]. G images of S tokens are one matrix of G · S rows, image after
-//! image; the last block computes only the rows that the classifier reads, `rows` of each image.
+//! The tokens of G images are one matrix of G · S rows, image after image. The last block computes only the rows that the
+//! heads read: the first `rows` tokens of each image. A prefix `d_` marks the gradient of a variable, `hat` the
+//! standardised rows of a norm.
 
-use super::aligned::Aligned;
-use super::matmul::{Left, Out, Right, Start, matmul};
-use super::network::{BlockPlaces, BlockWeights, Network, Place, Sizes};
-use super::random::Random;
-use super::rows::{
+use super::network::{BlockWeights, Network};
+use super::shape::{BlockLayout, Shape};
+use crate::aligned::Aligned;
+use crate::cpu::CpuLevel;
+use crate::layout::LayerOffsets;
+use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::random::Random;
+use crate::rows::{
     add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift, softmax_columns,
     softmax_columns_backward, standardise, transpose,
 };
-use super::vector::Instructions;
 
-/// What the backward pass of a block needs again; sized for all tokens to be queries and rows.
-pub(super) struct Kept {
-    /// [G · S, E] and [G · S]: norm1 before its weight and bias
+/// Activations that the backward pass of a block reads, with room for all tokens as queries and rows.
+pub(super) struct SavedActivations {
+    /// Norm 1: [G · S, E] and [G · S].
     hat1: Aligned,
     rstd1: Aligned,
-    /// [G · rows, E]
+    /// [G · queries, E]
     queries: Aligned,
     /// [G · S, 2E]
     keys_values: Aligned,
-    /// [G, H, S, padded rows]: the attention, a column for each query
+    /// [G, H, S, padded queries]: the attention, one column per query.
     attention: Aligned,
-    /// [G · rows, E]: the values mixed by the attention
+    /// [G · rows, E]: sums of the values weighted by the attention.
     mixed: Aligned,
+    /// Norm 2: [G · rows, E] and [G · rows].
     hat2: Aligned,
     rstd2: Aligned,
-    /// [G · rows, F]: after GELU, and its slope
+    /// [G · rows, F]: GELU, and its derivative.
     hidden: Aligned,
     slope: Aligned,
 }
 
-impl Kept {
-    pub fn new(sizes: &Sizes, group: usize) -> Self {
-        let (e, all) = (sizes.embed, group * sizes.tokens);
-        let columns = sizes.tokens.next_multiple_of(16);
-        Kept {
+impl SavedActivations {
+    pub fn new(shape: &Shape, group: usize) -> Self {
+        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
+        SavedActivations {
             hat1: Aligned::zeros(all * e),
             rstd1: Aligned::zeros(all),
             queries: Aligned::zeros(all * e),
             keys_values: Aligned::zeros(all * 2 * e),
-            attention: Aligned::zeros(group * sizes.heads * sizes.tokens * columns),
+            attention: Aligned::zeros(group * shape.heads * tokens * shape.padded_tokens()),
             mixed: Aligned::zeros(all * e),
             hat2: Aligned::zeros(all * e),
             rstd2: Aligned::zeros(all),
-            hidden: Aligned::zeros(all * sizes.hidden),
-            slope: Aligned::zeros(all * sizes.hidden),
+            hidden: Aligned::zeros(all * shape.hidden),
+            slope: Aligned::zeros(all * shape.hidden),
         }
     }
 
-    /// [G, H, S, padded S] when every token was a query
+    /// [G, H, S, padded S], if all tokens were queries.
     pub fn attention(&self) -> &[f32] {
         &self.attention
     }
 }
 
-/// Memory for what is needed only within a block.
+/// Memory that a block needs only while it runs.
 pub(super) struct Scratch {
-    /// [G · S, E]
+    /// [G · S, E]: a norm's output, of all tokens and of those with a query.
     normed: Aligned,
     some_normed: Aligned,
     out: Aligned,
@@ -69,54 +72,54 @@ pub(super) struct Scratch {
     d_queries: Aligned,
     /// [G · S, 2E]
     d_keys_values: Aligned,
-    /// [E/H, padded S]
-    turned: Aligned,
+    /// [E/H, padded S]: the queries or `d_mixed` of an image and head, transposed.
+    transposed: Aligned,
     /// [S, padded S]
     d_attention: Aligned,
 }
 
 impl Scratch {
-    pub fn new(sizes: &Sizes, group: usize) -> Self {
-        let (e, all) = (sizes.embed, group * sizes.tokens);
-        let columns = sizes.tokens.next_multiple_of(16);
+    pub fn new(shape: &Shape, group: usize) -> Self {
+        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
         Scratch {
             normed: Aligned::zeros(all * e),
             some_normed: Aligned::zeros(all * e),
             out: Aligned::zeros(all * e),
-            d_hidden: Aligned::zeros(all * sizes.hidden),
+            d_hidden: Aligned::zeros(all * shape.hidden),
             d_mixed: Aligned::zeros(all * e),
             d_queries: Aligned::zeros(all * e),
             d_keys_values: Aligned::zeros(all * 2 * e),
-            turned: Aligned::zeros(e / sizes.heads * columns),
-            d_attention: Aligned::zeros(sizes.tokens * columns),
+            transposed: Aligned::zeros(e / shape.heads * shape.padded_tokens()),
+            d_attention: Aligned::zeros(tokens * shape.padded_tokens()),
         }
     }
 }
 
-/// Where in a step a block runs.
+/// Sizes and dropout of one run of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Site {
+pub(super) struct BlockRun {
     /// Images in the group.
     pub group: usize,
-    /// Tokens of each image, the first ones, whose attention is computed.
+    /// Number of tokens, from the first on, whose attention is computed.
     pub queries: usize,
-    /// Those of them that go on to the block's output; fewer only at inference.
+    /// Number of tokens in the block's output; less than `queries` only without dropout.
     pub rows: usize,
-    /// Seed of this group's dropout, absent at inference.
+    /// Seed of the group's dropout; none in predictions.
     pub dropout: Option<u64>,
-    /// Counts the places of dropout within the network.
-    pub place: u64,
+    /// Number of the block's first dropout layer.
+    pub dropout_layer: u64,
 }
 
-impl Site {
+impl BlockRun {
+    /// Applies dropout layer 0 (after the attention) or 1 (after the MLP) of the block.
     #[inline(always)]
-    fn drop(&self, x: &mut [f32], offset: u64, rate: f64) {
+    fn drop(&self, x: &mut [f32], layer: u64, rate: f64) {
         if let Some(seed) = self.dropout {
-            Random::new(seed, self.place + offset).dropout(x, rate);
+            Random::new(seed, self.dropout_layer + layer).dropout(x, rate);
         }
     }
 
-    /// The first tokens of each image, those with a query, of `width` elements each.
+    /// Copies the tokens with a query: [G · S, width] -> [G · queries, width].
     #[inline(always)]
     pub fn gather<T: Copy>(&self, x: &[T], some: &mut [T], width: usize, tokens: usize) {
         let to = some.chunks_exact_mut(self.queries * width);
@@ -135,153 +138,201 @@ impl Site {
             }
         }
     }
+
+    /// [G · rows, E] -> [G · S, E] with zeros in the other rows, in place
+    #[inline(always)]
+    fn spread_rows(&self, x: &mut [f32], e: usize, tokens: usize) {
+        if self.rows < tokens {
+            for image in (0..self.group).rev() {
+                let (from, to) = (image * self.rows * e, image * tokens * e);
+                x.copy_within(from..from + self.rows * e, to);
+                x[to + self.rows * e..to + tokens * e].fill(0.0);
+            }
+        }
+    }
 }
 
-/// A network's block and the level of the processor it runs on.
+/// A network's block at one CPU level.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
-    pub instructions: Instructions,
+    pub level: CpuLevel,
     pub network: &'a Network,
     pub weights: &'a BlockWeights,
-    pub places: &'a BlockPlaces,
+    pub layout: &'a BlockLayout,
 }
 
 impl Block<'_> {
-    /// `x`: [G · S, E] -> [G · rows, E]
+    /// Adds the attention and the MLP to `x`: [G · S, E] -> [G · rows, E].
     #[inline(always)]
-    pub fn forward(&self, x: &mut [f32], kept: &mut Kept, scratch: &mut Scratch, site: Site) {
-        let sizes = &self.network.sizes;
-        let (e, f) = (sizes.embed, sizes.hidden);
-        let (all, some) = (site.group * sizes.tokens, site.group * site.rows);
+    pub fn forward(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
+        self.attention_sublayer(x, saved, scratch, run);
+        self.mlp_sublayer(x, saved, scratch, run);
+    }
+
+    /// `d`: gradient of the block's output [G · rows, E] -> of its input [G · S, E]. Adds the gradients of the parameters
+    /// to `gradient`.
+    #[inline(always)]
+    pub fn backward(
+        &self,
+        d: &mut [f32],
+        saved: &SavedActivations,
+        scratch: &mut Scratch,
+        run: BlockRun,
+        gradient: &mut [f32],
+    ) {
+        self.mlp_sublayer_backward(d, saved, scratch, run, gradient);
+        self.attention_sublayer_backward(d, saved, scratch, run, gradient);
+    }
+
+    /// Norm 1, attention and output projection, added to `x`: [G · S, E] -> [G · rows, E].
+    #[inline(always)]
+    fn attention_sublayer(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, tokens) = (shape.embed, shape.tokens());
+        let (all, some) = (run.group * tokens, run.group * run.rows);
         let normed = &mut scratch.normed[..all * e];
-        self.norm(&x[..all * e], self.places.norm1, &mut kept.hat1, &mut kept.rstd1, normed);
+        self.norm(&x[..all * e], self.layout.norm1, &mut saved.hat1, &mut saved.rstd1, normed);
         let bias = Start::Bias(&self.weights.keys_values_bias);
-        self.linear(normed, &self.weights.keys_values, bias, (all, e, 2 * e), &mut kept.keys_values);
-        let asking = if site.queries < sizes.tokens {
-            site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
+        self.linear(normed, &self.weights.keys_values, bias, (all, e, 2 * e), &mut saved.keys_values);
+        let asking = if run.queries < tokens {
+            run.gather(normed, &mut scratch.some_normed, e, tokens);
             &scratch.some_normed
         } else {
             &*normed
         };
-        let bias = self.bias(self.places.queries, e);
-        self.linear(asking, &self.weights.queries, bias, (site.group * site.queries, e, e), &mut kept.queries);
-
-        self.attention(kept, &mut scratch.turned, site);
+        let bias = self.bias(self.layout.queries, e);
+        self.linear(asking, &self.weights.queries, bias, (run.group * run.queries, e, e), &mut saved.queries);
+        self.attention(saved, &mut scratch.transposed, run);
         let out = &mut scratch.out[..some * e];
-        let bias = self.bias(self.places.out, e);
-        self.linear(&kept.mixed, &self.weights.out, bias, (some, e, e), out);
-        site.drop(out, 0, sizes.dropout);
-        site.keep_rows(x, e, sizes.tokens);
-        let x = &mut x[..some * e];
-        add(x, out);
-
-        let normed = &mut scratch.normed[..some * e];
-        self.norm(x, self.places.norm2, &mut kept.hat2, &mut kept.rstd2, normed);
-        let hidden = &mut kept.hidden[..some * f];
-        self.linear(normed, &self.weights.fc1, self.bias(self.places.fc1, f), (some, e, f), hidden);
-        match site.dropout {
-            Some(_) => gelu_slope(hidden, &mut kept.slope),
-            None => gelu(hidden),
-        }
-        self.linear(hidden, &self.weights.fc2, self.bias(self.places.fc2, e), (some, f, e), out);
-        site.drop(out, 1, sizes.dropout);
-        add(x, out);
+        self.linear(&saved.mixed, &self.weights.out, self.bias(self.layout.out, e), (some, e, e), out);
+        run.drop(out, 0, shape.dropout);
+        run.keep_rows(x, e, tokens);
+        add(&mut x[..some * e], out);
     }
 
-    /// `d`: gradient of the block's output [G · rows, E] -> of its input [G · S, E]; adds to the parameters' `gradient`.
+    /// `d`: gradient of the output [G · rows, E] -> of the input [G · S, E].
     #[inline(always)]
-    pub fn backward(&self, d: &mut [f32], kept: &Kept, scratch: &mut Scratch, site: Site, gradient: &mut [f32]) {
-        let sizes = &self.network.sizes;
-        let (e, f) = (sizes.embed, sizes.hidden);
-        let (all, some) = (site.group * sizes.tokens, site.group * site.rows);
-        let flat = &self.network.flat;
-
-        // The MLP and its skip connection
+    fn attention_sublayer_backward(
+        &self,
+        d: &mut [f32],
+        saved: &SavedActivations,
+        scratch: &mut Scratch,
+        run: BlockRun,
+        gradient: &mut [f32],
+    ) {
+        let (shape, flat) = (&self.network.shape, &self.network.flat);
+        let (e, tokens) = (shape.embed, shape.tokens());
+        let (all, some) = (run.group * tokens, run.group * run.rows);
         let out = &mut scratch.out[..some * e];
         out.copy_from_slice(&d[..some * e]);
-        site.drop(out, 1, sizes.dropout);
-        let hidden = &kept.hidden[..some * f];
-        self.linear_gradient(out, hidden, (some, f, e), self.places.fc2, gradient);
-        let d_hidden = &mut scratch.d_hidden[..some * f];
-        self.linear(out, &flat[self.places.fc2.weight..], Start::Zero, (some, e, f), d_hidden);
-        multiply(d_hidden, &kept.slope[..some * f]);
-        let normed = &mut scratch.normed[..some * e];
-        self.shift(&kept.hat2, self.places.norm2, normed);
-        self.linear_gradient(d_hidden, normed, (some, e, f), self.places.fc1, gradient);
-        self.linear(d_hidden, &flat[self.places.fc1.weight..], Start::Zero, (some, f, e), out);
-        let hat = (&kept.hat2[..some * e], &kept.rstd2[..some]);
-        self.norm_backward(out, hat, self.places.norm2, gradient, &mut d[..some * e]);
-
-        // The attention and its skip connection
-        out.copy_from_slice(&d[..some * e]);
-        site.drop(out, 0, sizes.dropout);
-        self.linear_gradient(out, &kept.mixed, (some, e, e), self.places.out, gradient);
+        run.drop(out, 0, shape.dropout);
+        self.linear_gradient(out, &saved.mixed, (some, e, e), self.layout.out, gradient);
         let d_mixed = &mut scratch.d_mixed[..some * e];
-        self.linear(out, &flat[self.places.out.weight..], Start::Zero, (some, e, e), d_mixed);
-        self.attention_backward(kept, scratch, site);
+        self.linear(out, &flat[self.layout.out.weight..], Start::Zero, (some, e, e), d_mixed);
+        self.attention_backward(saved, scratch, run);
 
         let normed = &mut scratch.normed[..all * e];
-        self.shift(&kept.hat1, self.places.norm1, normed);
-        site.gather(normed, &mut scratch.some_normed, e, sizes.tokens);
+        self.shift(&saved.hat1, self.layout.norm1, normed);
+        run.gather(normed, &mut scratch.some_normed, e, tokens);
         let d_queries = &scratch.d_queries[..some * e];
-        self.linear_gradient(d_queries, &scratch.some_normed, (some, e, e), self.places.queries, gradient);
+        self.linear_gradient(d_queries, &scratch.some_normed, (some, e, e), self.layout.queries, gradient);
         let d_keys_values = &scratch.d_keys_values[..all * 2 * e];
-        for (i, place) in [self.places.keys, self.places.values].into_iter().enumerate() {
+        for (i, layer) in [self.layout.keys, self.layout.values].into_iter().enumerate() {
             let left = Left::transposed(&d_keys_values[i * e..], 2 * e);
-            self.weight_gradient(left, normed, (all, e, e), place, gradient);
-            let sums = &mut gradient[place.bias..place.bias + e];
-            add_column_sums(&d_keys_values[i * e..], 2 * e, sums);
+            self.weight_gradient(left, normed, (all, e, e), layer, gradient);
+            add_column_sums(&d_keys_values[i * e..], 2 * e, &mut gradient[layer.bias..layer.bias + e]);
         }
 
-        // Of norm1's output: from keys and values for all tokens, from the queries for some
+        // Keys and values give a gradient for all tokens, queries for the first tokens of each image.
         let d_normed = &mut scratch.out[..all * e];
         self.linear(d_keys_values, &self.weights.keys_values_back, Start::Zero, (all, 2 * e, e), d_normed);
         let back = &mut scratch.some_normed[..some * e];
-        self.linear(d_queries, &flat[self.places.queries.weight..], Start::Zero, (some, e, e), back);
-        for image in 0..site.group {
-            let from = &back[image * site.rows * e..(image + 1) * site.rows * e];
-            add(&mut d_normed[image * sizes.tokens * e..], from);
+        self.linear(d_queries, &flat[self.layout.queries.weight..], Start::Zero, (some, e, e), back);
+        for (d_normed, back) in d_normed.chunks_exact_mut(tokens * e).zip(back.chunks_exact(run.rows * e)) {
+            add(d_normed, back);
         }
-        if site.rows < sizes.tokens {
-            for image in (0..site.group).rev() {
-                let (from, to) = (image * site.rows * e, image * sizes.tokens * e);
-                d.copy_within(from..from + site.rows * e, to);
-                d[to + site.rows * e..to + sizes.tokens * e].fill(0.0);
-            }
-        }
-        let hat = (&kept.hat1[..all * e], &kept.rstd1[..all]);
-        self.norm_backward(d_normed, hat, self.places.norm1, gradient, &mut d[..all * e]);
+        run.spread_rows(d, e, tokens);
+        let hat = (&saved.hat1[..all * e], &saved.rstd1[..all]);
+        self.norm_backward(d_normed, hat, self.layout.norm1, gradient, &mut d[..all * e]);
     }
 
-    /// Queries, keys and values -> attention and mixed values, head by head.
+    /// Norm 2 and MLP, added to `x` [G · rows, E].
     #[inline(always)]
-    fn attention(&self, kept: &mut Kept, turned: &mut [f32], site: Site) {
-        let sizes = &self.network.sizes;
-        let (e, tokens, d) = (sizes.embed, sizes.tokens, sizes.embed / sizes.heads);
-        let columns = site.queries.next_multiple_of(16);
-        let maps = kept.attention.chunks_exact_mut(tokens * columns);
-        for (i, map) in maps.take(site.group * sizes.heads).enumerate() {
-            let (image, head) = (i / sizes.heads, i % sizes.heads);
-            let queries = image * site.queries * e + head * d;
-            let mixed = image * site.rows * e + head * d;
+    fn mlp_sublayer(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, f, some) = (shape.embed, shape.hidden, run.group * run.rows);
+        let x = &mut x[..some * e];
+        let normed = &mut scratch.normed[..some * e];
+        self.norm(x, self.layout.norm2, &mut saved.hat2, &mut saved.rstd2, normed);
+        let hidden = &mut saved.hidden[..some * f];
+        self.linear(normed, &self.weights.fc1, self.bias(self.layout.fc1, f), (some, e, f), hidden);
+        match run.dropout {
+            Some(_) => gelu_slope(hidden, &mut saved.slope),
+            None => gelu(hidden),
+        }
+        let out = &mut scratch.out[..some * e];
+        self.linear(hidden, &self.weights.fc2, self.bias(self.layout.fc2, e), (some, f, e), out);
+        run.drop(out, 1, shape.dropout);
+        add(x, out);
+    }
+
+    /// `d`: gradient of the output -> of the input, both [G · rows, E].
+    #[inline(always)]
+    fn mlp_sublayer_backward(
+        &self,
+        d: &mut [f32],
+        saved: &SavedActivations,
+        scratch: &mut Scratch,
+        run: BlockRun,
+        gradient: &mut [f32],
+    ) {
+        let (shape, flat) = (&self.network.shape, &self.network.flat);
+        let (e, f, some) = (shape.embed, shape.hidden, run.group * run.rows);
+        let d = &mut d[..some * e];
+        let out = &mut scratch.out[..some * e];
+        out.copy_from_slice(d);
+        run.drop(out, 1, shape.dropout);
+        self.linear_gradient(out, &saved.hidden[..some * f], (some, f, e), self.layout.fc2, gradient);
+        let d_hidden = &mut scratch.d_hidden[..some * f];
+        self.linear(out, &flat[self.layout.fc2.weight..], Start::Zero, (some, e, f), d_hidden);
+        multiply(d_hidden, &saved.slope[..some * f]);
+        let normed = &mut scratch.normed[..some * e];
+        self.shift(&saved.hat2, self.layout.norm2, normed);
+        self.linear_gradient(d_hidden, normed, (some, e, f), self.layout.fc1, gradient);
+        self.linear(d_hidden, &flat[self.layout.fc1.weight..], Start::Zero, (some, f, e), out);
+        let hat = (&saved.hat2[..some * e], &saved.rstd2[..some]);
+        self.norm_backward(out, hat, self.layout.norm2, gradient, d);
+    }
+
+    /// Queries, keys and values -> attention and mixed values, head by head
+    #[inline(always)]
+    fn attention(&self, saved: &mut SavedActivations, transposed: &mut [f32], run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
+        let columns = run.queries.next_multiple_of(16);
+        let maps = saved.attention.chunks_exact_mut(tokens * columns);
+        for (i, map) in maps.take(run.group * shape.heads).enumerate() {
+            let (image, head) = (i / shape.heads, i % shape.heads);
+            let queries = image * run.queries * e + head * d;
+            let mixed = image * run.rows * e + head * d;
             let keys = image * tokens * 2 * e + head * d;
-            let turned = &mut turned[..d * columns];
-            transpose(&kept.queries[queries..], (site.queries, e), d, turned, columns);
+            let transposed = &mut transposed[..d * columns];
+            transpose(&saved.queries[queries..], (run.queries, e), d, transposed, columns);
             matmul(
-                self.instructions,
+                self.level,
                 (tokens, columns, d),
-                Left::rows(&kept.keys_values[keys..], 2 * e),
-                Right::rows(turned, columns),
+                Left::rows(&saved.keys_values[keys..], 2 * e),
+                Right::rows(transposed, columns),
                 Out::rows(map, columns),
                 Start::Zero,
             );
             softmax_columns(map, columns, 1.0 / (d as f32).sqrt());
             matmul(
-                self.instructions,
-                (site.rows, d, tokens),
+                self.level,
+                (run.rows, d, tokens),
                 Left::transposed(map, columns),
-                Right::rows(&kept.keys_values[keys + e..], 2 * e),
-                Out::rows(&mut kept.mixed[mixed..], e),
+                Right::rows(&saved.keys_values[keys + e..], 2 * e),
+                Out::rows(&mut saved.mixed[mixed..], e),
                 Start::Zero,
             );
         }
@@ -289,58 +340,58 @@ impl Block<'_> {
 
     /// `d_mixed` -> `d_queries` and `d_keys_values`
     #[inline(always)]
-    fn attention_backward(&self, kept: &Kept, scratch: &mut Scratch, site: Site) {
-        let sizes = &self.network.sizes;
-        let (e, tokens, d) = (sizes.embed, sizes.tokens, sizes.embed / sizes.heads);
-        let columns = site.rows.next_multiple_of(16);
-        let maps = kept.attention.chunks_exact(tokens * columns);
-        for (i, map) in maps.take(site.group * sizes.heads).enumerate() {
-            let (image, head) = (i / sizes.heads, i % sizes.heads);
-            let queries = image * site.rows * e + head * d;
+    fn attention_backward(&self, saved: &SavedActivations, scratch: &mut Scratch, run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
+        let columns = run.rows.next_multiple_of(16);
+        let maps = saved.attention.chunks_exact(tokens * columns);
+        for (i, map) in maps.take(run.group * shape.heads).enumerate() {
+            let (image, head) = (i / shape.heads, i % shape.heads);
+            let queries = image * run.rows * e + head * d;
             let keys = image * tokens * 2 * e + head * d;
-            let turned = &mut scratch.turned[..d * columns];
-            transpose(&scratch.d_mixed[queries..], (site.rows, e), d, turned, columns);
+            let transposed = &mut scratch.transposed[..d * columns];
+            transpose(&scratch.d_mixed[queries..], (run.rows, e), d, transposed, columns);
 
             let d_map = &mut scratch.d_attention[..tokens * columns];
             matmul(
-                self.instructions,
+                self.level,
                 (tokens, columns, d),
-                Left::rows(&kept.keys_values[keys + e..], 2 * e),
-                Right::rows(turned, columns),
+                Left::rows(&saved.keys_values[keys + e..], 2 * e),
+                Right::rows(transposed, columns),
                 Out::rows(d_map, columns),
                 Start::Zero,
             );
             softmax_columns_backward(d_map, map, columns, 1.0 / (d as f32).sqrt());
 
             matmul(
-                self.instructions,
-                (tokens, d, site.rows),
+                self.level,
+                (tokens, d, run.rows),
                 Left::rows(map, columns),
                 Right::rows(&scratch.d_mixed[queries..], e),
                 Out::rows(&mut scratch.d_keys_values[keys + e..], 2 * e),
                 Start::Zero,
             );
             matmul(
-                self.instructions,
-                (tokens, d, site.rows),
+                self.level,
+                (tokens, d, run.rows),
                 Left::rows(d_map, columns),
-                Right::rows(&kept.queries[queries..], e),
+                Right::rows(&saved.queries[queries..], e),
                 Out::rows(&mut scratch.d_keys_values[keys..], 2 * e),
                 Start::Zero,
             );
             matmul(
-                self.instructions,
-                (site.rows, d, tokens),
+                self.level,
+                (run.rows, d, tokens),
                 Left::transposed(d_map, columns),
-                Right::rows(&kept.keys_values[keys..], 2 * e),
+                Right::rows(&saved.keys_values[keys..], 2 * e),
                 Out::rows(&mut scratch.d_queries[queries..], e),
                 Start::Zero,
             );
         }
     }
 
-    fn bias(&self, place: Place, length: usize) -> Start<'_> {
-        Start::Bias(self.network.at(place.bias, length))
+    fn bias(&self, layer: LayerOffsets, length: usize) -> Start<'_> {
+        Start::Bias(self.network.at(layer.bias, length))
     }
 
     /// [m, inputs] · [inputs, outputs] -> [m, outputs]
@@ -353,7 +404,7 @@ impl Block<'_> {
         out: &mut [f32],
     ) {
         matmul(
-            self.instructions,
+            self.level,
             (m, outputs, inputs),
             Left::rows(x, inputs),
             Right::rows(weight, outputs),
@@ -362,19 +413,20 @@ impl Block<'_> {
         );
     }
 
-    /// Of a linear layer's weight [outputs, inputs] and bias, from its output's gradient and its input.
+    /// Adds the gradients of a linear layer's weight [outputs, inputs] and bias. `d` is the gradient of its output, `x` its
+    /// input.
     #[inline(always)]
     fn linear_gradient(
         &self,
         d: &[f32],
         x: &[f32],
         (m, inputs, outputs): (usize, usize, usize),
-        place: Place,
+        layer: LayerOffsets,
         gradient: &mut [f32],
     ) {
         let left = Left::transposed(d, outputs);
-        self.weight_gradient(left, x, (m, inputs, outputs), place, gradient);
-        add_column_sums(&d[..m * outputs], outputs, &mut gradient[place.bias..place.bias + outputs]);
+        self.weight_gradient(left, x, (m, inputs, outputs), layer, gradient);
+        add_column_sums(&d[..m * outputs], outputs, &mut gradient[layer.bias..layer.bias + outputs]);
     }
 
     fn weight_gradient(
@@ -382,26 +434,26 @@ impl Block<'_> {
         d: Left<f32>,
         x: &[f32],
         (m, inputs, outputs): (usize, usize, usize),
-        place: Place,
+        layer: LayerOffsets,
         gradient: &mut [f32],
     ) {
         let right = Right::rows(x, inputs);
-        let out = Out::rows(&mut gradient[place.weight..], inputs);
-        matmul(self.instructions, (outputs, inputs, m), d, right, out, Start::Out);
+        let out = Out::rows(&mut gradient[layer.weight..], inputs);
+        matmul(self.level, (outputs, inputs, m), d, right, out, Start::Out);
     }
 
     #[inline(always)]
-    fn norm(&self, x: &[f32], place: Place, hat: &mut [f32], rstd: &mut [f32], out: &mut [f32]) {
+    fn norm(&self, x: &[f32], layer: LayerOffsets, hat: &mut [f32], rstd: &mut [f32], out: &mut [f32]) {
         let hat = &mut hat[..x.len()];
-        standardise(x, self.network.sizes.embed, hat, rstd);
-        self.shift(hat, place, out);
+        standardise(x, self.network.shape.embed, hat, rstd);
+        self.shift(hat, layer, out);
     }
 
-    /// A norm's weight and bias on its standardised rows.
+    /// Applies a norm's weight and bias to its standardised rows.
     #[inline(always)]
-    fn shift(&self, hat: &[f32], place: Place, out: &mut [f32]) {
-        let e = self.network.sizes.embed;
-        scale_shift(hat, self.network.at(place.weight, e), self.network.at(place.bias, e), out);
+    fn shift(&self, hat: &[f32], layer: LayerOffsets, out: &mut [f32]) {
+        let e = self.network.shape.embed;
+        scale_shift(hat, self.network.at(layer.weight, e), self.network.at(layer.bias, e), out);
     }
 
     #[inline(always)]
@@ -409,13 +461,13 @@ impl Block<'_> {
         &self,
         d: &mut [f32],
         hat: (&[f32], &[f32]),
-        place: Place,
+        layer: LayerOffsets,
         gradient: &mut [f32],
         into: &mut [f32],
     ) {
-        let e = self.network.sizes.embed;
-        let of = [place.weight..place.weight + e, place.bias..place.bias + e];
-        let [d_weight, d_bias] = gradient.get_disjoint_mut(of).expect("parameters don't overlap");
-        layer_norm_backward(d, hat, self.network.at(place.weight, e), (d_weight, d_bias), into);
+        let e = self.network.shape.embed;
+        let ranges = [layer.weight..layer.weight + e, layer.bias..layer.bias + e];
+        let [d_weight, d_bias] = gradient.get_disjoint_mut(ranges).expect("parameters don't overlap");
+        layer_norm_backward(d, hat, self.network.at(layer.weight, e), (d_weight, d_bias), into);
     }
 }

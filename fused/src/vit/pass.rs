@@ -1,443 +1,427 @@
-//! A whole network, forward and backward, for a group of images: embedding, blocks, last norm, heads.
+//! Forward and backward pass of the whole network for a group of images: embedding, blocks, last norm, heads.
 
-use super::aligned::Aligned;
 use super::bfloat;
-use super::block::{Block, Kept, Scratch, Site};
-use super::matmul::{Left, Out, Right, Start, matmul};
+use super::block::{Block, BlockRun, SavedActivations, Scratch};
 use super::network::Network;
-use super::random::Random;
-use super::rollout::{Chosen, Matrices};
-use super::rows::{add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
-use super::vector::Instructions;
-use crate::explain::Fusion;
+use super::rollout::{Fusion, Matrices, ResolvedRollout};
+use super::shape::Shape;
+use crate::aligned::Aligned;
+use crate::cpu::CpuLevel;
+use crate::loss::{Training, loss_gradient};
+use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::random::Random;
+use crate::rows::{add, add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
 
-/// Images whose activations are worked on together: few enough for the caches, many enough to read the weights seldom.
+/// Images whose activations are computed together: few enough for the caches, enough to read the weights rarely.
 pub(super) const GROUP: usize = 4;
 
-/// Place of the dropout after the embedding; each block has two more.
+/// Number of the dropout layer after the embedding; each block has two more.
 const EMBEDDING: u64 = 0;
 
-/// What a head's scores should be, and how much it counts: a term w τ² CE(t, softmax(z/τ)) of each image's loss.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// [B, classes] the probabilities t
-    pub probabilities: Vec<f32>,
-    pub weight: f32,
-    pub temperature: f32,
-}
-
-/// What a whole batch is trained for.
-pub(super) struct Training<'a> {
-    /// One for each head.
-    pub targets: &'a [Target],
-    pub seed: u64,
-    /// Number of images.
-    pub batch: usize,
+/// Number of a block's first dropout layer.
+pub(super) fn dropout_layer(block: usize) -> u64 {
+    EMBEDDING + 1 + 2 * block as u64
 }
 
 /// Activations and memory of one thread.
-pub(super) struct Work {
-    /// [G · N, C · P · P padded]
+pub(super) struct Workspace {
+    /// [G · N, padded C · P · P]
     patches: Aligned,
-    /// [G · S, E]: the tokens, and later the gradient
+    /// [G · S, E]: tokens, and their gradient in the backward pass.
     x: Aligned,
-    /// At inference the first serves all.
-    blocks: Vec<Kept>,
+    /// One per block; predictions use the first for all blocks.
+    blocks: Vec<SavedActivations>,
     scratch: Scratch,
-    pairs: bfloat::Scratch,
+    bfloat: bfloat::Scratch,
     matrices: Matrices,
-    /// [G · prefix, E]
+    /// The last norm: [G · prefix, E], [G · prefix], [G · prefix, E].
     hat: Aligned,
     rstd: Aligned,
     features: Aligned,
     d_features: Aligned,
-    /// [G, E]: after tanh
+    /// [G, E]: the class head after tanh.
     hidden: Aligned,
     d_hidden: Aligned,
-    /// [E, C · P · P padded]
+    /// [E, padded C · P · P]
     d_conv: Aligned,
     /// Heads × [G, classes]
     logits: Vec<Vec<f32>>,
 }
 
-impl Work {
-    pub fn new(network: &Network) -> Self {
-        let sizes = &network.sizes;
-        let e = sizes.embed;
-        Work {
-            patches: Aligned::zeros(GROUP * sizes.patches * sizes.patch_width()),
-            x: Aligned::zeros(GROUP * sizes.tokens * e),
-            blocks: (network.blocks.iter()).map(|_| Kept::new(sizes, GROUP)).collect(),
-            scratch: Scratch::new(sizes, GROUP),
-            pairs: bfloat::Scratch::new(sizes, GROUP),
-            matrices: Matrices::new(sizes, network.blocks.len(), GROUP),
-            hat: Aligned::zeros(GROUP * sizes.prefix * e),
-            rstd: Aligned::zeros(GROUP * sizes.prefix),
-            features: Aligned::zeros(GROUP * sizes.prefix * e),
-            d_features: Aligned::zeros(GROUP * sizes.prefix * e),
+impl Workspace {
+    pub fn new(shape: &Shape) -> Self {
+        let (e, prefix) = (shape.embed, shape.prefix());
+        Workspace {
+            patches: Aligned::zeros(GROUP * shape.patches() * shape.patch_width()),
+            x: Aligned::zeros(GROUP * shape.tokens() * e),
+            blocks: (0..shape.layers).map(|_| SavedActivations::new(shape, GROUP)).collect(),
+            scratch: Scratch::new(shape, GROUP),
+            bfloat: bfloat::Scratch::new(shape, GROUP),
+            matrices: Matrices::new(shape, GROUP),
+            hat: Aligned::zeros(GROUP * prefix * e),
+            rstd: Aligned::zeros(GROUP * prefix),
+            features: Aligned::zeros(GROUP * prefix * e),
+            d_features: Aligned::zeros(GROUP * prefix * e),
             hidden: Aligned::zeros(GROUP * e),
             d_hidden: Aligned::zeros(GROUP * e),
-            d_conv: Aligned::zeros(e * sizes.patch_width()),
-            logits: vec![vec![0.0; GROUP * sizes.classes]; sizes.prefix],
+            d_conv: Aligned::zeros(e * shape.patch_width()),
+            logits: vec![vec![0.0; GROUP * shape.classes]; prefix],
         }
     }
 }
 
-/// A network on one level of the processor.
+/// A network at one CPU level.
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
-    pub instructions: Instructions,
+    pub level: CpuLevel,
     pub network: &'a Network,
 }
 
 impl Pass<'_> {
-    /// Images [B, C, I, I] -> logits, heads × [B, classes].
+    dispatch!(Pass, run_predict, predict, (workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]));
+    dispatch!(
+        Pass,
+        run_explain,
+        explain,
+        (
+            workspace: &mut Workspace,
+            images: &[f32],
+            rollout: &ResolvedRollout,
+            logits: &mut [&mut [f32]],
+            rows: &mut [f32]
+        )
+    );
+    dispatch!(
+        Pass,
+        run_train,
+        train,
+        (
+            workspace: &mut Workspace,
+            images: &[f32],
+            first: usize,
+            training: &Training,
+            logits: &mut [&mut [f32]],
+            gradient: &mut [f32]
+        ) -> f64
+    );
+
+    /// Images [B, C, I, I] -> logits, heads × [B, classes]
     #[inline(always)]
-    pub fn predict(&self, work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]) {
-        let numbers = self.numbers();
-        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
-            let group = images.len() / numbers;
-            self.forward(work, images, group, None);
-            self.hand_over(work, i, group, logits);
+    fn predict(&self, workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]) {
+        let image_len = self.network.shape.image_len();
+        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
+            let group = images.len() / image_len;
+            self.forward(workspace, images, group, None);
+            self.copy_logits(workspace, i, group, logits);
         }
     }
 
-    /// As [`Pass::predict`] for the images from `first` of a batch, with dropout; adds the gradient of the
-    /// batch's mean loss to `gradient` and returns these images' share of the loss.
+    /// As [`Pass::predict`]; `rows` becomes the query's row of each image's rollout, [B, S].
     #[inline(always)]
-    pub fn train(
+    fn explain(
         &self,
-        work: &mut Work,
+        workspace: &mut Workspace,
+        images: &[f32],
+        rollout: &ResolvedRollout,
+        logits: &mut [&mut [f32]],
+        rows: &mut [f32],
+    ) {
+        let (shape, image_len, tokens) =
+            (&self.network.shape, self.network.shape.image_len(), self.network.shape.tokens());
+        let groups = images.chunks(GROUP * image_len);
+        for (i, (images, rows)) in groups.zip(rows.chunks_mut(GROUP * tokens)).enumerate() {
+            let group = images.len() / image_len;
+            self.embed(workspace, images, group, None);
+            for block in 0..shape.layers {
+                // Discarding compares the attention of all queries, also in the last block.
+                let run = BlockRun { queries: tokens, ..self.block_run(block, group, None) };
+                let step = rollout.layers.binary_search(&block).ok();
+                self.infer(block, workspace, run, step.map(|step| (step, rollout.fusion)));
+                if let Some(step) = step {
+                    workspace.matrices.complete(group, shape.heads, step, rollout);
+                }
+            }
+            for (image, row) in rows.chunks_exact_mut(tokens).enumerate() {
+                workspace.matrices.row(self.level, image, rollout, row);
+            }
+            self.heads(workspace, group, false);
+            self.copy_logits(workspace, i, group, logits);
+        }
+    }
+
+    /// Training step with dropout for the images of a batch from image `first` on. Adds their part of the gradient of
+    /// the batch's mean loss to `gradient`, and returns their part of that loss.
+    #[inline(always)]
+    fn train(
+        &self,
+        workspace: &mut Workspace,
         images: &[f32],
         first: usize,
         training: &Training,
         logits: &mut [&mut [f32]],
         gradient: &mut [f32],
     ) -> f64 {
-        let (numbers, classes) = (self.numbers(), self.network.sizes.classes);
+        let (image_len, classes) = (self.network.shape.image_len(), self.network.shape.classes);
         let mut loss = 0.0;
-        for (i, images) in images.chunks(GROUP * numbers).enumerate() {
-            let group = images.len() / numbers;
+        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
+            let group = images.len() / image_len;
             let image = first + i * GROUP;
             let seed = training.seed.wrapping_add(image as u64);
-            self.forward(work, images, group, Some(seed));
-            let from = i * GROUP * classes;
-            for (head, target) in training.targets.iter().enumerate() {
-                let scores = &mut work.logits[head][..group * classes];
-                logits[head][from..from + scores.len()].copy_from_slice(scores);
-                let wanted = &target.probabilities[image * classes..][..scores.len()];
-                for (z, t) in scores.chunks_exact_mut(classes).zip(wanted.chunks_exact(classes)) {
+            self.forward(workspace, images, group, Some(seed));
+            self.copy_logits(workspace, i, group, logits);
+            for (logits, target) in workspace.logits.iter_mut().zip(training.targets) {
+                let logits = &mut logits[..group * classes];
+                let probabilities = &target.probabilities[image * classes..][..logits.len()];
+                for (z, t) in logits.chunks_exact_mut(classes).zip(probabilities.chunks_exact(classes)) {
                     loss += loss_gradient(z, t, target, training.batch);
                 }
             }
-            self.backward(work, group, seed, gradient);
+            self.backward(workspace, group, seed, gradient);
         }
         loss
     }
 
-    fn numbers(&self) -> usize {
-        self.network.sizes.numbers()
-    }
-
-    fn site(&self, block: usize, group: usize, dropout: Option<u64>) -> Site {
-        let (sizes, last) = (&self.network.sizes, self.network.blocks.len() - 1);
-        let rows = if block == last { sizes.prefix } else { sizes.tokens };
-        Site { group, queries: rows, rows, dropout, place: EMBEDDING + 1 + 2 * block as u64 }
+    fn block_run(&self, block: usize, group: usize, dropout: Option<u64>) -> BlockRun {
+        let shape = &self.network.shape;
+        let rows = if block + 1 == shape.layers { shape.prefix() } else { shape.tokens() };
+        BlockRun { group, queries: rows, rows, dropout, dropout_layer: dropout_layer(block) }
     }
 
     fn block(&self, i: usize) -> Block<'_> {
         Block {
-            instructions: self.instructions,
+            level: self.level,
             network: self.network,
             weights: &self.network.blocks[i],
-            places: &self.network.places.blocks[i],
+            layout: &self.network.layout.blocks[i],
         }
     }
 
-    /// A block at inference; with `fuse`, which goes with every token as a query, its attention joins the matrices.
+    /// A block without dropout. With `fuse`, all tokens must be queries, and the heads' attention is fused into the
+    /// matrices of that step.
     #[inline(always)]
-    fn infer(&self, i: usize, work: &mut Work, site: Site, fuse: Option<(usize, Fusion)>) {
-        let x = &mut work.x;
-        if let Some(weights) = self.network.pairs.get(i) {
-            let fused = fuse.map(|(layer, fusion)| (fusion, work.matrices.of_layer(layer)));
-            let block =
-                bfloat::Block { network: self.network, weights, places: &self.network.places.blocks[i], index: i };
-            return block.forward(x, fused, &mut work.pairs, site);
+    fn infer(&self, i: usize, workspace: &mut Workspace, run: BlockRun, fuse: Option<(usize, Fusion)>) {
+        let x = &mut workspace.x;
+        if let Some(weights) = self.network.bfloat.get(i) {
+            let fused = fuse.map(|(step, fusion)| (fusion, workspace.matrices.of_step(step)));
+            let layout = &self.network.layout.blocks[i];
+            let block = bfloat::Block { network: self.network, weights, layout, index: i };
+            return block.forward(x, fused, &mut workspace.bfloat, run);
         }
-        let kept = &mut work.blocks[0];
-        self.block(i).forward(x, kept, &mut work.scratch, site);
-        if let Some((layer, fusion)) = fuse {
-            let (attention, heads) = (kept.attention(), self.network.sizes.heads);
-            work.matrices.fuse(attention, heads, layer, fusion);
+        let saved = &mut workspace.blocks[0];
+        self.block(i).forward(x, saved, &mut workspace.scratch, run);
+        if let Some((step, fusion)) = fuse {
+            let (attention, heads) = (saved.attention(), self.network.shape.heads);
+            workspace.matrices.fuse(attention, heads, step, fusion);
         }
     }
 
     #[inline(always)]
-    fn forward(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
-        self.embed(work, images, group, dropout);
-        for i in 0..self.network.blocks.len() {
-            let site = self.site(i, group, dropout);
+    fn forward(&self, workspace: &mut Workspace, images: &[f32], group: usize, dropout: Option<u64>) {
+        self.embed(workspace, images, group, dropout);
+        for i in 0..self.network.shape.layers {
+            let run = self.block_run(i, group, dropout);
             if dropout.is_none() {
-                self.infer(i, work, site, None);
+                self.infer(i, workspace, run, None);
                 continue;
             }
-            let (x, kept) = (&mut work.x, &mut work.blocks[i]);
-            self.block(i).forward(x, kept, &mut work.scratch, site);
+            let (x, saved) = (&mut workspace.x, &mut workspace.blocks[i]);
+            self.block(i).forward(x, saved, &mut workspace.scratch, run);
         }
-        self.heads(work, group, dropout.is_some());
+        self.heads(workspace, group, dropout.is_some());
     }
 
-    /// As [`Pass::predict`], and with it the query's row of each image's rollout, [B, S].
+    /// Copies the logits of group `i` to those of all images.
+    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut [&mut [f32]]) {
+        let classes = self.network.shape.classes;
+        for (all, logits) in logits.iter_mut().zip(&workspace.logits) {
+            all[i * GROUP * classes..][..group * classes].copy_from_slice(&logits[..group * classes]);
+        }
+    }
+
+    /// Images [G, C, I, I] -> tokens [G · S, E] in `x`
     #[inline(always)]
-    pub fn explain(
-        &self,
-        work: &mut Work,
-        images: &[f32],
-        chosen: &Chosen,
-        logits: &mut [&mut [f32]],
-        rows: &mut [f32],
-    ) {
-        let (sizes, numbers) = (&self.network.sizes, self.numbers());
-        let options = chosen.options;
-        let groups = images.chunks(GROUP * numbers);
-        for (i, (images, rows)) in groups.zip(rows.chunks_mut(GROUP * sizes.tokens)).enumerate() {
-            let group = images.len() / numbers;
-            self.embed(work, images, group, None);
-            for layer in 0..self.network.blocks.len() {
-                // Discarding looks at every query's attention, in the last block, too.
-                let site = Site { queries: sizes.tokens, ..self.site(layer, group, None) };
-                let step = chosen.layers.binary_search(&layer).ok();
-                self.infer(layer, work, site, step.map(|step| (step, options.fusion)));
-                if let Some(step) = step {
-                    work.matrices.complete(group, sizes.heads, step, options);
-                }
-            }
-            for (image, row) in rows.chunks_exact_mut(sizes.tokens).enumerate() {
-                work.matrices.row(self.instructions, image, chosen, row);
-            }
-            self.heads(work, group, false);
-            self.hand_over(work, i, group, logits);
-        }
-    }
-
-    /// The logits of the i-th group.
-    fn hand_over(&self, work: &Work, i: usize, group: usize, logits: &mut [&mut [f32]]) {
-        let classes = self.network.sizes.classes;
-        for (all, logits) in logits.iter_mut().zip(&work.logits) {
-            let from = i * GROUP * classes;
-            all[from..from + group * classes].copy_from_slice(&logits[..group * classes]);
-        }
-    }
-
-    /// Prefix tokens [group · prefix, E] in `x` -> `logits`
-    #[inline(always)]
-    fn heads(&self, work: &mut Work, group: usize, training: bool) {
-        let (network, sizes) = (self.network, &self.network.sizes);
-        let (e, places) = (sizes.embed, &network.places);
-        let some = group * sizes.prefix;
-        standardise(&work.x[..some * e], e, &mut work.hat, &mut work.rstd);
-        let [weight, bias] = [places.norm.weight, places.norm.bias].map(|p| network.at(p, e));
-        scale_shift(&work.hat, weight, bias, &mut work.features);
-        let bias = Start::Bias(network.at(places.fc1.bias, e));
-        matmul(
-            self.instructions,
-            (group, e, e),
-            Left::rows(&work.features, sizes.prefix * e),
-            Right::rows(&network.fc1, e),
-            Out::rows(&mut work.hidden, e),
-            bias,
-        );
-        let hidden = &mut work.hidden[..group * e];
-        if training || network.pairs.is_empty() {
-            for x in hidden {
-                *x = x.tanh();
-            }
-        } else {
-            tanh(hidden); // the last digit isn't wanted in bfloat16
-        }
-        for head in 0..sizes.prefix {
-            let (input, row) = if head == 0 { (&work.hidden[..], e) } else { (&work.features[e..], sizes.prefix * e) };
-            let place = self.head(head);
-            let logits = work.logits[head].chunks_exact_mut(sizes.classes);
-            for (logits, x) in logits.zip(input.chunks(row)).take(group) {
-                for (class, z) in logits.iter_mut().enumerate() {
-                    let weight = network.at(place.weight + class * e, e);
-                    *z = network.flat[place.bias + class] + dot(weight, &x[..e]);
-                }
-            }
-        }
-    }
-
-    /// The linear layer of a head: of the class token's classifier, or the distillation token's.
-    fn head(&self, head: usize) -> super::network::Place {
-        let places = &self.network.places;
-        match places.fc_dist {
-            Some(place) if head == 1 => place,
-            _ => places.fc2,
-        }
-    }
-
-    /// [group, C, I, I] -> tokens [group · S, E] in `x`
-    #[inline(always)]
-    fn embed(&self, work: &mut Work, images: &[f32], group: usize, dropout: Option<u64>) {
-        let (network, sizes) = (self.network, &self.network.sizes);
-        let (e, side, patch, places) = (sizes.embed, sizes.side, sizes.patch, &network.places);
-        let (width, across) = (sizes.patch_width(), side / patch);
-        for (row, to) in work.patches.chunks_exact_mut(width).take(group * sizes.patches).enumerate() {
-            let (image, at) = (row / sizes.patches, row % sizes.patches);
-            for (i, to) in to.chunks_exact_mut(patch).take(sizes.channels * patch).enumerate() {
+    fn embed(&self, workspace: &mut Workspace, images: &[f32], group: usize, dropout: Option<u64>) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
+        let (side, patch, across) = (shape.image_side, shape.patch_side, shape.image_side / shape.patch_side);
+        for (row, to) in workspace.patches.chunks_exact_mut(width).take(group * patches).enumerate() {
+            let (image, at) = (row / patches, row % patches);
+            for (i, to) in to.chunks_exact_mut(patch).take(shape.channels * patch).enumerate() {
                 let (channel, y) = (i / patch, at / across * patch + i % patch);
-                let from = ((image * sizes.channels + channel) * side + y) * side + at % across * patch;
-                // Not by a call for each few numbers.
+                let from = ((image * shape.channels + channel) * side + y) * side + at % across * patch;
+                // `copy_from_slice` would call memcpy for a few values.
                 for (to, from) in to.iter_mut().zip(&images[from..from + patch]) {
                     *to = *from;
                 }
             }
         }
-        // Every token begins with its position; tokens without a row of the position embedding with zero.
-        let position = network.at(places.position, places.position_rows * e);
-        let bias = network.at(places.conv.bias, e);
-        let skipped = sizes.tokens - places.position_rows;
-        for (image, x) in work.x.chunks_exact_mut(sizes.tokens * e).take(group).enumerate() {
+        // Each token starts as its row of the position embedding, or as zero if it has none.
+        let position = network.at(layout.position, shape.position_rows * e);
+        let bias = network.at(layout.conv.bias, e);
+        let skipped = tokens - shape.position_rows;
+        for (image, x) in workspace.x.chunks_exact_mut(tokens * e).take(group).enumerate() {
             x[..skipped * e].fill(0.0);
             x[skipped * e..].copy_from_slice(position);
-            for (x, token) in x.chunks_exact_mut(e).zip(&places.tokens) {
-                super::rows::add(x, network.at(*token, e));
+            for (x, token) in x.chunks_exact_mut(e).zip(&layout.tokens) {
+                add(x, network.at(*token, e));
             }
-            let x = &mut x[sizes.prefix * e..];
+            let x = &mut x[shape.prefix() * e..];
             for x in x.chunks_exact_mut(e) {
-                super::rows::add(x, bias);
+                add(x, bias);
             }
-            let patches = &work.patches[image * sizes.patches * width..];
-            let numbers = sizes.channels * patch * patch;
             matmul(
-                self.instructions,
-                (sizes.patches, e, numbers),
-                Left::rows(patches, width),
+                self.level,
+                (patches, e, shape.patch_len()),
+                Left::rows(&workspace.patches[image * patches * width..], width),
                 Right::rows(&network.conv, e),
                 Out::rows(x, e),
                 Start::Out,
             );
         }
         if let Some(seed) = dropout {
-            let x = &mut work.x[..group * sizes.tokens * e];
-            Random::new(seed, EMBEDDING).dropout(x, sizes.dropout);
+            Random::new(seed, EMBEDDING).dropout(&mut workspace.x[..group * tokens * e], shape.dropout);
         }
     }
 
-    /// From the gradients of the logits, which stand in their place, to those of all parameters.
+    /// Gradient of the tokens in `x` -> gradients of the patch projection, the position embedding and the prefix tokens
     #[inline(always)]
-    fn backward(&self, work: &mut Work, group: usize, seed: u64, gradient: &mut [f32]) {
-        let (network, sizes, places) = (self.network, &self.network.sizes, &self.network.places);
-        let (e, prefix, some) = (sizes.embed, sizes.prefix, group * sizes.prefix);
-        work.d_features.fill(0.0);
-        work.d_hidden.fill(0.0);
-        for head in 0..prefix {
-            let place = self.head(head);
-            for image in 0..group {
-                let token = (image * prefix + head) * e;
+    fn embed_backward(&self, workspace: &mut Workspace, group: usize, seed: u64, gradient: &mut [f32]) {
+        let (shape, layout) = (&self.network.shape, &self.network.layout);
+        let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
+        let d = &mut workspace.x[..group * tokens * e];
+        Random::new(seed, EMBEDDING).dropout(d, shape.dropout);
+        workspace.d_conv.fill(0.0);
+        let skipped = tokens - shape.position_rows;
+        for (image, d) in d.chunks_exact(tokens * e).enumerate() {
+            let position = layout.position..layout.position + shape.position_rows * e;
+            add(&mut gradient[position], &d[skipped * e..]);
+            for (d, token) in d.chunks_exact(e).zip(&layout.tokens) {
+                add(&mut gradient[*token..token + e], d);
+            }
+            let d = &d[shape.prefix() * e..];
+            add_column_sums(d, e, &mut gradient[layout.conv.bias..layout.conv.bias + e]);
+            matmul(
+                self.level,
+                (e, width, patches),
+                Left::transposed(d, e),
+                Right::rows(&workspace.patches[image * patches * width..], width),
+                Out::rows(&mut workspace.d_conv, width),
+                Start::Out,
+            );
+        }
+        let rows = gradient[layout.conv.weight..].chunks_exact_mut(shape.patch_len()).take(e);
+        for (row, d) in rows.zip(workspace.d_conv.chunks_exact(width)) {
+            add(row, d);
+        }
+    }
+
+    /// Prefix tokens [G · prefix, E] in `x` -> `logits`
+    #[inline(always)]
+    fn heads(&self, workspace: &mut Workspace, group: usize, training: bool) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, prefix) = (shape.embed, shape.prefix());
+        standardise(&workspace.x[..group * prefix * e], e, &mut workspace.hat, &mut workspace.rstd);
+        let [weight, bias] = [layout.norm.weight, layout.norm.bias].map(|p| network.at(p, e));
+        scale_shift(&workspace.hat, weight, bias, &mut workspace.features);
+        matmul(
+            self.level,
+            (group, e, e),
+            Left::rows(&workspace.features, prefix * e),
+            Right::rows(&network.fc1, e),
+            Out::rows(&mut workspace.hidden, e),
+            Start::Bias(network.at(layout.fc1.bias, e)),
+        );
+        let hidden = &mut workspace.hidden[..group * e];
+        if training || network.bfloat.is_empty() {
+            for x in hidden {
+                *x = x.tanh();
+            }
+        } else {
+            tanh(hidden); // the last digit of float32 is below the precision of bfloat16
+        }
+        for (head, (layer, logits)) in layout.logits.iter().zip(&mut workspace.logits).enumerate() {
+            let (input, row) =
+                if head == 0 { (&workspace.hidden[..], e) } else { (&workspace.features[e..], prefix * e) };
+            let logits = logits.chunks_exact_mut(shape.classes);
+            for (logits, x) in logits.zip(input.chunks(row)).take(group) {
+                for (class, z) in logits.iter_mut().enumerate() {
+                    let weight = network.at(layer.weight + class * e, e);
+                    *z = network.flat[layer.bias + class] + dot(weight, &x[..e]);
+                }
+            }
+        }
+    }
+
+    /// Gradients in `logits` -> gradients of the heads' parameters, and of the last norm's output in `d_features`
+    #[inline(always)]
+    fn heads_backward(&self, workspace: &mut Workspace, group: usize, gradient: &mut [f32]) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, prefix, classes) = (shape.embed, shape.prefix(), shape.classes);
+        workspace.d_features.fill(0.0);
+        workspace.d_hidden.fill(0.0);
+        for (head, (layer, logits)) in layout.logits.iter().zip(&workspace.logits).enumerate() {
+            for (image, d) in logits.chunks_exact(classes).take(group).enumerate() {
                 let (x, d_x) = if head == 0 {
                     let range = image * e..(image + 1) * e;
-                    (&work.hidden[range.clone()], &mut work.d_hidden[range])
+                    (&workspace.hidden[range.clone()], &mut workspace.d_hidden[range])
                 } else {
-                    (&work.features[token..token + e], &mut work.d_features[token..token + e])
+                    let token = (image * prefix + head) * e;
+                    (&workspace.features[token..token + e], &mut workspace.d_features[token..token + e])
                 };
-                let d = &work.logits[head][image * sizes.classes..][..sizes.classes];
                 for (class, d) in d.iter().enumerate() {
-                    let weight = place.weight + class * e;
-                    gradient[place.bias + class] += d;
-                    let numbers = gradient[weight..weight + e].iter_mut();
-                    for ((g, w), (x, d_x)) in numbers.zip(network.at(weight, e)).zip(x.iter().zip(d_x.iter_mut())) {
+                    let weight = layer.weight + class * e;
+                    gradient[layer.bias + class] += d;
+                    let row = gradient[weight..weight + e].iter_mut();
+                    for ((g, w), (x, d_x)) in row.zip(network.at(weight, e)).zip(x.iter().zip(d_x.iter_mut())) {
                         *g += d * x;
                         *d_x += d * w;
                     }
                 }
             }
         }
-        for (d, x) in work.d_hidden.iter_mut().zip(work.hidden.iter()) {
+        for (d, x) in workspace.d_hidden.iter_mut().zip(workspace.hidden.iter()) {
             *d *= 1.0 - x * x;
         }
         matmul(
-            self.instructions,
+            self.level,
             (e, e, group),
-            Left::transposed(&work.d_hidden, e),
-            Right::rows(&work.features, prefix * e),
-            Out::rows(&mut gradient[places.fc1.weight..], e),
+            Left::transposed(&workspace.d_hidden, e),
+            Right::rows(&workspace.features, prefix * e),
+            Out::rows(&mut gradient[layout.fc1.weight..], e),
             Start::Out,
         );
-        let sums = &mut gradient[places.fc1.bias..places.fc1.bias + e];
-        add_column_sums(&work.d_hidden[..group * e], e, sums);
+        let sums = &mut gradient[layout.fc1.bias..layout.fc1.bias + e];
+        add_column_sums(&workspace.d_hidden[..group * e], e, sums);
         matmul(
-            self.instructions,
+            self.level,
             (group, e, e),
-            Left::rows(&work.d_hidden, e),
-            Right::rows(network.at(places.fc1.weight, e * e), e),
-            Out::rows(&mut work.d_features, prefix * e),
+            Left::rows(&workspace.d_hidden, e),
+            Right::rows(network.at(layout.fc1.weight, e * e), e),
+            Out::rows(&mut workspace.d_features, prefix * e),
             Start::Out,
         );
+    }
 
-        let x = &mut work.x[..some * e];
+    /// Gradients in `logits` -> gradients of all parameters, added to `gradient`
+    #[inline(always)]
+    fn backward(&self, workspace: &mut Workspace, group: usize, seed: u64, gradient: &mut [f32]) {
+        self.heads_backward(workspace, group, gradient);
+        let (network, layout, e) = (self.network, &self.network.layout, self.network.shape.embed);
+        let x = &mut workspace.x[..group * network.shape.prefix() * e];
         x.fill(0.0);
-        let of = [places.norm.weight, places.norm.bias].map(|p| p..p + e);
-        let [d_weight, d_bias] = gradient.get_disjoint_mut(of).expect("parameters don't overlap");
+        let ranges = [layout.norm.weight, layout.norm.bias].map(|p| p..p + e);
+        let [d_weight, d_bias] = gradient.get_disjoint_mut(ranges).expect("parameters don't overlap");
         layer_norm_backward(
-            &mut work.d_features[..some * e],
-            (&work.hat, &work.rstd),
-            network.at(places.norm.weight, e),
+            &mut workspace.d_features[..x.len()],
+            (&workspace.hat, &workspace.rstd),
+            network.at(layout.norm.weight, e),
             (d_weight, d_bias),
             x,
         );
-        for (i, kept) in work.blocks.iter().enumerate().rev() {
-            let site = self.site(i, group, Some(seed));
-            self.block(i).backward(&mut work.x, kept, &mut work.scratch, site, gradient);
+        for (i, saved) in workspace.blocks.iter().enumerate().rev() {
+            let run = self.block_run(i, group, Some(seed));
+            self.block(i).backward(&mut workspace.x, saved, &mut workspace.scratch, run, gradient);
         }
-        self.embed_backward(work, group, seed, gradient);
+        self.embed_backward(workspace, group, seed, gradient);
     }
-
-    #[inline(always)]
-    fn embed_backward(&self, work: &mut Work, group: usize, seed: u64, gradient: &mut [f32]) {
-        let (sizes, places) = (&self.network.sizes, &self.network.places);
-        let (e, width) = (sizes.embed, sizes.patch_width());
-        let d = &mut work.x[..group * sizes.tokens * e];
-        Random::new(seed, EMBEDDING).dropout(d, sizes.dropout);
-        work.d_conv.fill(0.0);
-        let skipped = sizes.tokens - places.position_rows;
-        for (image, d) in d.chunks_exact(sizes.tokens * e).enumerate() {
-            let position = places.position..places.position + places.position_rows * e;
-            super::rows::add(&mut gradient[position], &d[skipped * e..]);
-            for (d, token) in d.chunks_exact(e).zip(&places.tokens) {
-                super::rows::add(&mut gradient[*token..token + e], d);
-            }
-            let d = &d[sizes.prefix * e..];
-            add_column_sums(d, e, &mut gradient[places.conv.bias..places.conv.bias + e]);
-            matmul(
-                self.instructions,
-                (e, width, sizes.patches),
-                Left::transposed(d, e),
-                Right::rows(&work.patches[image * sizes.patches * width..], width),
-                Out::rows(&mut work.d_conv, width),
-                Start::Out,
-            );
-        }
-        let numbers = sizes.channels * sizes.patch * sizes.patch;
-        let rows = gradient[places.conv.weight..].chunks_exact_mut(numbers).take(e);
-        for (row, d) in rows.zip(work.d_conv.chunks_exact(width)) {
-            super::rows::add(row, d);
-        }
-    }
-}
-
-/// Scores z of an image -> their gradient of the batch's mean loss, in place; returns the image's share of that loss.
-#[inline(always)]
-pub(super) fn loss_gradient(z: &mut [f32], t: &[f32], target: &Target, batch: usize) -> f64 {
-    let tau = target.temperature;
-    let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = z.iter().map(|z| ((z - highest) / tau).exp()).sum();
-    let mut loss = 0.0;
-    for (z, t) in z.iter_mut().zip(t) {
-        let log_p = (*z - highest) / tau - sum.ln();
-        loss -= f64::from(t * log_p);
-        *z = target.weight * tau * (log_p.exp() - t) / batch as f32;
-    }
-    loss * f64::from(target.weight * tau * tau) / batch as f64
 }

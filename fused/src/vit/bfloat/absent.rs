@@ -1,35 +1,36 @@
-//! In the place of a block where no processor multiplies bfloat16 numbers by the instructions used here.
+//! Stand-in for the block on architectures without bfloat16 products.
 
-use crate::explain::Fusion;
-use crate::fused::block::Site;
-use crate::fused::network::{BlockPlaces, BlockWeights, Network, Sizes};
+use crate::vit::block::BlockRun;
+use crate::vit::network::{BlockWeights, Network};
+use crate::vit::rollout::Fusion;
+use crate::vit::shape::{BlockLayout, Shape};
 
 #[derive(Default)]
-pub(in crate::fused) struct Weights;
+pub(in crate::vit) struct Weights;
 
 impl Weights {
     pub fn load(&mut self, _: &BlockWeights, _: &[f32], _: usize) {}
 }
 
-pub(in crate::fused) struct Scratch;
+pub(in crate::vit) struct Scratch;
 
 impl Scratch {
-    pub fn new(_: &Sizes, _: usize) -> Self {
+    pub fn new(_: &Shape, _: usize) -> Self {
         Scratch
     }
 }
 
 #[derive(Clone, Copy)]
-#[allow(dead_code)] // what the real one reads
-pub(in crate::fused) struct Block<'a> {
+#[allow(dead_code)] // the fields that the other block reads
+pub(in crate::vit) struct Block<'a> {
     pub network: &'a Network,
     pub weights: &'a Weights,
-    pub places: &'a BlockPlaces,
+    pub layout: &'a BlockLayout,
     pub index: usize,
 }
 
 impl Block<'_> {
-    pub fn forward(&self, _: &mut [f32], _: Option<(Fusion, &mut [f32])>, _: &mut Scratch, _: Site) {
-        unreachable!("`detect` says no")
+    pub fn forward(&self, _: &mut [f32], _: Option<(Fusion, &mut [f32])>, _: &mut Scratch, _: BlockRun) {
+        unreachable!("`detect` returns false")
     }
 }

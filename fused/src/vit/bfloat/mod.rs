@@ -1,9 +1,8 @@
-//! Predictions in bfloat16, where the processor multiplies such numbers itself (AVX512-BF16: Intel since Cooper Lake, AMD
-//! since Zen 4).
+//! Predictions in bfloat16 on CPUs with AVX512-BF16 (Intel since Cooper Lake, AMD since Zen 4).
 //!
-//! Its instruction takes two steps along the summed axis at once and sums in float32. So the left operand's rows and the right
-//! operand's columns consist of pairs ([`pairs`]), and what stands between the products is written so that it leaves them.
-//! Only where [`detect`] says so is anything else of this module called.
+//! The product instruction reads pairs of neighbours along the summed axis and sums in float32. So rows of left operands
+//! and columns of right operands consist of pairs ([`pairs`]), and the operations between products write pairs. All other
+//! functions of this module require that [`detect`] returned true.
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
@@ -25,12 +24,12 @@ pub(super) use absent::{Block, Scratch, Weights};
 #[cfg(target_arch = "x86_64")]
 pub(super) use block::{Block, Scratch, Weights};
 
-/// Whether this processor multiplies such numbers.
+/// Whether this CPU has bfloat16 products.
 pub(super) fn detect() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::vector::Instructions;
-        Instructions::detect() == Instructions::Avx512 && is_x86_feature_detected!("avx512bf16")
+        use crate::cpu::CpuLevel;
+        CpuLevel::detect() == CpuLevel::Avx512 && is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     false

@@ -1,43 +1,31 @@
-//! Each step against libtorch, where this processor has the instructions.
-
-use tch::{Device, Kind, Tensor};
+//! Each operation against its definition in float64, on CPUs with AVX512-BF16.
 
 use super::norm::layer_norm;
 use super::pairs::{Pair, pairs_of_rows, transpose};
 use super::product::{Activated, Powers, Rounded, Summed};
 use super::softmax::{Add, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns};
-use crate::fused::matmul::{Kernel, Left, Out, Right, Start, multiply};
-use crate::fused::vector::Instructions;
+use crate::cpu::CpuLevel;
+use crate::matmul::{Kernel, Left, Out, Right, Start, multiply};
+use crate::tests::{assert_close, distribution, layer_norm as norm_of_rows, noise, wide};
 
-/// Random numbers [rows, columns], the same in each run.
-fn noise(rows: usize, columns: usize, seed: u64) -> Vec<f32> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let numbers = (0..rows * columns).map(|_| random.f32() * 4.0 - 2.0);
-    numbers.collect()
+/// The nearest bfloat16, the even one of two equally near.
+fn rounded(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-fn tensor(x: &[f32], columns: usize) -> Tensor {
-    Tensor::from_slice(x).view([-1, columns as i64])
-}
-
-fn rounded(x: &Tensor) -> Tensor {
-    x.to_kind(Kind::BFloat16).to_kind(Kind::Float)
-}
-
-/// Both numbers of each pair.
+/// Both values of each pair.
 fn halves(pairs: &[Pair]) -> Vec<[f32; 2]> {
-    let number = |half: u32| f32::from_bits(half << 16);
-    let both = |pair: &Pair| [number(pair & 0xffff), number(pair >> 16)];
-    pairs.iter().map(both).collect()
+    let value = |half: u32| f32::from_bits(half << 16);
+    pairs.iter().map(|pair| [value(pair & 0xffff), value(pair >> 16)]).collect()
 }
 
-/// Pairs along the rows, [rows, columns / 2] -> [rows, columns].
-fn in_rows(pairs: &[Pair], columns: usize) -> Tensor {
-    tensor(halves(pairs).as_flattened(), columns)
-}
-
-fn apart(ours: &Tensor, expected: &Tensor) -> f64 {
-    (ours - expected).abs().max().double_value(&[])
+/// Asserts that the values of `pairs`, which lie along rows, differ by at most one rounding to eight bits and `absolute`.
+fn assert_rounded(pairs: &[Pair], expected: &[f64], absolute: f64, what: &str) {
+    for (ours, expected) in halves(pairs).as_flattened().iter().zip(expected) {
+        let apart = (f64::from(*ours) - expected).abs();
+        assert!(apart < expected.abs() / 256.0 + absolute, "{what}: {ours} instead of {expected}");
+    }
 }
 
 #[test]
@@ -46,18 +34,13 @@ fn rows_are_paired_and_transposed() {
         return;
     }
     for (rows, columns) in [(50, 64), (51, 32), (1, 16)] {
-        let x = noise(rows, columns, 1);
+        let x = noise(rows * columns, 1);
         let mut pairs = vec![7; rows.div_ceil(2) * columns];
         pairs_of_rows(&x, (rows, columns), columns, &mut pairs);
-        let x = rounded(&tensor(&x, columns));
         for (i, [first, second]) in halves(&pairs).into_iter().enumerate() {
-            let (row, column) = ((2 * (i / columns)) as i64, (i % columns) as i64);
-            assert_eq!(f64::from(first), x.double_value(&[row, column]));
-            let expected = match row as usize + 1 < rows {
-                true => x.double_value(&[row + 1, column]),
-                false => 0.0,
-            };
-            assert_eq!(f64::from(second), expected);
+            let at = 2 * (i / columns) * columns + i % columns;
+            assert_eq!(first, rounded(x[at]));
+            assert_eq!(second, x.get(at + columns).map_or(0.0, |x| rounded(*x)));
         }
     }
     for (rows, columns) in [(50, 64), (16, 16), (1, 16), (33, 48)] {
@@ -77,98 +60,102 @@ fn products_are_summed_in_float32() {
     if !super::detect() {
         return;
     }
-    fn product<K: Kernel<Operand = Pair>>(m: usize, out: &mut [K::Result]) -> Tensor {
-        let (k, n) = (96, 80);
-        let (x, weight, bias) = (noise(m, k, 2), noise(k, n, 3), noise(1, n, 4));
-        let weight: Vec<f32> = weight.iter().map(|w| w * 0.1).collect();
-        // The left operand's pairs lie along its rows: those of its transpose, transposed.
-        let turned: Vec<f32> = (0..k * 16)
-            .map(|i| match i % 16 < m {
-                true => x[i % 16 * k + i / 16],
-                false => 0.0,
-            })
-            .collect();
-        let (mut pairs, mut left) = (vec![0; k / 2 * 16], vec![0; 16 * 48]);
-        pairs_of_rows(&turned, (k, 16), 16, &mut pairs);
-        transpose(&pairs, (k / 2, 16), 48, &mut left);
-        let mut right = vec![0; k / 2 * n];
-        pairs_of_rows(&weight, (k, n), n, &mut right);
-        multiply::<K>(
-            Instructions::Avx512,
-            (m, n, k / 2),
-            Left::rows(&left, k / 2),
-            Right::rows(&right, n),
-            Out::rows(out, n / K::COLUMNS),
-            Start::Bias(&bias),
+    const K: usize = 96;
+    const N: usize = 80;
+    let (x, bias) = (noise(13 * K, 2), noise(N, 4));
+    let weight: Vec<f32> = noise(K * N, 3).iter().map(|w| w * 0.1).collect();
+    fn product<P: Kernel<Operand = Pair>>(
+        left: &[Pair],
+        right: &[Pair],
+        bias: &[f32],
+        m: usize,
+        out: &mut [P::Result],
+    ) {
+        multiply::<P>(
+            CpuLevel::Avx512,
+            (m, N, K / 2),
+            Left::rows(left, K / 2),
+            Right::rows(right, N),
+            Out::rows(out, N / P::COLUMNS),
+            Start::Bias(bias),
         );
-        let [x, weight] = [rounded(&tensor(&x, k)), rounded(&tensor(&weight, n))];
-        x.to_kind(Kind::Double).matmul(&weight.to_kind(Kind::Double)) + tensor(&bias, n)
     }
+    let pair = |x: &[f32]| (rounded(x[0]).to_bits() >> 16) | rounded(x[1]).to_bits();
+    let left: Vec<Pair> = x.chunks(2).map(pair).collect();
+    let mut right = vec![0; K / 2 * N];
+    pairs_of_rows(&weight, (K, N), N, &mut right);
+    let sum = |i: usize| -> f64 {
+        let terms = (0..K).map(|k| f64::from(rounded(x[i / N * K + k])) * f64::from(rounded(weight[k * N + i % N])));
+        terms.sum::<f64>() + f64::from(bias[i % N])
+    };
     for m in [1, 2, 5, 13] {
-        let mut out = vec![0.0; m * 80];
-        let expected = product::<Summed>(m, &mut out);
-        assert!(apart(&tensor(&out, 80), &expected) < 1e-5, "{m} rows");
-        let expected = product::<Powers>(m, &mut out).exp2();
-        let relative = (tensor(&out, 80) / expected - 1.0).abs().max();
-        assert!(relative.double_value(&[]) < 1e-4, "{m} rows: {relative}");
-        // One rounding to eight bits: at most a 256th of the number.
-        let mut out = vec![0; m * 40];
-        let expected = product::<Rounded>(m, &mut out);
-        let relative = ((in_rows(&out, 80) - &expected) / expected.abs()).abs().max();
-        assert!(relative.double_value(&[]) < 1.0 / 256.0 + 1e-4, "{m} rows: {relative}");
-        let expected = product::<Activated>(m, &mut out).gelu("none");
-        let bound = expected.abs() / 256.0 + 2e-4;
-        let beyond = ((in_rows(&out, 80) - expected).abs() / bound).max();
-        assert!(beyond.double_value(&[]) < 1.0, "{m} rows: {beyond}");
+        let what = format!("{m} rows");
+        let expected: Vec<f64> = (0..m * N).map(sum).collect();
+        let mut out = vec![0.0; m * N];
+        product::<Summed>(&left, &right, &bias, m, &mut out);
+        assert_close(&out, &expected, 1e-5, &what);
+        product::<Powers>(&left, &right, &bias, m, &mut out);
+        let relative: Vec<f32> =
+            out.iter().zip(&expected).map(|(ours, x)| (f64::from(*ours) / x.exp2()) as f32).collect();
+        assert_close(&relative, &vec![1.0; m * N], 1e-4, &what);
+        let mut out = vec![0; m * N / 2];
+        product::<Rounded>(&left, &right, &bias, m, &mut out);
+        for (ours, expected) in halves(&out).as_flattened().iter().zip(&expected) {
+            let relative = (f64::from(*ours) / expected - 1.0).abs();
+            assert!(relative < 1.0 / 256.0 + 1e-4, "{what}: {relative}");
+        }
+        product::<Activated>(&left, &right, &bias, m, &mut out);
+        let expected: Vec<f64> = expected.iter().map(|x| x * distribution(*x)).collect();
+        assert_rounded(&out, &expected, 2e-4, &what);
     }
 }
 
 #[test]
-fn norms_equal_libtorchs() {
+fn norms_equal_their_definition() {
     if !super::detect() {
         return;
     }
     for e in [64, 96] {
-        let (mut x, add) = (noise(7, e, 5), noise(7, e, 6));
-        let (weight, bias) = (noise(1, e, 7), noise(1, e, 8));
-        let sum = tensor(&x, e) + tensor(&add, e);
-        for (add, input) in [(None, tensor(&x, e)), (Some(&add[..]), sum)] {
+        let (mut x, add) = (noise(7 * e, 5), noise(7 * e, 6));
+        let (weight, bias) = (noise(e, 7), noise(e, 8));
+        let sum: Vec<f32> = x.iter().zip(&add).map(|(x, y)| x + y).collect();
+        for (add, input) in [(None, x.clone()), (Some(&add[..]), sum)] {
             let mut out = vec![0; 7 * e / 2];
             layer_norm(&mut x, add, (&weight, &bias), &mut out);
-            assert_eq!(tensor(&x, e), input);
-            let [weight, bias] = [&weight, &bias].map(|x| Tensor::from_slice(x));
-            let expected = input.layer_norm([e as i64], Some(weight), Some(bias), 1e-5, false);
-            let bound = expected.abs() / 256.0 + 1e-5;
-            let beyond = ((in_rows(&out, e) - expected).abs() / bound).max();
-            assert!(beyond.double_value(&[]) < 1.0, "{e}: {beyond}");
+            assert_eq!(x, input);
+            let expected = norm_of_rows(&wide(&input), &wide(&weight), &wide(&bias));
+            assert_rounded(&out, &expected, 1e-5, &format!("width {e}"));
         }
     }
 }
 
 #[test]
-fn softmax_equals_libtorchs_for_scores_of_any_size() {
+fn softmax_equals_its_definition_for_scores_of_any_size() {
     if !super::detect() {
         return;
     }
-    const LN_2: f64 = std::f64::consts::LN_2;
     for (keys, columns) in [(50, 64), (51, 16)] {
         for (scale, small) in [(1.0, true), (100.0, false)] {
-            let scores = [9, 10].map(|seed| tensor(&noise(keys, columns, seed), columns) * scale);
-            let expected = scores.each_ref().map(|x| (x * LN_2).softmax(0, Kind::Float));
-            let fused = [
-                (&expected[0] + &expected[1], 'a'),
-                (expected[0].maximum(&expected[1]), 'x'),
-                (expected[0].minimum(&expected[1]), 'n'),
-            ];
-            for (fused, fusion) in fused {
+            let scores = [9, 10].map(|seed| noise(keys * columns, seed).iter().map(|x| x * scale).collect::<Vec<_>>());
+            let shares = scores.each_ref().map(|x| {
+                let column = |i: usize| x.iter().skip(i % columns).step_by(columns).map(|x| f64::from(*x));
+                let highest = |i: usize| column(i).fold(f64::NEG_INFINITY, f64::max);
+                let share = |(i, x): (usize, &f32)| {
+                    (f64::from(*x) - highest(i)).exp2() / column(i).map(|x| (x - highest(i)).exp2()).sum::<f64>()
+                };
+                x.iter().enumerate().map(share).collect::<Vec<_>>()
+            });
+            let fusions: [(fn(f64, f64) -> f64, char); 3] = [(|a, b| a + b, 'a'), (f64::max, 'x'), (f64::min, 'n')];
+            for (fuse, fusion) in fusions {
+                let what = format!("{keys} keys, scale {scale}, {fusion}");
                 let mut matrix = vec![0.0; keys * columns];
                 for (head, scores) in scores.iter().enumerate() {
-                    let mut powers = Vec::<f32>::try_from(scores.exp2().flatten(0, 1)).unwrap();
+                    let mut powers: Vec<f32> = scores.iter().map(|x| x.exp2()).collect();
                     let (mut inverse, mut pairs) = (vec![0.0; columns], vec![0; keys.div_ceil(2) * columns]);
                     let exact = inverse_sums(&powers, columns, &mut inverse);
                     assert_eq!(exact, small);
                     if !exact {
-                        powers = Vec::try_from(scores.flatten(0, 1)).unwrap();
+                        powers.copy_from_slice(scores);
                         powers_below_largest(&mut powers, columns);
                         assert!(inverse_sums(&powers, columns, &mut inverse));
                     }
@@ -179,26 +166,15 @@ fn softmax_equals_libtorchs_for_scores_of_any_size() {
                         _ => scale_columns::<Min>,
                     };
                     scaled(&powers, columns, &inverse, &mut pairs, &mut matrix);
-                    let first: Vec<f32> = halves(&pairs).iter().map(|pair| pair[0]).collect();
-                    let even = Tensor::arange_start_step(0, keys as i64, 2, (Kind::Int64, Device::Cpu));
-                    let even = expected[head].index_select(0, &even);
-                    let bound = even.abs() / 256.0 + 2e-4;
-                    let beyond = ((tensor(&first, columns) - even).abs() / bound).max();
-                    assert!(beyond.double_value(&[]) < 1.0, "{keys} keys, scale {scale}: {beyond}");
+                    for (i, [first, _]) in halves(&pairs).into_iter().enumerate() {
+                        let expected = shares[head][2 * (i / columns) * columns + i % columns];
+                        let apart = (f64::from(first) - expected).abs();
+                        assert!(apart < expected / 256.0 + 2e-4, "{what}: {first} instead of {expected}");
+                    }
                 }
-                let apart = apart(&tensor(&matrix, columns), &fused);
-                assert!(apart < 2e-4, "{keys} keys, scale {scale}, {fusion}: {apart}");
+                let expected: Vec<f64> = shares[0].iter().zip(&shares[1]).map(|(a, b)| fuse(*a, *b)).collect();
+                assert_close(&matrix, &expected, 2e-4, &what);
             }
         }
     }
-}
-
-#[test]
-fn the_short_tanh_equals_libtorchs() {
-    let mut x: Vec<f32> = (-100..=100).map(|i| i as f32 / 8.0).collect();
-    x.extend([1000.0, -1000.0, 0.0, 1e-3, -1e-3, 50.0, -50.0]);
-    assert!(x.len().is_multiple_of(16));
-    let expected = Tensor::from_slice(&x).tanh();
-    crate::fused::rows::tanh(&mut x);
-    assert!(apart(&Tensor::from_slice(&x), &expected) < 3e-7);
 }
