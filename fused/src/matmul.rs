@@ -249,7 +249,7 @@ impl Product {
                 tile = tile.tile::<V, HEIGHT, WIDTH>();
                 m -= HEIGHT;
             }
-            if m >= 4 {
+            while m >= 4 {
                 tile = tile.tile::<V, 4, WIDTH>();
                 m -= 4;
             }

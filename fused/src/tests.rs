@@ -62,7 +62,7 @@ fn derivative(x: &[f32], d: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> 
 fn products_equal_their_definition() {
     let (left, right, bias) = (noise(23 * 37, 1), noise(37 * 96, 2), noise(96, 3));
     for level in CpuLevel::available() {
-        for (m, k) in [(1, 1), (2, 37), (5, 16), (10, 37), (23, 37)] {
+        for (m, k) in [(1, 1), (7, 16), (23, 37)].into_iter().chain((2..20).map(|m| (m, 5))) {
             for n in [16, 32, 48, 64, 80, 96] {
                 for (name, start) in [("zero", Start::Zero), ("out", Start::Out), ("bias", Start::Bias(&bias))] {
                     let element = |i: usize, left: &dyn Fn(usize, usize) -> f32| -> f64 {

@@ -8,6 +8,8 @@ use crate::cpu::CpuLevel;
 use crate::matmul::{Kernel, Left, Out, Right, Start, multiply};
 use crate::tests::{assert_close, distribution, layer_norm as norm_of_rows, noise, wide};
 
+type Fuse = fn(f64, f64) -> f64;
+
 /// The nearest bfloat16, the even one of two equally near.
 fn rounded(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -88,7 +90,7 @@ fn products_are_summed_in_float32() {
         let terms = (0..K).map(|k| f64::from(rounded(x[i / N * K + k])) * f64::from(rounded(weight[k * N + i % N])));
         terms.sum::<f64>() + f64::from(bias[i % N])
     };
-    for m in [1, 2, 5, 13] {
+    for m in [1, 2, 5, 8, 13] {
         let what = format!("{m} rows");
         let expected: Vec<f64> = (0..m * N).map(sum).collect();
         let mut out = vec![0.0; m * N];
@@ -145,7 +147,7 @@ fn softmax_equals_its_definition_for_scores_of_any_size() {
                 };
                 x.iter().enumerate().map(share).collect::<Vec<_>>()
             });
-            let fusions: [(fn(f64, f64) -> f64, char); 3] = [(|a, b| a + b, 'a'), (f64::max, 'x'), (f64::min, 'n')];
+            let fusions: [(Fuse, char); 3] = [(|a, b| a + b, 'a'), (f64::max, 'x'), (f64::min, 'n')];
             for (fuse, fusion) in fusions {
                 let what = format!("{keys} keys, scale {scale}, {fusion}");
                 let mut matrix = vec![0.0; keys * columns];
