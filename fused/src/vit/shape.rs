@@ -70,6 +70,15 @@ impl Shape {
     pub(super) fn check(&self) -> Result<()> {
         let sizes = [self.image_side, self.patch_side, self.channels, self.embed, self.heads, self.hidden];
         let positive = sizes.into_iter().chain([self.layers, self.classes]).all(|size| size > 0);
+        if positive && !self.embed.is_multiple_of(16 * self.heads) {
+            return Err(Error(format!(
+                "the fused engine needs heads whose width is a multiple of 16 numbers; EMBED_DIM {} and \
+                 N_ATTENTION_HEADS {} give {}; use the model's own forward pass",
+                self.embed,
+                self.heads,
+                self.embed as f64 / self.heads as f64
+            )));
+        }
         if !positive
             || !self.image_side.is_multiple_of(self.patch_side)
             || !self.hidden.is_multiple_of(16)
@@ -79,15 +88,6 @@ impl Shape {
             return Err(Error(format!(
                 "{self:?} is impossible: give positive sizes, whole patches, hidden as a multiple of 16, a position for \
                  each patch or token, and dropout in [0, 1)"
-            )));
-        }
-        if !self.embed.is_multiple_of(16 * self.heads) {
-            return Err(Error(format!(
-                "the fused engine needs heads whose width is a multiple of 16 numbers; EMBED_DIM {} and \
-                 N_ATTENTION_HEADS {} give {}; use the model's own forward pass",
-                self.embed,
-                self.heads,
-                self.embed as f64 / self.heads as f64
             )));
         }
         Ok(())
