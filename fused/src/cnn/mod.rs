@@ -75,7 +75,7 @@ impl CnnShape {
         }
     }
 
-    /// The layers, and the offset behind their parameters.
+    /// The layers, and the cursor after their parameters.
     fn layers(&self) -> (Vec<Layer>, Cursor) {
         let (mut next, mut layers) = (Cursor::default(), Vec::new());
         let (mut side, mut inputs) = (self.image_side, self.channels);
