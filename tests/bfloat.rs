@@ -1,17 +1,18 @@
-//! Predictions and rollouts in bfloat16 against the models' parts with every operand of a product rounded by libtorch.
+//! Predictions and rollouts in bfloat16 against an emulation: the models' layers, with the operands of each product rounded
+//! by libtorch.
 
 use tch::nn::{Linear, Module};
 use tch::{Device, Kind, Tensor, no_grad};
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, normalise, seed_everything};
 use vitlab::explain::{Fusion, Heatmap, Query, Rollout, rollout, row};
-use vitlab::fused::{Fused, Instructions};
+use vitlab::fused::{CpuLevel, Fused};
 use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::{Config, Error, Result, checkpoint};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
 
-/// None, with the reason, where the processor can't.
+/// None if this CPU has no bfloat16 instructions; prints the reason.
 fn in_bfloat16(fused: Result<Fused>) -> Result<Option<Fused>> {
     match fused?.with_precision(Precision::Bfloat16) {
         Ok(fused) => Ok(Some(fused)),
@@ -40,7 +41,7 @@ fn rounded(x: &Tensor) -> Tensor {
     x.to_kind(Kind::BFloat16).to_kind(Kind::Float)
 }
 
-/// A linear layer whose input is rounded already, with its weight and bias scaled and the weight rounded.
+/// A linear layer on a rounded input. Scales weight and bias, then rounds the weight.
 fn layer(x: &Tensor, layer: &Linear, scale: f64) -> Tensor {
     let bias = layer.bs.as_ref().expect("a bias") * scale;
     x.linear(&rounded(&(&layer.ws * scale)), Some(bias))
@@ -55,7 +56,7 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
     let mut maps = Vec::new();
     for Encoder { norm1, attention: part, norm2, fc1, fc2, .. } in &vit.encoder {
         let normed = rounded(&norm1.forward(&x));
-        // The scores are exponents of 2.
+        // The engine's softmax uses powers of 2.
         let scale = std::f64::consts::LOG2_E / ((e / heads) as f64).sqrt();
         let q = split(rounded(&layer(&normed, &part.queries, scale)));
         let k = split(rounded(&layer(&normed, &part.keys, 1.0)));
@@ -72,14 +73,14 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
     (vit.classifier.forward(&vit.norm.forward(&x)), maps)
 }
 
-/// Mean difference over the mean size.
+/// Mean absolute difference, divided by the mean absolute value.
 fn apart(ours: &Tensor, expected: &Tensor) -> f64 {
     let mean = |x: Tensor| x.abs().mean(Kind::Double).double_value(&[]);
     mean(ours - expected) / mean(expected.shallow_clone())
 }
 
-/// In the first layer ours is nearer to the emulation than float32 is; further on, numbers that two orders of a sum round
-/// differently have spread, and both are only as near as bfloat16 is to anything.
+/// Asserts that the engine agrees with the emulation. With one layer it is nearer to the emulation than float32 is. With
+/// more layers, different orders of summation round differently, and both differ by the precision of bfloat16.
 fn assert_emulated(ours: &Tensor, expected: &Tensor, float32: &Tensor, layers: usize, what: &str) {
     let (ours, float32) = (apart(ours, expected), apart(float32, expected));
     eprintln!("{what}, {layers} layers: {ours:.2e} from the emulation, float32 {float32:.2e}");
@@ -98,7 +99,7 @@ fn predictions_and_rollouts_equal_the_emulation() -> Result<()> {
             let _ = variable.g_add_(&(variable.randn_like() * 0.1));
         }
     });
-    let cases = [(committed_vit()?, "the committed ViT"), (small, "96 numbers")];
+    let cases = [(committed_vit()?, "the committed ViT"), (small, "width 96")];
     for (vit, name) in cases {
         let layers = vit.encoder.len();
         let mut float32 = Fused::vit(&vit)?;
@@ -126,7 +127,7 @@ fn predictions_and_rollouts_equal_the_emulation() -> Result<()> {
     Ok(())
 }
 
-/// Powers of such scores don't fit into float32 before the largest is subtracted.
+/// The powers of these scores overflow float32 unless the largest score is subtracted first.
 #[test]
 fn large_scores_are_no_trouble() -> Result<()> {
     let (vit, images) = (committed_vit()?, images(16)?);
@@ -150,7 +151,7 @@ fn large_scores_are_no_trouble() -> Result<()> {
     Ok(())
 }
 
-/// On all test images: what bfloat16 changes.
+/// Classes, accuracy and heatmaps of all test images change little in bfloat16.
 #[test]
 fn the_test_set_looks_the_same() -> Result<()> {
     let vit = committed_vit()?;
@@ -208,7 +209,7 @@ fn a_student_predicts_nearly_the_same_and_training_stays_float32() -> Result<()>
     };
     let ours = gradient(Fused::vit(&vit)?.with_precision(Precision::Bfloat16)?)?;
     assert!(ours.equal(&gradient(Fused::vit(&vit)?)?));
-    // And back again.
+    // Float32 after bfloat16 gives the same predictions as before.
     let mut fused = Fused::vit(&vit)?;
     let before = fused.predict(&images)?;
     let mut fused = fused.with_precision(Precision::Bfloat16)?;
@@ -239,7 +240,7 @@ fn broken_weights_are_noticed() -> Result<()> {
 #[test]
 fn without_the_instructions_it_is_refused() -> Result<()> {
     let vit = committed_vit()?;
-    let fused = Fused::vit(&vit)?.with_instructions(Instructions::Portable)?;
+    let fused = Fused::vit(&vit)?.with_level(CpuLevel::Portable)?;
     let refusal = fused.with_precision(Precision::Bfloat16).err().expect("no such level");
     assert!(refusal.to_string().contains("AVX512-BF16"), "{refusal}");
     Ok(())

@@ -1,7 +1,7 @@
-//! The fused training step against the models' own forward passes and libtorch's gradients.
+//! The models on the CPU engine against their own forward passes and libtorch's gradients.
 
 #[path = "common/tensors.rs"]
-#[allow(dead_code)] // what compares with files
+#[allow(dead_code)] // the functions that read and write files
 mod tensors;
 
 use tch::nn::Module;
@@ -10,25 +10,18 @@ use tensors::{assert_gradients, difference, generator_lock as turn, gradients, s
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, rollout, row};
-use vitlab::fused::{Fused, FusedCnn, Instructions};
+use vitlab::fused::{CpuLevel, Fused, FusedCnn};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};
 use vitlab::{Config, Result, checkpoint};
-
-/// What this processor can do, the most first.
-fn levels() -> Vec<Instructions> {
-    let all = [Instructions::Avx512, Instructions::Avx2, Instructions::Portable];
-    let most = all.iter().position(|l| *l == Instructions::detect());
-    all[most.expect("one of them")..].to_vec()
-}
 
 fn assert_near(ours: &Tensor, expected: &Tensor, what: &str) {
     let apart = difference(ours, expected);
     assert!(apart < 1e-5, "{what}: {apart:e} of the largest value apart");
 }
 
-/// Against a loss and logits of the model's own: all three must agree, parameter by parameter.
+/// Asserts that loss, logits and the gradient of each parameter equal those of the model.
 fn assert_equal(batch: &Batch, model: &impl Model, loss: &Tensor, logits: &Tensor, what: &str) {
     assert_near(&batch.loss, &loss.detach(), what);
     assert_near(&batch.logits, &logits.detach(), what);
@@ -78,8 +71,8 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
         spread(model.variables(), 0.1);
         let (logits, _) = model.forward(&images, true, false)?;
         let loss = logits.cross_entropy_for_logits(&labels);
-        for level in levels() {
-            let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+        for level in CpuLevel::available() {
+            let mut fused = Fused::vit(&model)?.with_level(level)?;
             let what = format!("{level:?}, {position_rows} position rows, {n} images");
             assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &what);
             assert_near(&fused.predict(&images)?, &model.predict(&images)?, &what);
@@ -88,7 +81,7 @@ fn a_vits_step_equals_libtorchs() -> Result<()> {
     Ok(())
 }
 
-/// Two layers, colour, larger patches, wider heads: nothing is tied to the homework's sizes.
+/// Other sizes than the homework's: two layers, colour, larger patches, wider heads.
 #[test]
 fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
     let _turn = turn();
@@ -110,8 +103,8 @@ fn other_sizes_work_and_impossible_ones_are_refused() -> Result<()> {
     let labels = Tensor::randint(7, [9], (Kind::Int64, Device::Cpu));
     let (logits, _) = model.forward(&images, true, false)?;
     let loss = logits.cross_entropy_for_logits(&labels);
-    for level in levels() {
-        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+    for level in CpuLevel::available() {
+        let mut fused = Fused::vit(&model)?.with_level(level)?;
         assert_equal(&fused.cross_entropy(&images, &labels)?, &model, &loss, &logits, &format!("{level:?}"));
         let message = fused.predict(&images.narrow(1, 0, 1)).unwrap_err().to_string();
         assert!(message.contains("this model needs [B, 3, 28, 28]"), "{message}");
@@ -133,8 +126,8 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
     let teacher = Tensor::randn([21, 10], (Kind::Float, Device::Cpu)) * 3.0;
     let (heads, _) = model.forward(&images, true, false)?;
     let logits = heads.average();
-    for level in levels() {
-        let mut fused = Fused::deit(&model)?.with_instructions(level)?;
+    for level in CpuLevel::available() {
+        let mut fused = Fused::deit(&model)?.with_level(level)?;
         for label_smoothing in [0.0, 0.1] {
             let what = format!("{level:?}, smoothing {label_smoothing}");
             let hard = HardDistillationLoss { label_smoothing };
@@ -156,7 +149,7 @@ fn a_students_step_equals_libtorchs() -> Result<()> {
     Ok(())
 }
 
-/// `layers`: logits and attention, L × [B, H, S, S], of the model's own forward pass.
+/// `layers` returns the logits and the attention, L × [B, H, S, S], of the model's own forward pass.
 fn assert_rollouts(
     mut levels: Vec<Fused>,
     layers: impl Fn(&Tensor) -> Result<(Tensor, Vec<Tensor>)>,
@@ -191,7 +184,7 @@ fn assert_rollouts(
                 assert_near(&ours, &logits, "logits");
                 assert_eq!(rows.size(), expected.size());
                 let apart = (rows - &expected).abs().amax([1i64].as_slice(), false);
-                // The last digit of the attention decides which of two nearly equal entries is discarded: in one image at most.
+                // Of two nearly equal entries, rounding decides which one is discarded. Allows for one such image.
                 let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
                 assert!(other.double_value(&[]) <= 1.0, "{options:?}, {query}: {apart}");
             }
@@ -207,7 +200,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     let path = format!("{models}/ViT_model.pt");
     let vit = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     checkpoint::assign(vit.variables(), &checkpoint::read(&path)?, path.as_ref())?;
-    let vits = levels().into_iter().map(|level| Fused::vit(&vit)?.with_instructions(level)).collect::<Result<_>>()?;
+    let vits = CpuLevel::available().map(|level| Fused::vit(&vit)?.with_level(level)).collect::<Result<_>>()?;
     assert_rollouts(vits, |x| vit.forward_layers(x, false), 37)?;
     let path = format!("{models}/DeiT_model.pt");
     let deit = MyDeiT::new(&config(0.1), Device::Cpu)?;
@@ -219,12 +212,12 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     assert_rollouts(vec![Fused::deit(&deit)?], layers, 5)
 }
 
-/// Equal entries: which go is a matter of their order.
+/// Of equal entries, the first in reading order are discarded.
 #[test]
 fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
     let _turn = turn();
     let vit = VisionTransformer::new(&config(0.0), Device::Cpu)?;
-    // Without queries every token attends to all alike.
+    // With queries of zero, every token attends to all tokens equally.
     no_grad(|| {
         for (name, mut tensor) in vit.variables().variables() {
             if name.contains("queries") {
@@ -237,7 +230,7 @@ fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
     {
         let options = Rollout { discard_ratio, discard_per, ..Rollout::default() };
         let (rows, _) = Fused::vit(&vit)?.rollout(&images, &options, Query::Token(7))?;
-        // All entries are the float next to 1/50, whichever it is here and in libtorch.
+        // All entries are equal; whether they round to the same float as libtorch's 1/50 doesn't matter.
         let flat = Tensor::full([3, 6, 4, 50, 50], 0.02, (Kind::Float, Device::Cpu));
         let expected = row(&rollout(&flat, &options)?, Query::Token(7), 1)?;
         let apart = (rows - expected).abs().max();
@@ -275,7 +268,7 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
         let options = Rollout { discard_ratio, ..Rollout::default() };
         assert_eq!(refused(options, Query::Class), message);
     }
-    // One head of the last layer alone, which the others' maximum would hide.
+    // NaN in one head of the last layer only, which the maximum over the heads would hide.
     no_grad(|| {
         let variables = vit.variables().variables();
         let _ = variables["encoder.3.attention.keys.weight"].shallow_clone().fill_(0.0);
@@ -287,14 +280,14 @@ fn rollouts_of_broken_weights_and_wrong_options_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// The ViT's forward pass with given factors in the places of dropout.
+/// The ViT's forward pass with given factors instead of dropout.
 fn forward_with(model: &VisionTransformer, images: &Tensor, factors: &[Tensor]) -> Tensor {
     let (embedding, n) = (&model.embedding, images.size()[0]);
     let patches = embedding.conv1.forward(images).flatten(2, 3).transpose(1, 2);
     let cls = embedding.cls_token.expand([n, -1, -1], false);
     let mut x = (Tensor::cat(&[cls, patches], 1) + &embedding.pos_embedding) * &factors[0];
     let block = |block: &Encoder, x: Tensor, factors: &[Tensor]| {
-        // The last block's factors are for the class token; what the others become doesn't matter.
+        // The last block has factors for the class token only; the other tokens don't reach the classifier.
         let drop = |y: Tensor, factors: &Tensor| {
             let rows = factors.size()[1];
             Tensor::cat(&[y.narrow(1, 0, rows) * factors, y.narrow(1, rows, y.size()[1] - rows)], 1)
@@ -316,8 +309,8 @@ fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
     seed_everything(10);
     let model = VisionTransformer::new(&config(0.1), Device::Cpu)?;
     spread(model.variables(), 0.1);
-    for level in levels() {
-        let mut fused = Fused::vit(&model)?.with_instructions(level)?;
+    for level in CpuLevel::available() {
+        let mut fused = Fused::vit(&model)?.with_level(level)?;
         seed_everything(11);
         let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
         let factors = fused.dropout_factors(seed, 37);
@@ -329,7 +322,7 @@ fn a_step_with_dropout_equals_libtorchs_with_the_same_factors() -> Result<()> {
         seed_everything(11);
         let batch = fused.cross_entropy(&images, &labels)?;
         assert_equal(&batch, &model, &loss, &logits, &format!("{level:?}"));
-        // Another step draws other factors, inference none.
+        // Another step draws other factors. Predictions have no dropout.
         assert_ne!(fused.cross_entropy(&images, &labels)?.loss, batch.loss);
         assert_near(&fused.predict(&images)?, &model.predict(&images)?, "inference");
     }
@@ -399,8 +392,8 @@ fn a_training_goes_the_same_way() -> Result<()> {
     Ok(())
 }
 
-/// The teacher's forward pass in training from its variables, with given factors in the two places of dropout; its running
-/// statistics stay.
+/// The teacher's forward pass in training, with given factors instead of dropout and without an update of the running
+/// statistics.
 fn cnn_forward_with(model: &Cnn, images: &Tensor, factors: &[Tensor; 2]) -> Tensor {
     let variables = model.variables().variables();
     let of = |name: &str| &variables[name];
@@ -423,7 +416,7 @@ fn cnn_forward_with(model: &Cnn, images: &Tensor, factors: &[Tensor; 2]) -> Tens
     linear(&(hidden * &factors[1]), "fc2")
 }
 
-/// Noise instead of pictures: in those, equal neighbours make rounding decide which of a pool is the highest.
+/// Images of noise and labels. In real images, rounding decides which of equal neighbours is the maximum of a pool.
 fn noise(n: i64) -> (Tensor, Tensor) {
     let options = (Kind::Float, Device::Cpu);
     let labels = Tensor::randint(10, [n], (Kind::Int64, Device::Cpu));
@@ -438,9 +431,9 @@ fn a_teachers_step_equals_libtorchs() -> Result<()> {
         let (images, labels) = noise(n);
         let model = Cnn::new(&config(dropout), Device::Cpu)?;
         spread(model.variables(), 0.01);
-        for level in levels() {
+        for level in CpuLevel::available() {
             let what = format!("{level:?}, {n} images, dropout {dropout}");
-            let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+            let mut fused = FusedCnn::new(&model)?.with_level(level)?;
             seed_everything(15);
             let seed = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
             let factors = fused.dropout_factors(seed, n as usize);
@@ -454,7 +447,7 @@ fn a_teachers_step_equals_libtorchs() -> Result<()> {
     Ok(())
 }
 
-/// Running statistics after steps, and what inference makes of them, on real images and more than a thread takes at once.
+/// Running statistics after training steps, and predictions with them, on more real images than a thread computes at once.
 #[test]
 fn a_teachers_norms_remember_what_libtorchs_do() -> Result<()> {
     let _turn = turn();
@@ -464,13 +457,13 @@ fn a_teachers_norms_remember_what_libtorchs_do() -> Result<()> {
         let running = all.filter(|(name, _)| name.contains("running"));
         running.map(|(name, t)| (name, t.copy())).collect()
     };
-    for level in levels() {
+    for level in CpuLevel::available() {
         seed_everything(16);
         let model = Cnn::new(&config(0.0), Device::Cpu)?;
         spread(model.variables(), 0.01);
         let other = Cnn::new(&config(0.0), Device::Cpu)?;
         copy(&model, &other);
-        let mut fused = FusedCnn::new(&model)?.with_instructions(level)?;
+        let mut fused = FusedCnn::new(&model)?.with_level(level)?;
         for _ in 0..3 {
             let batch = fused.cross_entropy(&images, &labels)?;
             let logits = other.forward(&images, true)?;

@@ -1,17 +1,17 @@
-//! Parts of a training step and of an explanation, each on its own. In the profile that libtorch's glue is built in already:
+//! Parts of a training step and of an explanation that need libtorch:
 //!
 //!     cargo bench --profile dev --package vitlab --bench speed
 //!
-//! `cargo lab bench` compares whole steps with PyTorch's.
+//! The profile is the one that libtorch's glue is already built in. `cargo bench --profile dev --package vitlab-fused` runs
+//! the benchmarks of the CPU engine, and `cargo lab bench` compares whole steps with PyTorch's.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vitlab::Config;
-use vitlab::config::Precision;
 use vitlab::data::{augment, seed_everything};
-use vitlab::explain::{Fusion, Query, Rollout, rollout};
+use vitlab::explain::{Fusion, Rollout, rollout};
 use vitlab::fused::Fused;
 use vitlab::model::{Model, VisionTransformer};
 use vitlab::train::AdamW;
@@ -68,19 +68,12 @@ fn parts(criterion: &mut Criterion) {
     criterion.bench_function("optimizer step", |bencher| {
         bencher.iter(|| optimizer.step(&[&gradient], 1e-4).expect("one number per parameter"));
     });
-    let mut group = criterion.benchmark_group("dropout of a training step, batch 128");
-    group.sample_size(20);
-    let fused = Fused::vit(&model).expect("the homework's sizes");
-    group.bench_function("fused", |bencher| {
-        bencher.iter(|| fused.dropout_factors(black_box(7), 128));
-    });
-    // In the last block for the class token only, as there.
-    let places: Vec<Tensor> =
+    // In the last block for the class token only, as the CPU engine does it.
+    let activations: Vec<Tensor> =
         [50; 11].into_iter().chain([1; 2]).map(|tokens| Tensor::ones([128, tokens, 64], FLOAT)).collect();
-    group.bench_function("libtorch", |bencher| {
-        bencher.iter(|| places.iter().map(|x| x.dropout(0.1, true)).collect::<Vec<_>>());
+    criterion.bench_function("dropout of a training step, batch 128", |bencher| {
+        bencher.iter(|| activations.iter().map(|x| x.dropout(0.1, true)).collect::<Vec<_>>());
     });
-    group.finish();
 }
 
 fn explaining(criterion: &mut Criterion) {
@@ -92,24 +85,6 @@ fn explaining(criterion: &mut Criterion) {
     for (name, options) in [("mean", &Rollout::default()), ("max, 0.9", &options)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| rollout(black_box(&attention), options).expect("attention"));
-        });
-    }
-    group.finish();
-    let mut group = criterion.benchmark_group("forward pass and rollout of 250 images");
-    group.sample_size(10);
-    let (images, model) = (Tensor::randn([250, 1, 28, 28], FLOAT), model());
-    for precision in [Precision::Float32, Precision::Bfloat16] {
-        let fused = Fused::vit(&model).expect("the homework's sizes");
-        // Not every processor multiplies bfloat16 numbers itself.
-        let Ok(mut fused) = fused.with_precision(precision) else {
-            continue;
-        };
-        group.bench_function(format!("{precision:?}"), |bencher| {
-            bencher.iter(|| {
-                let images = black_box(&images);
-                let rows = fused.rollout(images, &options, Query::Class);
-                rows.expect("images of this size")
-            });
         });
     }
     group.finish();

@@ -70,6 +70,12 @@ impl From<vitlab_dataset::Error> for Error {
     }
 }
 
+impl From<vitlab_fused::Error> for Error {
+    fn from(error: vitlab_fused::Error) -> Self {
+        Error::argument(error.to_string())
+    }
+}
+
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();

@@ -1,84 +1,29 @@
-//! The training step of [`crate::model::VisionTransformer`] and [`crate::model::MyDeiT`] written out by hand: the same
-//! mathematics as the model's own forward pass and libtorch's gradients, several times as fast on a processor.
+//! The models on the hand-written CPU engine [`vitlab_fused`]: the mathematics of their own forward passes and of
+//! libtorch's gradients, several times as fast.
 //!
-//! libtorch runs each operation over the whole batch, so that every activation goes to the main memory and back, and it
-//! runs matrix products of 50 × 16 numbers, which are too small for its libraries. Here a thread takes four images at a
-//! time through the whole network and back while their activations stay in its cache ([`group`], [`block`]); the products
-//! keep their sums in registers ([`matmul`]); the last block is computed for the tokens that the classifier reads; dropout
-//! draws its bits sixteen at a time ([`random`]) and draws them again on the way back instead of keeping masks.
-//!
-//! Attention rollouts are taken on the way, while the attention is in the caches ([`rollout`]). Predictions and rollouts can be
-//! computed in bfloat16 ([`bfloat`]).
-//!
-//! The teacher has its own ([`cnn`], [`convolution`], [`winograd`]).
-//!
-//! The models stay the definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
+//! This module copies parameters and images into the engine's slices and its results into tensors. The models stay the
+//! definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
 
-/// Compiles a body once for each level of the processor and calls the one that is chosen.
-macro_rules! levels {
-    ($pass:ident, $run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
-        fn $run(&self, $($name: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            unsafe fn avx512(pass: &$pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2(pass: &$pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            // SAFETY: the level is one that the processor has, see `Instructions::detect` and `with_instructions`.
-            match self.instructions {
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 => unsafe { avx512(self, $($name),*) },
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => unsafe { avx2(self, $($name),*) },
-                _ => self.$body($($name),*),
-            }
-        }
-    };
-}
-mod aligned;
-mod bfloat;
-mod block;
 mod cnn;
-mod convolution;
-mod group;
-mod matmul;
-mod network;
-mod random;
-mod rollout;
-mod rows;
-mod vector;
-mod winograd;
-
-use std::sync::Mutex;
-
-use tch::{Device, Kind, Tensor};
 
 pub use cnn::FusedCnn;
-pub use vector::Instructions;
+pub use vitlab_fused::CpuLevel;
+
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+use vitlab_fused::{HeadTarget, ResolvedRollout, Shape, Transformer};
 
 use crate::config::Precision;
 use crate::device::on_one_thread;
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use crate::explain::{Query, Rollout, invalid_attention};
-use crate::model::{HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
+use crate::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, invalid_attention};
+use crate::model::{HeadLogits, Model, MyDeiT, ViTConfig, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
-use group::{GROUP, Pass, Target, Training, Work};
-use network::Network;
-use random::Random;
-use rollout::Chosen;
 
-/// Parts of a batch with a gradient of their own. Their number is fixed, so that the sum and thereby the training is the
-/// same for any number of threads.
-const PARTS: usize = 8;
-
-/// A ViT or DeiT on the CPU whose training steps, predictions and rollouts are computed by this module.
+/// A ViT or DeiT whose training steps, predictions and rollouts are computed by the CPU engine.
 ///
-/// It shares the model's parameters: what an optimizer or a weight file changes there counts here.
+/// It shares the model's parameters and reads them anew in each call.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor, no_grad};
@@ -96,106 +41,94 @@ const PARTS: usize = 8;
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub struct Fused {
-    network: Network,
-    parameters: Vec<Tensor>,
-    instructions: Instructions,
-    /// One per thread.
-    work: Vec<Work>,
-    /// [`PARTS`] × [parameters]
-    gradients: Vec<Vec<f32>>,
+    engine: Transformer,
+    parameters: Parameters,
 }
 
 impl Fused {
+    /// The engine of a ViT.
+    ///
     /// # Errors
     /// A model on a GPU, or heads whose width is not a multiple of 16.
     pub fn vit(model: &VisionTransformer) -> Result<Self> {
-        Network::vit(model, model.variables()).map(Fused::new)
+        Fused::new(&model.config, false, model.variables())
     }
 
+    /// The engine of a DeiT student.
+    ///
     /// # Errors
     /// As [`Fused::vit`].
     pub fn deit(model: &MyDeiT) -> Result<Self> {
-        Network::deit(model, model.variables()).map(Fused::new)
+        Fused::new(&model.config, true, model.variables())
     }
 
-    fn new((network, parameters): (Network, Vec<Tensor>)) -> Self {
-        let threads = tch::get_num_threads().max(1) as usize;
-        Fused {
-            instructions: Instructions::detect(),
-            work: (0..threads.min(PARTS)).map(|_| Work::new(&network)).collect(),
-            gradients: vec![Vec::new(); PARTS],
-            network,
-            parameters,
-        }
+    fn new(config: &ViTConfig, distilled: bool, store: &VarStore) -> Result<Self> {
+        let parameters = Parameters::new(store)?;
+        let shape = Shape {
+            image_side: config.image_size as usize,
+            patch_side: config.patch_size as usize,
+            channels: config.n_channels as usize,
+            embed: config.embed_dim as usize,
+            heads: config.n_attention_heads as usize,
+            hidden: (config.embed_dim * config.forward_mul) as usize,
+            layers: config.n_layers as usize,
+            classes: config.n_classes as usize,
+            position_rows: config.position_rows as usize,
+            distilled,
+            dropout: config.dropout,
+        };
+        Ok(Fused { engine: Transformer::new(shape, threads())?, parameters })
     }
 
-    /// Uses less than the processor has, for tests and comparisons.
+    /// Restricts the engine to a CPU level, for tests and comparisons.
     ///
     /// # Errors
-    /// When the processor doesn't have them.
-    pub fn with_instructions(mut self, instructions: Instructions) -> Result<Self> {
-        self.instructions = instructions.check()?;
-        Ok(self)
+    /// A level that this CPU doesn't have.
+    pub fn with_level(self, level: CpuLevel) -> Result<Self> {
+        Ok(Fused { engine: self.engine.with_level(level)?, ..self })
     }
 
-    /// What the blocks' products are computed in for predictions and rollouts; training steps stay float32.
+    /// Chooses the precision of the blocks' matrix products in predictions and rollouts. Training steps stay float32.
     ///
-    /// In bfloat16, which has three digits instead of seven, they take less time. Softmax, norms, GELU, sums and the rollout
-    /// stay float32.
+    /// Bfloat16 has three digits instead of seven and takes less time. Softmax, norms, GELU, sums and the rollout stay
+    /// float32.
     ///
     /// # Errors
-    /// Bfloat16 on a processor without instructions for it, or with an embedding that is no multiple of 32.
-    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
-        let embed = self.network.sizes.embed;
-        if precision == Precision::Bfloat16 {
-            if self.instructions < Instructions::Avx512 || !bfloat::detect() {
-                return Err(Error::argument(
-                    "this processor doesn't multiply bfloat16 numbers itself (AVX512-BF16); predict in float32",
-                ));
-            }
-            if !embed.is_multiple_of(32) {
-                return Err(Error::argument(format!(
-                    "bfloat16 needs an EMBED_DIM that is a multiple of 32, this is {embed}; predict in float32"
-                )));
-            }
-        }
-        self.network.set_precision(precision);
-        Ok(self)
+    /// Bfloat16 on a CPU without instructions for it, or with an embedding width that is not a multiple of 32.
+    pub fn with_precision(self, precision: Precision) -> Result<Self> {
+        let precision = match precision {
+            Precision::Float32 => vitlab_fused::Precision::Float32,
+            Precision::Bfloat16 => vitlab_fused::Precision::Bfloat16,
+        };
+        Ok(Fused { engine: self.engine.with_precision(precision)?, ..self })
     }
 
-    /// Logits at inference, as [`Model::predict`]: [B, C, I, I] -> [B, classes], for a DeiT the mean of both heads.
+    /// Logits without dropout, as [`Model::predict`]: [B, C, I, I] -> [B, classes], for a DeiT the mean of both heads.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape than the model's.
     pub fn predict(&mut self, images: &Tensor) -> Result<Tensor> {
         self.heads(images).map(mean)
     }
 
-    /// Logits of each head at inference, the class token's first.
+    /// Logits of each head without dropout, [B, classes]; the class token's head comes first.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape than the model's.
     pub fn heads(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let images = self.take(images)?;
-        self.network.load(&self.parameters);
-        let mut heads = self.logits(images.len() / self.numbers());
-        let numbers = self.numbers() * GROUP;
-        let pass = Pass { instructions: self.instructions, network: &self.network };
-        let jobs = split(&mut heads, GROUP * self.network.sizes.classes);
-        let jobs: Vec<_> = images.chunks(numbers).zip(jobs).collect();
-        in_threads(&mut self.work, jobs, |work, (images, mut logits)| {
-            pass.run_predict(work, images, &mut logits);
-        });
-        Ok(self.tensors(&heads))
+        let images = self.read_images(images)?;
+        self.engine.load(self.parameters.read())?;
+        let heads = self.engine.heads(&images)?;
+        Ok(logits(&heads, self.engine.shape().classes))
     }
 
-    /// The query's row of each image's rollout, float32 [B, S], as [`explain::rollout`](crate::explain::rollout) and
-    /// [`explain::row`](crate::explain::row) give it for the attention of these images, and the logits of
-    /// [`Fused::predict`]. Neither the attention nor the rollout's matrices are ever stored as a whole.
+    /// The query's row of each image's rollout, float32 [B, S], and the logits of [`Fused::predict`]. The rows are those of
+    /// [`explain::rollout`](crate::explain::rollout) and [`explain::row`](crate::explain::row) for the attention of these
+    /// images; neither the attention nor the rollout's matrices are stored as a whole.
     ///
     /// # Errors
-    /// When the images don't have the model's shape, those of [`explain::rollout`](crate::explain::rollout), and a query
-    /// that the model doesn't have.
+    /// Images of another shape than the model's, a query that the model doesn't have, and the errors of
+    /// [`explain::rollout`](crate::explain::rollout).
     ///
     /// ```
     /// use tch::{Device, Kind, Tensor, no_grad};
@@ -212,66 +145,50 @@ impl Fused {
     /// # Ok::<(), vitlab::Error>(())
     /// ```
     pub fn rollout(&mut self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
-        let images = self.take(images)?;
-        let (tokens, prefix) = (self.network.sizes.tokens, self.network.sizes.prefix);
-        let chosen = Chosen {
-            options,
-            layers: options.layer_indices(self.network.blocks.len())?,
-            query: query.index(tokens as i64, prefix as i64)? as usize,
+        let images = self.read_images(images)?;
+        let shape = *self.engine.shape();
+        let resolved = ResolvedRollout {
+            fusion: match options.fusion {
+                Fusion::Mean => vitlab_fused::Fusion::Mean,
+                Fusion::Max => vitlab_fused::Fusion::Max,
+                Fusion::Min => vitlab_fused::Fusion::Min,
+            },
+            discard_ratio: options.discard_ratio,
+            discard_per_row: options.discard_per == DiscardPer::Row,
+            compat: options.normalisation == Normalisation::Compat,
+            layers: options.layer_indices(shape.layers)?,
+            query: query.index(shape.tokens() as i64, shape.prefix() as i64)? as usize,
         };
-        self.network.load(&self.parameters);
-        let numbers = self.numbers();
-        let batch = images.len() / numbers;
-        let mut heads = self.logits(batch);
-        let mut rows = vec![0.0; batch * tokens];
-        let pass = Pass { instructions: self.instructions, network: &self.network };
-        let logits = split(&mut heads, GROUP * self.network.sizes.classes);
-        let jobs: Vec<_> = images.chunks(numbers * GROUP).zip(logits).zip(rows.chunks_mut(tokens * GROUP)).collect();
-        in_threads(&mut self.work, jobs, |work, ((images, mut logits), rows)| {
-            pass.run_explain(work, images, &chosen, &mut logits, rows);
-        });
-        // What isn't a number in a layer's attention is none in any row of the product either, unless only a head of the last layer
-        // had it and another one was larger; then the scores tell.
-        let all = heads.iter().flatten().chain(&rows);
-        if !all.into_iter().all(|x| x.is_finite()) {
+        self.engine.load(self.parameters.read())?;
+        let (rows, heads) = self.engine.rollout(&images, &resolved)?;
+        if !heads.iter().flatten().chain(&rows).all(|x| x.is_finite()) {
             return Err(invalid_attention());
         }
-        let rows = Tensor::from_slice(&rows).view([-1, tokens as i64]);
-        Ok((rows, mean(self.tensors(&heads))))
+        Ok((matrix(&rows, shape.tokens()), mean(logits(&heads, shape.classes))))
     }
 
-    /// What a training step on `batch` images multiplies by at each place of dropout, given the number that it drew from
-    /// libtorch's generator (`randint` below i64::MAX): after the embedding [B, S, E], then in each block after the
-    /// attention and after the MLP, [B, S, E] or in the last block [B, prefix, E].
+    /// Factors by which a training step on `batch` images multiplies at each dropout layer: after the embedding [B, S, E],
+    /// then in each block after the attention and after the MLP [B, S, E], in the last block [B, prefix, E]. `seed` is the
+    /// value that the step drew from libtorch's generator (`randint` below i64::MAX).
     pub fn dropout_factors(&self, seed: i64, batch: usize) -> Vec<Tensor> {
-        let sizes = &self.network.sizes;
-        let places = 1 + 2 * self.network.blocks.len();
-        let factors = |place: usize| {
-            let rows = if place + 2 < places { sizes.tokens } else { sizes.prefix };
-            let mut factors = vec![1.0; batch * rows * sizes.embed];
-            for (i, factors) in factors.chunks_mut(GROUP * rows * sizes.embed).enumerate() {
-                let seed = (seed as u64).wrapping_add((i * GROUP) as u64);
-                Random::new(seed, place as u64).dropout(factors, sizes.dropout);
-            }
-            Tensor::from_slice(&factors).view([batch as i64, rows as i64, sizes.embed as i64])
-        };
-        (0..places).map(factors).collect()
+        let embed = self.engine.shape().embed as i64;
+        let factors = self.engine.dropout_factors(seed as u64, batch);
+        factors.iter().map(|factors| Tensor::from_slice(factors).view([batch as i64, -1, embed])).collect()
     }
 
-    /// Loss, logits and gradient of a training batch with labels [B], dropout drawn from libtorch's generator.
+    /// Loss, logits and gradient of a training batch with labels [B]. Dropout is drawn from libtorch's generator.
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape than the model's, or a DeiT, which needs a target for both heads.
     pub fn cross_entropy(&mut self, images: &Tensor, labels: &Tensor) -> Result<Batch> {
-        let target = self.target(&self.one_hot(labels, 0.0), 1.0, 1.0);
-        let (loss, mut heads, gradient) = self.train(images, &[target])?;
-        Ok(Batch { loss: Tensor::from(loss as f32), logits: heads.remove(0), gradient: Some(gradient) })
+        let target = target(&one_hot(labels, self.engine.shape().classes, 0.0), 1.0, 1.0);
+        self.train(images, &[target], 0.0)
     }
 
-    /// The same with [`HardDistillationLoss`] and the teacher's logits [B, classes]; the logits returned are the heads' mean.
+    /// Loss, mean logits of the heads, and gradient with [`HardDistillationLoss`] and the teacher's logits [B, classes].
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// Images of another shape than the model's, or a model with one head.
     pub fn hard_distillation(
         &mut self,
         loss: &HardDistillationLoss,
@@ -279,17 +196,18 @@ impl Fused {
         teacher: &Tensor,
         labels: &Tensor,
     ) -> Result<Batch> {
+        let classes = self.engine.shape().classes;
         let targets = [
-            self.target(&self.one_hot(labels, loss.label_smoothing), 0.5, 1.0),
-            self.target(&self.one_hot(&teacher.argmax(-1, false), 0.0), 0.5, 1.0),
+            target(&one_hot(labels, classes, loss.label_smoothing), 0.5, 1.0),
+            target(&one_hot(&teacher.argmax(-1, false), classes, 0.0), 0.5, 1.0),
         ];
         self.distil(images, &targets, 0.0)
     }
 
-    /// The same with [`SoftDistillationLoss`].
+    /// As [`Fused::hard_distillation`], with [`SoftDistillationLoss`].
     ///
     /// # Errors
-    /// When the images don't have the model's shape.
+    /// As [`Fused::hard_distillation`].
     pub fn soft_distillation(
         &mut self,
         loss: &SoftDistillationLoss,
@@ -297,105 +215,102 @@ impl Fused {
         teacher: &Tensor,
         labels: &Tensor,
     ) -> Result<Batch> {
+        let classes = self.engine.shape().classes;
         let share = match loss.reduction {
             KlReduction::BatchMean => 1.0,
-            KlReduction::ElementMean => 1.0 / self.network.sizes.classes as f64,
+            KlReduction::ElementMean => 1.0 / classes as f64,
         };
         let weight = loss.lambda * share;
-        let followed = (teacher / loss.tau).softmax(-1, Kind::Float);
+        let soft = (teacher / loss.tau).softmax(-1, Kind::Float);
         let targets = [
-            self.target(&self.one_hot(labels, loss.label_smoothing), 1.0 - loss.lambda, 1.0),
-            self.target(&followed, weight, loss.tau),
+            target(&one_hot(labels, classes, loss.label_smoothing), 1.0 - loss.lambda, 1.0),
+            target(&soft, weight, loss.tau),
         ];
-        // KL = cross-entropy − entropy of what is followed
-        let entropy = -(&followed * followed.clamp_min(1e-30).log()).sum(Kind::Double) / followed.size()[0] as f64;
+        // KL divergence = cross-entropy − entropy of the teacher
+        let entropy = -(&soft * soft.clamp_min(1e-30).log()).sum(Kind::Double) / soft.size()[0] as f64;
         self.distil(images, &targets, weight * loss.tau * loss.tau * entropy.double_value(&[]))
     }
 
-    fn distil(&mut self, images: &Tensor, targets: &[Target], less: f64) -> Result<Batch> {
-        if self.network.sizes.prefix != 2 {
+    fn distil(&mut self, images: &Tensor, targets: &[HeadTarget], entropy: f64) -> Result<Batch> {
+        if !self.engine.shape().distilled {
             return Err(Error::argument("distillation needs a MyDeiT; this network has one head"));
         }
-        let (loss, mut heads, gradient) = self.train(images, targets)?;
-        let dist = heads.remove(1);
-        let logits = HeadLogits { class: heads.remove(0), dist }.average();
-        Ok(Batch { loss: Tensor::from((loss - less) as f32), logits, gradient: Some(gradient) })
+        self.train(images, targets, entropy)
     }
 
-    fn one_hot(&self, labels: &Tensor, smoothing: f64) -> Tensor {
-        one_hot(labels, self.network.sizes.classes, smoothing)
+    /// A training step; `entropy` is subtracted from the loss.
+    fn train(&mut self, images: &Tensor, targets: &[HeadTarget], entropy: f64) -> Result<Batch> {
+        let images = self.read_images(images)?;
+        let shape = *self.engine.shape();
+        let seed = draw_seed(shape.dropout);
+        self.engine.load(self.parameters.read())?;
+        let step = self.engine.train(&images, targets, seed)?;
+        Ok(Batch {
+            loss: Tensor::from((step.loss - entropy) as f32),
+            logits: mean(logits(&step.heads, shape.classes)),
+            gradient: Some(vector(step.gradient)),
+        })
     }
 
-    fn target(&self, probabilities: &Tensor, weight: f64, temperature: f64) -> Target {
-        Target { probabilities: numbers(probabilities), weight: weight as f32, temperature: temperature as f32 }
-    }
-
-    /// Mean loss, logits of each head, gradient [parameters].
-    fn train(&mut self, images: &Tensor, targets: &[Target]) -> Result<(f64, Vec<Tensor>, Tensor)> {
-        let images = self.take(images)?;
-        let seed = draw_seed(self.network.sizes.dropout);
-        self.network.load(&self.parameters);
-        let batch = images.len() / self.numbers();
-        let mut heads = self.logits(batch);
-        let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
-        let numbers = self.numbers() * part;
-        let pass = Pass { instructions: self.instructions, network: &self.network };
-        let training = Training { targets, seed, batch };
-        let mut losses = vec![0.0; batch.div_ceil(part)];
-        let logits = split(&mut heads, part * self.network.sizes.classes);
-        let gradients = self.gradients.iter_mut().zip(&mut losses);
-        let jobs: Vec<_> = images.chunks(numbers).zip(logits).zip(gradients).enumerate().collect();
-        in_threads(&mut self.work, jobs, |work, (i, ((images, mut logits), (gradient, loss)))| {
-            gradient.clear();
-            gradient.resize(pass.network.flat.len(), 0.0);
-            *loss = pass.run_train(work, images, i * part, &training, &mut logits, gradient);
-        });
-        let heads = self.tensors(&heads);
-        let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
-        for other in &others[..losses.len() - 1] {
-            rows::add(gradient, other);
-        }
-        Ok((losses.iter().sum(), heads, tensor(gradient)))
-    }
-
-    fn take(&self, images: &Tensor) -> Result<Vec<f32>> {
-        let sizes = &self.network.sizes;
-        check_images(images, sizes.channels as i64, sizes.side as i64)?;
-        Ok(numbers(images))
-    }
-
-    /// Room for the logits of each head.
-    fn logits(&self, batch: usize) -> Vec<Vec<f32>> {
-        let sizes = &self.network.sizes;
-        vec![vec![0.0; batch * sizes.classes]; sizes.prefix]
-    }
-
-    /// Numbers of an image.
-    fn numbers(&self) -> usize {
-        self.network.sizes.numbers()
-    }
-
-    fn tensors(&self, heads: &[Vec<f32>]) -> Vec<Tensor> {
-        let classes = self.network.sizes.classes as i64;
-        let tensor = |head: &Vec<f32>| Tensor::from_slice(head).view([-1, classes]);
-        heads.iter().map(tensor).collect()
+    fn read_images(&self, images: &Tensor) -> Result<Vec<f32>> {
+        let shape = self.engine.shape();
+        check_images(images, shape.channels as i64, shape.image_side as i64)?;
+        Ok(values(images))
     }
 }
 
-/// Of the heads' logits.
+/// The parameters of a model, in the order of their creation, which is also the engine's and the optimizer's.
+struct Parameters {
+    tensors: Vec<Tensor>,
+    flat: Vec<f32>,
+}
+
+impl Parameters {
+    fn new(store: &VarStore) -> Result<Self> {
+        let tensors = store.trainable_variables();
+        if !tensors.iter().all(|p| p.device() == Device::Cpu && p.kind() == Kind::Float) {
+            return Err(Error::argument(
+                "the fused engine computes on the CPU in float32; elsewhere use the model's own forward pass",
+            ));
+        }
+        Ok(Parameters { flat: vec![0.0; tensors.iter().map(Tensor::numel).sum()], tensors })
+    }
+
+    /// The present values in one vector.
+    fn read(&mut self) -> &[f32] {
+        let mut start = 0;
+        for parameter in &self.tensors {
+            let length = parameter.numel();
+            parameter.copy_data(&mut self.flat[start..start + length], length);
+            start += length;
+        }
+        &self.flat
+    }
+}
+
+/// Number of threads that libtorch uses, and the engine too.
+fn threads() -> usize {
+    tch::get_num_threads().max(1) as usize
+}
+
+/// Mean logits of the heads.
 fn mean(mut heads: Vec<Tensor>) -> Tensor {
     match heads.pop() {
-        Some(dist) if !heads.is_empty() => (&heads[0] + dist) / 2.0,
+        Some(dist) if !heads.is_empty() => HeadLogits { class: heads.remove(0), dist }.average(),
         class => class.expect("a network has a head"),
     }
 }
 
-/// [B] labels -> [B, classes], `smoothing` of each spread over all classes
+fn target(probabilities: &Tensor, weight: f64, temperature: f64) -> HeadTarget {
+    HeadTarget { probabilities: values(probabilities), weight: weight as f32, temperature: temperature as f32 }
+}
+
+/// Labels [B] -> [B, classes], with `smoothing` spread over all classes
 fn one_hot(labels: &Tensor, classes: usize, smoothing: f64) -> Tensor {
     labels.one_hot(classes as i64).to_kind(Kind::Float) * (1.0 - smoothing) + smoothing / classes as f64
 }
 
-/// What a step's dropout is drawn from.
+/// Draws the seed of a step's dropout from libtorch's generator.
 fn draw_seed(dropout: f64) -> u64 {
     match dropout {
         0.0 => 0,
@@ -403,88 +318,24 @@ fn draw_seed(dropout: f64) -> u64 {
     }
 }
 
-/// All numbers of a tensor in the order of its axes.
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    let mut numbers = vec![0.0; tensor.numel()];
-    tensor.contiguous().copy_data(&mut numbers, tensor.numel());
-    numbers
+/// The elements of a tensor in the order of its axes.
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.contiguous().copy_data(&mut values, tensor.numel());
+    values
 }
 
-/// Many numbers as a tensor. libtorch fills it with zeros first, and would begin its threads for that.
-fn tensor(numbers: &[f32]) -> Tensor {
-    on_one_thread(|| Tensor::from_slice(numbers))
+/// A long vector as a tensor. libtorch fills the tensor with zeros first, for which it would start its threads.
+fn vector(values: &[f32]) -> Tensor {
+    on_one_thread(|| Tensor::from_slice(values))
 }
 
-/// The parameters' numbers, one after the other.
-fn flatten(parameters: &[Tensor], flat: &mut [f32]) {
-    let mut start = 0;
-    for parameter in parameters {
-        let length = parameter.numel();
-        parameter.copy_data(&mut flat[start..start + length], length);
-        start += length;
-    }
+/// Rows of `width` values as a tensor.
+fn matrix(values: &[f32], width: usize) -> Tensor {
+    Tensor::from_slice(values).view([(values.len() / width) as i64, width as i64])
 }
 
-/// Heads × [B · classes] -> parts × heads × [part · classes]
-fn split(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
-    for head in heads {
-        for (i, part) in head.chunks_mut(part).enumerate() {
-            if i == parts.len() {
-                parts.push(Vec::new());
-            }
-            parts[i].push(part);
-        }
-    }
-    parts
-}
-
-/// Does the jobs in as many threads as there is work memory; whoever is free takes the next.
-fn in_threads<W: Send, J: Send>(work: &mut [W], jobs: Vec<J>, run: impl Fn(&mut W, J) + Sync) {
-    let threads = jobs.len().max(1);
-    let jobs = Mutex::new(jobs.into_iter());
-    let take = || jobs.lock().expect("no thread panics while it takes a job").next();
-    std::thread::scope(|scope| {
-        let mut others = work.iter_mut().take(threads);
-        let own = others.next().expect("there is at least one thread");
-        for work in others {
-            scope.spawn(|| {
-                while let Some(job) = take() {
-                    run(work, job);
-                }
-            });
-        }
-        while let Some(job) = take() {
-            run(own, job);
-        }
-    });
-}
-
-impl Pass<'_> {
-    levels!(Pass, run_predict, predict, (work: &mut Work, images: &[f32], logits: &mut [&mut [f32]]));
-    levels!(
-        Pass,
-        run_explain,
-        explain,
-        (
-            work: &mut Work,
-            images: &[f32],
-            chosen: &Chosen,
-            logits: &mut [&mut [f32]],
-            rows: &mut [f32]
-        )
-    );
-    levels!(
-        Pass,
-        run_train,
-        train,
-        (
-            work: &mut Work,
-            images: &[f32],
-            first: usize,
-            training: &Training,
-            logits: &mut [&mut [f32]],
-            gradient: &mut [f32]
-        ) -> f64
-    );
+/// Logits of each head as tensors [B, classes].
+fn logits(heads: &[Vec<f32>], classes: usize) -> Vec<Tensor> {
+    heads.iter().map(|head| matrix(head, classes)).collect()
 }

@@ -12,7 +12,7 @@ use crate::config::Initialisation;
 use crate::error::ensure;
 
 pub use cnn::Cnn;
-pub(crate) use cnn::{EPS, MOMENTUM};
+pub(crate) use cnn::MOMENTUM;
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
 pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
 

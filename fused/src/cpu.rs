@@ -1,23 +1,23 @@
-//! Vectors of float32 at three levels of the processor, chosen at run time.
+//! CPU levels, found at run time, and the vector registers of float32 that they have.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 use crate::{Error, Result};
 
-/// What the processor can do at once.
+/// Vector instructions that the engine uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Instructions {
-    /// 4 numbers a vector, on any processor.
+pub enum CpuLevel {
+    /// Vectors of 4 values, on any CPU.
     Portable,
-    /// 8 numbers a vector, 16 registers.
+    /// Vectors of 8 values, 16 registers.
     Avx2,
-    /// 16 numbers a vector, 32 registers.
+    /// Vectors of 16 values, 32 registers.
     Avx512,
 }
 
-impl Instructions {
-    /// The most that this processor can do.
+impl CpuLevel {
+    /// The highest level of this CPU.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -27,33 +27,39 @@ impl Instructions {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("fma")
             {
-                return Instructions::Avx512;
+                return CpuLevel::Avx512;
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Instructions::Avx2;
+                return CpuLevel::Avx2;
             }
         }
-        Instructions::Portable
+        CpuLevel::Portable
     }
 
-    /// The same, if this processor has them.
+    /// All levels of this CPU, the lowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let highest = CpuLevel::detect();
+        [CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512].into_iter().filter(move |level| *level <= highest)
+    }
+
+    /// Returns the level if this CPU has it.
     pub(super) fn check(self) -> Result<Self> {
-        if self > Instructions::detect() {
-            return Err(Error::argument(format!("this processor has no {self:?}")));
+        match self > CpuLevel::detect() {
+            true => Err(Error(format!("this processor has no {self:?}"))),
+            false => Ok(self),
         }
-        Ok(self)
     }
 }
 
-/// A register of [`Vector::LANES`] numbers, with what products and linear maps need.
+/// A register of [`Vector::LANES`] values, with the operations of matrix products and linear maps.
 ///
 /// # Safety
-/// The processor must have the level's instructions; pointers must be good for `LANES` numbers.
+/// The CPU must have the level of the implementation. Pointers must be valid for `LANES` values.
 pub(super) trait Vector: Copy {
     const LANES: usize;
-    /// Vectors of a row that a tile of the product keeps in registers.
+    /// Registers in a row of a product's tile.
     const TILE: usize;
-    /// Numbers of 32 bits that `finish` writes.
+    /// Values of 32 bits that `finish` writes.
     const FINISHED: usize = Self::LANES;
 
     unsafe fn splat(x: f32) -> Self;
@@ -62,11 +68,11 @@ pub(super) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    /// self + a · b
+    /// Returns self + a · b.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
-    /// Of its numbers.
+    /// Returns the sum of the lanes.
     unsafe fn sum(self) -> f32;
-    /// Stores a product's sums as its result.
+    /// Stores the sums of a product as its result.
     #[inline(always)]
     unsafe fn finish(self, to: *mut f32) {
         unsafe { self.store(to) }

@@ -1,21 +1,23 @@
-//! An encoder block at inference whose products are in bfloat16. Residuals, norms, softmax and sums are float32.
+//! An encoder block without dropout whose products are in bfloat16. Residuals, norms, softmax and sums are float32.
 
 use super::norm::layer_norm;
 use super::pairs::{Pair, pairs_of_rows, transpose};
 use super::product::{Activated, Powers, Rounded, Summed};
 use super::softmax::{Add, Alone, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns};
-use crate::explain::Fusion;
-use crate::fused::aligned::Aligned;
-use crate::fused::block::Site;
-use crate::fused::matmul::{Kernel, Left, Out, Right, Start, multiply};
-use crate::fused::network::{BlockPlaces, BlockWeights, Network, Place, Sizes};
-use crate::fused::rows::add;
-use crate::fused::vector::Instructions;
+use crate::aligned::Aligned;
+use crate::cpu::CpuLevel;
+use crate::layout::LayerOffsets;
+use crate::matmul::{Kernel, Left, Out, Right, Start, multiply};
+use crate::rows::add;
+use crate::vit::block::BlockRun;
+use crate::vit::network::{BlockWeights, Network};
+use crate::vit::rollout::Fusion;
+use crate::vit::shape::{BlockLayout, Shape};
 
-/// The matrices of a block as right operands: [inputs / 2, outputs].
+/// The matrices of a block as right operands of products: [inputs / 2, outputs].
 #[derive(Default)]
-pub(in crate::fused) struct Weights {
-    /// So scaled that the powers of 2 of their products with the keys are the softmax but for its sum.
+pub(in crate::vit) struct Weights {
+    /// Scaled so that the softmax is the powers of 2 of the scores, divided by their sum.
     queries: Aligned<Pair>,
     queries_bias: Aligned,
     keys: Aligned<Pair>,
@@ -49,24 +51,25 @@ impl Weights {
 }
 
 /// Memory of one thread.
-pub(in crate::fused) struct Scratch {
-    /// [G · S, E / 2]: the input of the attention or the MLP, and that of the tokens with a query
+pub(in crate::vit) struct Scratch {
+    /// [G · S, E / 2]: a norm's output, of all tokens and of those with a query.
     normed: Aligned<Pair>,
     some_normed: Aligned<Pair>,
     /// [G · queries, E / 2] and [G · S, E / 2]
     queries: Aligned<Pair>,
     keys: Aligned<Pair>,
-    /// [G · S, E], and of an image [S / 2, E]
+    /// [G · S, E], and the pairs of an image [S / 2, E].
     values: Aligned,
     value_pairs: Aligned<Pair>,
-    /// Of an image: [E / 2, padded queries]
-    turned: Aligned<Pair>,
-    /// Of an image and head: [S, padded queries] and [S / 2, padded queries]
+    /// The queries of an image, transposed: [E / 2, padded queries].
+    transposed: Aligned<Pair>,
+    /// The attention of an image and head before its division, and after it in pairs: [S, padded queries] and
+    /// [S / 2, padded queries].
     powers: Aligned,
     map: Aligned<Pair>,
-    /// [padded queries]
+    /// Reciprocals of the sums: [padded queries].
     inverse: Aligned,
-    /// [G · rows, E / 2]: the values mixed by the attention
+    /// [G · rows, E / 2]: sums of the values weighted by the attention.
     mixed: Aligned<Pair>,
     /// [G · rows, F / 2]
     hidden: Aligned<Pair>,
@@ -75,9 +78,9 @@ pub(in crate::fused) struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(sizes: &Sizes, group: usize) -> Self {
-        let (e, tokens, all) = (sizes.embed, sizes.tokens, group * sizes.tokens);
-        let columns = tokens.next_multiple_of(16);
+    pub fn new(shape: &Shape, group: usize) -> Self {
+        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
+        let columns = shape.padded_tokens();
         Scratch {
             normed: Aligned::zeros(all * e / 2),
             some_normed: Aligned::zeros(all * e / 2),
@@ -85,12 +88,12 @@ impl Scratch {
             keys: Aligned::zeros(all * e / 2),
             values: Aligned::zeros(all * e),
             value_pairs: Aligned::zeros(tokens.div_ceil(2) * e),
-            turned: Aligned::zeros(e / 2 * columns),
+            transposed: Aligned::zeros(e / 2 * columns),
             powers: Aligned::zeros(tokens * columns),
             inverse: Aligned::zeros(columns),
             map: Aligned::zeros(tokens.div_ceil(2) * columns),
             mixed: Aligned::zeros(all * e / 2),
-            hidden: Aligned::zeros(all * sizes.hidden / 2),
+            hidden: Aligned::zeros(all * shape.hidden / 2),
             out: Aligned::zeros(all * e),
         }
     }
@@ -98,79 +101,80 @@ impl Scratch {
 
 /// A network's block.
 #[derive(Clone, Copy)]
-pub(in crate::fused) struct Block<'a> {
+pub(in crate::vit) struct Block<'a> {
     pub network: &'a Network,
     pub weights: &'a Weights,
-    pub places: &'a BlockPlaces,
+    pub layout: &'a BlockLayout,
     pub index: usize,
 }
 
 impl Block<'_> {
-    /// `x`: [G · S, E] -> [G · rows, E], where the last thing to be added is left in `scratch` for the next block.
+    /// Adds the attention and the MLP to `x`: [G · S, E] -> [G · rows, E]. Except in the last block, the MLP's
+    /// output stays in `scratch`; the next block adds it in its first norm.
     ///
-    /// With `fused`, which goes with every token as a query, the heads' attention is fused into [G, S, padded S].
-    pub fn forward(&self, x: &mut [f32], fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, site: Site) {
-        let sizes = &self.network.sizes;
-        let (e, f, tokens) = (sizes.embed, sizes.hidden, sizes.tokens);
-        let (all, some) = (site.group * tokens, site.group * site.rows);
+    /// With `fused`, all tokens must be queries, and the heads' attention is fused into its matrices [G, S, padded S].
+    pub fn forward(&self, x: &mut [f32], fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, f, tokens) = (shape.embed, shape.hidden, shape.tokens());
+        let (all, some) = (run.group * tokens, run.group * run.rows);
         let normed = &mut scratch.normed;
         let before = (self.index > 0).then_some(&*scratch.out);
-        layer_norm(&mut x[..all * e], before, self.norm(self.places.norm1), normed);
-        let of = (all, e, e);
-        product::<Rounded>(normed, &self.weights.keys, self.bias(self.places.keys), of, &mut scratch.keys);
-        product::<Summed>(normed, &self.weights.values, self.bias(self.places.values), of, &mut scratch.values);
-        let asking = if site.queries < tokens {
-            site.gather(normed, &mut scratch.some_normed, e / 2, tokens);
+        layer_norm(&mut x[..all * e], before, self.norm(self.layout.norm1), normed);
+        let size = (all, e, e);
+        product::<Rounded>(normed, &self.weights.keys, self.bias(self.layout.keys), size, &mut scratch.keys);
+        product::<Summed>(normed, &self.weights.values, self.bias(self.layout.values), size, &mut scratch.values);
+        let asking = if run.queries < tokens {
+            run.gather(normed, &mut scratch.some_normed, e / 2, tokens);
             &scratch.some_normed
         } else {
             &*normed
         };
-        let of = (site.group * site.queries, e, e);
+        let size = (run.group * run.queries, e, e);
         product::<Rounded>(
             asking,
             &self.weights.queries,
             Start::Bias(&self.weights.queries_bias),
-            of,
+            size,
             &mut scratch.queries,
         );
 
-        self.attention(fused, scratch, site);
-        let bias = self.bias(self.places.out);
+        self.attention(fused, scratch, run);
+        let bias = self.bias(self.layout.out);
         product::<Summed>(&scratch.mixed, &self.weights.out, bias, (some, e, e), &mut scratch.out);
-        site.keep_rows(x, e, tokens);
+        run.keep_rows(x, e, tokens);
         let x = &mut x[..some * e];
 
-        let norm2 = self.norm(self.places.norm2);
+        let norm2 = self.norm(self.layout.norm2);
         layer_norm(x, Some(&scratch.out), norm2, &mut scratch.normed);
-        let bias = Start::Bias(self.network.at(self.places.fc1.bias, f));
+        let bias = Start::Bias(self.network.at(self.layout.fc1.bias, f));
         product::<Activated>(&scratch.normed, &self.weights.fc1, bias, (some, e, f), &mut scratch.hidden);
-        let bias = self.bias(self.places.fc2);
+        let bias = self.bias(self.layout.fc2);
         product::<Summed>(&scratch.hidden, &self.weights.fc2, bias, (some, f, e), &mut scratch.out);
-        if self.index + 1 == self.network.blocks.len() {
+        if self.index + 1 == shape.layers {
             add(x, &scratch.out);
         }
     }
 
-    /// Queries, keys and values -> mixed values, head by head.
-    fn attention(&self, mut fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, site: Site) {
-        let sizes = &self.network.sizes;
-        let (e, tokens, d) = (sizes.embed, sizes.tokens, sizes.embed / sizes.heads);
-        let columns = site.queries.next_multiple_of(16);
+    /// Queries, keys and values -> mixed values, head by head
+    fn attention(&self, mut fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, run: BlockRun) {
+        let shape = &self.network.shape;
+        let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
+        let columns = run.queries.next_multiple_of(16);
         let powers = &mut scratch.powers[..tokens * columns];
-        for image in 0..site.group {
+        for image in 0..run.group {
             let values = &scratch.values[image * tokens * e..];
             pairs_of_rows(values, (tokens, e), e, &mut scratch.value_pairs);
-            let queries = &scratch.queries[image * site.queries * e / 2..];
-            let of = (site.queries, e / 2);
-            transpose(queries, of, columns, &mut scratch.turned);
-            for head in 0..sizes.heads {
+            let queries = &scratch.queries[image * run.queries * e / 2..];
+            let size = (run.queries, e / 2);
+            transpose(queries, size, columns, &mut scratch.transposed);
+            for head in 0..shape.heads {
                 let keys = &scratch.keys[(image * tokens * e + head * d) / 2..];
-                let turned = &scratch.turned[head * d / 2 * columns..];
-                let of = (tokens, columns, d / 2, e / 2);
-                scores::<Powers>(keys, turned, of, powers);
+                let transposed = &scratch.transposed[head * d / 2 * columns..];
+                let size = (tokens, columns, d / 2, e / 2);
+                scores::<Powers>(keys, transposed, size, powers);
                 let inverse = &mut scratch.inverse;
                 if !inverse_sums(powers, columns, inverse) {
-                    scores::<Summed>(keys, turned, of, powers);
+                    scores::<Summed>(keys, transposed, size, powers);
                     powers_below_largest(powers, columns);
                     inverse_sums(powers, columns, inverse);
                 }
@@ -187,10 +191,10 @@ impl Block<'_> {
                         }
                     }
                 }
-                let mixed = (image * site.rows * e + head * d) / 2;
+                let mixed = (image * run.rows * e + head * d) / 2;
                 multiply::<Rounded>(
-                    Instructions::Avx512,
-                    (site.rows, d, tokens.div_ceil(2)),
+                    CpuLevel::Avx512,
+                    (run.rows, d, tokens.div_ceil(2)),
                     Left::transposed(&scratch.map, columns),
                     Right::rows(&scratch.value_pairs[head * d..], e),
                     Out::rows(&mut scratch.mixed[mixed..], e / 2),
@@ -200,14 +204,15 @@ impl Block<'_> {
         }
     }
 
-    /// Of a layer with E outputs.
-    fn bias(&self, place: Place) -> Start<'_> {
-        Start::Bias(self.network.at(place.bias, self.network.sizes.embed))
+    /// Bias of a layer with E outputs.
+    fn bias(&self, layer: LayerOffsets) -> Start<'_> {
+        Start::Bias(self.network.at(layer.bias, self.network.shape.embed))
     }
 
-    fn norm(&self, place: Place) -> (&[f32], &[f32]) {
-        let at = |place| self.network.at(place, self.network.sizes.embed);
-        (at(place.weight), at(place.bias))
+    /// Weight and bias of a norm.
+    fn norm(&self, layer: LayerOffsets) -> (&[f32], &[f32]) {
+        let at = |start| self.network.at(start, self.network.shape.embed);
+        (at(layer.weight), at(layer.bias))
     }
 }
 
@@ -220,7 +225,7 @@ fn product<K: Kernel<Operand = Pair>>(
     out: &mut [K::Result],
 ) {
     multiply::<K>(
-        Instructions::Avx512,
+        CpuLevel::Avx512,
         (m, outputs, inputs / 2),
         Left::rows(x, inputs / 2),
         Right::rows(weight, outputs),
@@ -229,7 +234,7 @@ fn product<K: Kernel<Operand = Pair>>(
     );
 }
 
-/// Keys [S, E / 2H] in rows that lie `row` apart · queries [E / 2H, columns] -> [S, columns]
+/// Keys [S, E / 2H], whose rows start `row` elements apart, · queries [E / 2H, columns] -> [S, columns]
 fn scores<K: Kernel<Operand = Pair, Result = f32>>(
     keys: &[Pair],
     queries: &[Pair],
@@ -237,7 +242,7 @@ fn scores<K: Kernel<Operand = Pair, Result = f32>>(
     out: &mut [f32],
 ) {
     multiply::<K>(
-        Instructions::Avx512,
+        CpuLevel::Avx512,
         (tokens, columns, pairs),
         Left::rows(keys, row),
         Right::rows(queries, columns),

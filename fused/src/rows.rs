@@ -1,20 +1,20 @@
-//! What happens to each row or column of a matrix: layer norm, GELU, softmax, their gradients.
+//! Operations on the rows or columns of a matrix: layer norm, GELU, softmax and their gradients.
 //!
-//! Plain loops over runs of 16, which the compiler turns into vectors of whatever width the caller was compiled for.
+//! The loops over 16 values compile to vector instructions of the caller's level.
 
 pub(super) const LANES: usize = 16;
 
-/// As in libtorch.
+/// Added to the variance by norms, as in libtorch.
 pub(super) const EPS: f32 = 1e-5;
 
-/// eˣ to 2e-7 relative, 0 below −87 (Cephes' polynomial for e^r, r = x − n ln 2).
+/// Returns eˣ with a relative error of 2e-7 (polynomial of Cephes for e^r, r = x − n ln 2). Clamps x to [−87, 88].
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to an integer
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
-    // ln 2 in two parts, of which the first has few digits: n times it is exact.
+    // ln 2 is split in two: the first part has few digits, so that its product with n is exact.
     let r = x - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
@@ -26,7 +26,7 @@ pub(super) fn exp(x: f32) -> f32 {
     f32::from_bits(p.to_bits().wrapping_add(exponent))
 }
 
-/// tanh to 3e-7 absolute, in place.
+/// tanh with an absolute error of 3e-7, in place.
 #[inline(always)]
 pub(super) fn tanh(x: &mut [f32]) {
     for x in x.as_chunks_mut::<LANES>().0 {
@@ -36,7 +36,7 @@ pub(super) fn tanh(x: &mut [f32]) {
     }
 }
 
-/// Φ(x) and √(2π) φ(x) of the normal distribution, Φ by Abramowitz and Stegun 7.1.26: 1.5e-7 absolute.
+/// Φ(x) and √(2π) φ(x) of the normal distribution. Φ has an absolute error of 1.5e-7 (Abramowitz and Stegun 7.1.26).
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     let z = x * std::f32::consts::FRAC_1_SQRT_2;
@@ -50,7 +50,7 @@ fn normal(x: f32) -> (f32, f32) {
     (if x < 0.0 { tail } else { 1.0 - tail }, bell)
 }
 
-/// GELU x Φ(x) (arXiv 1606.08415) in place.
+/// GELU x Φ(x) (arXiv 1606.08415), in place.
 #[inline(always)]
 pub(super) fn gelu(x: &mut [f32]) {
     for x in x.as_chunks_mut::<LANES>().0 {
@@ -60,7 +60,7 @@ pub(super) fn gelu(x: &mut [f32]) {
     }
 }
 
-/// The same, and its derivative Φ(x) + x φ(x).
+/// As [`gelu`]; writes the derivative Φ(x) + x φ(x) to `slope`.
 #[inline(always)]
 pub(super) fn gelu_slope(x: &mut [f32], slope: &mut [f32]) {
     let lanes = x.as_chunks_mut::<LANES>().0.iter_mut();
@@ -96,7 +96,7 @@ pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// Rows of `x` -> `hat`: mean 0, variance 1; `rstd`: 1/√(variance + ε) of each row (arXiv 1607.06450).
+/// Standardises the rows of `x` to mean 0 and variance 1 (`hat`, arXiv 1607.06450). `rstd` is 1/√(variance + ε) of a row.
 #[inline(always)]
 pub(super) fn standardise(x: &[f32], width: usize, hat: &mut [f32], rstd: &mut [f32]) {
     let rows = x.chunks_exact(width).zip(hat.chunks_exact_mut(width));
@@ -110,7 +110,7 @@ pub(super) fn standardise(x: &[f32], width: usize, hat: &mut [f32], rstd: &mut [
     }
 }
 
-/// Rows of `hat` times `weight` plus `bias` -> `out`.
+/// Writes `hat` · `weight` + `bias` to `out`, row by row.
 #[inline(always)]
 pub(super) fn scale_shift(hat: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
     let width = weight.len();
@@ -121,8 +121,8 @@ pub(super) fn scale_shift(hat: &[f32], weight: &[f32], bias: &[f32], out: &mut [
     }
 }
 
-/// Gradient through a layer norm: `d` (of its output) adds to the gradients of weight and bias, and its gradient with
-/// respect to the input is added to `into`.
+/// Backward pass of a layer norm. `d` is the gradient of its output. Adds the gradients of weight and bias to `d_weight`
+/// and `d_bias`, and the gradient of the input to `into`.
 #[inline(always)]
 pub(super) fn layer_norm_backward(
     d: &mut [f32],
@@ -148,7 +148,7 @@ pub(super) fn layer_norm_backward(
     }
 }
 
-/// Adds the sum of the rows of `d`, which lie `row` apart, to `sums`.
+/// Adds the rows of `d`, which start `row` elements apart, to `sums`.
 #[inline(always)]
 pub(super) fn add_column_sums(d: &[f32], row: usize, sums: &mut [f32]) {
     for row in d.chunks(row) {
@@ -174,7 +174,7 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// Softmax of `scale` · x down each column, in place. The width is a multiple of 16.
+/// Softmax of `scale` · x along each column, in place. `width` is a multiple of 16.
 #[inline(always)]
 pub(super) fn softmax_columns(x: &mut [f32], width: usize, scale: f32) {
     for first in (0..width).step_by(LANES) {
@@ -201,7 +201,7 @@ pub(super) fn softmax_columns(x: &mut [f32], width: usize, scale: f32) {
     }
 }
 
-/// `d` (of the softmax's output `p`) becomes the gradient of its input x, down each column.
+/// Backward pass of [`softmax_columns`]: turns the gradient `d` of its output `p` into that of its input, in place.
 #[inline(always)]
 pub(super) fn softmax_columns_backward(d: &mut [f32], p: &[f32], width: usize, scale: f32) {
     for first in (0..width).step_by(LANES) {
@@ -222,7 +222,8 @@ pub(super) fn softmax_columns_backward(d: &mut [f32], p: &[f32], width: usize, s
     }
 }
 
-/// The first `columns` columns of `rows` rows that lie `row` apart -> [columns, `width`], zero beyond `rows`.
+/// Transposes the first `columns` columns of `rows` rows, which start `row` elements apart: -> [columns, width], padded
+/// with zeros.
 #[inline(always)]
 pub(super) fn transpose(x: &[f32], (rows, row): (usize, usize), columns: usize, out: &mut [f32], width: usize) {
     for (column, out) in out.chunks_exact_mut(width).take(columns).enumerate() {

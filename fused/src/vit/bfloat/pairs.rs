@@ -1,16 +1,16 @@
-//! From float32 to operands of products in bfloat16.
+//! Conversion of float32 to operands of bfloat16 products.
 
 use std::arch::x86_64::*;
 
-/// Two neighbours along the summed axis, the first in the lower half.
-pub(in crate::fused) type Pair = u32;
+/// Two bfloat16 neighbours along the summed axis; the first is the lower half.
+pub(in crate::vit) type Pair = u32;
 
-/// Each two rows' numbers rounded and paired, [k, columns] in rows that lie `row` apart -> [k/2 rounded up, columns], the
-/// last with zeros where k is odd. `columns` is a multiple of 16.
+/// Rounds rows and pairs each two of them: [k, columns], whose rows start `row` elements apart, -> [k / 2 rounded up,
+/// columns]. If k is odd, the last row is paired with zeros. `columns` is a multiple of 16.
 pub(super) fn pairs_of_rows(x: &[f32], (k, row): (usize, usize), columns: usize, out: &mut [Pair]) {
     assert!(k > 0 && columns.is_multiple_of(16));
     assert!((k - 1) * row + columns <= x.len() && k.div_ceil(2) * columns <= out.len());
-    // SAFETY: the lengths were checked.
+    // SAFETY: the lengths are checked above.
     unsafe { pair_rows(x.as_ptr(), (k, row), columns, out.as_mut_ptr()) }
 }
 
@@ -28,7 +28,7 @@ unsafe fn pair_rows(x: *const f32, (k, row): (usize, usize), columns: usize, out
     }
 }
 
-/// Number i of the first vector and number i of the second as pair i.
+/// Rounds two vectors. Pair i of the result holds value i of the first and value i of the second.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn across(first: __m512, second: __m512) -> __m512i {
@@ -55,7 +55,7 @@ pub(super) fn transpose(x: &[Pair], (rows, width): (usize, usize), columns: usiz
     assert!(rows * width <= x.len() && width * columns <= out.len());
     for first in (0..columns).step_by(16) {
         for column in (0..width).step_by(16) {
-            // SAFETY: the lengths were checked.
+            // SAFETY: the lengths are checked above.
             unsafe {
                 let from = x.as_ptr().wrapping_add(first * width + column);
                 let to = out.as_mut_ptr().add(column * columns + first);
@@ -65,7 +65,7 @@ pub(super) fn transpose(x: &[Pair], (rows, width): (usize, usize), columns: usiz
     }
 }
 
-/// 16 × 16 pairs, of which the first `rows` rows are there.
+/// Transposes 16 × 16 pairs. Rows from `rows` on count as zeros.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_tile(x: *const Pair, (rows, row): (usize, usize), columns: usize, out: *mut Pair) {
     unsafe {
@@ -73,7 +73,7 @@ unsafe fn transpose_tile(x: *const Pair, (rows, row): (usize, usize), columns: u
         for (i, r) in r.iter_mut().enumerate().take(rows) {
             *r = _mm512_loadu_si512(x.add(i * row).cast());
         }
-        // Of rows 4i to 4i + 3: column 4 l + j in lane l of u[4i + j]
+        // Lane l of u[4i + j] holds column 4l + j of rows 4i to 4i + 3.
         let mut u = [_mm512_setzero_si512(); 16];
         for i in (0..16).step_by(4) {
             let low = [0, 2].map(|k| _mm512_unpacklo_epi32(r[i + k], r[i + k + 1]));

@@ -1,12 +1,12 @@
-//! Layer norm that leaves a left operand.
+//! Layer norm whose output is a left operand of a product.
 
 use std::arch::x86_64::*;
 
 use super::pairs::Pair;
-use crate::fused::rows::EPS;
+use crate::rows::EPS;
 
-/// Layer norm (arXiv 1607.06450) of the rows of `x`, to which `add`'s are added first: [rows, E] -> [rows, E / 2]. E is a
-/// multiple of 32.
+/// Layer norm (arXiv 1607.06450) of the rows of `x`, after adding `add` to `x`: [rows, E] -> [rows, E / 2]. E is a multiple
+/// of 32.
 pub(super) fn layer_norm(x: &mut [f32], add: Option<&[f32]>, (weight, bias): (&[f32], &[f32]), out: &mut [Pair]) {
     let e = weight.len();
     assert!(e > 0 && e.is_multiple_of(32) && bias.len() == e);
@@ -15,7 +15,7 @@ pub(super) fn layer_norm(x: &mut [f32], add: Option<&[f32]>, (weight, bias): (&[
         assert!(add.len() >= x.len());
     }
     let add = add.map_or(std::ptr::null(), <[f32]>::as_ptr);
-    // SAFETY: the lengths were checked.
+    // SAFETY: the lengths are checked above.
     unsafe { norm_rows(x, add, (weight, bias), out.as_mut_ptr()) }
 }
 
@@ -24,7 +24,7 @@ unsafe fn norm_rows(x: &mut [f32], add: *const f32, (weight, bias): (&[f32], &[f
     let (weight, bias, e) = (weight.as_ptr(), bias.as_ptr(), weight.len());
     for (i, x) in x.chunks_exact_mut(e).enumerate() {
         let x = x.as_mut_ptr();
-        // The homework's width as a constant, so that a row stays in registers.
+        // The default width is a constant, so that a row stays in registers.
         unsafe {
             match e {
                 64 => norm_row(x, add, i, (weight, bias), out, 64),

@@ -1,10 +1,10 @@
-//! The softmax between two products: its powers come from the first one ([`Powers`](super::product::Powers)).
+//! The softmax between two products. The first product computes its powers ([`Powers`](super::product::Powers)).
 
 use std::arch::x86_64::*;
 
 use super::pairs::{Pair, across};
 
-/// 2ˣ to 8e-5 relative: 2^r for the rest r in [−½, ½] by a fitted polynomial.
+/// Returns 2ˣ with a relative error of 8e-5. A fitted polynomial gives 2^r for the fraction r in [−½, ½].
 #[inline(always)]
 pub(super) unsafe fn power(x: __m512) -> __m512 {
     const P: [f32; 4] = [0.055_171_67, 0.242_611_15, 0.693_261, 0.999_928_07];
@@ -18,16 +18,16 @@ pub(super) unsafe fn power(x: __m512) -> __m512 {
     }
 }
 
-/// What an attention matrix does to its layer's matrix over all heads.
+/// Fuses the attention of a head with that of the heads before.
 pub(super) trait Fuse {
     /// # Safety
-    /// The processor must have the instructions, and `to` be good for 16 numbers.
+    /// The CPU must have AVX-512, and `to` must be valid for 16 values.
     unsafe fn fuse(to: *mut f32, share: __m512);
 }
 
-/// Nothing.
+/// Fuses nothing.
 pub(super) struct Alone;
-/// Takes its place, as the first head does.
+/// Stores the attention of the first head.
 pub(super) struct Set;
 pub(super) struct Add;
 pub(super) struct Max;
@@ -62,14 +62,14 @@ impl Fuse for Min {
     }
 }
 
-/// One over the sum of each column of powers 2ˣ of scores x: [keys, columns] -> [columns], a multiple of 16.
+/// Reciprocal of the sum of each column of powers: [keys, columns] -> [columns], a multiple of 16.
 ///
-/// Returns whether these are such that the softmax is exact: without subtracting a column's largest score first, powers may
-/// be too large or too small for float32.
+/// Returns whether the sums are in the range in which the softmax is exact. Without subtracting a column's largest score
+/// first, powers can overflow or underflow float32.
 pub(super) fn inverse_sums(powers: &[f32], columns: usize, inverse: &mut [f32]) -> bool {
     assert!(columns.is_multiple_of(16) && powers.len() >= columns);
     assert!(powers.len().is_multiple_of(columns) && inverse.len() >= columns);
-    // SAFETY: the lengths were checked.
+    // SAFETY: the lengths are checked above.
     unsafe { invert_sums(powers, columns, inverse.as_mut_ptr()) }
 }
 
@@ -80,7 +80,7 @@ unsafe fn invert_sums(powers: &[f32], columns: usize, inverse: *mut f32) -> bool
     for first in (0..columns).step_by(16) {
         unsafe {
             let load = |row: &[f32]| _mm512_loadu_ps(row.as_ptr().add(first));
-            // Two sums, so that additions wait less for one another.
+            // Two sums shorten the chain of dependent additions.
             let mut sums = [_mm512_setzero_ps(); 2];
             let mut rows = powers.chunks_exact(2 * columns);
             for rows in &mut rows {
@@ -100,8 +100,8 @@ unsafe fn invert_sums(powers: &[f32], columns: usize, inverse: *mut f32) -> bool
     exact
 }
 
-/// The columns of `powers` times their `inverse`, in pairs of rows [keys / 2 rounded up, columns], and fused with another
-/// matrix like `powers`, which is empty for [`Alone`].
+/// Multiplies the columns of `powers` by `inverse`. Writes the result in pairs of rows, [keys / 2 rounded up, columns], and
+/// fuses it with the matrix `fused` [keys, columns], which is empty for [`Alone`].
 pub(super) fn scale_columns<F: Fuse>(
     powers: &[f32],
     columns: usize,
@@ -114,7 +114,7 @@ pub(super) fn scale_columns<F: Fuse>(
     assert!(inverse.len() >= columns && out.len() >= keys.div_ceil(2) * columns);
     assert!(fused.is_empty() || fused.len() >= powers.len());
     let (powers, inverse) = (powers.as_ptr(), inverse.as_ptr());
-    // SAFETY: the lengths were checked.
+    // SAFETY: the lengths are checked above.
     unsafe {
         let (out, fused) = (out.as_mut_ptr(), fused.as_mut_ptr());
         scale::<F>(powers, (keys, columns), inverse, out, fused);
@@ -150,11 +150,11 @@ unsafe fn scale<F: Fuse>(
     }
 }
 
-/// 2ˣ in place, after each column's largest number was subtracted: [keys, columns].
+/// Subtracts each column's largest value, then replaces x by 2ˣ: [keys, columns].
 pub(super) fn powers_below_largest(x: &mut [f32], columns: usize) {
     assert!(columns.is_multiple_of(16) && x.len().is_multiple_of(columns));
     for first in (0..columns).step_by(16) {
-        // SAFETY: the lengths were checked.
+        // SAFETY: the lengths are checked above.
         unsafe {
             let x_first = x.as_mut_ptr().add(first);
             below_largest(x_first, (x.len() / columns, columns));

@@ -1,31 +1,30 @@
-//! Products of pairs, and what becomes of their sums before they are stored.
+//! Products of pairs. Each kind of product converts its sums before storing them.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::pairs::Pair;
 use super::softmax::power;
-use crate::fused::matmul::{Kernel, Product};
-use crate::fused::vector::{Instructions, Vector};
+use crate::cpu::{CpuLevel, Vector};
+use crate::matmul::{Kernel, Product};
 
-/// What becomes of a product's sums.
+/// Conversion of the sums of a product.
 pub(super) trait Finish: Copy {
     type Result: Copy;
     const COLUMNS: usize;
     unsafe fn finish(sums: __m512, to: *mut f32);
 }
 
-/// Products of pairs.
+/// Product of pairs.
 pub(super) struct Products<F>(PhantomData<F>);
-/// They stay float32.
+/// Stores the float32 sums.
 pub(super) type Summed = Products<AsFloats>;
-/// They become pairs of neighbouring columns: left operands of another product.
-pub(super) type Rounded = Products<AsPairs>;
-/// The same after GELU.
-pub(super) type Activated = Products<AsActivations>;
-
-/// Their powers of 2.
+/// Stores powers of 2 of the sums.
 pub(super) type Powers = Products<AsPowers>;
+/// Stores the sums as pairs of neighbouring columns: a left operand of another product.
+pub(super) type Rounded = Products<AsPairs>;
+/// As [`Rounded`], after GELU.
+pub(super) type Activated = Products<AsActivations>;
 
 #[derive(Clone, Copy)]
 pub(super) struct AsFloats;
@@ -76,7 +75,7 @@ impl Finish for AsActivations {
     }
 }
 
-/// GELU x Φ(x) to 2e-4, Φ by a polynomial fitted between −4 and 4.
+/// GELU x Φ(x) with an error of 2e-4. Φ is a polynomial fitted on [−4, 4].
 #[inline(always)]
 unsafe fn gelu(x: __m512) -> __m512 {
     const P: [f32; 7] =
@@ -97,7 +96,7 @@ impl<F: Finish> Kernel for Products<F> {
     type Result = F::Result;
     const COLUMNS: usize = F::COLUMNS;
 
-    unsafe fn multiply(_: Instructions, product: Product, m: usize, n: usize) {
+    unsafe fn multiply(_: CpuLevel, product: Product, m: usize, n: usize) {
         unsafe { in_tiles::<F>(product, m, n) }
     }
 }
@@ -107,7 +106,7 @@ unsafe fn in_tiles<F: Finish>(product: Product, m: usize, n: usize) {
     unsafe { product.columns::<Sixteen<F>>(m, n) }
 }
 
-/// Sixteen float32 sums, or sixteen pairs to multiply.
+/// A register of sixteen float32 sums, or of sixteen pairs.
 #[derive(Clone, Copy)]
 struct Sixteen<F>(__m512, PhantomData<F>);
 
@@ -140,7 +139,7 @@ impl<F: Finish> Vector for Sixteen<F> {
     unsafe fn mul(self, other: Self) -> Self {
         unsafe { Sixteen(self.0.mul(other.0), PhantomData) }
     }
-    /// self + both products of each pair of `a` and `b`
+    /// Returns self plus both products of each pair of `a` and `b`.
     #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         unsafe {

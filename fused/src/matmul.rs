@@ -1,11 +1,11 @@
-//! Products of small matrices whose operands lie in the processor's caches.
+//! Products of small matrices whose operands are in the CPU's caches.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 
-use super::vector::{Instructions, Vector};
+use crate::cpu::{CpuLevel, Vector};
 
-/// The left operand: element (i, k) is `data[i · row + k · column]`, so that a transposed matrix needs no copy.
+/// The left operand: element (i, k) is `data[i · row + k · column]`, so that transposing needs no copy.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a, T> {
     data: &'a [T],
@@ -14,12 +14,12 @@ pub(super) struct Left<'a, T> {
 }
 
 impl<'a, T> Left<'a, T> {
-    /// A matrix whose rows begin `row` elements apart.
+    /// A matrix whose rows start `row` elements apart.
     pub fn rows(data: &'a [T], row: usize) -> Self {
         Left { data, row, column: 1 }
     }
 
-    /// The transpose of such a matrix.
+    /// The transpose of a matrix whose rows start `row` elements apart.
     pub fn transposed(data: &'a [T], row: usize) -> Self {
         Left { data, row: 1, column: row }
     }
@@ -33,48 +33,48 @@ pub(super) struct Right<'a, T> {
 }
 
 impl<'a, T> Right<'a, T> {
-    /// A matrix whose rows begin `row` elements apart.
+    /// A matrix whose rows start `row` elements apart.
     pub fn rows(data: &'a [T], row: usize) -> Self {
         Right { data, row }
     }
 }
 
-/// Where the product goes: element (i, j) is `data[i · row + j]`.
+/// The result: element (i, j) is `data[i · row + j]`.
 pub(super) struct Out<'a, T> {
     data: &'a mut [T],
     row: usize,
 }
 
 impl<'a, T> Out<'a, T> {
-    /// A matrix whose rows begin `row` elements apart.
+    /// A matrix whose rows start `row` elements apart.
     pub fn rows(data: &'a mut [T], row: usize) -> Self {
         Out { data, row }
     }
 }
 
-/// What the product is added to.
+/// Initial value of the sums.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
     Zero,
-    /// The numbers that are there.
+    /// The present content of the result.
     Out,
-    /// The same row everywhere: [n]
+    /// The same row [n] for all rows of the result.
     Bias(&'a [f32]),
 }
 
-/// A way to multiply. The elements of both types are as long as a float32 number; the sums are float32.
+/// A kind of product. Elements of both types have the size of a float32; sums are float32.
 pub(super) trait Kernel {
     type Operand;
     type Result: Copy;
-    /// Columns that go into one element of the result.
+    /// Columns that one element of the result holds.
     const COLUMNS: usize;
 
     /// # Safety
-    /// The processor must have the level, and the product's bounds be good.
-    unsafe fn multiply(level: Instructions, product: Product, m: usize, n: usize);
+    /// The CPU must have the level. All accesses of the product must be in bounds.
+    unsafe fn multiply(level: CpuLevel, product: Product, m: usize, n: usize);
 }
 
-/// Float32 throughout, at the level of the processor.
+/// Operands and results in float32.
 struct Float32;
 
 impl Kernel for Float32 {
@@ -82,13 +82,13 @@ impl Kernel for Float32 {
     type Result = f32;
     const COLUMNS: usize = 1;
 
-    unsafe fn multiply(level: Instructions, product: Product, m: usize, n: usize) {
+    unsafe fn multiply(level: CpuLevel, product: Product, m: usize, n: usize) {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 => avx512(product, m, n),
+                CpuLevel::Avx512 => avx512(product, m, n),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => avx2(product, m, n),
+                CpuLevel::Avx2 => avx2(product, m, n),
                 _ => product.columns::<[f32; 4]>(m, n),
             }
         }
@@ -97,19 +97,19 @@ impl Kernel for Float32 {
 
 /// [m, k] · [k, n] -> [m, n]; n is a multiple of 16.
 pub(super) fn matmul(
-    instructions: Instructions,
+    level: CpuLevel,
     sizes: (usize, usize, usize),
     left: Left<f32>,
     right: Right<f32>,
     out: Out<f32>,
     start: Start,
 ) {
-    multiply::<Float32>(instructions, sizes, left, right, out, start);
+    multiply::<Float32>(level, sizes, left, right, out, start);
 }
 
-/// The same by any kernel; k counts elements of the operands.
+/// As [`matmul`] with any kernel; k counts elements of the operands.
 pub(super) fn multiply<K: Kernel>(
-    instructions: Instructions,
+    level: CpuLevel,
     (m, n, k): (usize, usize, usize),
     left: Left<K::Operand>,
     right: Right<K::Operand>,
@@ -140,8 +140,8 @@ pub(super) fn multiply<K: Kernel>(
         start_row,
         k,
     };
-    // SAFETY: the bounds were checked above, the level was detected.
-    unsafe { K::multiply(instructions, product, m, n) }
+    // SAFETY: the bounds are checked above, the level is one of this CPU.
+    unsafe { K::multiply(level, product, m, n) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -157,15 +157,15 @@ unsafe fn avx2(product: Product, m: usize, n: usize) {
 }
 
 /// [m, k] · [k] -> [m]; k is a multiple of 16.
-pub(super) fn dots(instructions: Instructions, matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+pub(super) fn dots(level: CpuLevel, matrix: &[f32], vector: &[f32], out: &mut [f32]) {
     assert!(vector.len().is_multiple_of(16) && out.len() >= matrix.len() / vector.len());
-    // SAFETY: the bounds were checked above, the level was detected.
+    // SAFETY: the bounds are checked above, the level is one of this CPU.
     unsafe {
-        match instructions {
+        match level {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => dots_avx512(matrix, vector, out),
+            CpuLevel::Avx512 => dots_avx512(matrix, vector, out),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => dots_avx2(matrix, vector, out),
+            CpuLevel::Avx2 => dots_avx2(matrix, vector, out),
             _ => dots_of::<[f32; 4]>(matrix, vector, out),
         }
     }
@@ -197,7 +197,7 @@ unsafe fn dots_of<V: Vector>(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
     }
 }
 
-/// A product whose bounds are known to be good.
+/// A product whose bounds have been checked.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
     left: *const f32,
@@ -207,21 +207,21 @@ pub(super) struct Product {
     right_row: usize,
     out: *mut f32,
     out_row: usize,
-    /// Null for zero.
+    /// Null for [`Start::Zero`].
     start: *const f32,
     start_row: usize,
     k: usize,
 }
 
 impl Product {
-    /// All columns, as many vectors at a time as a tile has.
+    /// Computes all columns, one tile's width at a time.
     #[inline(always)]
     pub unsafe fn columns<V: Vector>(mut self, m: usize, n: usize) {
         let mut vectors = n / V::LANES;
         unsafe {
             while vectors > 0 {
-                // The larger the tile, the fewer loads for a product; accumulators must fit the registers. A row of one vector is
-                // that of a head: ten tokens a tile leave no rest of fifty.
+                // A larger tile needs fewer loads; its sums must fit the registers. Rows of one register belong to a head:
+                // tiles of ten tokens divide fifty.
                 let width = match vectors.min(V::TILE) {
                     4 => self.rows::<V, 6, 4>(m),
                     3 => self.rows::<V, 8, 3>(m),
@@ -240,7 +240,7 @@ impl Product {
         }
     }
 
-    /// All rows of `WIDTH` vectors, `HEIGHT` at a time; returns `WIDTH`.
+    /// Computes all rows of `WIDTH` registers, `HEIGHT` at a time. Returns `WIDTH`.
     #[inline(always)]
     unsafe fn rows<V: Vector, const HEIGHT: usize, const WIDTH: usize>(self, mut m: usize) -> usize {
         let mut tile = self;
@@ -265,7 +265,7 @@ impl Product {
         WIDTH
     }
 
-    /// `HEIGHT` rows of `WIDTH` vectors, summed in registers; returns the product of the rows below.
+    /// Computes `HEIGHT` rows of `WIDTH` registers. Returns the product of the rows below.
     #[inline(always)]
     unsafe fn tile<V: Vector, const HEIGHT: usize, const WIDTH: usize>(mut self) -> Self {
         unsafe {

@@ -1,0 +1,312 @@
+//! One layer of the network: a 3 × 3 convolution, forward and backward, followed by the operations of [`super::norm`].
+//!
+//! An image is a sequence of positions, row after row, padded with zeros. The channels of a position lie side by side.
+
+use super::winograd::{self, TILE, Winograd, Workspace};
+use crate::cpu::CpuLevel;
+use crate::layout::LayerOffsets;
+use crate::matmul::{Left, Out, Right, Start, matmul};
+
+/// A square image within zeros: whole Winograd tiles cover the image, and a border of one position surrounds them.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    pub side: usize,
+}
+
+impl Grid {
+    /// Tiles in a row.
+    pub fn tiles(self) -> usize {
+        self.side.div_ceil(TILE)
+    }
+
+    /// Number of positions from one row to the next.
+    pub fn row(self) -> usize {
+        TILE * self.tiles() + 2
+    }
+
+    /// Number of positions, zeros included.
+    pub fn positions(self) -> usize {
+        self.row() * self.row()
+    }
+
+    /// Number of positions from the first of the image to the last.
+    fn span(self) -> usize {
+        (self.side - 1) * self.row() + self.side
+    }
+
+    /// The position one row below and one column to the right.
+    pub fn inside(self, position: usize) -> usize {
+        position + self.row() + 1
+    }
+
+    /// The position of a pixel.
+    pub fn at(self, y: usize, x: usize) -> usize {
+        self.inside(y * self.row() + x)
+    }
+
+    /// Sets positions outside the image to zero, except the first row of the border.
+    pub fn clear(self, values: &mut [f32], channels: usize) {
+        for y in 0..self.side {
+            values[self.at(y, self.side) * channels..self.at(y + 1, 0) * channels].fill(0.0);
+        }
+        let below = self.at(self.side, 0)..self.at(TILE * self.tiles(), 0);
+        values[below.start * channels..below.end * channels].fill(0.0);
+    }
+}
+
+/// Algorithm of a convolution.
+enum Convolution {
+    /// For few channels: a product per row of taps. A tap reads the same sequence of positions from another start. The
+    /// weights are [9 · inputs, outputs].
+    Direct(Vec<f32>),
+    Winograd(Winograd),
+}
+
+pub(super) struct Layer {
+    pub grid: Grid,
+    pub inputs: usize,
+    pub outputs: usize,
+    pub pool: bool,
+    /// Offset of the convolution's weight in the flat vector of all parameters.
+    pub conv: usize,
+    pub norm: LayerOffsets,
+    convolution: Convolution,
+}
+
+impl Layer {
+    pub fn new((side, inputs, outputs): (usize, usize, usize), pool: bool, conv: usize, norm: LayerOffsets) -> Self {
+        let convolution = if inputs.is_multiple_of(32) {
+            Convolution::Winograd(Winograd::new(inputs, outputs))
+        } else {
+            Convolution::Direct(vec![0.0; 9 * inputs * outputs])
+        };
+        Layer { grid: Grid { side }, inputs, outputs, pool, conv, norm, convolution }
+    }
+
+    /// Number of weights of the convolution.
+    pub fn weights(&self) -> usize {
+        9 * self.inputs * self.outputs
+    }
+
+    /// The grid of the layer's output, after pooling.
+    pub fn next_grid(&self) -> Grid {
+        Grid { side: self.grid.side / if self.pool { 2 } else { 1 } }
+    }
+
+    pub fn winograd(&self) -> Option<(Grid, &Winograd)> {
+        match &self.convolution {
+            Convolution::Direct(_) => None,
+            Convolution::Winograd(winograd) => Some((self.grid, winograd)),
+        }
+    }
+
+    /// Copies the weights [outputs, inputs, 3, 3], once the returned jobs have run.
+    pub fn load<'a>(&'a mut self, weights: &'a [f32]) -> Vec<winograd::Load<'a>> {
+        match &mut self.convolution {
+            Convolution::Direct(to) => {
+                for (i, taps) in weights.chunks_exact(9).enumerate() {
+                    let (output, input) = (i / self.inputs, i % self.inputs);
+                    for (tap, weight) in taps.iter().enumerate() {
+                        to[(tap * self.inputs + input) * self.outputs + output] = *weight;
+                    }
+                }
+                Vec::new()
+            }
+            Convolution::Winograd(winograd) => winograd.loads(weights).into(),
+        }
+    }
+
+    /// Number of images that the layer convolves at a time.
+    pub fn together(&self) -> usize {
+        self.winograd().map_or(1, |(grid, _)| winograd::images_together(grid))
+    }
+
+    /// Weights in the order of [`Layer::convolve_backward`] -> [outputs, inputs, 3, 3]
+    pub fn unload(&self, gradient: &[f32], to: &mut [f32]) {
+        for (i, taps) in to.chunks_exact_mut(9).enumerate() {
+            let (output, input) = (i / self.inputs, i % self.inputs);
+            for (tap, to) in taps.iter_mut().enumerate() {
+                *to = gradient[(tap * self.inputs + input) * self.outputs + output];
+            }
+        }
+    }
+
+    /// Inputs -> outputs of the convolution of some images, both on the layer's grid
+    pub fn convolve(&self, level: CpuLevel, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
+        match &self.convolution {
+            Convolution::Direct(weights) => {
+                let positions = self.grid.positions();
+                let images = input.chunks_exact(positions * self.inputs);
+                for (input, out) in images.zip(out.chunks_exact_mut(positions * self.outputs)) {
+                    self.convolve_direct(level, weights, input, out);
+                }
+            }
+            Convolution::Winograd(winograd) => {
+                winograd.convolve(level, self.grid, input, out, workspace);
+            }
+        }
+    }
+
+    /// Gradient `d` of the outputs of some images, zero outside the image -> gradient of the weights, 9 × [inputs, outputs],
+    /// and of the inputs, except in a direct convolution. The gradient of the weights is the sum over all images of a part:
+    /// `first` and `last` say whether the part's first and last images are among these.
+    pub fn convolve_backward(
+        &self,
+        level: CpuLevel,
+        (input, d): (&[f32], &[f32]),
+        (gradient, d_input): (&mut [f32], &mut [f32]),
+        (first, last): (bool, bool),
+        workspace: &mut Workspace,
+    ) {
+        let start = if first { Start::Zero } else { Start::Out };
+        match &self.convolution {
+            Convolution::Direct(_) => {
+                let positions = self.grid.positions();
+                let images = input.chunks_exact(positions * self.inputs);
+                for (i, image) in images.zip(d.chunks_exact(positions * self.outputs)).enumerate() {
+                    let start = if i == 0 { start } else { Start::Out };
+                    self.weight_gradient_direct(level, image, gradient, start);
+                }
+            }
+            Convolution::Winograd(winograd) => {
+                winograd.convolve_backward(level, self.grid, (input, d), d_input, start, workspace);
+                if last {
+                    winograd.weight_gradient(level, workspace, gradient);
+                }
+            }
+        }
+    }
+
+    /// Direct convolution of one image.
+    fn convolve_direct(&self, level: CpuLevel, weights: &[f32], input: &[f32], out: &mut [f32]) {
+        let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
+        let three = 3 * inputs * outputs;
+        for (i, weights) in weights.chunks_exact(three).enumerate() {
+            matmul(
+                level,
+                (self.grid.span(), outputs, 3 * inputs),
+                Left::rows(&input[i * row * inputs..], inputs),
+                Right::rows(weights, outputs),
+                Out::rows(&mut out[self.grid.at(0, 0) * outputs..], outputs),
+                if i == 0 { Start::Zero } else { Start::Out },
+            );
+        }
+    }
+
+    /// Gradient of the weights of a direct convolution from one image, added to `start`.
+    fn weight_gradient_direct(
+        &self,
+        level: CpuLevel,
+        (input, d): (&[f32], &[f32]),
+        gradient: &mut [f32],
+        start: Start,
+    ) {
+        let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
+        let three = 3 * inputs * outputs;
+        for (i, gradient) in gradient.chunks_exact_mut(three).enumerate() {
+            matmul(
+                level,
+                (3 * inputs, outputs, self.grid.span()),
+                Left::transposed(&input[i * row * inputs..], inputs),
+                Right::rows(&d[self.grid.at(0, 0) * outputs..], outputs),
+                Out::rows(gradient, outputs),
+                start,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{noise, wide};
+
+    /// [B, C, I, I] -> on the grid
+    fn on_grid(grid: Grid, images: &[f32], channels: usize) -> Vec<f32> {
+        let mut values = vec![0.0; images.len() / (channels * grid.side * grid.side) * grid.positions() * channels];
+        for (i, value) in images.iter().enumerate() {
+            values[place(grid, i, channels)] = *value;
+        }
+        values
+    }
+
+    /// Index on the grid of element `i` of [B, C, I, I].
+    fn place(grid: Grid, i: usize, channels: usize) -> usize {
+        let (x, y, plane) = (i % grid.side, i / grid.side % grid.side, i / (grid.side * grid.side));
+        (plane / channels * grid.positions() + grid.at(y, x)) * channels + plane % channels
+    }
+
+    fn assert_near(ours: impl Iterator<Item = f32>, expected: &[f64], what: &str) {
+        let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        for (ours, expected) in ours.zip(expected) {
+            let apart = (f64::from(ours) - expected).abs() / largest;
+            assert!(apart < 1e-5, "{what}: {apart:e} of the largest value apart");
+        }
+    }
+
+    /// Outputs and gradients of the weights and inputs by their definition, for images and `d` [B, C, I, I].
+    fn definition(side: usize, (inputs, outputs): (usize, usize), x: &[f64], w: &[f64], d: &[f64]) -> [Vec<f64>; 3] {
+        let square = side * side;
+        let (mut y, mut d_w, mut d_x) = (vec![0.0; d.len()], vec![0.0; w.len()], vec![0.0; x.len()]);
+        for plane in 0..d.len() / square {
+            let (image, output) = (plane / outputs, plane % outputs);
+            for (input, tap) in (0..inputs).flat_map(|input| (0..9).map(move |tap| (input, tap))) {
+                let weight = (output * inputs + input) * 9 + tap;
+                let from = (image * inputs + input) * square;
+                for row in 1_usize.saturating_sub(tap / 3)..side.min(side + 1 - tap / 3) {
+                    for column in 1_usize.saturating_sub(tap % 3)..side.min(side + 1 - tap % 3) {
+                        let at = plane * square + row * side + column;
+                        let from = from + (row + tap / 3 - 1) * side + column + tap % 3 - 1;
+                        y[at] += w[weight] * x[from];
+                        d_w[weight] += d[at] * x[from];
+                        d_x[from] += d[at] * w[weight];
+                    }
+                }
+            }
+        }
+        [y, d_w, d_x]
+    }
+
+    /// On sides that are and are not multiples of a tile, with full and incomplete groups of images.
+    #[test]
+    fn a_convolution_equals_its_definition() {
+        let cases = [(28, 1, 32), (9, 3, 64), (28, 32, 32), (14, 32, 64), (7, 64, 160), (3, 96, 32)];
+        for (side, inputs, outputs) in cases {
+            let mut layer = Layer::new((side, inputs, outputs), false, 0, LayerOffsets { weight: 0, bias: 0 });
+            let (grid, n) = (layer.grid, 9);
+            let images = noise(n * inputs * side * side, 1);
+            let (weights, d) = (noise(9 * inputs * outputs, 2), noise(n * outputs * side * side, 3));
+            let [y, d_w, d_x] = definition(side, (inputs, outputs), &wide(&images), &wide(&weights), &wide(&d));
+            let (x, d) = (on_grid(grid, &images, inputs), on_grid(grid, &d, outputs));
+            for level in CpuLevel::available() {
+                let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
+                layer.load(&weights).into_iter().for_each(|load| load.run(level));
+                let mut workspace = Workspace::new(layer.winograd().into_iter());
+                let (mut z, mut d_input) = (vec![0.0; d.len()], vec![0.0; x.len()]);
+                let mut gradient = vec![0.0; weights.len()];
+                for first in (0..n).step_by(layer.together()) {
+                    let end = n.min(first + layer.together());
+                    let positions = first * grid.positions()..end * grid.positions();
+                    let input = positions.start * inputs..positions.end * inputs;
+                    let output = positions.start * outputs..positions.end * outputs;
+                    layer.convolve(level, &x[input.clone()], &mut z[output.clone()], &mut workspace);
+                    layer.convolve_backward(
+                        level,
+                        (&x[input.clone()], &d[output]),
+                        (&mut gradient, &mut d_input[input]),
+                        (first == 0, end == n),
+                        &mut workspace,
+                    );
+                }
+                assert_near((0..y.len()).map(|i| z[place(grid, i, outputs)]), &y, &format!("{what}, outputs"));
+                let mut unloaded = vec![0.0; weights.len()];
+                layer.unload(&gradient, &mut unloaded);
+                assert_near(unloaded.into_iter(), &d_w, &format!("{what}, weights"));
+                if layer.winograd().is_some() {
+                    let ours = (0..d_x.len()).map(|i| d_input[place(grid, i, inputs)]);
+                    assert_near(ours, &d_x, &format!("{what}, inputs"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The convolutional teacher.
+//!
+//! A batch norm needs the whole batch. So each thread takes its images through one layer, the statistics of all threads are
+//! combined, and the next layer starts with the norm, ReLU and pooling of the layer before. The backward pass does the same
+//! in reverse.
+
+mod layer;
+mod network;
+mod norm;
+mod pass;
+mod tile;
+mod winograd;
+
+use crate::cpu::CpuLevel;
+use crate::error::batch_size;
+use crate::layout::Cursor;
+use crate::loss::{HeadTarget, StepOutput, Training};
+use crate::random::Random;
+use crate::rows::add;
+use crate::threads::{PARTS, run_jobs};
+use crate::{Error, Result};
+use layer::Layer;
+use network::Network;
+use norm::Moments;
+use pass::{FEATURES, HIDDEN, Part, Pass, Stage};
+use winograd::Workspace;
+
+/// Images that a thread predicts at a time.
+const GROUP: usize = 16;
+
+/// Minimum number of images in a part of a batch: each part computes a gradient of all weights.
+const MIN_PART: usize = 8;
+
+/// Images of each part of a batch except the last.
+fn part_size(batch: usize) -> usize {
+    batch.div_ceil(PARTS).max(MIN_PART)
+}
+
+/// Sizes of the network: stages of 3 × 3 convolutions with batch norm and ReLU, each ended by 2 × 2 max pooling, and two
+/// linear layers with dropout before each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CnnShape {
+    /// Pixels of an image's side.
+    pub image_side: usize,
+    pub channels: usize,
+    /// Output channels of each stage's convolutions; multiples of 32.
+    pub stages: Vec<Vec<usize>>,
+    /// Width of the first linear layer; a multiple of 16.
+    pub hidden: usize,
+    pub classes: usize,
+    /// Dropout rate in training.
+    pub dropout: f64,
+}
+
+impl CnnShape {
+    /// Values of an image [C, I, I].
+    pub fn image_len(&self) -> usize {
+        self.channels * self.image_side * self.image_side
+    }
+
+    fn check(&self) -> Result<()> {
+        let outputs = || self.stages.iter().flatten();
+        let possible = [self.channels, self.hidden, self.classes, outputs().count()].iter().all(|size| *size > 0)
+            && self.stages.iter().all(|stage| !stage.is_empty())
+            && self.stages.iter().fold(self.image_side, |side, _| side / 2) > 0
+            && outputs().all(|outputs| *outputs > 0 && outputs.is_multiple_of(32))
+            && self.hidden.is_multiple_of(16)
+            && (0.0..1.0).contains(&self.dropout);
+        match possible {
+            true => Ok(()),
+            false => Err(Error(format!(
+                "{self:?} is impossible: give positive sizes, an image that all stages can halve, output channels as \
+                 multiples of 32, hidden as a multiple of 16, and dropout in [0, 1)"
+            ))),
+        }
+    }
+
+    /// The layers, and the cursor after their parameters.
+    fn layers(&self) -> (Vec<Layer>, Cursor) {
+        let (mut next, mut layers) = (Cursor::default(), Vec::new());
+        let (mut side, mut inputs) = (self.image_side, self.channels);
+        for stage in &self.stages {
+            for (i, &outputs) in stage.iter().enumerate() {
+                let conv = next.parameter(9 * inputs * outputs);
+                layers.push(Layer::new((side, inputs, outputs), i + 1 == stage.len(), conv, next.norm(outputs)));
+                inputs = outputs;
+            }
+            side /= 2;
+        }
+        (layers, next)
+    }
+}
+
+/// Statistics of one batch norm, a value for each channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormStatistics {
+    pub mean: Vec<f32>,
+    pub variance: Vec<f32>,
+}
+
+/// A convolutional network.
+///
+/// ```
+/// use vitlab_fused::{Cnn, CnnShape, HeadTarget};
+/// let stages = vec![vec![32], vec![64, 64], vec![128, 128]];
+/// let shape = CnnShape { image_side: 28, channels: 1, stages, hidden: 256, classes: 10, dropout: 0.0 };
+/// let mut cnn = Cnn::new(shape, 2)?;
+/// assert_eq!(cnn.parameters(), 575_338);
+/// cnn.load(&vec![0.0; cnn.parameters()])?;
+/// let target = HeadTarget { probabilities: vec![0.1; 30], weight: 1.0, temperature: 1.0 };
+/// let (step, statistics) = cnn.train(&vec![0.5; 3 * 28 * 28], &target, 0)?;
+/// assert!((step.loss - 10f64.ln()).abs() < 1e-6);
+/// assert_eq!(statistics[0].mean, [0.0; 32]);
+/// # Ok::<(), vitlab_fused::Error>(())
+/// ```
+pub struct Cnn {
+    network: Network,
+    level: CpuLevel,
+    /// One per thread.
+    workspaces: Vec<Workspace>,
+    parts: Vec<Part>,
+    /// [parameters]
+    gradient: Vec<f32>,
+}
+
+impl Cnn {
+    /// An engine on at most `threads` threads. It has no parameters before the first [`Cnn::load`].
+    ///
+    /// # Errors
+    /// Sizes that don't fit each other.
+    pub fn new(shape: CnnShape, threads: usize) -> Result<Self> {
+        shape.check()?;
+        let network = Network::new(shape);
+        let workspace = || Workspace::new(network.layers.iter().filter_map(Layer::winograd));
+        Ok(Cnn {
+            level: CpuLevel::detect(),
+            workspaces: (0..threads.clamp(1, PARTS)).map(|_| workspace()).collect(),
+            parts: (0..PARTS).map(|_| Part::default()).collect(),
+            gradient: vec![0.0; network.flat.len()],
+            network,
+        })
+    }
+
+    /// Restricts the engine to a level, for tests and comparisons, from the next [`Cnn::load`] on.
+    ///
+    /// # Errors
+    /// A level that this CPU doesn't have.
+    pub fn with_level(mut self, level: CpuLevel) -> Result<Self> {
+        self.level = level.check()?;
+        self.network.flat.fill(f32::NAN);
+        Ok(self)
+    }
+
+    pub fn shape(&self) -> &CnnShape {
+        &self.network.shape
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.network.flat.len()
+    }
+
+    /// Copies the flat vector of all parameters, if they differ from the present ones. It contains, for each convolution,
+    /// its weight [outputs, inputs, 3, 3] and the norm's weight and bias; then bias [hidden] and weight [hidden, features]
+    /// of the first linear layer, and bias [classes] and weight [classes, hidden] of the second.
+    ///
+    /// # Errors
+    /// Another number of parameters than [`Cnn::parameters`].
+    pub fn load(&mut self, parameters: &[f32]) -> Result<()> {
+        self.network.load(parameters, self.level, self.workspaces.len())
+    }
+
+    /// Logits with the given statistics of the norms: images [B, C, I, I] -> [B, classes].
+    ///
+    /// # Errors
+    /// Images of another size, or statistics that don't fit the norms.
+    pub fn predict(&mut self, images: &[f32], statistics: &[NormStatistics]) -> Result<Vec<f32>> {
+        let image_len = self.network.shape.image_len();
+        let batch = batch_size(images, image_len)?;
+        self.network.set_norms(statistics)?;
+        let (network, classes) = (&self.network, self.network.shape.classes);
+        let mut logits = vec![0.0; batch * classes];
+        let pass = Pass { level: self.level, network };
+        let jobs = images.chunks(GROUP * image_len).zip(logits.chunks_mut(GROUP * classes)).collect();
+        let mut workspaces: Vec<_> = self.parts.iter_mut().zip(&mut self.workspaces).collect();
+        run_jobs(&mut workspaces, jobs, |(part, workspace), (images, logits)| {
+            part.prepare(network, logits.len() / classes);
+            pass.run(part, workspace, Stage::Predict { images });
+            part.copy_logits(network, logits);
+        });
+        Ok(logits)
+    }
+
+    /// Loss, logits and gradient of a training batch, with dropout drawn from `seed`; and the batch's mean and unbiased
+    /// variance at each norm, for running statistics.
+    ///
+    /// # Errors
+    /// No images or images of another size; a target that doesn't fit the images and classes.
+    pub fn train(
+        &mut self,
+        images: &[f32],
+        target: &HeadTarget,
+        seed: u64,
+    ) -> Result<(StepOutput<'_>, Vec<NormStatistics>)> {
+        let (image_len, classes) = (self.network.shape.image_len(), self.network.shape.classes);
+        let batch = batch_size(images, image_len)?;
+        let training = Training::new(std::slice::from_ref(target), seed, batch, 1, classes)?;
+        let part = part_size(batch);
+        let images: Vec<&[f32]> = images.chunks(part * image_len).collect();
+        for (part, images) in self.parts.iter_mut().zip(&images) {
+            part.prepare(&self.network, images.len() / image_len);
+        }
+        let (layers, parts) = (self.network.layers.len(), images.len());
+        let mut statistics = Vec::new();
+        for layer in 0..layers {
+            self.stage(parts, |i| Stage::Forward { layer, images: images[i] });
+            statistics.push(self.batch_norm(layer, parts));
+        }
+        self.stage(parts, |i| Stage::Head { training: &training, first: i * part });
+        for layer in (0..layers).rev() {
+            self.norm_gradient(layer, parts);
+            self.stage(parts, |_| Stage::Backward { layer });
+        }
+        let mut logits = vec![0.0; batch * classes];
+        for (part, logits) in self.parts.iter().zip(logits.chunks_mut(part * classes)) {
+            part.copy_logits(&self.network, logits);
+        }
+        let loss = self.parts[..parts].iter().map(|p| p.loss).sum();
+        self.sum_gradients(parts);
+        Ok((StepOutput { loss, heads: vec![logits], gradient: &self.gradient }, statistics))
+    }
+
+    /// Factors by which a training step with `seed` multiplies the features [B, features] and the hidden layer
+    /// [B, hidden].
+    pub fn dropout_factors(&self, seed: u64, batch: usize) -> [Vec<f32>; 2] {
+        let shape = &self.network.shape;
+        [(FEATURES, self.network.features), (HIDDEN, shape.hidden)].map(|(layer, width)| {
+            let part = part_size(batch);
+            let mut factors = vec![1.0; batch * width];
+            for (i, factors) in factors.chunks_mut(part * width).enumerate() {
+                Random::new(seed.wrapping_add((i * part) as u64), layer).dropout(factors, shape.dropout);
+            }
+            factors
+        })
+    }
+
+    /// Runs a stage for the first `parts` parts.
+    fn stage<'a>(&mut self, parts: usize, stage: impl Fn(usize) -> Stage<'a>) {
+        let pass = Pass { level: self.level, network: &self.network };
+        let jobs = self.parts[..parts].iter_mut().enumerate();
+        let jobs = jobs.map(|(i, part)| (part, stage(i))).collect();
+        run_jobs(&mut self.workspaces, jobs, |workspace, (part, stage)| pass.run(part, workspace, stage));
+    }
+
+    /// Combines the parts' moments to the norm of layer `l`. Returns the mean and the unbiased variance.
+    fn batch_norm(&mut self, l: usize, parts: usize) -> NormStatistics {
+        let mut moments = Moments::new(self.network.layers[l].outputs);
+        for part in &self.parts[..parts] {
+            moments.add(&part.moments[l]);
+        }
+        let divided = |x: &[f64], by: f64| -> Vec<f32> { x.iter().map(|x| (x / by) as f32).collect() };
+        let mean = divided(&moments.mean, 1.0);
+        let variance = divided(&moments.squares, moments.count);
+        let unbiased = divided(&moments.squares, (moments.count - 1.0).max(1.0));
+        self.network.set_norm(l, mean.clone(), &variance);
+        NormStatistics { mean, variance: unbiased }
+    }
+
+    /// Combines the parts' sums to the gradient of the norm's weight and bias, which goes into the first part's gradient,
+    /// and to the means that the backward pass through the norm needs.
+    fn norm_gradient(&mut self, l: usize, parts: usize) {
+        let layer = &self.network.layers[l];
+        let norm = &mut self.network.norms[l];
+        let count: f64 = self.parts[..parts].iter().map(|p| p.moments[l].count).sum();
+        let [d_sums, along_sums] = [0, 1].map(|which| -> Vec<f64> {
+            let channel = |c| self.parts[..parts].iter().map(|p| p.norm_sums[l][which][c]).sum();
+            (0..layer.outputs).map(channel).collect()
+        });
+        norm.d_mean = d_sums.iter().map(|x| (x / count) as f32).collect();
+        norm.d_along = along_sums.iter().map(|x| (x / count) as f32).collect();
+        // The other parts have zeros in these elements.
+        let gradient = &mut self.parts[0].gradient;
+        for c in 0..layer.outputs {
+            gradient[layer.norm.weight + c] = along_sums[c] as f32;
+            gradient[layer.norm.bias + c] = d_sums[c] as f32;
+        }
+    }
+
+    /// Sums the parts' gradients.
+    fn sum_gradients(&mut self, parts: usize) {
+        let (first, others) = self.parts.split_first_mut().expect("there are parts");
+        let total = &mut first.gradient;
+        let threads = self.workspaces.len();
+        let length = total.len().div_ceil(threads);
+        let jobs = total.chunks_mut(length).enumerate().collect();
+        run_jobs(&mut vec![(); threads], jobs, |(), (i, total)| {
+            for other in &others[..parts - 1] {
+                add(total, &other.gradient[i * length..]);
+            }
+        });
+        self.gradient.copy_from_slice(total);
+        for layer in &self.network.layers {
+            let range = layer.conv..layer.conv + layer.weights();
+            layer.unload(&total[range.clone()], &mut self.gradient[range]);
+        }
+    }
+}

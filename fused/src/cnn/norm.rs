@@ -1,0 +1,276 @@
+//! Batch norm, ReLU and max pooling of a layer, forward and backward, for one image.
+
+use super::layer::Layer;
+use crate::rows::EPS;
+
+/// Batch norm of a layer (arXiv 1502.03167), a value for each channel. Its statistics are the batch's in training and the
+/// running ones in predictions.
+#[derive(Clone, Default)]
+pub(super) struct Norm {
+    pub mean: Vec<f32>,
+    pub rstd: Vec<f32>,
+    /// The norm is z · scale + shift.
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+    /// Means over the batch and its positions: of the gradient of the norm's output, and of that gradient times the
+    /// standardised z. Set by the backward pass.
+    pub d_mean: Vec<f32>,
+    pub d_along: Vec<f32>,
+}
+
+impl Norm {
+    pub fn new(mean: Vec<f32>, variance: &[f32], weight: &[f32], bias: &[f32]) -> Self {
+        let rstd: Vec<f32> = variance.iter().map(|v| 1.0 / (v + EPS).sqrt()).collect();
+        let scale: Vec<f32> = weight.iter().zip(&rstd).map(|(w, r)| w * r).collect();
+        let shift = bias.iter().zip(mean.iter().zip(&scale));
+        Norm { shift: shift.map(|(b, (m, s))| b - m * s).collect(), scale, mean, rstd, ..Norm::default() }
+    }
+}
+
+/// Mean and sum of squared deviations of each channel over the positions of some images.
+#[derive(Clone)]
+pub(super) struct Moments {
+    pub count: f64,
+    pub mean: Vec<f64>,
+    pub squares: Vec<f64>,
+}
+
+impl Moments {
+    pub fn new(channels: usize) -> Self {
+        Moments { count: 0.0, mean: vec![0.0; channels], squares: vec![0.0; channels] }
+    }
+
+    /// Combines the moments with those of other images (Chan, Golub and LeVeque 1983).
+    pub fn add(&mut self, other: &Moments) {
+        let count = self.count + other.count;
+        let channels = self.mean.iter_mut().zip(&mut self.squares);
+        let others = other.mean.iter().zip(&other.squares);
+        for ((mean, squares), (other_mean, other_squares)) in channels.zip(others) {
+            let apart = other_mean - *mean;
+            *mean += apart * other.count / count;
+            *squares += other_squares + apart * apart * self.count * other.count / count;
+        }
+        self.count = count;
+    }
+}
+
+impl Layer {
+    /// Adds the moments of an image's convolution outputs z.
+    #[inline(always)]
+    pub fn moments(&self, z: &[f32], moments: &mut Moments) {
+        let count = (self.grid.side * self.grid.side) as f32;
+        let mut of_image = Moments::new(self.outputs);
+        of_image.count = count.into();
+        for first in (0..self.outputs).step_by(LANES) {
+            let at = |(y, x)| self.grid.at(y, x) * self.outputs + first;
+            let mut mean = [0.0; LANES];
+            for position in squares(self.grid.side) {
+                let z = lanes(z, at(position));
+                for i in 0..LANES {
+                    mean[i] += z[i];
+                }
+            }
+            for mean in &mut mean {
+                *mean /= count;
+            }
+            let mut squared = [0.0; LANES];
+            for position in squares(self.grid.side) {
+                let z = lanes(z, at(position));
+                for i in 0..LANES {
+                    squared[i] += (z[i] - mean[i]) * (z[i] - mean[i]);
+                }
+            }
+            for i in 0..LANES {
+                of_image.mean[first + i] = mean[i].into();
+                of_image.squares[first + i] = squared[i].into();
+            }
+        }
+        moments.add(&of_image);
+    }
+
+    /// Norm, ReLU and pooling: outputs z of the convolution -> inputs of the next layer
+    #[inline(always)]
+    pub fn activate(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
+        if self.pool {
+            self.activate_pooled::<4>(norm, z, next);
+        } else {
+            self.activate_pooled::<1>(norm, z, next);
+        }
+    }
+
+    #[inline(always)]
+    fn activate_pooled<const POOL: usize>(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
+        let to = self.next_grid();
+        for first in (0..self.outputs).step_by(LANES) {
+            let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
+            for (y, x) in squares(to.side) {
+                let mut highest = [f32::NEG_INFINITY; LANES];
+                for at in self.pooled::<POOL>(y, x, first) {
+                    let z = lanes(z, at);
+                    for i in 0..LANES {
+                        highest[i] = larger(highest[i], z[i] * scale[i] + shift[i]);
+                    }
+                }
+                let next = lanes_mut(next, to.at(y, x) * self.outputs + first);
+                for i in 0..LANES {
+                    next[i] = if highest[i] < 0.0 { 0.0 } else { highest[i] };
+                }
+            }
+        }
+    }
+
+    /// Offsets of the positions that a position of the next grid depends on: itself, or a square of four with pooling.
+    #[inline(always)]
+    fn pooled<const POOL: usize>(&self, y: usize, x: usize, channel: usize) -> [usize; POOL] {
+        let step = if POOL == 4 { 2 } else { 1 };
+        let at = |i| self.grid.at(step * y + i / 2, step * x + i % 2);
+        std::array::from_fn(|i| at(i) * self.outputs + channel)
+    }
+
+    /// Sums over an image's positions: adds the gradient of the norm's output to `d`, and that gradient times the
+    /// standardised z to `along`.
+    #[inline(always)]
+    pub fn norm_sums(&self, norm: &Norm, z: &[f32], d_next: &[f32], (d, along): (&mut [f64], &mut [f64])) {
+        if self.pool {
+            self.norm_sums_pooled::<4>(norm, z, d_next, (d, along));
+        } else {
+            self.norm_sums_pooled::<1>(norm, z, d_next, (d, along));
+        }
+    }
+
+    #[inline(always)]
+    fn norm_sums_pooled<const POOL: usize>(
+        &self,
+        norm: &Norm,
+        z: &[f32],
+        d_next: &[f32],
+        (d_sums, along_sums): (&mut [f64], &mut [f64]),
+    ) {
+        let to = self.next_grid();
+        for first in (0..self.outputs).step_by(LANES) {
+            let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
+            let mean = lanes(&norm.mean, first);
+            let (mut sums, mut along) = ([0.0; LANES], [0.0; LANES]);
+            for (y, x) in squares(to.side) {
+                let d_next = lanes(d_next, to.at(y, x) * self.outputs + first);
+                let z = gather(z, self.pooled::<POOL>(y, x, first));
+                let d = slopes(&z, scale, shift, d_next);
+                for p in 0..POOL {
+                    for i in 0..LANES {
+                        sums[i] += d[p][i];
+                        along[i] += d[p][i] * (z[p][i] - mean[i]);
+                    }
+                }
+            }
+            for i in 0..LANES {
+                d_sums[first + i] += f64::from(sums[i]);
+                along_sums[first + i] += f64::from(along[i] * norm.rstd[first + i]);
+            }
+        }
+    }
+
+    /// Replaces the outputs z of an image's convolution by their gradient, with zeros outside the image.
+    #[inline(always)]
+    pub fn norm_backward(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
+        if self.pool {
+            self.norm_backward_pooled::<4>(norm, z, d_next);
+        } else {
+            self.norm_backward_pooled::<1>(norm, z, d_next);
+        }
+        self.grid.clear(z, self.outputs);
+    }
+
+    #[inline(always)]
+    fn norm_backward_pooled<const POOL: usize>(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
+        let to = self.next_grid();
+        // With an odd side, pooling ignores the last row and column.
+        let pooled = to.side * if POOL == 4 { 2 } else { 1 };
+        for first in (0..self.outputs).step_by(LANES) {
+            let of = |values| lanes(values, first);
+            let (scale, shift, mean) = (of(&norm.scale), of(&norm.shift), of(&norm.mean));
+            let (rstd, d_mean, d_along) = (of(&norm.rstd), of(&norm.d_mean), of(&norm.d_along));
+            let back = |z: &mut [f32], at: usize, d: &Lanes| {
+                let z = lanes_mut(z, at);
+                for i in 0..LANES {
+                    let hat = (z[i] - mean[i]) * rstd[i];
+                    z[i] = scale[i] * (d[i] - d_mean[i] - hat * d_along[i]);
+                }
+            };
+            for (y, x) in squares(to.side) {
+                let d_next = lanes(d_next, to.at(y, x) * self.outputs + first);
+                let offsets = self.pooled::<POOL>(y, x, first);
+                let d = slopes(&gather(z, offsets), scale, shift, d_next);
+                for p in 0..POOL {
+                    back(z, offsets[p], &d[p]);
+                }
+            }
+            for (y, x) in squares(self.grid.side) {
+                if y >= pooled || x >= pooled {
+                    back(z, self.grid.at(y, x) * self.outputs + first, &[0.0; LANES]);
+                }
+            }
+        }
+    }
+}
+
+/// Channels that are computed together, in vector registers.
+const LANES: usize = 32;
+
+type Lanes = [f32; LANES];
+
+#[inline(always)]
+fn lanes(values: &[f32], at: usize) -> &Lanes {
+    values[at..].first_chunk().expect("whole lanes")
+}
+
+#[inline(always)]
+fn lanes_mut(values: &mut [f32], at: usize) -> &mut Lanes {
+    values[at..].first_chunk_mut().expect("whole lanes")
+}
+
+/// Copies the lanes at each offset. A loop instead of `map`, because the compiler doesn't inline the closure.
+#[inline(always)]
+fn gather<const POOL: usize>(values: &[f32], at: [usize; POOL]) -> [Lanes; POOL] {
+    let mut gathered = [[0.0; LANES]; POOL];
+    for (gathered, at) in gathered.iter_mut().zip(at) {
+        *gathered = *lanes(values, at);
+    }
+    gathered
+}
+
+/// Gradient of the maximum over pooled positions, after the ReLU -> gradient of the norm's output at each position
+#[inline(always)]
+fn slopes<const POOL: usize>(z: &[Lanes; POOL], scale: &Lanes, shift: &Lanes, d_highest: &Lanes) -> [Lanes; POOL] {
+    let (mut affine, mut highest) = ([[0.0; LANES]; POOL], [f32::NEG_INFINITY; LANES]);
+    for p in 0..POOL {
+        for i in 0..LANES {
+            affine[p][i] = z[p][i] * scale[i] + shift[i];
+            highest[i] = larger(highest[i], affine[p][i]);
+        }
+    }
+    let (mut d, mut left) = ([[0.0; LANES]; POOL], *d_highest);
+    for i in 0..LANES {
+        left[i] = if highest[i] > 0.0 { left[i] } else { 0.0 };
+    }
+    // If several are equal, the first gets the gradient, as in libtorch.
+    for p in 0..POOL {
+        for i in 0..LANES {
+            let here = affine[p][i] == highest[i];
+            d[p][i] = if here { left[i] } else { 0.0 };
+            left[i] = if here { 0.0 } else { left[i] };
+        }
+    }
+    d
+}
+
+/// All positions (y, x) of a square, row by row.
+#[inline(always)]
+fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..side).flat_map(move |y| (0..side).map(move |x| (y, x)))
+}
+
+/// The larger value; NaN counts as larger, so that a diverging training is noticed.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b <= a { a } else { b }
+}

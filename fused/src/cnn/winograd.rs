@@ -1,0 +1,253 @@
+//! 3 × 3 convolution and its gradients by Winograd's minimal filtering F(4 × 4, 3 × 3) (Lavin and Gray, arXiv 1509.09308),
+//! with a quarter of the multiplications.
+//!
+//! A tile of 4 × 4 outputs depends on 6 × 6 inputs. With the maps B, G and A of a tile's inputs, weights and outputs, one
+//! channel is Y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ x B)]A. Over all channels, each of the 36 elementwise products becomes a matrix product,
+//! [tiles, inputs] · [inputs, outputs]. The backward pass uses the transposed maps.
+//!
+//! The maps belong to the points 0, ±1/√2, ±√2 and ∞. Their rounding errors are half of those of the usual points 0, ±1, ±2
+//! and ∞, and gradients of a step agree with libtorch's to 1e-5.
+
+use super::layer::Grid;
+use super::tile::{Inputs, InputsBack, Outputs, OutputsBack, Weights, WeightsBack, map};
+use crate::aligned::Aligned;
+use crate::cpu::CpuLevel;
+use crate::matmul::{Left, Out, Right, Start, matmul};
+
+/// Side of a tile's outputs.
+pub(super) const TILE: usize = 4;
+
+/// Elements of a mapped tile.
+const ELEMENTS: usize = 36;
+
+/// Tiles that are multiplied at a time: fewer make products slow, more leave the caches.
+const ROWS: usize = 32;
+
+/// Columns of mapped weights that lie together, so that a product reads them from the L1 cache.
+const PANEL: usize = 64;
+
+/// Distance of two elements' matrices: one cache line more than their length, so that the 36 matrices don't share sets of
+/// the L1 cache.
+fn plane(length: usize) -> usize {
+    length + 16
+}
+
+/// Mapped weights of a layer.
+pub(super) struct Winograd {
+    inputs: usize,
+    outputs: usize,
+    /// 36 × panels × [inputs, panel]
+    forward: Aligned,
+    /// 36 × panels × [outputs, panel], for the backward pass.
+    backward: Aligned,
+}
+
+/// Memory of one thread, for a group of images.
+pub(super) struct Workspace {
+    /// 36 × [tiles, inputs]: mapped inputs, and their gradient in the backward pass.
+    inputs: Aligned,
+    /// 36 × [tiles, outputs]: outputs before their map, or their gradient.
+    outputs: Aligned,
+    /// 36 × [inputs, outputs]: gradient of the mapped weights.
+    gradient: Aligned,
+}
+
+impl Workspace {
+    /// Memory that is large enough for each of the layers.
+    pub fn new<'a>(layers: impl Iterator<Item = (Grid, &'a Winograd)>) -> Self {
+        let mut most = [0; 3];
+        for (grid, layer) in layers {
+            let tiles = images_together(grid) * tiles(grid);
+            let lengths = [tiles * layer.inputs, tiles * layer.outputs, layer.inputs * layer.outputs];
+            for (most, length) in most.iter_mut().zip(lengths) {
+                *most = (*most).max(ELEMENTS * plane(length));
+            }
+        }
+        let [inputs, outputs, gradient] = most.map(Aligned::zeros);
+        Workspace { inputs, outputs, gradient }
+    }
+}
+
+/// Number of images whose tiles are multiplied together.
+pub(super) fn images_together(grid: Grid) -> usize {
+    (ROWS / tiles(grid)).max(1)
+}
+
+/// Number of tiles of an image.
+fn tiles(grid: Grid) -> usize {
+    grid.tiles() * grid.tiles()
+}
+
+impl Winograd {
+    /// Weights of a layer whose channels are multiples of 16.
+    pub fn new(inputs: usize, outputs: usize) -> Self {
+        let mapped = || Aligned::zeros(ELEMENTS * plane(inputs * outputs));
+        Winograd { inputs, outputs, forward: mapped(), backward: mapped() }
+    }
+
+    /// Jobs that map the weights [outputs, inputs, 3, 3] for the forward and the backward pass.
+    pub fn loads<'a>(&'a mut self, weights: &'a [f32]) -> [Load<'a>; 2] {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let load = |mapped, back| Load { weights, inputs, outputs, back, mapped };
+        [load(&mut self.forward[..], false), load(&mut self.backward[..], true)]
+    }
+
+    /// Inputs -> outputs of the convolution of some images on the grid
+    pub fn convolve(&self, level: CpuLevel, grid: Grid, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let rows = self.map_inputs(level, grid, input, workspace);
+        let (from, to) = (plane(rows * inputs), plane(rows * outputs));
+        for element in 0..ELEMENTS {
+            product(
+                level,
+                (rows, outputs, inputs),
+                &workspace.inputs[element * from..],
+                &self.forward[element * plane(inputs * outputs)..],
+                &mut workspace.outputs[element * to..],
+            );
+        }
+        for (tile, at) in tile_positions(grid, rows) {
+            map::<Outputs, 6, 4>(
+                level,
+                (&workspace.outputs[tile * outputs..], 6 * to, to),
+                (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
+                outputs,
+            );
+        }
+    }
+
+    /// Maps the inputs of some images. Returns the number of tiles.
+    fn map_inputs(&self, level: CpuLevel, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
+        let inputs = self.inputs;
+        let rows = input.len() / (grid.positions() * inputs) * tiles(grid);
+        let to = plane(rows * inputs);
+        for (tile, at) in tile_positions(grid, rows) {
+            map::<Inputs, 6, 6>(
+                level,
+                (&input[at * inputs..], grid.row() * inputs, inputs),
+                (&mut workspace.inputs[tile * inputs..], 6 * to, to),
+                inputs,
+            );
+        }
+        rows
+    }
+
+    /// Gradient `d` of the outputs of some images, zero outside the image -> gradient of the inputs, and of the mapped
+    /// weights in the workspace, added to `start`
+    pub fn convolve_backward(
+        &self,
+        level: CpuLevel,
+        grid: Grid,
+        (input, d): (&[f32], &[f32]),
+        d_input: &mut [f32],
+        start: Start,
+        workspace: &mut Workspace,
+    ) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let weights = plane(inputs * outputs);
+        let rows = self.map_inputs(level, grid, input, workspace);
+        let (to, from) = (plane(rows * inputs), plane(rows * outputs));
+        for (tile, at) in tile_positions(grid, rows) {
+            map::<OutputsBack, 4, 6>(
+                level,
+                (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
+                (&mut workspace.outputs[tile * outputs..], 6 * from, from),
+                outputs,
+            );
+        }
+        for element in 0..ELEMENTS {
+            let d = &workspace.outputs[element * from..];
+            let mapped = &mut workspace.inputs[element * to..];
+            matmul(
+                level,
+                (inputs, outputs, rows),
+                Left::transposed(mapped, inputs),
+                Right::rows(d, outputs),
+                Out::rows(&mut workspace.gradient[element * weights..], outputs),
+                start,
+            );
+            let back = &self.backward[element * weights..];
+            product(level, (rows, inputs, outputs), d, back, mapped);
+        }
+        d_input.fill(0.0);
+        for (tile, at) in tile_positions(grid, rows) {
+            map::<InputsBack, 6, 6>(
+                level,
+                (&workspace.inputs[tile * inputs..], 6 * to, to),
+                (&mut d_input[at * inputs..], grid.row() * inputs, inputs),
+                inputs,
+            );
+        }
+    }
+
+    /// Gradient of the mapped weights in the workspace -> gradient of the weights, 9 × [inputs, outputs]
+    pub fn weight_gradient(&self, level: CpuLevel, workspace: &Workspace, to: &mut [f32]) {
+        let length = self.inputs * self.outputs;
+        let from = plane(length);
+        map::<WeightsBack, 6, 3>(level, (&workspace.gradient, 6 * from, from), (to, 3 * length, length), length);
+    }
+}
+
+/// Job that maps the weights for one direction.
+pub(super) struct Load<'a> {
+    weights: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    back: bool,
+    mapped: &'a mut [f32],
+}
+
+impl Load<'_> {
+    pub fn run(self, level: CpuLevel) {
+        let length = self.inputs * self.outputs;
+        let (rows, columns) = match self.back {
+            false => (self.inputs, self.outputs),
+            true => (self.outputs, self.inputs),
+        };
+        // 9 × panels × [rows, panel]
+        let mut taps = Aligned::zeros(9 * length);
+        for (i, weights) in self.weights.chunks_exact(9).enumerate() {
+            let (output, input) = (i / self.inputs, i % self.inputs);
+            let (row, column) = match self.back {
+                false => (input, output),
+                true => (output, input),
+            };
+            let first = column / PANEL * PANEL;
+            let at = first * rows + row * panel(columns, first) + column - first;
+            for (tap, weight) in weights.iter().enumerate() {
+                taps[tap * length + at] = *weight;
+            }
+        }
+        let to = plane(length);
+        map::<Weights, 3, 6>(level, (&taps, 3 * length, length), (self.mapped, 6 * to, to), length);
+    }
+}
+
+/// Columns of the panel that starts at column `first`; the last panel can be narrower.
+fn panel(columns: usize, first: usize) -> usize {
+    PANEL.min(columns - first)
+}
+
+/// [rows, k] · panels × [k, panel] -> [rows, columns]
+fn product(level: CpuLevel, (rows, columns, k): (usize, usize, usize), left: &[f32], panels: &[f32], out: &mut [f32]) {
+    for first in (0..columns).step_by(PANEL) {
+        let panel = panel(columns, first);
+        matmul(
+            level,
+            (rows, panel, k),
+            Left::rows(left, k),
+            Right::rows(&panels[first * k..], panel),
+            Out::rows(&mut out[first..], columns),
+            Start::Zero,
+        );
+    }
+}
+
+/// All tiles of some images: the tile's number, and the position of the first of its 6 × 6 inputs.
+fn tile_positions(grid: Grid, tiles_in_all: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..tiles_in_all).map(move |tile| {
+        let (image, tile_of_image) = (tile / tiles(grid), tile % tiles(grid));
+        let (y, x) = (tile_of_image / grid.tiles(), tile_of_image % grid.tiles());
+        (tile, image * grid.positions() + TILE * (y * grid.row() + x))
+    })
+}

@@ -1,0 +1,223 @@
+//! Vision Transformer and DeiT student.
+
+mod bfloat;
+mod block;
+mod network;
+mod pass;
+mod rollout;
+mod shape;
+
+pub use rollout::{Fusion, ResolvedRollout};
+pub use shape::Shape;
+
+use crate::cpu::CpuLevel;
+use crate::error::batch_size;
+use crate::loss::{HeadTarget, StepOutput, Training};
+use crate::random::Random;
+use crate::rows::add;
+use crate::threads::{PARTS, run_jobs};
+use crate::{Error, Result};
+use network::Network;
+use pass::{GROUP, Pass, Workspace, dropout_layer};
+
+/// Number format of the block's matrix products in predictions and rollouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    Float32,
+    /// Three digits instead of seven. Softmax, norms, GELU, sums and the rollout stay float32.
+    Bfloat16,
+}
+
+/// A Vision Transformer or DeiT student.
+///
+/// ```
+/// use vitlab_fused::{HeadTarget, Shape, Transformer};
+/// let shape = Shape {
+///     image_side: 28, patch_side: 4, channels: 1, embed: 64, heads: 4, hidden: 128, layers: 6, classes: 10,
+///     position_rows: 50, distilled: false, dropout: 0.0,
+/// };
+/// assert_eq!(shape.parameters(), 210_122);
+/// let mut vit = Transformer::new(shape, 2)?;
+/// vit.load(&vec![0.0; shape.parameters()])?;
+/// let images = vec![0.5; 3 * shape.image_len()];
+/// assert_eq!(vit.heads(&images)?, [vec![0.0; 30]]); // three images, ten classes
+/// let probabilities = vec![0.1; 30];
+/// let step = vit.train(&images, &[HeadTarget { probabilities, weight: 1.0, temperature: 1.0 }], 0)?;
+/// assert!((step.loss - 10f64.ln()).abs() < 1e-6);
+/// assert_eq!(step.gradient.len(), 210_122);
+/// # Ok::<(), vitlab_fused::Error>(())
+/// ```
+pub struct Transformer {
+    network: Network,
+    level: CpuLevel,
+    /// One per thread.
+    workspaces: Vec<Workspace>,
+    /// [`PARTS`] × [parameters]
+    gradients: Vec<Vec<f32>>,
+}
+
+impl Transformer {
+    /// An engine on at most `threads` threads. It has no parameters before the first [`Transformer::load`].
+    ///
+    /// # Errors
+    /// Sizes that don't fit each other, or heads whose width is not a multiple of 16.
+    pub fn new(shape: Shape, threads: usize) -> Result<Self> {
+        Ok(Transformer {
+            network: Network::new(shape)?,
+            level: CpuLevel::detect(),
+            workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::new(&shape)).collect(),
+            gradients: vec![Vec::new(); PARTS],
+        })
+    }
+
+    /// Restricts the engine to a level, for tests and comparisons.
+    ///
+    /// # Errors
+    /// A level that this CPU doesn't have.
+    pub fn with_level(mut self, level: CpuLevel) -> Result<Self> {
+        self.level = level.check()?;
+        Ok(self)
+    }
+
+    /// Chooses the precision of predictions and rollouts, from the next [`Transformer::load`] on. Training steps stay
+    /// float32.
+    ///
+    /// # Errors
+    /// Bfloat16 on a CPU without AVX512-BF16, or with an embedding width that is not a multiple of 32.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+        let embed = self.network.shape.embed;
+        if precision == Precision::Bfloat16 {
+            if self.level < CpuLevel::Avx512 || !bfloat::detect() {
+                return Err(Error(
+                    "this processor has no bfloat16 instructions (AVX512-BF16); predict in float32".into(),
+                ));
+            }
+            if !embed.is_multiple_of(32) {
+                return Err(Error(format!(
+                    "bfloat16 needs an EMBED_DIM that is a multiple of 32, this is {embed}; predict in float32"
+                )));
+            }
+        }
+        self.network.set_bfloat(precision == Precision::Bfloat16);
+        Ok(self)
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.network.shape
+    }
+
+    /// Copies the flat vector of all parameters, if they differ from the present ones. It begins with the patch
+    /// projection [E, C, P, P], position embedding [position_rows, E], class token [E] and distillation token [E]. Then
+    /// come, for each block, norm, queries, keys, values, output projection [E, E], norm, first [F, E] and second [E, F]
+    /// layer of the MLP; then the last norm, the class head's hidden layer [E, E] and output layer [classes, E], and the
+    /// distillation head [classes, E]. The bias of a projection or linear layer precedes its weight; the bias of a norm
+    /// follows it.
+    ///
+    /// # Errors
+    /// Another number of parameters than [`Shape::parameters`].
+    pub fn load(&mut self, parameters: &[f32]) -> Result<()> {
+        self.network.load(parameters)
+    }
+
+    /// Logits of each head without dropout: images [B, C, I, I] -> heads × [B, classes].
+    ///
+    /// # Errors
+    /// Images of another size.
+    pub fn heads(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let shape = self.network.shape;
+        let mut heads = self.empty_heads(batch_size(images, shape.image_len())?);
+        let pass = Pass { level: self.level, network: &self.network };
+        let logits = split_heads(&mut heads, GROUP * shape.classes);
+        let jobs = images.chunks(GROUP * shape.image_len()).zip(logits).collect();
+        run_jobs(&mut self.workspaces, jobs, |workspace, (images, mut logits)| {
+            pass.run_predict(workspace, images, &mut logits);
+        });
+        Ok(heads)
+    }
+
+    /// The query token's row of each image's attention rollout, [B, S], and the logits of [`Transformer::heads`].
+    ///
+    /// NaN in any attention entry spreads to every row of the product, except when only one head of the last layer has
+    /// it and another head's entry is fused in its place. Then the logits are NaN.
+    ///
+    /// # Errors
+    /// Images of another size; a layer, query or discard ratio out of range.
+    pub fn rollout(&mut self, images: &[f32], rollout: &ResolvedRollout) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        let (shape, tokens) = (self.network.shape, self.network.shape.tokens());
+        rollout.check(&shape)?;
+        let batch = batch_size(images, shape.image_len())?;
+        let mut heads = self.empty_heads(batch);
+        let mut rows = vec![0.0; batch * tokens];
+        let pass = Pass { level: self.level, network: &self.network };
+        let logits = split_heads(&mut heads, GROUP * shape.classes);
+        let images = images.chunks(GROUP * shape.image_len());
+        let jobs = images.zip(logits).zip(rows.chunks_mut(GROUP * tokens)).collect();
+        run_jobs(&mut self.workspaces, jobs, |workspace, ((images, mut logits), rows)| {
+            pass.run_explain(workspace, images, rollout, &mut logits, rows);
+        });
+        Ok((rows, heads))
+    }
+
+    /// Loss, logits and gradient of a training batch, with dropout drawn from `seed`. Each head has a target.
+    ///
+    /// # Errors
+    /// No images or images of another size; targets that don't fit the heads, images and classes.
+    pub fn train(&mut self, images: &[f32], targets: &[HeadTarget], seed: u64) -> Result<StepOutput<'_>> {
+        let shape = self.network.shape;
+        let batch = batch_size(images, shape.image_len())?;
+        let training = Training::new(targets, seed, batch, shape.prefix(), shape.classes)?;
+        let mut heads = self.empty_heads(batch);
+        let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
+        let pass = Pass { level: self.level, network: &self.network };
+        let mut losses = vec![0.0; batch.div_ceil(part)];
+        let logits = split_heads(&mut heads, part * shape.classes);
+        let gradients = self.gradients.iter_mut().zip(&mut losses);
+        let jobs = images.chunks(part * shape.image_len()).zip(logits).zip(gradients).enumerate().collect();
+        run_jobs(&mut self.workspaces, jobs, |workspace, (i, ((images, mut logits), (gradient, loss)))| {
+            gradient.clear();
+            gradient.resize(pass.network.flat.len(), 0.0);
+            *loss = pass.run_train(workspace, images, i * part, &training, &mut logits, gradient);
+        });
+        let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
+        for other in &others[..losses.len() - 1] {
+            add(gradient, other);
+        }
+        Ok(StepOutput { loss: losses.iter().sum(), heads, gradient })
+    }
+
+    /// Factors by which a training step with `seed` multiplies at each dropout layer: after the embedding [B, S, E], then
+    /// in each block after the attention and after the MLP [B, S, E]. The last block computes only the prefix tokens:
+    /// [B, prefix, E].
+    pub fn dropout_factors(&self, seed: u64, batch: usize) -> Vec<Vec<f32>> {
+        let shape = &self.network.shape;
+        let dropout_layers = dropout_layer(shape.layers);
+        let factors = |layer: u64| {
+            let tokens = if layer + 2 < dropout_layers { shape.tokens() } else { shape.prefix() };
+            let mut factors = vec![1.0; batch * tokens * shape.embed];
+            for (i, factors) in factors.chunks_mut(GROUP * tokens * shape.embed).enumerate() {
+                Random::new(seed.wrapping_add((i * GROUP) as u64), layer).dropout(factors, shape.dropout);
+            }
+            factors
+        };
+        (0..dropout_layers).map(factors).collect()
+    }
+
+    /// Zeros, heads × [batch, classes].
+    fn empty_heads(&self, batch: usize) -> Vec<Vec<f32>> {
+        vec![vec![0.0; batch * self.network.shape.classes]; self.network.shape.prefix()]
+    }
+}
+
+/// Heads × [B · classes] -> parts × heads × [part]
+fn split_heads(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
+    for head in heads {
+        for (i, part) in head.chunks_mut(part).enumerate() {
+            if i == parts.len() {
+                parts.push(Vec::new());
+            }
+            parts[i].push(part);
+        }
+    }
+    parts
+}

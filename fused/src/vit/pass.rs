@@ -1,0 +1,427 @@
+//! Forward and backward pass of the whole network for a group of images: embedding, blocks, last norm, heads.
+
+use super::bfloat;
+use super::block::{Block, BlockRun, SavedActivations, Scratch};
+use super::network::Network;
+use super::rollout::{Fusion, Matrices, ResolvedRollout};
+use super::shape::Shape;
+use crate::aligned::Aligned;
+use crate::cpu::CpuLevel;
+use crate::loss::{Training, loss_gradient};
+use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::random::Random;
+use crate::rows::{add, add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
+
+/// Images whose activations are computed together: few enough for the caches, enough to read the weights rarely.
+pub(super) const GROUP: usize = 4;
+
+/// Number of the dropout layer after the embedding; each block has two more.
+const EMBEDDING: u64 = 0;
+
+/// Number of a block's first dropout layer.
+pub(super) fn dropout_layer(block: usize) -> u64 {
+    EMBEDDING + 1 + 2 * block as u64
+}
+
+/// Activations and memory of one thread.
+pub(super) struct Workspace {
+    /// [G · N, padded C · P · P]
+    patches: Aligned,
+    /// [G · S, E]: tokens, and their gradient in the backward pass.
+    x: Aligned,
+    /// One per block; predictions use the first for all blocks.
+    blocks: Vec<SavedActivations>,
+    scratch: Scratch,
+    bfloat: bfloat::Scratch,
+    matrices: Matrices,
+    /// The last norm: [G · prefix, E], [G · prefix], [G · prefix, E].
+    hat: Aligned,
+    rstd: Aligned,
+    features: Aligned,
+    d_features: Aligned,
+    /// [G, E]: the class head after tanh.
+    hidden: Aligned,
+    d_hidden: Aligned,
+    /// [E, padded C · P · P]
+    d_conv: Aligned,
+    /// Heads × [G, classes]
+    logits: Vec<Vec<f32>>,
+}
+
+impl Workspace {
+    pub fn new(shape: &Shape) -> Self {
+        let (e, prefix) = (shape.embed, shape.prefix());
+        Workspace {
+            patches: Aligned::zeros(GROUP * shape.patches() * shape.patch_width()),
+            x: Aligned::zeros(GROUP * shape.tokens() * e),
+            blocks: (0..shape.layers).map(|_| SavedActivations::new(shape, GROUP)).collect(),
+            scratch: Scratch::new(shape, GROUP),
+            bfloat: bfloat::Scratch::new(shape, GROUP),
+            matrices: Matrices::new(shape, GROUP),
+            hat: Aligned::zeros(GROUP * prefix * e),
+            rstd: Aligned::zeros(GROUP * prefix),
+            features: Aligned::zeros(GROUP * prefix * e),
+            d_features: Aligned::zeros(GROUP * prefix * e),
+            hidden: Aligned::zeros(GROUP * e),
+            d_hidden: Aligned::zeros(GROUP * e),
+            d_conv: Aligned::zeros(e * shape.patch_width()),
+            logits: vec![vec![0.0; GROUP * shape.classes]; prefix],
+        }
+    }
+}
+
+/// A network at one CPU level.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub level: CpuLevel,
+    pub network: &'a Network,
+}
+
+impl Pass<'_> {
+    dispatch!(Pass, run_predict, predict, (workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]));
+    dispatch!(
+        Pass,
+        run_explain,
+        explain,
+        (
+            workspace: &mut Workspace,
+            images: &[f32],
+            rollout: &ResolvedRollout,
+            logits: &mut [&mut [f32]],
+            rows: &mut [f32]
+        )
+    );
+    dispatch!(
+        Pass,
+        run_train,
+        train,
+        (
+            workspace: &mut Workspace,
+            images: &[f32],
+            first: usize,
+            training: &Training,
+            logits: &mut [&mut [f32]],
+            gradient: &mut [f32]
+        ) -> f64
+    );
+
+    /// Images [B, C, I, I] -> logits, heads × [B, classes]
+    #[inline(always)]
+    fn predict(&self, workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]) {
+        let image_len = self.network.shape.image_len();
+        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
+            let group = images.len() / image_len;
+            self.forward(workspace, images, group, None);
+            self.copy_logits(workspace, i, group, logits);
+        }
+    }
+
+    /// As [`Pass::predict`]; `rows` becomes the query's row of each image's rollout, [B, S].
+    #[inline(always)]
+    fn explain(
+        &self,
+        workspace: &mut Workspace,
+        images: &[f32],
+        rollout: &ResolvedRollout,
+        logits: &mut [&mut [f32]],
+        rows: &mut [f32],
+    ) {
+        let (shape, image_len, tokens) =
+            (&self.network.shape, self.network.shape.image_len(), self.network.shape.tokens());
+        let groups = images.chunks(GROUP * image_len);
+        for (i, (images, rows)) in groups.zip(rows.chunks_mut(GROUP * tokens)).enumerate() {
+            let group = images.len() / image_len;
+            self.embed(workspace, images, group, None);
+            for block in 0..shape.layers {
+                // Discarding compares the attention of all queries, also in the last block.
+                let run = BlockRun { queries: tokens, ..self.block_run(block, group, None) };
+                let step = rollout.layers.binary_search(&block).ok();
+                self.infer(block, workspace, run, step.map(|step| (step, rollout.fusion)));
+                if let Some(step) = step {
+                    workspace.matrices.complete(group, shape.heads, step, rollout);
+                }
+            }
+            for (image, row) in rows.chunks_exact_mut(tokens).enumerate() {
+                workspace.matrices.row(self.level, image, rollout, row);
+            }
+            self.heads(workspace, group, false);
+            self.copy_logits(workspace, i, group, logits);
+        }
+    }
+
+    /// Training step with dropout for the images of a batch from image `first` on. Adds their part of the gradient of
+    /// the batch's mean loss to `gradient`, and returns their part of that loss.
+    #[inline(always)]
+    fn train(
+        &self,
+        workspace: &mut Workspace,
+        images: &[f32],
+        first: usize,
+        training: &Training,
+        logits: &mut [&mut [f32]],
+        gradient: &mut [f32],
+    ) -> f64 {
+        let (image_len, classes) = (self.network.shape.image_len(), self.network.shape.classes);
+        let mut loss = 0.0;
+        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
+            let group = images.len() / image_len;
+            let image = first + i * GROUP;
+            let seed = training.seed.wrapping_add(image as u64);
+            self.forward(workspace, images, group, Some(seed));
+            self.copy_logits(workspace, i, group, logits);
+            for (logits, target) in workspace.logits.iter_mut().zip(training.targets) {
+                let logits = &mut logits[..group * classes];
+                let probabilities = &target.probabilities[image * classes..][..logits.len()];
+                for (z, t) in logits.chunks_exact_mut(classes).zip(probabilities.chunks_exact(classes)) {
+                    loss += loss_gradient(z, t, target, training.batch);
+                }
+            }
+            self.backward(workspace, group, seed, gradient);
+        }
+        loss
+    }
+
+    fn block_run(&self, block: usize, group: usize, dropout: Option<u64>) -> BlockRun {
+        let shape = &self.network.shape;
+        let rows = if block + 1 == shape.layers { shape.prefix() } else { shape.tokens() };
+        BlockRun { group, queries: rows, rows, dropout, dropout_layer: dropout_layer(block) }
+    }
+
+    fn block(&self, i: usize) -> Block<'_> {
+        Block {
+            level: self.level,
+            network: self.network,
+            weights: &self.network.blocks[i],
+            layout: &self.network.layout.blocks[i],
+        }
+    }
+
+    /// A block without dropout. With `fuse`, all tokens must be queries, and the heads' attention is fused into the
+    /// matrices of that step.
+    #[inline(always)]
+    fn infer(&self, i: usize, workspace: &mut Workspace, run: BlockRun, fuse: Option<(usize, Fusion)>) {
+        let x = &mut workspace.x;
+        if let Some(weights) = self.network.bfloat.get(i) {
+            let fused = fuse.map(|(step, fusion)| (fusion, workspace.matrices.of_step(step)));
+            let layout = &self.network.layout.blocks[i];
+            let block = bfloat::Block { network: self.network, weights, layout, index: i };
+            return block.forward(x, fused, &mut workspace.bfloat, run);
+        }
+        let saved = &mut workspace.blocks[0];
+        self.block(i).forward(x, saved, &mut workspace.scratch, run);
+        if let Some((step, fusion)) = fuse {
+            let (attention, heads) = (saved.attention(), self.network.shape.heads);
+            workspace.matrices.fuse(attention, heads, step, fusion);
+        }
+    }
+
+    #[inline(always)]
+    fn forward(&self, workspace: &mut Workspace, images: &[f32], group: usize, dropout: Option<u64>) {
+        self.embed(workspace, images, group, dropout);
+        for i in 0..self.network.shape.layers {
+            let run = self.block_run(i, group, dropout);
+            if dropout.is_none() {
+                self.infer(i, workspace, run, None);
+                continue;
+            }
+            let (x, saved) = (&mut workspace.x, &mut workspace.blocks[i]);
+            self.block(i).forward(x, saved, &mut workspace.scratch, run);
+        }
+        self.heads(workspace, group, dropout.is_some());
+    }
+
+    /// Copies the logits of group `i` to those of all images.
+    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut [&mut [f32]]) {
+        let classes = self.network.shape.classes;
+        for (all, logits) in logits.iter_mut().zip(&workspace.logits) {
+            all[i * GROUP * classes..][..group * classes].copy_from_slice(&logits[..group * classes]);
+        }
+    }
+
+    /// Images [G, C, I, I] -> tokens [G · S, E] in `x`
+    #[inline(always)]
+    fn embed(&self, workspace: &mut Workspace, images: &[f32], group: usize, dropout: Option<u64>) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
+        let (side, patch, across) = (shape.image_side, shape.patch_side, shape.image_side / shape.patch_side);
+        for (row, to) in workspace.patches.chunks_exact_mut(width).take(group * patches).enumerate() {
+            let (image, at) = (row / patches, row % patches);
+            for (i, to) in to.chunks_exact_mut(patch).take(shape.channels * patch).enumerate() {
+                let (channel, y) = (i / patch, at / across * patch + i % patch);
+                let from = ((image * shape.channels + channel) * side + y) * side + at % across * patch;
+                // `copy_from_slice` would call memcpy for a few values.
+                for (to, from) in to.iter_mut().zip(&images[from..from + patch]) {
+                    *to = *from;
+                }
+            }
+        }
+        // Each token starts as its row of the position embedding, or as zero if it has none.
+        let position = network.at(layout.position, shape.position_rows * e);
+        let bias = network.at(layout.conv.bias, e);
+        let skipped = tokens - shape.position_rows;
+        for (image, x) in workspace.x.chunks_exact_mut(tokens * e).take(group).enumerate() {
+            x[..skipped * e].fill(0.0);
+            x[skipped * e..].copy_from_slice(position);
+            for (x, token) in x.chunks_exact_mut(e).zip(&layout.tokens) {
+                add(x, network.at(*token, e));
+            }
+            let x = &mut x[shape.prefix() * e..];
+            for x in x.chunks_exact_mut(e) {
+                add(x, bias);
+            }
+            matmul(
+                self.level,
+                (patches, e, shape.patch_len()),
+                Left::rows(&workspace.patches[image * patches * width..], width),
+                Right::rows(&network.conv, e),
+                Out::rows(x, e),
+                Start::Out,
+            );
+        }
+        if let Some(seed) = dropout {
+            Random::new(seed, EMBEDDING).dropout(&mut workspace.x[..group * tokens * e], shape.dropout);
+        }
+    }
+
+    /// Gradient of the tokens in `x` -> gradients of the patch projection, the position embedding and the prefix tokens
+    #[inline(always)]
+    fn embed_backward(&self, workspace: &mut Workspace, group: usize, seed: u64, gradient: &mut [f32]) {
+        let (shape, layout) = (&self.network.shape, &self.network.layout);
+        let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
+        let d = &mut workspace.x[..group * tokens * e];
+        Random::new(seed, EMBEDDING).dropout(d, shape.dropout);
+        workspace.d_conv.fill(0.0);
+        let skipped = tokens - shape.position_rows;
+        for (image, d) in d.chunks_exact(tokens * e).enumerate() {
+            let position = layout.position..layout.position + shape.position_rows * e;
+            add(&mut gradient[position], &d[skipped * e..]);
+            for (d, token) in d.chunks_exact(e).zip(&layout.tokens) {
+                add(&mut gradient[*token..token + e], d);
+            }
+            let d = &d[shape.prefix() * e..];
+            add_column_sums(d, e, &mut gradient[layout.conv.bias..layout.conv.bias + e]);
+            matmul(
+                self.level,
+                (e, width, patches),
+                Left::transposed(d, e),
+                Right::rows(&workspace.patches[image * patches * width..], width),
+                Out::rows(&mut workspace.d_conv, width),
+                Start::Out,
+            );
+        }
+        let rows = gradient[layout.conv.weight..].chunks_exact_mut(shape.patch_len()).take(e);
+        for (row, d) in rows.zip(workspace.d_conv.chunks_exact(width)) {
+            add(row, d);
+        }
+    }
+
+    /// Prefix tokens [G · prefix, E] in `x` -> `logits`
+    #[inline(always)]
+    fn heads(&self, workspace: &mut Workspace, group: usize, training: bool) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, prefix) = (shape.embed, shape.prefix());
+        standardise(&workspace.x[..group * prefix * e], e, &mut workspace.hat, &mut workspace.rstd);
+        let [weight, bias] = [layout.norm.weight, layout.norm.bias].map(|p| network.at(p, e));
+        scale_shift(&workspace.hat, weight, bias, &mut workspace.features);
+        matmul(
+            self.level,
+            (group, e, e),
+            Left::rows(&workspace.features, prefix * e),
+            Right::rows(&network.fc1, e),
+            Out::rows(&mut workspace.hidden, e),
+            Start::Bias(network.at(layout.fc1.bias, e)),
+        );
+        let hidden = &mut workspace.hidden[..group * e];
+        if training || network.bfloat.is_empty() {
+            for x in hidden {
+                *x = x.tanh();
+            }
+        } else {
+            tanh(hidden); // the last digit of float32 is below the precision of bfloat16
+        }
+        for (head, (layer, logits)) in layout.logits.iter().zip(&mut workspace.logits).enumerate() {
+            let (input, row) =
+                if head == 0 { (&workspace.hidden[..], e) } else { (&workspace.features[e..], prefix * e) };
+            let logits = logits.chunks_exact_mut(shape.classes);
+            for (logits, x) in logits.zip(input.chunks(row)).take(group) {
+                for (class, z) in logits.iter_mut().enumerate() {
+                    let weight = network.at(layer.weight + class * e, e);
+                    *z = network.flat[layer.bias + class] + dot(weight, &x[..e]);
+                }
+            }
+        }
+    }
+
+    /// Gradients in `logits` -> gradients of the heads' parameters, and of the last norm's output in `d_features`
+    #[inline(always)]
+    fn heads_backward(&self, workspace: &mut Workspace, group: usize, gradient: &mut [f32]) {
+        let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
+        let (e, prefix, classes) = (shape.embed, shape.prefix(), shape.classes);
+        workspace.d_features.fill(0.0);
+        workspace.d_hidden.fill(0.0);
+        for (head, (layer, logits)) in layout.logits.iter().zip(&workspace.logits).enumerate() {
+            for (image, d) in logits.chunks_exact(classes).take(group).enumerate() {
+                let (x, d_x) = if head == 0 {
+                    let range = image * e..(image + 1) * e;
+                    (&workspace.hidden[range.clone()], &mut workspace.d_hidden[range])
+                } else {
+                    let token = (image * prefix + head) * e;
+                    (&workspace.features[token..token + e], &mut workspace.d_features[token..token + e])
+                };
+                for (class, d) in d.iter().enumerate() {
+                    let weight = layer.weight + class * e;
+                    gradient[layer.bias + class] += d;
+                    let row = gradient[weight..weight + e].iter_mut();
+                    for ((g, w), (x, d_x)) in row.zip(network.at(weight, e)).zip(x.iter().zip(d_x.iter_mut())) {
+                        *g += d * x;
+                        *d_x += d * w;
+                    }
+                }
+            }
+        }
+        for (d, x) in workspace.d_hidden.iter_mut().zip(workspace.hidden.iter()) {
+            *d *= 1.0 - x * x;
+        }
+        matmul(
+            self.level,
+            (e, e, group),
+            Left::transposed(&workspace.d_hidden, e),
+            Right::rows(&workspace.features, prefix * e),
+            Out::rows(&mut gradient[layout.fc1.weight..], e),
+            Start::Out,
+        );
+        let sums = &mut gradient[layout.fc1.bias..layout.fc1.bias + e];
+        add_column_sums(&workspace.d_hidden[..group * e], e, sums);
+        matmul(
+            self.level,
+            (group, e, e),
+            Left::rows(&workspace.d_hidden, e),
+            Right::rows(network.at(layout.fc1.weight, e * e), e),
+            Out::rows(&mut workspace.d_features, prefix * e),
+            Start::Out,
+        );
+    }
+
+    /// Gradients in `logits` -> gradients of all parameters, added to `gradient`
+    #[inline(always)]
+    fn backward(&self, workspace: &mut Workspace, group: usize, seed: u64, gradient: &mut [f32]) {
+        self.heads_backward(workspace, group, gradient);
+        let (network, layout, e) = (self.network, &self.network.layout, self.network.shape.embed);
+        let x = &mut workspace.x[..group * network.shape.prefix() * e];
+        x.fill(0.0);
+        let ranges = [layout.norm.weight, layout.norm.bias].map(|p| p..p + e);
+        let [d_weight, d_bias] = gradient.get_disjoint_mut(ranges).expect("parameters don't overlap");
+        layer_norm_backward(
+            &mut workspace.d_features[..x.len()],
+            (&workspace.hat, &workspace.rstd),
+            network.at(layout.norm.weight, e),
+            (d_weight, d_bias),
+            x,
+        );
+        for (i, saved) in workspace.blocks.iter().enumerate().rev() {
+            let run = self.block_run(i, group, Some(seed));
+            self.block(i).backward(&mut workspace.x, saved, &mut workspace.scratch, run, gradient);
+        }
+        self.embed_backward(workspace, group, seed, gradient);
+    }
+}
