@@ -185,12 +185,14 @@ fn without_frames(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Mutex;
 
     use super::*;
 
     #[test]
     fn the_watchers_event_counts_before_evcxrs_answer() {
-        let state = KernelState::new(tokio::sync::mpsc::channel(1).0, PathBuf::new());
+        let iopub = tokio::sync::mpsc::channel(1).0;
+        let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
             decide_failure(&state, Ok(answer), "", &[], String::new).err().map(|failure| failure.name)

@@ -1,8 +1,9 @@
 //! The five sockets of a kernel: binds them, reads requests and sends outputs.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,10 +12,11 @@ use jupyter_zmq_client::{self as zmq, KernelIoPubConnection, RawMessage, RouterR
 use tokio::sync::mpsc;
 use zeromq::SocketRecv;
 
+use super::history::History;
 use super::input::Input;
-use super::requests::{Control, Shell, content};
+use super::requests::{Shell, serve_control};
 use crate::engine;
-use crate::engine::state::KernelState;
+use crate::engine::state::{KernelState, content};
 
 /// The pause after an error of a socket, because the cause may last.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,13 +52,15 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
             }
         }
     });
-    let state = Arc::new(KernelState::new(to_iopub, folder()?));
+    let state = Arc::new(KernelState { iopub: to_iopub, cell: Mutex::default(), folder: folder()? });
     let engine = engine::start(Arc::clone(&state))?;
     let input = Arc::new(Input::new(stdin, Arc::clone(&state)));
     let replies = Arc::clone(&input);
     tokio::spawn(read_all(stdin_replies, move |reply| replies.receive(&content(&reply))));
-    tokio::spawn(Control { control, state: Arc::clone(&state) }.serve(queue(control_requests)));
-    Shell::new(shell, state, engine, input).serve(queue(shell_requests)).await;
+    tokio::spawn(serve_control(control, Arc::clone(&state), queue(control_requests)));
+    let (requests, history) = (queue(shell_requests), History::default());
+    let (aborted, postponed) = (Vec::new(), VecDeque::new());
+    Shell { shell, requests, state, engine, input, history, aborted, postponed }.serve().await;
     Ok(())
 }
 
