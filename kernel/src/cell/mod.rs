@@ -7,3 +7,13 @@ pub mod marker;
 pub mod runner;
 mod sorter;
 pub mod watch;
+
+use std::fmt::Display;
+
+/// Exit status of a watcher or runner after a fault of the kernel itself.
+const FAULT: i32 = 99;
+
+fn exit_with(fault: impl Display) -> ! {
+    eprintln!("{fault}");
+    std::process::exit(FAULT);
+}

@@ -4,7 +4,7 @@ use std::thread;
 
 use ariadne::sources;
 use evcxr::{CompilationError, Error, EvalOutputs, Theme};
-use nix::sys::signal::Signal;
+use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
@@ -35,12 +35,15 @@ pub fn decide_failure(
         (stopped_by, cell.ended_by_interrupt, cell.execution_count)
     };
     match (stopped_by, answer) {
-        (Some(Event::Ended { .. }), _) if interrupted => Err(Failure::interrupted(Some(variables))),
+        (Some(Event::Ended { .. }), _) if interrupted => {
+            let reason = "the cell's code doesn't listen to interrupts, so its process was ended";
+            Err(Failure::new("Interrupted", format!("{reason}. {}", lost(variables))))
+        }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
         (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, &generated())),
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
-        (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted(None)),
+        (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
         (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, code, count)),
         (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
         (_, Err(_)) => Err(Failure::error(
@@ -90,29 +93,22 @@ impl Failure {
     /// Describes the end of the process that runs cells.
     fn ended(status: Option<i32>, signal: Option<i32>, stderr: &str, variables: &[String]) -> Self {
         let signal = signal.and_then(|number| Signal::try_from(number).ok());
-        let (name, reason) = match (signal, status) {
-            (Some(Signal::SIGSEGV), _) => ("Crash", "the cell accessed memory that isn't mapped (SIGSEGV)".into()),
-            (Some(Signal::SIGABRT), _) => ("Crash", "the cell aborted its process (SIGABRT)".into()),
-            (Some(Signal::SIGKILL), _) => {
-                ("Crash", "the cell's process was killed (SIGKILL), most likely because memory ran out".into())
-            }
-            (Some(signal), _) => ("Crash", format!("a signal ended the cell's process ({signal})")),
-            (None, Some(status)) => ("Exit", format!("the cell ended its process with status {status}")),
-            (None, None) => ("Crash", "the cell's process ended".to_string()),
+        let reason = match (signal, status) {
+            (Some(SIGSEGV), _) => "the cell accessed memory that isn't mapped (SIGSEGV)",
+            (Some(SIGABRT), _) => "the cell aborted its process (SIGABRT)",
+            (Some(SIGKILL), _) => "the cell's process was killed (SIGKILL), most likely because memory ran out",
+            (Some(signal), _) => &format!("a signal ended the cell's process ({signal})"),
+            (None, Some(status)) => &format!("the cell ended its process with status {status}"),
+            (None, None) => "the cell's process ended",
         };
+        let name = if signal.is_none() && status.is_some() { "Exit" } else { "Crash" };
         let details = without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
         Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
     }
 
-    /// Describes an interrupt. It ended the process with these variables or, without variables, only the compilation.
-    pub fn interrupted(variables: Option<&[String]>) -> Self {
-        let value = match variables {
-            None => "the interrupt stopped compiling the cell; all variables are kept".to_string(),
-            Some(variables) => {
-                format!("the cell's code doesn't listen to interrupts, so its process was ended. {}", lost(variables))
-            }
-        };
-        Failure::new("Interrupted", value)
+    /// Describes an interrupt that ended the compilation.
+    pub fn interrupted() -> Self {
+        Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept")
     }
 }
 

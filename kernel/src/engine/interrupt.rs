@@ -60,12 +60,12 @@ pub fn interrupt(state: &KernelState) {
             }
             Phase::Running => {
                 let listens = state.folder.join(LISTENING).exists();
-                if interrupts > 1 || (!listens && asked.elapsed() > PATIENCE) {
+                let ends = interrupts > 1 || (!listens && asked.elapsed() > PATIENCE);
+                if ends {
                     cell.ended_by_interrupt = true;
                     end(cell.runner);
-                    return;
                 }
-                if listens {
+                if ends || listens {
                     return;
                 }
             }

@@ -165,7 +165,7 @@ impl Engine {
 
     fn evaluate(&mut self, code: &str, read_input: impl Fn(&str, bool) -> String) -> Result<(), Failure> {
         if self.state.cell().interrupts > 0 {
-            return Err(Failure::interrupted(None));
+            return Err(Failure::interrupted());
         }
         // evcxr would end the kernel's process before it replies.
         if code.trim() == ":quit" {
