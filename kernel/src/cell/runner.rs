@@ -6,8 +6,7 @@ use std::io::BufRead;
 
 use libloading::Library;
 
-use super::exit_with;
-use super::marker::{COMPLETE, RUN};
+use super::{COMPLETE, RUN, exit_with};
 
 /// Set in this process's environment.
 pub const VARIABLE: &str = "VITLAB_CELLS";

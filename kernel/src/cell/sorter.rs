@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::event::{Bundle, Event, EventSender, Output, Stream};
-use super::marker::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
+use super::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
 
 /// Output that may belong together with the next is held back for this time: a part of a line, a figure that may be the
 /// cell's result, a line on standard error that may be the cell's error.

@@ -13,9 +13,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::event::{Event, EventSender};
-use super::marker::RUN;
 use super::sorter::Sorter;
-use super::{FAULT, exit_with, runner};
+use super::{FAULT, RUN, exit_with, runner};
 
 /// Names the file descriptor to which the watcher writes events.
 pub const VARIABLE: &str = "VITLAB_EVENTS";
@@ -122,8 +121,6 @@ pub fn ready<const N: usize>(files: [BorrowedFd; N], wait: Option<Duration>) -> 
     let timeout = wait.map_or(PollTimeout::NONE, |wait| {
         PollTimeout::try_from(wait.as_millis() as i32 + i32::from(!wait.is_zero())).unwrap_or(PollTimeout::MAX)
     });
-    match poll(&mut polled, timeout) {
-        Ok(_) => polled.map(|file| file.any().unwrap_or(false)),
-        Err(_) => [false; N],
-    }
+    let succeeded = poll(&mut polled, timeout).is_ok();
+    polled.map(|file| succeeded && file.any().unwrap_or(false))
 }

@@ -47,12 +47,11 @@ impl Engine {
             return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
         };
         let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
-        let matches: Vec<&str> = found.completions.iter().map(|it| it.code.as_str()).collect();
-        let typed = found.completions.iter();
-        let types: Vec<Value> = typed
-            .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }))
-            .collect();
-        let metadata = json!({ "_jupyter_types_experimental": types });
+        let completions = found.completions.iter();
+        let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
+        let types = completions
+            .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));
+        let metadata = json!({ "_jupyter_types_experimental": types.collect::<Vec<_>>() });
         json!({ "status": "ok", "matches": matches, "cursor_start": start, "cursor_end": end, "metadata": metadata })
     }
 

@@ -65,11 +65,9 @@ pub fn is_complete(code: &str) -> Value {
     // An open string or comment contains the brace that would end the body, so it is covered, too.
     if depth > 0 {
         let last = code.lines().next_back().unwrap_or_default();
-        let mut indent: String = last.chars().take_while(|c| c.is_whitespace()).collect();
-        if last.trim_end().ends_with(['{', '(', '[']) {
-            indent += "    ";
-        }
-        return json!({ "status": "incomplete", "indent": indent });
+        let indent: String = last.chars().take_while(|c| c.is_whitespace()).collect();
+        let more = if last.trim_end().ends_with(['{', '(', '[']) { "    " } else { "" };
+        return json!({ "status": "incomplete", "indent": indent + more });
     }
     let end = PREFIX.len() + code.trim_end().len();
     let is_at_end = |error: &SyntaxError| usize::from(error.range().start()) >= end;
