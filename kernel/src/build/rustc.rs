@@ -86,8 +86,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Writes a file that only the user can read, because the environment may contain secrets.
 fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(serde_json::to_writer(file, value)?)
 }
 
@@ -152,13 +151,9 @@ impl RustcCall {
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
-        let status = Command::new(&self.program)
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_clear()
-            .envs(&self.environment)
-            .status()?;
-        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
+        Ok(if command.status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
     }
 }
 

@@ -7,9 +7,8 @@ pub mod runner;
 mod sorter;
 pub mod watch;
 
-use std::fmt::Display;
-
 // The lines by which evcxr, the code that evcxr generates and vitlab communicate on standard input and output.
+
 /// evcxr's order to load a library and call one of its functions: `LOAD_AND_RUN library function`.
 const RUN: &str = "LOAD_AND_RUN ";
 /// Ends a cell. evcxr waits for it.
@@ -32,7 +31,7 @@ const OUTPUT: &str = "VITLAB_OUTPUT ";
 /// Exit status of a watcher or runner after a fault of the kernel itself.
 const FAULT: i32 = 99;
 
-fn exit_with(fault: impl Display) -> ! {
+fn exit_with(fault: &str) -> ! {
     eprintln!("{fault}");
     std::process::exit(FAULT);
 }

@@ -20,13 +20,11 @@ pub fn run() -> ! {
     let mut variables = std::ptr::null_mut();
     for line in std::io::stdin().lock().lines() {
         let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
-        let Some((library, function)) = order else {
-            exit_with(format!("evcxr sent an unknown order: {line:?}"));
-        };
+        let Some((library, function)) = order else { exit_with(&format!("evcxr sent an unknown order: {line:?}")) };
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
-                .unwrap_or_else(|error| exit_with(format!("the cell's library can't be loaded: {error}")));
+                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),

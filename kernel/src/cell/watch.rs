@@ -26,7 +26,7 @@ pub fn run(events: RawFd) -> ! {
     let _ = fcntl(&events, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     let events = EventSender::new(events);
     let mut child =
-        start().unwrap_or_else(|error| exit_with(format!("the process that runs cells can't be started: {error}")));
+        start().unwrap_or_else(|error| exit_with(&format!("the process that runs cells can't be started: {error}")));
     events.send(&Event::Started { watcher: std::process::id() as i32, runner: child.id() as i32 });
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     pass_orders(child.stdin.take().expect("piped"), events.clone());
@@ -40,11 +40,8 @@ pub fn run(events: RawFd) -> ! {
     follow(&mut sorter, stdout, stderr, ended);
     let status = waiting.join().ok().and_then(Result::ok);
     sorter.end();
-    events.send(&Event::Ended {
-        status: status.and_then(|status| status.code()),
-        signal: status.and_then(|status| status.signal()),
-        stderr: sorter.last_stderr(),
-    });
+    let (status, signal) = (status.and_then(|it| it.code()), status.and_then(|it| it.signal()));
+    events.send(&Event::Ended { status, signal, stderr: sorter.last_stderr() });
     exit(FAULT);
 }
 

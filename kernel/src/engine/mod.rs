@@ -99,11 +99,8 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
     // The watcher's own messages. The output of cells comes as events.
     for (stream, lines) in [(Stream::Stdout, outputs.stdout), (Stream::Stderr, outputs.stderr)] {
         let state = Arc::clone(state);
-        std::thread::spawn(move || {
-            for line in lines {
-                events::handle(&state, Event::Text { stream, text: format!("{line}\n") });
-            }
-        });
+        let publish = move |line| events::handle(&state, Event::Text { stream, text: format!("{line}\n") });
+        std::thread::spawn(move || lines.into_iter().for_each(publish));
     }
     Ok(context)
 }
