@@ -11,13 +11,10 @@ use cargo_metadata::MetadataCommand;
 
 use super::{crates, rustc};
 
-/// Names the real cargo.
-const VARIABLE: &str = "VITLAB_CARGO";
-
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    let real = std::env::var_os(VARIABLE).with_context(|| format!("the environment variable {VARIABLE} isn't set"))?;
+    let real = std::env::var_os("VITLAB_CARGO").context("the environment variable VITLAB_CARGO isn't set")?;
     let rustc = Path::new(&real).with_file_name("rustc");
     // rust-analyzer asks for rustc's description of a target, which needs none of the crates.
     if let [first, options @ ..] = &arguments[..]

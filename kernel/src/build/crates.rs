@@ -19,10 +19,9 @@ pub fn prune(metadata: &mut Metadata) {
     let packages: HashMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
     let nodes: HashMap<PackageId, usize> =
         (resolve.nodes.iter().enumerate()).map(|(index, node)| (node.id.clone(), index)).collect();
-    let members = &metadata.workspace_members;
     let mut seen = HashSet::new();
     // Packages without a list above them come first, so that all below them is kept even if a list omits it.
-    let mut open: VecDeque<(PackageId, Option<Vec<&str>>)> = members.iter().map(|id| (id.clone(), None)).collect();
+    let mut open: VecDeque<_> = metadata.workspace_members.iter().map(|id| (id.clone(), None)).collect();
     while let Some((id, shown)) = open.pop_front() {
         if !seen.insert(id.clone()) {
             continue;

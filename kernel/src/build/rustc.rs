@@ -16,8 +16,6 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-/// Names the folder of evcxr's build.
-const FOLDER: &str = "EVCXR_TMPDIR";
 /// Makes this program cargo's wrapper around rustc, which records how cargo starts it.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
@@ -32,7 +30,7 @@ struct Build {
     environment: BTreeMap<String, String>,
     /// The files that it depends on, except the cell, with their modification times. `None` for a file that doesn't
     /// exist.
-    inputs: Vec<(PathBuf, Option<SystemTime>)>,
+    inputs: Vec<(Option<SystemTime>, PathBuf)>,
     rustc: RustcCall,
 }
 
@@ -49,7 +47,7 @@ struct RustcCall {
 pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let folder = std::env::current_dir()?;
     let environment = environment();
-    let is_cell = environment.get(FOLDER).map(Path::new) == Some(&folder);
+    let is_cell = environment.get("EVCXR_TMPDIR").map(Path::new) == Some(&folder);
     let Some((kind, arguments)) = arguments.split_first().filter(|_| is_cell) else {
         return Err(cargo.exec().into());
     };
@@ -57,12 +55,9 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     if let Some(last) = read::<Build>(&last_build)
         && last.arguments == arguments
         && last.environment == environment
-        && last.inputs.iter().all(|(path, time)| modified(path) == *time)
+        && last.inputs.iter().all(|(time, path)| modified(path) == *time)
     {
-        return match kind.as_str() {
-            "check" => last.rustc.check(),
-            _ => last.rustc.build(),
-        };
+        return if kind == "check" { last.rustc.check() } else { last.rustc.build() };
     }
     if kind == "check" {
         return Err(cargo.exec().into());
@@ -76,10 +71,8 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     if status.success()
         && let Some(rustc) = read::<RustcCall>(&record)
         && let Some(inputs) = inputs(&folder, &rustc)
-        && inputs.iter().all(|(path, time)| {
-            // cargo itself writes the lock file during the build.
-            path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started)
-        })
+        // cargo itself writes the lock file during the build.
+        && inputs.iter().all(|(time, path)| path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started))
     {
         write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
     }
@@ -93,8 +86,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Writes a file that only the user can read, because the environment may contain secrets.
 fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(serde_json::to_writer(file, value)?)
 }
 
@@ -113,7 +105,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 
 /// Returns the manifests and the sources with their modification times. cargo lists the sources in a file two folders
 /// above rustc's output.
-fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(PathBuf, Option<SystemTime>)>> {
+fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(Option<SystemTime>, PathBuf)>> {
     let list = rustc.output()?.parent()?.parent()?.join("libctx.d");
     let list = fs::read_to_string(list).ok()?;
     let (_, sources) = list.split_once(": ")?;
@@ -123,13 +115,7 @@ fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(PathBuf, Option<Syste
     let sources = sources.split(' ').map(|name| PathBuf::from(name.replace('\0', " ")));
     let manifests = ["Cargo.toml", ".cargo/config.toml", "../Cargo.toml", "../Cargo.lock"];
     let all = sources.filter(|source| *source != cell).chain(manifests.map(|name| folder.join(name)));
-    Some(
-        all.map(|path| {
-            let time = modified(&path);
-            (path, time)
-        })
-        .collect(),
-    )
+    Some(all.map(|path| (modified(&path), path)).collect())
 }
 
 impl RustcCall {
@@ -143,11 +129,8 @@ impl RustcCall {
     fn build(&self) -> anyhow::Result<ExitCode> {
         let status = self.start(&self.arguments)?;
         if status == ExitCode::SUCCESS {
-            let filenames = [self.output()];
-            println!(
-                "{}",
-                json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": filenames })
-            );
+            let (target, filenames) = (json!({ "name": "ctx" }), [self.output()]);
+            println!("{}", json!({ "reason": "compiler-artifact", "target": target, "filenames": filenames }));
         }
         Ok(status)
     }
@@ -168,13 +151,9 @@ impl RustcCall {
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
-        let status = Command::new(&self.program)
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_clear()
-            .envs(&self.environment)
-            .status()?;
-        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
+        Ok(if command.status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
     }
 }
 
@@ -187,9 +166,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let record = environment.remove(VARIABLE);
     let mut command = Command::new(&program);
     command.args(&arguments).env_remove(VARIABLE);
-    let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
     if let Some(record) = record
-        && is_cell
+        && arguments.windows(2).any(|two| two == ["--crate-name", "ctx"])
     {
         // The variables of make describe the running cargo.
         environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");

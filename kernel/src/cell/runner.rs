@@ -3,16 +3,13 @@
 
 use std::ffi::c_void;
 use std::io::BufRead;
-use std::process::exit;
 
 use libloading::Library;
 
-use super::marker::{COMPLETE, RUN};
+use super::{COMPLETE, RUN, exit_with};
 
 /// Set in this process's environment.
 pub const VARIABLE: &str = "VITLAB_CELLS";
-/// Exit status after a fault of the kernel itself.
-pub const FAULT: i32 = 99;
 
 pub fn run() -> ! {
     // A cell may start another kernel, which must not take itself for this process.
@@ -23,16 +20,11 @@ pub fn run() -> ! {
     let mut variables = std::ptr::null_mut();
     for line in std::io::stdin().lock().lines() {
         let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
-        let Some((library, function)) = order else {
-            eprintln!("evcxr sent an unknown order: {line:?}");
-            exit(FAULT);
-        };
+        let Some((library, function)) = order else { exit_with(&format!("evcxr sent an unknown order: {line:?}")) };
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
-            let library = Library::new(library).unwrap_or_else(|error| {
-                eprintln!("the cell's library can't be loaded: {error}");
-                exit(FAULT);
-            });
+            let library = Library::new(library)
+                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),
@@ -42,5 +34,5 @@ pub fn run() -> ! {
         }
         println!("{COMPLETE}");
     }
-    exit(0);
+    std::process::exit(0);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::event::{Bundle, Event, EventSender, Output, Stream};
-use super::marker::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
+use super::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
 
 /// Output that may belong together with the next is held back for this time: a part of a line, a figure that may be the
 /// cell's result, a line on standard error that may be the cell's error.
@@ -53,22 +53,15 @@ impl Sorter {
     /// Receives bytes of standard error.
     pub fn stderr(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && self.error.is_empty() {
-            self.send_text();
             self.since = Instant::now();
         }
         self.error.extend_from_slice(bytes);
         if self.error.len() > MAX_HELD {
             // The beginning of a panic's message is kept and its end cut off.
-            match find_panic(&self.error) {
-                Some(0) => self.error.truncate(MAX_HELD),
-                Some(start) => {
-                    let message = self.error.split_off(start);
-                    self.send_error();
-                    self.error = message;
-                    self.error.truncate(MAX_HELD);
-                }
-                None => self.send_error(),
-            }
+            let message = self.error.split_off(find_panic(&self.error).unwrap_or(self.error.len()));
+            self.send_error();
+            self.error.extend(message);
+            self.error.truncate(MAX_HELD);
         }
     }
 
@@ -138,14 +131,13 @@ impl Sorter {
     }
 
     fn end_cell(&mut self, marker: &str) {
-        self.send_text();
         if marker == COMPLETE {
             self.send_error();
             if let Some(figure) = self.figure.take() {
-                self.events.send(&Event::Result(figure));
+                self.send(&Event::Result(figure));
             }
             self.last_error.clear();
-            self.events.send(&Event::Done);
+            self.send(&Event::Done);
         } else {
             self.send_figure();
             let mut stderr = self.last_stderr();
@@ -154,11 +146,11 @@ impl Sorter {
                 // Text before the panic's message is the cell's own output.
                 let message = stderr.split_off(find_panic(stderr.as_bytes()).unwrap_or(0));
                 if held && !stderr.trim().is_empty() {
-                    self.send_stream(Stream::Stderr, stderr);
+                    self.send(&Event::Text { stream: Stream::Stderr, text: stderr });
                 }
-                self.events.send(&Event::Panic { stderr: message });
+                self.send(&Event::Panic { stderr: message });
             } else {
-                self.events.send(&Event::Question { stderr });
+                self.send(&Event::Question { stderr });
             }
         }
         println!("{marker}");
@@ -166,7 +158,6 @@ impl Sorter {
 
     fn add_output(&mut self, output: Output) {
         self.send_error();
-        self.send_text();
         self.send_figure();
         match output {
             Output::Show(bundle) => {
@@ -174,14 +165,13 @@ impl Sorter {
                 self.extensible = false;
                 self.since = Instant::now();
             }
-            output => self.events.send(&Event::Output(output)),
+            output => self.send(&Event::Output(output)),
         }
     }
 
     /// Adds the content of a block to the figure, or begins another figure if this one has the MIME type already.
     fn add_content(&mut self, mime: String, content: String) {
         self.send_error();
-        self.send_text();
         if self.figure.as_ref().is_some_and(|figure| !self.extensible || figure.data.contains_key(&mime)) {
             self.send_figure();
         }
@@ -211,14 +201,9 @@ impl Sorter {
 
     /// Returns how much longer output is held back. `None` if there is none.
     pub fn held_for(&self) -> Option<Duration> {
-        let hold = if !self.error.is_empty() {
-            if find_panic(&self.error).is_some() { HOLD_PANIC } else { HOLD }
-        } else if self.figure.is_some() || (!self.line.is_empty() && self.block.is_none()) {
-            HOLD
-        } else {
-            return None;
-        };
-        Some(hold.saturating_sub(self.since.elapsed()))
+        let held = !self.error.is_empty() || self.figure.is_some() || (!self.line.is_empty() && self.block.is_none());
+        let hold = if find_panic(&self.error).is_some() { HOLD_PANIC } else { HOLD };
+        held.then(|| hold.saturating_sub(self.since.elapsed()))
     }
 
     /// Reports the output that is held back.
@@ -262,28 +247,27 @@ impl Sorter {
         if self.error.is_empty() {
             return;
         }
-        self.send_text();
         let rest = self.error.split_off(whole_characters(&self.error));
         self.last_error = String::from_utf8_lossy(&self.error).into_owned();
         self.error = rest;
-        self.send_stream(Stream::Stderr, self.last_error.clone());
+        self.send(&Event::Text { stream: Stream::Stderr, text: self.last_error.clone() });
     }
 
     fn send_figure(&mut self) {
         if let Some(figure) = self.figure.take() {
-            self.send_text();
-            self.events.send(&Event::Output(Output::Show(figure)));
+            self.send(&Event::Output(Output::Show(figure)));
         }
     }
 
-    fn send_text(&mut self) {
-        let text = std::mem::take(&mut self.text);
-        self.send_stream(Stream::Stdout, text);
+    /// Reports an event after the text that precedes it.
+    fn send(&mut self, event: &Event) {
+        self.send_text();
+        self.events.send(event);
     }
 
-    fn send_stream(&self, stream: Stream, text: String) {
-        if !text.is_empty() {
-            self.events.send(&Event::Text { stream, text });
+    fn send_text(&mut self) {
+        if !self.text.is_empty() {
+            self.events.send(&Event::Text { stream: Stream::Stdout, text: std::mem::take(&mut self.text) });
         }
     }
 }
@@ -296,15 +280,12 @@ fn ending_marker<'a>(line: &'a str, markers: &[&'static str]) -> Option<(&'stati
 /// Finds the offset of the last panic's message: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a
 /// line.
 fn find_panic(error: &[u8]) -> Option<usize> {
-    let mut found = None;
-    let mut start = 0;
-    for line in error.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b"thread '") && line.windows(12).any(|part| part == b"panicked at ") {
-            found = Some(start);
-        }
-        start += line.len();
-    }
-    found
+    let is_panic = |line: &[u8]| line.starts_with(b"thread '") && line.windows(12).any(|part| part == b"panicked at ");
+    let mut start = error.len();
+    error.split_inclusive(|byte| *byte == b'\n').rev().find_map(|line| {
+        start -= line.len();
+        is_panic(line).then_some(start)
+    })
 }
 
 /// Counts the bytes before a character whose end is missing. Bytes that aren't UTF-8 count as whole.
@@ -323,6 +304,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const DONE: &[u8] = b"EVCXR_EXECUTION_COMPLETE\n";
 
     /// Returns the events that a sorter reports for the output that `feed` gives it.
     fn events_of(feed: impl FnOnce(&mut Sorter)) -> Vec<Value> {
@@ -357,27 +340,19 @@ mod tests {
     #[test]
     fn a_second_block_of_a_type_is_another_figure_and_the_last_is_the_result() {
         let block = |mime: &str, n: i32| format!("EVCXR_BEGIN_CONTENT {mime}\n{n}\nEVCXR_END_CONTENT\n");
-        let lines = [block("text/html", 1), block("text/plain", 1), block("text/html", 2)];
-        let events = events_of(|sorter| {
-            sorter.stdout(lines.concat().as_bytes());
-            sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
-        });
-        let first = json!({ "text/html": "1", "text/plain": "1" });
-        assert_eq!(events[0]["output"]["show"]["data"], first);
+        let lines = [block("text/html", 1), block("text/plain", 1), block("text/html", 2)].concat();
+        let events = events_of(|sorter| sorter.stdout(&[lines.as_bytes(), DONE].concat()));
+        assert_eq!(events[0]["output"]["show"]["data"], json!({ "text/html": "1", "text/plain": "1" }));
         assert_eq!(events[1]["result"]["data"], json!({ "text/html": "2" }));
         assert_eq!(events[2], "done");
     }
 
     #[test]
     fn a_block_that_is_not_ended_properly_ends_with_its_cell() {
-        let block = b"EVCXR_BEGIN_CONTENT text/html\n<b>x</b>";
+        let block: &[u8] = b"EVCXR_BEGIN_CONTENT text/html\n<b>x</b>";
         let shown = json!({ "text/html": "<b>x</b>" });
         for end in ["EVCXR_END_CONTENT\n", ""] {
-            let events = events_of(|sorter| {
-                sorter.stdout(block);
-                sorter.stdout(end.as_bytes());
-                sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
-            });
+            let events = events_of(|sorter| [block, end.as_bytes(), DONE].iter().for_each(|part| sorter.stdout(part)));
             assert_eq!(events[0]["result"]["data"], shown, "{end}");
             assert_eq!(events[1], "done");
         }
@@ -399,7 +374,7 @@ mod tests {
                 sorter.stdout(part);
                 sorter.release();
             }
-            sorter.stdout(b"EVCXR_EXECUTION_COMPLETE\n");
+            sorter.stdout(DONE);
         });
         assert_eq!(events[0], text("stdout", "so: "));
         assert_eq!(events[1]["output"]["show"]["data"]["image/png"], picture);

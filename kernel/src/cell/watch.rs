@@ -13,9 +13,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::event::{Event, EventSender};
-use super::marker::RUN;
-use super::runner::{self, FAULT};
 use super::sorter::Sorter;
+use super::{FAULT, RUN, exit_with, runner};
 
 /// Names the file descriptor to which the watcher writes events.
 pub const VARIABLE: &str = "VITLAB_EVENTS";
@@ -26,30 +25,23 @@ pub fn run(events: RawFd) -> ! {
     let events = unsafe { File::from_raw_fd(events) };
     let _ = fcntl(&events, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     let events = EventSender::new(events);
-    let mut child = start().unwrap_or_else(|error| {
-        eprintln!("the process that runs cells can't be started: {error}");
-        exit(FAULT);
-    });
+    let mut child =
+        start().unwrap_or_else(|error| exit_with(&format!("the process that runs cells can't be started: {error}")));
     events.send(&Event::Started { watcher: std::process::id() as i32, runner: child.id() as i32 });
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (stdin, stdout, stderr) = (stdin.expect("piped"), stdout.expect("piped"), stderr.expect("piped"));
-    pass_orders(stdin, events.clone());
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    pass_orders(child.stdin.take().expect("piped"), events.clone());
     // The pipe closes when the process ends, so that `poll` can wait for that, too.
     let (ended, end) = std::io::pipe().expect("a free file descriptor");
     let waiting = std::thread::spawn(move || {
-        let status = child.wait();
-        drop(end);
-        status
+        let _open_until_then = end;
+        child.wait()
     });
     let mut sorter = Sorter::new(events.clone());
     follow(&mut sorter, stdout, stderr, ended);
     let status = waiting.join().ok().and_then(Result::ok);
     sorter.end();
-    events.send(&Event::Ended {
-        status: status.and_then(|status| status.code()),
-        signal: status.and_then(|status| status.signal()),
-        stderr: sorter.last_stderr(),
-    });
+    let (status, signal) = (status.and_then(|it| it.code()), status.and_then(|it| it.signal()));
+    events.send(&Event::Ended { status, signal, stderr: sorter.last_stderr() });
     exit(FAULT);
 }
 
@@ -126,8 +118,6 @@ pub fn ready<const N: usize>(files: [BorrowedFd; N], wait: Option<Duration>) -> 
     let timeout = wait.map_or(PollTimeout::NONE, |wait| {
         PollTimeout::try_from(wait.as_millis() as i32 + i32::from(!wait.is_zero())).unwrap_or(PollTimeout::MAX)
     });
-    match poll(&mut polled, timeout) {
-        Ok(_) => polled.map(|file| file.any().unwrap_or(false)),
-        Err(_) => [false; N],
-    }
+    let succeeded = poll(&mut polled, timeout).is_ok();
+    polled.map(|file| succeeded && file.any().unwrap_or(false))
 }

@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::state::{KernelState, Phase};
-use crate::cell::event::{Bundle, Event, Output};
+use crate::cell::event::{Event, Output};
 use crate::cell::watch::ready;
 
 /// More bytes than a socket's buffers hold. A wait ends after so many bytes, even if a thread of the cell continues to
@@ -18,31 +18,25 @@ const MAX_WAIT: usize = 1 << 20;
 /// The reader checks after so many bytes whether the engine waits.
 const CHECK_INTERVAL: usize = 1 << 16;
 
-/// The thread that reads events.
-pub struct EventReader {
-    wake: UnixStream,
-    woken: mpsc::Receiver<()>,
-}
+/// The thread that reads events. Each byte written to the socket asks for an answer of one byte.
+pub struct EventReader(UnixStream);
 
 impl EventReader {
     /// Starts the thread. Also returns the end of the socket that the watcher writes to.
     pub fn start(state: Arc<KernelState>) -> std::io::Result<(Self, UnixStream)> {
         let (sender, events) = UnixStream::pair()?;
-        let (wake, wakes) = UnixStream::pair()?;
-        let (answer, woken) = mpsc::channel();
-        std::thread::spawn(move || read(&state, events, wakes, &answer));
-        Ok((EventReader { wake, woken }, sender))
+        let (waiting, wakes) = UnixStream::pair()?;
+        std::thread::spawn(move || read(&state, events, wakes));
+        Ok((EventReader(waiting), sender))
     }
 
     /// Waits until every event that was sent before is handled.
     pub fn wait(&self) {
-        if (&self.wake).write_all(&[1]).is_ok() {
-            let _ = self.woken.recv();
-        }
+        let _ = (&self.0).write_all(&[1]).and_then(|()| (&self.0).read_exact(&mut [0]));
     }
 }
 
-fn read(state: &KernelState, events: UnixStream, mut wakes: UnixStream, woken: &mpsc::Sender<()>) {
+fn read(state: &KernelState, events: UnixStream, mut wakes: UnixStream) {
     let mut events = BufReader::new(events);
     let mut line = Vec::new();
     // Bytes read since the last check, and since the engine waits.
@@ -55,8 +49,7 @@ fn read(state: &KernelState, events: UnixStream, mut wakes: UnixStream, woken: &
             waited = if wake { waited + unchecked } else { 0 };
             unchecked = 0;
             if wake && (!readable || waited > MAX_WAIT) {
-                let _ = wakes.read(&mut [0]);
-                let _ = woken.send(());
+                let _ = wakes.read(&mut [0]).and_then(|_| wakes.write(&[1]));
                 waited = 0;
             }
             if !readable {
@@ -101,15 +94,13 @@ fn enter(state: &KernelState, phase: Phase) {
 }
 
 fn publish_figure(state: &KernelState, output: Output) {
-    let content = |bundle: Bundle, id: Option<String>| {
-        let transient = id.map_or(json!({}), |id| json!({ "display_id": id }));
-        json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient })
+    let (kind, id, bundle) = match output {
+        Output::Show(bundle) => ("display_data", None, bundle),
+        Output::Display { id, bundle } => ("display_data", Some(id), bundle),
+        Output::Update { id, bundle } => ("update_display_data", Some(id), bundle),
+        Output::Clear { wait } => return state.publish_output("clear_output", json!({ "wait": wait })),
     };
-    let (kind, content) = match output {
-        Output::Show(bundle) => ("display_data", content(bundle, None)),
-        Output::Display { id, bundle } => ("display_data", content(bundle, Some(id))),
-        Output::Update { id, bundle } => ("update_display_data", content(bundle, Some(id))),
-        Output::Clear { wait } => ("clear_output", json!({ "wait": wait })),
-    };
+    let transient = id.map_or(json!({}), |id| json!({ "display_id": id }));
+    let content = json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient });
     state.publish_output(kind, content);
 }

@@ -4,7 +4,7 @@ use std::thread;
 
 use ariadne::sources;
 use evcxr::{CompilationError, Error, EvalOutputs, Theme};
-use nix::sys::signal::Signal;
+use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
@@ -35,12 +35,15 @@ pub fn decide_failure(
         (stopped_by, cell.ended_by_interrupt, cell.execution_count)
     };
     match (stopped_by, answer) {
-        (Some(Event::Ended { .. }), _) if interrupted => Err(Failure::interrupted(Some(variables))),
+        (Some(Event::Ended { .. }), _) if interrupted => {
+            let reason = "the cell's code doesn't listen to interrupts, so its process was ended";
+            Err(Failure::new("Interrupted", format!("{reason}. {}", lost(variables))))
+        }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
         (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, &generated())),
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
-        (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted(None)),
+        (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
         (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, code, count)),
         (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
         (_, Err(_)) => Err(Failure::error(
@@ -90,29 +93,22 @@ impl Failure {
     /// Describes the end of the process that runs cells.
     fn ended(status: Option<i32>, signal: Option<i32>, stderr: &str, variables: &[String]) -> Self {
         let signal = signal.and_then(|number| Signal::try_from(number).ok());
-        let (name, reason) = match (signal, status) {
-            (Some(Signal::SIGSEGV), _) => ("Crash", "the cell accessed memory that isn't mapped (SIGSEGV)".into()),
-            (Some(Signal::SIGABRT), _) => ("Crash", "the cell aborted its process (SIGABRT)".into()),
-            (Some(Signal::SIGKILL), _) => {
-                ("Crash", "the cell's process was killed (SIGKILL), most likely because memory ran out".into())
-            }
-            (Some(signal), _) => ("Crash", format!("a signal ended the cell's process ({signal})")),
-            (None, Some(status)) => ("Exit", format!("the cell ended its process with status {status}")),
-            (None, None) => ("Crash", "the cell's process ended".to_string()),
+        let reason = match (signal, status) {
+            (Some(SIGSEGV), _) => "the cell accessed memory that isn't mapped (SIGSEGV)",
+            (Some(SIGABRT), _) => "the cell aborted its process (SIGABRT)",
+            (Some(SIGKILL), _) => "the cell's process was killed (SIGKILL), most likely because memory ran out",
+            (Some(signal), _) => &format!("a signal ended the cell's process ({signal})"),
+            (None, Some(status)) => &format!("the cell ended its process with status {status}"),
+            (None, None) => "the cell's process ended",
         };
+        let name = if signal.is_none() && status.is_some() { "Exit" } else { "Crash" };
         let details = without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
         Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
     }
 
-    /// Describes an interrupt. It ended the process with these variables or, without variables, only the compilation.
-    pub fn interrupted(variables: Option<&[String]>) -> Self {
-        let value = match variables {
-            None => "the interrupt stopped compiling the cell; all variables are kept".to_string(),
-            Some(variables) => {
-                format!("the cell's code doesn't listen to interrupts, so its process was ended. {}", lost(variables))
-            }
-        };
-        Failure::new("Interrupted", value)
+    /// Describes an interrupt that ended the compilation.
+    pub fn interrupted() -> Self {
+        Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept")
     }
 }
 
@@ -185,12 +181,14 @@ fn without_frames(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Mutex;
 
     use super::*;
 
     #[test]
     fn the_watchers_event_counts_before_evcxrs_answer() {
-        let state = KernelState::new(tokio::sync::mpsc::channel(1).0, PathBuf::new());
+        let iopub = tokio::sync::mpsc::channel(1).0;
+        let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
             decide_failure(&state, Ok(answer), "", &[], String::new).err().map(|failure| failure.name)
@@ -208,24 +206,24 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_tells_the_line_of_the_cell() {
-        let stderr = "\nthread '<unnamed>' (12) panicked at src/lib.rs:3:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
+    fn a_panic_tells_the_line_of_the_cell_or_of_a_crate_without_folders_and_frames() {
         let generated = "fn x() {\n// generated by evcxr\nlet x = v[3];\n}";
-        let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
-        assert_eq!(failure.name, "panicked");
-        assert_eq!(failure.value, "index out of bounds: the len is 0 but the index is 3");
-        assert_eq!(failure.details, ["  at line 2 of the cell: let x = v[3];"]);
-    }
-
-    #[test]
-    fn a_panic_in_a_crate_hides_folders_and_frames() {
-        let stderr = "thread 'main' panicked at /home/me/.cargo/registry/src/index.crates.io-1/tch-0.24.0/src/a.rs:7:13:\ncalled `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\\nException raised from meta at /pytorch/a.cpp:7\\nframe #0: 0x1\")\n";
-        let failure = Failure::panic(stderr, "", "");
-        assert_eq!(
-            failure.value,
-            "called `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\")"
-        );
-        assert_eq!(failure.details, ["  at tch-0.24.0/src/a.rs:7"]);
+        for (stderr, value, place) in [
+            (
+                "\nthread '<unnamed>' (12) panicked at src/lib.rs:3:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+                "index out of bounds: the len is 0 but the index is 3",
+                "  at line 2 of the cell: let x = v[3];",
+            ),
+            (
+                "thread 'main' panicked at /home/me/.cargo/registry/src/index.crates.io-1/tch-0.24.0/src/a.rs:7:13:\ncalled `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\\nException raised from meta at /pytorch/a.cpp:7\\nframe #0: 0x1\")\n",
+                "called `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\")",
+                "  at tch-0.24.0/src/a.rs:7",
+            ),
+        ] {
+            let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
+            assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
+            assert_eq!(failure.details, [place]);
+        }
     }
 
     #[test]

@@ -51,21 +51,20 @@ pub fn interrupt(state: &KernelState) {
             // The engine checks the number of interrupts before it begins a cell.
             Phase::Idle | Phase::Waiting => return,
             Phase::Compiling => {
-                for child in children(std::process::id() as i32) {
-                    if child != cell.watcher {
-                        cell.ended_by_interrupt = true;
-                        end(child);
-                    }
+                let watcher = cell.watcher;
+                for child in children(std::process::id() as i32).into_iter().filter(|child| *child != watcher) {
+                    cell.ended_by_interrupt = true;
+                    end(child);
                 }
             }
             Phase::Running => {
                 let listens = state.folder.join(LISTENING).exists();
-                if interrupts > 1 || (!listens && asked.elapsed() > PATIENCE) {
+                let ends = interrupts > 1 || (!listens && asked.elapsed() > PATIENCE);
+                if ends {
                     cell.ended_by_interrupt = true;
                     end(cell.runner);
-                    return;
                 }
-                if listens {
+                if ends || listens {
                     return;
                 }
             }

@@ -1,13 +1,11 @@
 //! evcxr, on a thread of its own: evaluates one cell after the other.
 
-mod completion;
+mod analysis;
 mod events;
 mod failure;
 pub mod interrupt;
-mod semicolon;
 pub mod state;
 pub mod syntax;
-mod types;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -24,11 +22,11 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::semicolon::add_semicolon;
 use self::state::{KernelState, Phase};
-use self::types::{TypeLoader, defines_variables};
+use self::syntax::{add_semicolon, defines_variables};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -41,14 +39,16 @@ type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 pub struct EngineHandle(mpsc::Sender<Task>);
 
 impl EngineHandle {
-    /// Runs a task after the earlier ones and returns its result. `None` if the thread has ended.
-    pub async fn run<T: Send + 'static>(&self, task: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Option<T> {
-        let (sender, result) = oneshot::channel();
-        let task: Task = Box::new(move |engine| {
+    /// Runs a task after the earlier ones and returns the content of its reply.
+    pub async fn run(&self, task: impl FnOnce(&mut Engine) -> Value + Send + 'static) -> Value {
+        let (sender, reply) = oneshot::channel();
+        // If the engine's thread has ended, the task is dropped with its sender.
+        let _ = self.0.send(Box::new(move |engine| {
             let _ = sender.send(task(engine));
-        });
-        self.0.send(task).ok()?;
-        result.await.ok()
+        }));
+        let message = "evcxr's thread has ended; restart the kernel";
+        let ended = json!({ "status": "error", "ename": "Error", "evalue": message, "traceback": [] });
+        reply.await.unwrap_or(ended)
     }
 }
 
@@ -58,7 +58,9 @@ pub struct Engine {
     context: Result<CommandContext, String>,
     state: Arc<KernelState>,
     events: EventReader,
-    types: TypeLoader,
+    library: LibraryLink,
+    /// Whether rust-analyzer has loaded every crate, or has failed to.
+    types_loaded: bool,
 }
 
 /// Starts the thread. Tasks wait until evcxr has started, which takes seconds.
@@ -69,7 +71,7 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, types: TypeLoader::new() }.serve(&tasks);
+        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -97,11 +99,8 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
     // The watcher's own messages. The output of cells comes as events.
     for (stream, lines) in [(Stream::Stdout, outputs.stdout), (Stream::Stderr, outputs.stderr)] {
         let state = Arc::clone(state);
-        std::thread::spawn(move || {
-            for line in lines {
-                events::handle(&state, Event::Text { stream, text: format!("{line}\n") });
-            }
-        });
+        let publish = move |line| events::handle(&state, Event::Text { stream, text: format!("{line}\n") });
+        std::thread::spawn(move || lines.into_iter().for_each(publish));
     }
     Ok(context)
 }
@@ -109,13 +108,9 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
 impl Engine {
     fn serve(&mut self, tasks: &mpsc::Receiver<Task>) {
         loop {
-            let wait = if self.types.done { Duration::MAX } else { IDLE };
-            match tasks.recv_timeout(wait) {
+            match tasks.recv_timeout(if self.types_loaded { Duration::MAX } else { IDLE }) {
                 Ok(task) => task(self),
-                Err(RecvTimeoutError::Timeout) => match &mut self.context {
-                    Ok(context) => self.types.load(context),
-                    Err(_) => self.types.done = true,
-                },
+                Err(RecvTimeoutError::Timeout) => self.load_types(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -167,7 +162,7 @@ impl Engine {
 
     fn evaluate(&mut self, code: &str, read_input: impl Fn(&str, bool) -> String) -> Result<(), Failure> {
         if self.state.cell().interrupts > 0 {
-            return Err(Failure::interrupted(None));
+            return Err(Failure::interrupted());
         }
         // evcxr would end the kernel's process before it replies.
         if code.trim() == ":quit" {
@@ -177,7 +172,7 @@ impl Engine {
         let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
         variables.sort();
         if defines_variables(code) {
-            self.types.show_library(context);
+            self.library.set(context);
         }
         let with_semicolon = add_semicolon(code);
         let mut callbacks = EvalCallbacks {
@@ -188,7 +183,8 @@ impl Engine {
             },
         };
         let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&with_semicolon, &mut callbacks)));
-        self.types.cell_ran(code);
+        // A cell that added a crate makes loading necessary again.
+        self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
@@ -199,21 +195,5 @@ impl Engine {
             self.state.publish_result(Bundle { data, ..Bundle::default() });
         }
         Ok(())
-    }
-
-    /// Returns the content of a `complete_reply`.
-    pub fn complete(&mut self, code: &str, cursor: usize) -> Value {
-        completion::complete(self.context_with_library(), code, cursor)
-    }
-
-    /// Returns the content of an `inspect_reply`.
-    pub fn inspect(&mut self, code: &str, cursor: usize) -> Value {
-        completion::inspect(self.context_with_library(), code, cursor)
-    }
-
-    fn context_with_library(&mut self) -> Option<&mut CommandContext> {
-        let context = self.context.as_mut().ok()?;
-        self.types.show_library(context);
-        Some(context)
     }
 }

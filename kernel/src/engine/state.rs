@@ -12,8 +12,8 @@ use crate::cell::event::{Bundle, Event};
 
 /// The state of a kernel.
 pub struct KernelState {
-    iopub: mpsc::Sender<JupyterMessage>,
-    cell: Mutex<CellState>,
+    pub iopub: mpsc::Sender<JupyterMessage>,
+    pub cell: Mutex<CellState>,
     /// Holds evcxr's build, and the files by which the kernel and a running cell notify each other.
     pub folder: PathBuf,
 }
@@ -61,19 +61,8 @@ pub enum Phase {
 }
 
 impl KernelState {
-    pub fn new(iopub: mpsc::Sender<JupyterMessage>, folder: PathBuf) -> Self {
-        KernelState { iopub, cell: Mutex::default(), folder }
-    }
-
     pub fn cell(&self) -> MutexGuard<'_, CellState> {
         self.cell.lock().unwrap()
-    }
-
-    /// Notes that a cell is requested. It can be interrupted from now on.
-    pub fn expect_cell(&self) {
-        let mut cell = self.cell();
-        cell.phase = Phase::Waiting;
-        cell.interrupts = 0;
     }
 
     pub async fn publish(&self, kind: &str, content: Value, parent: &JupyterMessage) {
@@ -110,4 +99,9 @@ impl KernelState {
 pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMessage {
     let content = UnknownMessage { msg_type: kind.to_string(), content };
     JupyterMessage::new(content, Some(parent))
+}
+
+/// Returns the content of a message.
+pub fn content(message: &JupyterMessage) -> Value {
+    serde_json::to_value(&message.content).unwrap_or_default()
 }

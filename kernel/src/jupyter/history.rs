@@ -1,5 +1,7 @@
 //! Answers `history_request` from the cells of this session.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use wildmatch::WildMatch;
 
@@ -28,13 +30,13 @@ impl History {
                 self.0.iter().filter(|entry| this_session && range.contains(&(entry.0 as i64))).collect()
             }
             Some("search") => {
-                let pattern = request["pattern"].as_str().unwrap_or("*");
-                let pattern = WildMatch::new(pattern);
-                let found: Vec<_> = self.0.iter().filter(|entry| pattern.matches(&entry.1)).collect();
+                let pattern = WildMatch::new(request["pattern"].as_str().unwrap_or("*"));
+                let found = self.0.iter().rev().filter(|entry| pattern.matches(&entry.1));
                 // `unique` asks for the last of equal cells only.
-                let repeated = |index: usize| found[index + 1..].iter().any(|later| later.1 == found[index].1);
-                let kept = (0..found.len()).filter(|index| request["unique"] != true || !repeated(*index));
-                kept.map(|index| found[index]).collect()
+                let mut seen = HashSet::new();
+                let mut found: Vec<_> = found.filter(|it| request["unique"] != true || seen.insert(&it.1)).collect();
+                found.reverse();
+                found
             }
             _ => self.0.iter().collect(),
         };

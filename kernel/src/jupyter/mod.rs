@@ -1,6 +1,5 @@
 //! The kernel's side of Jupyter's protocol 5.3.
 
-mod completeness;
 mod history;
 mod input;
 mod requests;

@@ -1,18 +1,21 @@
 //! The five sockets of a kernel: binds them, reads requests and sends outputs.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use jupyter_protocol::{ConnectionInfo, Header, JupyterMessage, UnknownMessage};
 use jupyter_zmq_client::{self as zmq, KernelIoPubConnection, RawMessage, RouterRecvConnection};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zeromq::SocketRecv;
 
+use super::history::History;
 use super::input::Input;
-use super::requests::{Control, Shell, content};
+use super::requests::{Shell, serve_control};
 use crate::engine;
 use crate::engine::state::KernelState;
 
@@ -21,10 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the clients of a connection file until one of them requests a shutdown, which ends the process.
 pub fn run(connection_file: &Path) -> anyhow::Result<()> {
-    let info = std::fs::read_to_string(connection_file).map_err(anyhow::Error::from);
-    let info: ConnectionInfo = info
-        .and_then(|text| Ok(serde_json::from_str(&text)?))
-        .with_context(|| format!("{} isn't a connection file", connection_file.display()))?;
+    let read = || anyhow::Ok(serde_json::from_str(&std::fs::read_to_string(connection_file)?)?);
+    let info: ConnectionInfo =
+        read().with_context(|| format!("{} isn't a connection file", connection_file.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(&info))
 }
@@ -50,13 +52,14 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
             }
         }
     });
-    let state = Arc::new(KernelState::new(to_iopub, folder()?));
+    let state = Arc::new(KernelState { iopub: to_iopub, cell: Mutex::default(), folder: folder()? });
     let engine = engine::start(Arc::clone(&state))?;
-    let input = Arc::new(Input::new(stdin, Arc::clone(&state)));
-    let replies = Arc::clone(&input);
-    tokio::spawn(read_all(stdin_replies, move |reply| replies.receive(&content(&reply))));
-    tokio::spawn(Control { control, state: Arc::clone(&state) }.serve(queue(control_requests)));
-    Shell::new(shell, state, engine, input).serve(queue(shell_requests)).await;
+    let stdin = Mutex::new((stdin, queue(stdin_replies)));
+    let input = Arc::new(Input { state: Arc::clone(&state), runtime: Handle::current(), stdin });
+    tokio::spawn(serve_control(control, Arc::clone(&state), queue(control_requests)));
+    let (requests, history) = (queue(shell_requests), History::default());
+    let (aborted, postponed) = (Vec::new(), VecDeque::new());
+    Shell { shell, requests, state, engine, input, history, aborted, postponed }.serve().await;
     Ok(())
 }
 
@@ -88,31 +91,27 @@ async fn send_all(mut iopub: KernelIoPubConnection, mut messages: mpsc::Receiver
     }
 }
 
-/// Reads requests as they come, so that later ones can be aborted during an earlier one.
-fn queue(requests: RouterRecvConnection) -> mpsc::UnboundedReceiver<JupyterMessage> {
+/// Reads messages as they come, so that later cells can be aborted during an earlier one.
+fn queue(mut connection: RouterRecvConnection) -> mpsc::UnboundedReceiver<JupyterMessage> {
     let (sender, queue) = mpsc::unbounded_channel();
-    tokio::spawn(read_all(requests, move |request| {
-        let _ = sender.send(request);
-    }));
-    queue
-}
-
-async fn read_all(mut connection: RouterRecvConnection, receive: impl Fn(JupyterMessage)) {
-    loop {
-        let frames = match connection.socket.recv().await {
-            Ok(frames) => frames,
-            Err(error) => {
-                eprintln!("a socket can't be read: {error}");
-                tokio::time::sleep(PAUSE).await;
-                continue;
+    tokio::spawn(async move {
+        loop {
+            let frames = match connection.socket.recv().await {
+                Ok(frames) => frames,
+                Err(error) => {
+                    eprintln!("a socket can't be read: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            match RawMessage::from_multipart(frames, &connection.mac).map_err(anyhow::Error::from).and_then(parse) {
+                Ok(message) => drop(sender.send(message)),
+                // The message may be for another kernel and signed with another key.
+                Err(error) => eprintln!("a message is ignored, because it can't be read: {error}"),
             }
-        };
-        match RawMessage::from_multipart(frames, &connection.mac).map_err(anyhow::Error::from).and_then(parse) {
-            Ok(message) => receive(message),
-            // The message may be for another kernel and signed with another key.
-            Err(error) => eprintln!("a message is ignored, because it can't be read: {error}"),
         }
-    }
+    });
+    queue
 }
 
 /// Parses a message but leaves its content untyped, because clients omit fields.

@@ -1,0 +1,103 @@
+//! Completions and documentation from evcxr's rust-analyzer, which also finds the types of variables. It loads the
+//! sources of the standard library and of the crates that a cell can name. Loading takes seconds, so it waits until the
+//! engine is idle, or until the first cell that defines a variable.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use evcxr::CommandContext;
+use serde_json::{Value, json};
+
+use super::Engine;
+
+/// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
+pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
+
+impl LibraryLink {
+    pub fn new() -> Self {
+        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        // The second variable is unset if the link leads to the sources already.
+        LibraryLink(path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC")))
+    }
+
+    /// Makes the standard library visible to rust-analyzer, once.
+    pub fn set(&mut self, context: &mut CommandContext) {
+        let Some((link, library)) = self.0.take() else { return };
+        if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
+            // evcxr reads the link again when its manifest changes. The additional space is such a change, the level
+            // isn't.
+            let _ = context.execute(":opt 2 ");
+        }
+    }
+}
+
+impl Engine {
+    /// Makes rust-analyzer read every crate: it searches all of them for the methods of a vector.
+    pub fn load_types(&mut self) {
+        const CODE: &str = "vec![1].";
+        self.types_loaded = true;
+        let _ = self.ask_analyzer(|context| context.completions(CODE, CODE.len()));
+    }
+
+    /// Returns the content of a `complete_reply`. Jupyter counts positions in characters, evcxr in bytes.
+    pub fn complete(&mut self, code: &str, cursor: usize) -> Value {
+        let Some(found) = self.ask_analyzer(|context| context.completions(code, byte_of(code, cursor))) else {
+            return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
+        };
+        let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
+        let completions = found.completions.iter();
+        let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
+        let types = completions
+            .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));
+        let metadata = json!({ "_jupyter_types_experimental": types.collect::<Vec<_>>() });
+        json!({ "status": "ok", "matches": matches, "cursor_start": start, "cursor_end": end, "metadata": metadata })
+    }
+
+    /// Returns the content of an `inspect_reply`.
+    pub fn inspect(&mut self, code: &str, cursor: usize) -> Value {
+        let cursor = byte_of(code, cursor);
+        let rest = code[cursor..].chars();
+        // evcxr describes the name that ends at the position.
+        let end = cursor + rest.take_while(|c| c.is_alphanumeric() || *c == '_').map(char::len_utf8).sum::<usize>();
+        let found = self.ask_analyzer(|context| context.hover_at(code, end));
+        let found = found.filter(|(text, _)| text != "No documentation found");
+        let data = found.as_ref().map_or(json!({}), |(text, html)| json!({ "text/plain": text, "text/html": html }));
+        json!({ "status": "ok", "found": found.is_some(), "data": data, "metadata": {} })
+    }
+
+    /// Returns `None` if evcxr doesn't run, or if rust-analyzer fails or panics.
+    fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
+        let context = self.context.as_mut().ok()?;
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            self.library.set(context);
+            question(context)
+        }));
+        answer.ok()?.ok()
+    }
+}
+
+fn byte_of(code: &str, character: usize) -> usize {
+    code.char_indices().nth(character).map_or(code.len(), |(byte, _)| byte)
+}
+
+fn character_of(code: &str, byte: usize) -> usize {
+    code.char_indices().take_while(|(start, _)| *start < byte).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_bytes() {
+        let code = "let ä = \"🦀\"; x";
+        assert_eq!(byte_of(code, 5), 6);
+        assert_eq!(character_of(code, 6), 5);
+        for character in 0..=code.chars().count() {
+            assert_eq!(character_of(code, byte_of(code, character)), character);
+        }
+        assert_eq!(byte_of(code, 99), code.len());
+    }
+}
