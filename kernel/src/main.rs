@@ -36,6 +36,7 @@ mod cell;
 mod engine;
 mod jupyter;
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,32 +44,54 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Plays the part of this process. The program starts itself again for the other parts.
-fn run() -> anyhow::Result<ExitCode> {
-    let is_set = |name| std::env::var_os(name).is_some();
-    let mut arguments = std::env::args_os().map(PathBuf::from);
-    let program = arguments.next().unwrap_or_default();
-    if program.file_name().is_some_and(|name| name == "cargo") {
-        // Called by evcxr and rust-analyzer.
-        return build::cargo::run();
-    } else if is_set(build::rustc::VARIABLE) {
-        // Called by cargo.
-        return build::rustc::run();
-    } else if let Some(events) = std::env::var(cell::watch::VARIABLE).ok().and_then(|number| number.parse().ok()) {
-        cell::watch::run(events);
-    } else if is_set(cell::runner::VARIABLE) {
-        cell::runner::run();
+/// The part that this process plays. The program starts itself again for the other parts.
+enum Role {
+    /// `cargo`, as evcxr and rust-analyzer call it.
+    Cargo,
+    /// `rustc`, as cargo calls it.
+    Rustc,
+    /// The process between evcxr and the one that runs cells. Holds the file descriptor for events.
+    Watcher(RawFd),
+    /// The process that runs cells.
+    Runner,
+    /// The kernel for the clients of a connection file.
+    Kernel(PathBuf),
+    /// evcxr_jupyter without changes, and evcxr's own wrapper around rustc.
+    PlainEvcxr,
+}
+
+impl Role {
+    fn of_this_process() -> Self {
+        let is_set = |name| std::env::var_os(name).is_some();
+        let mut arguments = std::env::args_os().map(PathBuf::from);
+        let program = arguments.next().unwrap_or_default();
+        if program.file_name().is_some_and(|name| name == "cargo") {
+            Role::Cargo
+        } else if is_set(build::rustc::VARIABLE) {
+            Role::Rustc
+        } else if let Some(events) = std::env::var(cell::watch::VARIABLE).ok().and_then(|number| number.parse().ok()) {
+            Role::Watcher(events)
+        } else if is_set(cell::runner::VARIABLE) {
+            Role::Runner
+        } else {
+            match (arguments.next(), arguments.next()) {
+                (Some(file), None) if !file.to_string_lossy().starts_with('-') => Role::Kernel(file),
+                _ => Role::PlainEvcxr,
+            }
+        }
     }
-    match (arguments.next(), arguments.next()) {
-        (Some(file), None) if !file.to_string_lossy().starts_with('-') => jupyter::run(&file)?,
-        // evcxr_jupyter without changes, and evcxr's own wrapper around rustc.
-        _ => evcxr_jupyter::main()?,
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|error| {
+    let result = match Role::of_this_process() {
+        Role::Cargo => build::cargo::run(),
+        Role::Rustc => build::rustc::run(),
+        Role::Watcher(events) => cell::watch::run(events),
+        Role::Runner => cell::runner::run(),
+        Role::Kernel(file) => jupyter::run(&file).map(|()| ExitCode::SUCCESS),
+        Role::PlainEvcxr => evcxr_jupyter::main().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
         eprintln!("vitlab-kernel: {error:#}");
         ExitCode::FAILURE
     })
