@@ -50,8 +50,8 @@ pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
     for entry in &mut implemented {
         let target = entry.name.split("::").next().unwrap_or_default();
         let modules = declared.iter().filter(|entry| entry.name == target).map(|entry| &entry.module);
-        let common =
-            |module: &str| module.split("::").zip(entry.module.split("::")).take_while(|(a, b)| a == b).count();
+        let own = || entry.module.split("::");
+        let common = |module: &str| module.split("::").zip(own()).take_while(|(a, b)| a == b).count();
         if let Some(nearest) = modules.max_by_key(|module| (**module == entry.module, common(module))) {
             entry.module = nearest.clone();
         }
@@ -109,12 +109,8 @@ impl File<'_> {
             in_example ^= is_fence;
             !is_fence && !in_example
         };
-        let text: Vec<&str> = self.lines[range.clone()]
-            .iter()
-            .copied()
-            .filter(is_shown)
-            .map(|line| line.get(indent..).unwrap_or_default())
-            .collect();
+        let lines = self.lines[range.clone()].iter().copied().filter(is_shown);
+        let text: Vec<&str> = lines.map(|line| line.get(indent..).unwrap_or_default()).collect();
         Part { file: self.path.to_string(), line: range.start + 1, text: text.join("\n") }
     }
 }

@@ -2,13 +2,13 @@
 
 mod difference;
 mod index;
-mod protocol;
+mod interrupt;
 mod show;
 mod source;
 mod table;
 
 pub use difference::{Difference, difference};
-pub(crate) use protocol::{Interrupt, cell, kernel};
+pub(crate) use interrupt::{Interrupt, cell, kernel};
 pub use show::{DisplayHandle, Show, clear_output, show};
 pub use source::{Listing, Part, source};
 pub use table::Table;

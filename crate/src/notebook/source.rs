@@ -67,18 +67,14 @@ fn find(entries: &[Entry], item: &str) -> Result<Listing> {
     }
 }
 
-fn unknown(entries: &[Entry], item: &str) -> Error {
-    let mut near: Vec<(f64, &str)> = entries
-        .iter()
-        .map(|Entry { name, .. }| {
-            // The name of a method alone is completed with each type that has the method.
-            let is_method = name.rsplit_once("::").is_some_and(|(_, method)| method == item);
-            let similarity =
-                if is_method { 1.0 } else { strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase()) };
-            (similarity, name.as_str())
-        })
-        .filter(|(similarity, _)| *similarity >= NEAR)
-        .collect();
+fn unknown<'a>(entries: &'a [Entry], item: &str) -> Error {
+    let with_similarity = |Entry { name, .. }: &'a Entry| {
+        // The name of a method alone is completed with each type that has the method.
+        let is_method = name.rsplit_once("::").is_some_and(|(_, method)| method == item);
+        let similarity = if is_method { 1.0 } else { strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase()) };
+        (similarity, name.as_str())
+    };
+    let mut near: Vec<_> = entries.iter().map(with_similarity).filter(|(similarity, _)| *similarity >= NEAR).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     near.dedup_by(|a, b| a.1 == b.1);
     let near: Vec<&str> = near.into_iter().map(|(_, name)| name).take(5).collect();
@@ -91,11 +87,9 @@ fn unknown(entries: &[Entry], item: &str) -> Error {
 
 /// The library's files as (path below `crate/src`, text), sorted. The `vitlab` command and files of tests are left out.
 fn files(folder: &Dir<'static>) -> Vec<(String, &'static str)> {
-    let mut found: Vec<(String, &'static str)> = folder
-        .files()
-        .filter(|file| !file.path().ends_with("tests.rs"))
-        .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?)))
-        .collect();
+    let library = folder.files().filter(|file| !file.path().ends_with("tests.rs"));
+    let mut found: Vec<_> =
+        library.filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?))).collect();
     found.extend(folder.dirs().filter(|below| !below.path().ends_with("bin")).flat_map(files));
     found.sort();
     found
@@ -203,31 +197,25 @@ impl Whole {
     }
 
     #[test]
-    fn methods_lose_their_indentation() {
-        assert_eq!(text("Whole::new"), "/// A method.\n#[must_use]\npub fn new() -> Self {\n    Whole\n}|");
-        assert_eq!(text("a::b::Pair::next"), "fn next(&mut self) {}|");
-    }
-
-    #[test]
-    fn items_of_nested_modules_are_found_and_tests_are_not() {
-        assert_eq!(text("deep"), "/// Nested.\npub fn deep() {}|");
+    fn items_are_found_by_name_or_path_and_lose_their_indentation() {
+        for (item, expected) in [
+            ("Whole::new", "/// A method.\n#[must_use]\npub fn new() -> Self {\n    Whole\n}|"),
+            ("a::b::Pair::next", "fn next(&mut self) {}|"),
+            ("deep", "/// Nested.\npub fn deep() {}|"),
+            ("run", "pub fn run() {}|"), // the one whose whole path is `run`
+            ("inner::run", "pub fn run() {}|"),
+        ] {
+            assert_eq!(text(item), expected);
+        }
         assert_eq!(text("a::inner::deep"), text("vitlab::inner::deep"));
         assert!(text("inner").starts_with("pub mod inner {\n    /// Nested."));
-        assert!(in_files("hidden").is_err());
-    }
-
-    #[test]
-    fn modules_choose_between_equal_names() {
+        assert!(text("a::run").contains("Doubles"));
+        assert!(in_files("hidden").is_err()); // in a module of tests
         let message = in_files("inner::new").unwrap_err().to_string();
         assert!(message.contains("is no item of vitlab"), "{message}");
-        assert_eq!(text("run"), "pub fn run() {}|"); // the one whose whole path is `run`
-        assert_eq!(text("inner::run"), "pub fn run() {}|");
-        assert!(text("a::run").contains("Doubles"));
         let without_root = find(&index(&[("b.rs".into(), "fn run() {}"), ("c/d.rs".into(), "fn run() {}")]), "run");
-        assert_eq!(
-            without_root.unwrap_err().to_string(),
-            "run names 2 items of vitlab; write one of b::run, c::d::run"
-        );
+        let message = without_root.unwrap_err().to_string();
+        assert_eq!(message, "run names 2 items of vitlab; write one of b::run, c::d::run");
     }
 
     #[test]
@@ -236,21 +224,19 @@ impl Whole {
         let text = listing.to_string();
         assert!(listing.parts.len() >= 2 && listing.parts.iter().all(|part| part.file == "model/vit.rs"), "{text}");
         assert!(listing.parts[0].text.starts_with("///") && listing.parts[0].text.ends_with("\n}"), "{text}");
-        assert!(
-            text.contains("#[derive(Debug)]\npub struct SelfAttention {") && text.contains("impl SelfAttention {"),
-            "{text}"
-        );
+        for code in ["#[derive(Debug)]\npub struct SelfAttention {", "impl SelfAttention {"] {
+            assert!(text.contains(code), "{text}");
+        }
     }
 
     #[test]
     fn a_method_is_shown_without_its_indentation() {
         let method = source("SelfAttention::forward").unwrap();
-        let [part] = &method.parts[..] else { panic!("{method}") };
-        assert!(part.text.starts_with("/// [B, S, E]") && part.text.ends_with("\n}"), "{}", part.text);
-        assert!(part.text.contains("\npub fn forward(&self, x: &Tensor)"), "{}", part.text);
+        let [Part { text, line, .. }] = &method.parts[..] else { panic!("{method}") };
+        assert!(text.starts_with("/// [B, S, E]") && text.ends_with("\n}"), "{text}");
+        assert!(text.contains("\npub fn forward(&self, x: &Tensor)"), "{text}");
         let file = SOURCES.get_file("model/vit.rs").unwrap().contents_utf8().unwrap();
-        let first = file.lines().nth(part.line - 1).unwrap();
-        assert_eq!(first.trim(), part.text.lines().next().unwrap());
+        assert_eq!(file.lines().nth(line - 1).map(str::trim), text.lines().next());
     }
 
     #[test]
@@ -258,7 +244,7 @@ impl Whole {
         for (item, contains) in [
             ("learning_rate", "pub fn learning_rate("),
             ("UNITS", "const UNITS: [&str; 9] = ["),
-            ("by_name", "macro_rules! by_name {"),
+            ("by_serde_name", "macro_rules! by_serde_name {"),
             ("Figure::evcxr_display", "pub fn evcxr_display(&self)"),
             ("Result", "pub type Result<T, E = Error>"),
         ] {

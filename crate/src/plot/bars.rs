@@ -5,7 +5,8 @@ use super::canvas::{Canvas, MARGIN, WIDTH};
 use super::legend::Legend;
 use super::text::{self, Anchor, LABEL, LEADING, SMALL, style};
 use super::{Color, Figure};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ensure;
 
 /// Width of the column of group labels.
 const NAMES: f32 = 180.0;
@@ -16,7 +17,7 @@ const BETWEEN_GROUPS: f32 = 14.0;
 /// Side of the coloured square of a series in the legend.
 const SAMPLE: f32 = 11.0;
 
-/// The bars under one label.
+/// The bars beside one label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub label: String,
@@ -40,7 +41,14 @@ pub struct Group {
 /// No group, a group without one value for each series, or a value that is not finite.
 pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], percent: bool) -> Result<Figure> {
     let per_group = series.len().max(1);
-    check(groups, per_group)?;
+    ensure!(!groups.is_empty(), "bars need at least one group; give one with a value");
+    for Group { label, values } in groups {
+        let n = values.len();
+        ensure!(n == per_group, "the group {label:?} has {n} values for {per_group} series; give one for each");
+        let finite = values.iter().all(|(value, error)| value.is_finite() && error.is_finite());
+        ensure!(finite, "the group {label:?} has a value that is not finite; leave it out");
+    }
+    let colors = Color::of_series(if series.is_empty() { &[""] } else { series });
     let values = groups.iter().flat_map(|group| &group.values);
     let (low, high) = extent(values.flat_map(|(value, error)| [value - error, value + error]).chain([0.0]));
     let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
@@ -56,7 +64,7 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
     let bottom = first + plot_height;
 
     legend.draw(&mut canvas, (left, top - 1.5), |canvas, i, x, middle| {
-        canvas.rect(x, middle - SAMPLE / 2.0, SAMPLE, SAMPLE, Color::of_series(i));
+        canvas.rect(x, middle - SAMPLE / 2.0, SAMPLE, SAMPLE, colors[i]);
     });
     for &tick in &axis.ticks {
         canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::LINE);
@@ -70,7 +78,7 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
         for (j, &(value, error)) in group.values.iter().enumerate() {
             let (y, middle) = (y + BAR * j as f32 + 1.0, y + BAR * (j as f32 + 0.5));
             let (from, to) = (at(value.min(0.0)), at(value.max(0.0)));
-            canvas.rect(from, y, to - from, BAR - 2.0, Color::of_series(j));
+            canvas.rect(from, y, to - from, BAR - 2.0, colors[j]);
             if error > 0.0 {
                 let (low, high) = (at(value - error), at(value + error));
                 canvas.rect(low, middle - 0.75, high - low, 1.5, Color::INK);
@@ -85,28 +93,6 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
     canvas.rect(at(0.0) - 0.5, first, 1.0, plot_height, Color::AXIS);
     canvas.text((left + right) / 2.0, bottom + 31.0, value_label, style(LABEL, Color::SOFT, Anchor::Middle));
     Figure::new(canvas, alt(title, value_label, series, groups, percent))
-}
-
-fn check(groups: &[Group], per_group: usize) -> Result<()> {
-    if groups.is_empty() {
-        return Err(Error::argument("bars need at least one group; give one with a value"));
-    }
-    for group in groups {
-        if group.values.len() != per_group {
-            return Err(Error::argument(format!(
-                "the group {:?} has {} values for {per_group} series; give one for each",
-                group.label,
-                group.values.len()
-            )));
-        }
-        if group.values.iter().any(|(value, error)| !value.is_finite() || !error.is_finite()) {
-            return Err(Error::argument(format!(
-                "the group {:?} has a value that is not finite; leave it out",
-                group.label
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The text beside a bar.

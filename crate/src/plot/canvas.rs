@@ -48,10 +48,8 @@ impl Canvas {
         let lines = text::wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
         let top = MARGIN + lines.len() as f32 * TITLE * LEADING + if lines.is_empty() { 0.0 } else { 10.0 };
         let size = (pixels(WIDTH) as u32, pixels(top + body + MARGIN) as u32);
-        let rgb = vec![255; size.0 as usize * size.1 as usize * 3];
-        let mut canvas = Canvas { rgb, size };
-        let heading = Style { bold: true, ..style(TITLE, Color::INK, Anchor::Left) };
-        canvas.lines(MARGIN, MARGIN, &lines, heading);
+        let mut canvas = Canvas { rgb: vec![255; size.0 as usize * size.1 as usize * 3], size };
+        canvas.lines(MARGIN, MARGIN, &lines, Style { bold: true, ..style(TITLE, Color::INK, Anchor::Left) });
         (canvas, top)
     }
 
@@ -90,9 +88,8 @@ impl Canvas {
     /// A horizontal line from (x, y) to the right.
     pub fn line(&mut self, x: f32, y: f32, length: f32, dashed: bool, color: Color) {
         let ends = [(pixels(x), pixels(y)), (pixels(x + length), pixels(y))];
-        let line = stroke(2.0, color);
+        let (line, [dash, gap]) = (stroke(2.0, color), DASH.map(pixels));
         let drawn = if dashed {
-            let [dash, gap] = DASH.map(pixels);
             self.area().draw(&DashedPathElement::new(ends, dash, gap, line))
         } else {
             self.area().draw(&PathElement::new(ends, line))
@@ -137,9 +134,8 @@ impl Canvas {
                 rgb.extend([red, green, blue]);
             }
         }
-        let size = (width as u32, height as u32);
-        let picture: BitMapElement<_> =
-            BitMapElement::with_owned_buffer((left, top), size, rgb).expect("the buffer has the cells' size");
+        let picture = BitMapElement::<_>::with_owned_buffer((left, top), (width as u32, height as u32), rgb)
+            .expect("the buffer has the cells' size");
         self.area().draw(&picture).expect(IN_MEMORY);
     }
 

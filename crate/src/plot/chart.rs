@@ -51,10 +51,8 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
         .build_cartesian_2d(x_axis.clone(), y_axis.clone())
         .expect(IN_MEMORY);
     let soft = RGBColor::from(Color::SOFT);
-    let text_style = |size: f32| {
-        let font = text::font(f64::from(size) * f64::from(pixels(1.0)), false);
-        TextStyle::from(font).color(&soft)
-    };
+    let text_style =
+        |size: f32| TextStyle::from(text::font(f64::from(size) * f64::from(pixels(1.0)), false)).color(&soft);
     // Two meshes, because the two axes of a mesh share their style, and only the horizontal axis is visible.
     chart
         .configure_mesh()
@@ -131,8 +129,7 @@ fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Colo
 fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
     let (low, high) = extent(points.iter().map(|point| point.0));
     if panel.log_x {
-        let margin = log_margin(low, high);
-        return Axis::logarithmic(low / margin, high * margin, f64::from(width / 38.0).clamp(2.0, 12.0));
+        return logarithmic(low, high, f64::from(width / 38.0).clamp(2.0, 12.0));
     }
     let margin = if high > low { (high - low) * 0.03 } else { 0.5 };
     let label = 14.0 + 7.0 * format!("{:.0}", high.abs()).len() as f32;
@@ -148,10 +145,7 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     match panel.y_range {
         Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_STEPS + 2.0),
         Some((low, high)) => Axis::new(low, high, MAX_STEPS, false),
-        None if panel.log_y => {
-            let margin = log_margin(low, high);
-            Axis::logarithmic(low / margin, high * margin, MAX_STEPS + 2.0)
-        }
+        None if panel.log_y => logarithmic(low, high, MAX_STEPS + 2.0),
         None => {
             let margin = if high > low { 0.0 } else { 0.05 * low.abs().max(1.0) };
             Axis::rounded(low - margin, high + margin, MAX_STEPS)
@@ -159,7 +153,8 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     }
 }
 
-/// The factor by which a logarithmic axis extends beyond its values.
-fn log_margin(low: f64, high: f64) -> f64 {
-    if high > low { (high / low).powf(0.04) } else { 2.0 }
+/// A logarithmic axis that extends beyond its values by a factor.
+fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Axis {
+    let margin = if high > low { (high / low).powf(0.04) } else { 2.0 };
+    Axis::logarithmic(low / margin, high * margin, max_ticks)
 }

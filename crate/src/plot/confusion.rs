@@ -5,7 +5,8 @@ use ndarray::Array2;
 use super::canvas::{Canvas, MARGIN, WIDTH};
 use super::text::{Anchor, LABEL, LEADING, SMALL, Style, style, wrap};
 use super::{Color, Figure, Map, Scale};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ensure;
 
 /// Width of the column of class names.
 const NAMES: f32 = 96.0;
@@ -116,12 +117,11 @@ pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_na
 
 fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
     let n = class_names.len();
-    if counts.dim() != (n, n) || n == 0 || n > MAX_CLASSES {
-        return Err(Error::argument(format!(
-            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
-            counts.shape()
-        )));
-    }
+    ensure!(
+        counts.dim() == (n, n) && (1..=MAX_CLASSES).contains(&n),
+        "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
+        counts.shape()
+    );
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::canvas::Canvas;
 use super::quantise::palette;
+use crate::error::ensure;
 use crate::notebook::{Show, show};
 use crate::{Error, Result, file};
 
@@ -20,6 +21,7 @@ const MAX_BYTES: usize = 1_500_000;
 pub struct Figure {
     png: Vec<u8>,
     alt: String,
+    /// In pixels.
     width: u32,
     height: u32,
 }
@@ -32,13 +34,11 @@ impl Figure {
         let rgb = page.as_slice().expect("a page is contiguous").as_chunks().0;
         let png = encode(rgb, width, height)
             .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
-        if png.len() > MAX_BYTES {
-            return Err(Error::argument(format!(
-                "the figure has {} kB, but at most {} kB are allowed; show fewer images in it",
-                png.len() / 1000,
-                MAX_BYTES / 1000
-            )));
-        }
+        let (kilobytes, most) = (png.len() / 1000, MAX_BYTES / 1000);
+        ensure!(
+            png.len() <= MAX_BYTES,
+            "the figure has {kilobytes} kB, but at most {most} kB are allowed; show fewer images in it"
+        );
         Ok(Figure { png, alt, width, height })
     }
 
@@ -50,16 +50,6 @@ impl Figure {
     /// The alternative text, which says the same as the figure.
     pub fn alt(&self) -> &str {
         &self.alt
-    }
-
-    /// Width in pixels.
-    pub fn width(&self) -> u32 {
-        self.width
-    }
-
-    /// Height in pixels.
-    pub fn height(&self) -> u32 {
-        self.height
     }
 
     /// Writes the PNG file.
@@ -94,18 +84,15 @@ fn encode(rgb: &[[u8; 3]], width: u32, height: u32) -> Result<Vec<u8>, png::Enco
     let mut encoder = png::Encoder::new(&mut png, width, height);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
-    match palette(rgb) {
-        Some((palette, indices)) => {
-            encoder.set_color(png::ColorType::Indexed);
-            encoder.set_palette(palette.concat());
-            encoder.set_filter(png::Filter::NoFilter);
-            encoder.write_header()?.write_image_data(&indices)?;
-        }
-        None => {
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.set_filter(png::Filter::Adaptive);
-            encoder.write_header()?.write_image_data(rgb.as_flattened())?;
-        }
+    if let Some((palette, indices)) = palette(rgb) {
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(palette.concat());
+        encoder.set_filter(png::Filter::NoFilter);
+        encoder.write_header()?.write_image_data(&indices)?;
+    } else {
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_filter(png::Filter::Adaptive);
+        encoder.write_header()?.write_image_data(rgb.as_flattened())?;
     }
     Ok(png)
 }
@@ -115,34 +102,22 @@ mod tests {
     use super::*;
     use crate::plot::{Color, text::Anchor, text::style};
 
-    fn decode(figure: &Figure) -> (png::OutputInfo, Vec<u8>) {
-        let mut decoder = png::Decoder::new(std::io::Cursor::new(figure.png()));
-        decoder.set_transformations(png::Transformations::EXPAND);
-        let mut reader = decoder.read_info().unwrap();
-        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-        let info = reader.next_frame(&mut pixels).unwrap();
-        (info, pixels)
-    }
-
     #[test]
     fn what_is_drawn_is_in_the_png_with_and_without_a_palette() {
         for colors in [3, 600] {
             let (mut canvas, top) = Canvas::page("", 100.0);
             canvas.cells((0.0, top, 300.0, 10.0), 1, colors, |_, i| Color((i % 256) as u8, (i / 256) as u8, 7));
             let figure = Figure::new(canvas, "three words here".into()).unwrap();
-            let (info, pixels) = decode(&figure);
-            assert_eq!((info.width, info.height), (figure.width(), figure.height()));
-            let start = (top * 2.0) as usize * info.width as usize * 3;
-            let near = |at: usize, color: [u8; 3]| {
-                let off = pixels[at..at + 3].iter().zip(color);
-                // With more than 256 colours, similar colours are merged.
-                let tolerance = if colors <= 256 { 0 } else { 7 };
-                assert!(off.map(|(a, b)| a.abs_diff(b)).max().unwrap() <= tolerance);
-            };
-            near(start, [0, 0, 7]);
-            let last = start + 599 * 3;
-            near(last, [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7]);
-            assert_eq!(pixels[..3], [255; 3]);
+            let pixels = image::load_from_memory(figure.png()).unwrap().to_rgb8();
+            assert_eq!(pixels.dimensions(), (figure.width, figure.height));
+            // With more than 256 colours, similar colours are merged.
+            let tolerance = if colors <= 256 { 0 } else { 7 };
+            let last = [((colors - 1) % 256) as u8, ((colors - 1) / 256) as u8, 7];
+            for (x, color) in [(0, [0, 0, 7]), (599, last)] {
+                let drawn = pixels.get_pixel(x, (top * 2.0) as u32).0;
+                assert!(drawn.iter().zip(color).all(|(a, b)| a.abs_diff(b) <= tolerance));
+            }
+            assert_eq!(pixels.get_pixel(0, 0).0, [255; 3]);
         }
     }
 
@@ -163,11 +138,8 @@ mod tests {
     #[test]
     fn too_large_a_figure_says_what_to_do() {
         let (mut canvas, top) = Canvas::page("", 900.0);
-        let rng = std::cell::RefCell::new(fastrand::Rng::with_seed(1));
-        let noise = |_, _| {
-            let mut rng = rng.borrow_mut();
-            Color(rng.u8(..), rng.u8(..), rng.u8(..))
-        };
+        fastrand::seed(1);
+        let noise = |_, _| Color(fastrand::u8(..), fastrand::u8(..), fastrand::u8(..));
         canvas.cells((0.0, top, 820.0, 900.0), 1800, 1640, noise);
         let message = Figure::new(canvas, String::new()).unwrap_err().to_string();
         assert!(message.contains("fewer images"), "{message}");
@@ -177,8 +149,7 @@ mod tests {
     fn saved_as_a_png_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("figure.png");
-        let (canvas, _) = Canvas::page("A title", 10.0);
-        let figure = Figure::new(canvas, String::new()).unwrap();
+        let figure = Figure::new(Canvas::page("A title", 10.0).0, String::new()).unwrap();
         figure.save(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), figure.png());
         assert!(figure.save(path.join("below a file.png")).is_err());

@@ -15,15 +15,11 @@ mod grid;
 mod legend;
 mod palette;
 mod quantise;
-mod scale;
 mod text;
-mod tile;
 
 pub use bars::{Group, bars};
 pub use confusion::{confusion_matrices, confusion_matrix};
 pub use curves::{Panel, Series, curves};
 pub use figure::Figure;
-pub use grid::{Bar, Grid, image_grid};
-pub use palette::Color;
-pub use scale::{Map, Scale};
-pub use tile::{Overlay, Tile, pixels};
+pub use grid::{Bar, Grid, Overlay, Tile, image_grid, pixels};
+pub use palette::{Color, Map, Scale};

@@ -1,6 +1,9 @@
-//! The colours of figures.
+//! The colours of figures, and maps from values to colours.
 
+use ndarray::Array2;
 use plotters::style::RGBColor;
+
+use super::axis::extent;
 
 /// Red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,32 @@ impl Color {
     /// NaN in a map. No map contains this colour.
     pub(super) const NAN: Color = Color(0xc4, 0xd0, 0xdc);
 
+    /// The one colour of each network in all curves and bars, by the first word of a series' name in any case. The CNN is
+    /// the teacher and the DeiT the student of the distillation.
+    const NETWORKS: [(&str, Color); 5] = [
+        ("CNN", Color::BLUE),
+        ("teacher", Color::BLUE),
+        ("ViT", Color::VERMILLION),
+        ("student", Color::GREEN),
+        ("DeiT", Color::GREEN),
+    ];
+    /// The colours of all other series.
     const SERIES: [Color; 7] =
         [Color::BLUE, Color::VERMILLION, Color::GREEN, Color::PURPLE, Color::ORANGE, Color::SKY, Color::BLACK];
 
-    /// The colour of the series at `index`, counted in order of first appearance in the figure. After seven series the
-    /// colours repeat.
-    ///
-    /// This order is the only source of the colours of networks in curves and bars: a network has the colour of its place
-    /// among the figure's series. In `[CNN, ViT]`, the CNN is blue and the ViT vermillion.
-    pub(super) fn of_series(index: usize) -> Color {
-        Color::SERIES[index % Color::SERIES.len()]
+    /// The colours of a figure's series, given their distinct names in order of appearance. The first series of a network
+    /// has the network's colour. All others take the other colours in turn, which repeat after the last.
+    pub(crate) fn of_series(names: &[&str]) -> Vec<Color> {
+        let mut colors: Vec<Option<Color>> = Vec::new();
+        for name in names {
+            let word = name.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+            let network = Color::NETWORKS.iter().find(|(network, _)| network.eq_ignore_ascii_case(word));
+            colors.push(network.map(|&(_, color)| color).filter(|&color| !colors.contains(&Some(color))));
+        }
+        let no_network = colors.iter().all(Option::is_none);
+        let is_free = |color: &Color| no_network || Color::NETWORKS.iter().all(|(_, network)| network != color);
+        let mut others = Color::SERIES.into_iter().filter(is_free).cycle();
+        colors.iter().filter_map(|color| color.or_else(|| others.next())).collect()
     }
 
     /// This colour covered by `other`, whose opacity is from 0 to 1.
@@ -55,5 +74,86 @@ impl Color {
 impl From<Color> for RGBColor {
     fn from(color: Color) -> Self {
         RGBColor(color.0, color.1, color.2)
+    }
+}
+
+/// A colour map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Map {
+    /// Black to white, for photographs.
+    Grey,
+    /// Dark purple to yellow.
+    Viridis,
+    /// Black over red to pale yellow.
+    Inferno,
+    /// Black over purple to pale pink.
+    Magma,
+    /// White to dark blue, for counts and shares with numbers on them.
+    Blues,
+    /// Blue over white to red, for values of both signs. The middle of its scale should be zero.
+    BlueRed,
+}
+
+/// A colour map with the values at its ends. Values outside get the colour of the nearer end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    pub map: Map,
+    pub low: f32,
+    pub high: f32,
+}
+
+impl Scale {
+    /// From the smallest to the largest finite value of `images`; for [`Map::BlueRed`] symmetric about zero.
+    ///
+    /// ```
+    /// use vitlab::plot::{Map, Scale};
+    /// let image = ndarray::arr2(&[[0.5, -1.0], [f32::NAN, 3.0]]);
+    /// assert_eq!(Scale::fit(Map::Viridis, [&image]), Scale { map: Map::Viridis, low: -1.0, high: 3.0 });
+    /// assert_eq!(Scale::fit(Map::BlueRed, [&image]), Scale { map: Map::BlueRed, low: -3.0, high: 3.0 });
+    /// ```
+    pub fn fit<'a>(map: Map, images: impl IntoIterator<Item = &'a Array2<f32>>) -> Self {
+        let finite = images.into_iter().flatten().filter(|value| value.is_finite());
+        let (low, high) = match extent(finite.map(|&value| f64::from(value))) {
+            (low, high) if low > high => (0.0, 1.0),
+            (low, high) => (low as f32, high as f32),
+        };
+        let bound = low.abs().max(high.abs());
+        let (low, high) = if map == Map::BlueRed { (-bound, bound) } else { (low, high) };
+        Scale { map, low, high }
+    }
+
+    /// Position of `value` from 0 at the low end to 1 at the high end; 0 if the ends are equal.
+    pub(super) fn position(&self, value: f32) -> f32 {
+        let extent = self.high - self.low;
+        if extent > 0.0 { ((value - self.low) / extent).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    pub(super) fn color(&self, value: f32) -> Color {
+        if value.is_nan() {
+            return Color::NAN;
+        }
+        let position = f64::from(self.position(value));
+        let color = match self.map {
+            Map::Grey => return Color::BLACK.under(Color::WHITE, position as f32),
+            Map::Viridis => colorous::VIRIDIS.eval_continuous(position),
+            Map::Inferno => colorous::INFERNO.eval_continuous(position),
+            Map::Magma => colorous::MAGMA.eval_continuous(position),
+            Map::Blues => colorous::BLUES.eval_continuous(position),
+            Map::BlueRed => colorous::RED_BLUE.eval_continuous(1.0 - position),
+        };
+        Color(color.r, color.g, color.b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_keep_their_colours() {
+        let [cnn, vit, student] = [Color::BLUE, Color::VERMILLION, Color::GREEN];
+        assert_eq!(Color::of_series(&["ViT", "CNN teacher"]), [vit, cnn]);
+        assert_eq!(Color::of_series(&["student", "student, soft", "vit"]), [student, Color::PURPLE, vit]);
+        assert_eq!(Color::of_series(&["a"; 8])[..], [Color::SERIES.as_slice(), &[Color::BLUE]].concat());
     }
 }

@@ -1,12 +1,13 @@
 //! Quantisation of a page to at most 256 colours, which makes its PNG less than half as large.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 type Rgb = [u8; 3];
 
 /// The maximum number of colours in a PNG's palette.
 const MAX_COLORS: usize = 256;
-/// Colours closer than this in each channel may be merged. The difference, 3 % of the range, is invisible.
+/// Colours closer than this power of two in each channel may be merged. The difference, 3 % of the range, is invisible.
 const CUBE_SIDE: u8 = 8;
 /// The largest mean error of a page's pixels, on the scale from 0 to 255.
 const MEAN_ERROR: usize = 1;
@@ -15,48 +16,30 @@ const MEAN_ERROR: usize = 1;
 /// are merged into the most frequent of them, and the rarest, at the edges of lines and letters, become the nearest colour
 /// of the palette. `None` if this would change the page visibly, as for a photograph in colour.
 pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
-    let mut counts: HashMap<Rgb, usize> = HashMap::new();
-    for color in rgb {
-        *counts.entry(*color).or_default() += 1;
-    }
-    let mut colors: Vec<(Rgb, usize)> = counts.into_iter().collect();
-    colors.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    let palette = if colors.len() <= MAX_COLORS {
-        colors.iter().map(|(color, _)| *color).collect()
-    } else {
-        representatives(&colors)
-    };
-    let mut error = 0;
-    let index_of: HashMap<Rgb, u8> = colors
-        .iter()
-        .map(|&(color, count)| {
-            let index = nearest(&palette, color);
-            error += distance(palette[index], color) * count;
-            (color, index as u8)
-        })
-        .collect();
-    if error > MEAN_ERROR * rgb.len() {
-        return None;
+    let colors = cubes(rgb.iter().map(|&color| (color, 1)), 1);
+    let side = if colors.len() <= MAX_COLORS { 1 } else { CUBE_SIDE };
+    let frequent = cubes(colors.iter().copied(), side).into_iter().take(MAX_COLORS);
+    let palette: Vec<Rgb> = frequent.map(|(color, _)| color).collect();
+    let (mut error, mut index_of) = (0, HashMap::new());
+    for (color, count) in colors {
+        let distances = palette.iter().map(|&other| distance(other, color)).zip(0u8..=255);
+        let (distance, index) = distances.min()?;
+        error += distance * count;
+        index_of.insert(color, index);
     }
     let indices = rgb.iter().map(|color| index_of[color]).collect();
-    Some((palette, indices))
+    (error <= MEAN_ERROR * rgb.len()).then_some((palette, indices))
 }
 
-/// The most frequent colour of each cube of side [`CUBE_SIDE`], for the cubes with the most pixels. `colors` starts with the
-/// most frequent colour.
-fn representatives(colors: &[(Rgb, usize)]) -> Vec<Rgb> {
+/// The first colour of each cube of this side and the number of pixels of all its colours, the most frequent cube first.
+fn cubes(colors: impl Iterator<Item = (Rgb, usize)>, side: u8) -> Vec<(Rgb, usize)> {
     let mut cubes: HashMap<Rgb, (Rgb, usize)> = HashMap::new();
-    for &(color, count) in colors {
-        let cube = cubes.entry(color.map(|channel| channel / CUBE_SIDE));
-        cube.or_insert((color, 0)).1 += count;
+    for (color, count) in colors {
+        cubes.entry(color.map(|channel| channel >> side.ilog2())).or_insert((color, 0)).1 += count;
     }
     let mut cubes: Vec<(Rgb, usize)> = cubes.into_values().collect();
-    cubes.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
-    cubes.into_iter().take(MAX_COLORS).map(|(color, _)| color).collect()
-}
-
-fn nearest(palette: &[Rgb], color: Rgb) -> usize {
-    (0..palette.len()).min_by_key(|&index| distance(palette[index], color)).unwrap_or(0)
+    cubes.sort_by_key(|&(color, count)| (Reverse(count), color));
+    cubes
 }
 
 /// The largest difference of the three channels.
@@ -80,9 +63,8 @@ mod tests {
 
     #[test]
     fn a_gradient_becomes_one_of_close_colours() {
-        let page: Vec<Rgb> = (0..1000u32).map(|i| [(i / 4) as u8, (i % 4) as u8, 0]).collect();
-        // Adds a white background, which every page has.
-        let page: Vec<Rgb> = page.into_iter().chain([[255; 3]; 9000]).collect();
+        let gradient = (0..1000u32).map(|i| [(i / 4) as u8, (i % 4) as u8, 0]);
+        let page: Vec<Rgb> = gradient.chain([[255; 3]; 9000]).collect(); // on a white background, as on every page
         let (palette, indices) = palette(&page).unwrap();
         assert!(palette.len() <= 256);
         for (color, index) in page.iter().zip(indices) {

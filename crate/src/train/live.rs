@@ -43,18 +43,14 @@ impl View {
         let [losses, accuracies] = &mut self.running;
         losses.push((done, step.score.loss));
         accuracies.push((done, step.score.accuracy));
-        self.bar.show(&ProgressBar {
-            share: done / step.epochs as f64,
-            text: format!(
-                "epoch {} of {} · loss {:.3} · accuracy {:.1} % · {:.0} images/s · {} left",
-                step.epoch,
-                step.epochs,
-                step.score.loss,
-                step.score.accuracy * 100.0,
-                step.images_per_second,
-                time(step.left)
-            ),
-        });
+        let Step { epoch, epochs, score, images_per_second, .. } = step;
+        let text = format!(
+            "epoch {epoch} of {epochs} · loss {:.3} · accuracy {:.1} % · {images_per_second:.0} images/s · {} left",
+            score.loss,
+            score.accuracy * 100.0,
+            time(step.left)
+        );
+        self.bar.show(&ProgressBar { share: done / step.epochs as f64, text });
         if self.drawn.elapsed() > REDRAW {
             self.draw(history);
         }
@@ -67,14 +63,9 @@ impl View {
             Some(batches) => format!("interrupted after {batches} batches of epoch {} of {epochs}", epoch.epoch),
             None => format!("{} of {epochs} epochs", epoch.epoch),
         };
-        self.bar.show(&ProgressBar {
-            share: epoch.epoch as f64 / epochs as f64,
-            text: format!(
-                "{done} · test accuracy {:.1} % · {}",
-                epoch.test_accuracy * 100.0,
-                time(Duration::from_secs_f64(history.seconds()))
-            ),
-        });
+        let (accuracy, seconds) = (epoch.test_accuracy * 100.0, time(Duration::from_secs_f64(history.seconds())));
+        let text = format!("{done} · test accuracy {accuracy:.1} % · {seconds}");
+        self.bar.show(&ProgressBar { share: epoch.epoch as f64 / epochs as f64, text });
         // The mean over the epoch replaces the scores within it.
         self.running = Default::default();
         self.draw(history);
@@ -101,10 +92,9 @@ struct ProgressBar {
 
 impl Show for ProgressBar {
     fn contents(&self) -> Vec<(&'static str, String)> {
-        let html =
-            format!("<progress value=\"{:.4}\" max=\"1\" style=\"width: 16em\"></progress> {}", self.share, self.text);
-        let plain = format!("{:3.0} % · {}", self.share * 100.0, self.text);
-        vec![("text/html", html), ("text/plain", plain)]
+        let Self { share, text } = self;
+        let html = format!("<progress value=\"{share:.4}\" max=\"1\" style=\"width: 16em\"></progress> {text}");
+        vec![("text/html", html), ("text/plain", format!("{:3.0} % · {text}", share * 100.0))]
     }
 }
 
@@ -124,8 +114,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_at_a_glance() {
-        assert_eq!(time(Duration::from_millis(47_600)), "48 s");
-        assert_eq!(time(Duration::from_secs(200)), "3 min 20 s");
-        assert_eq!(time(Duration::from_secs(3900)), "1 h 5 min");
+        for (seconds, text) in [(47.6, "48 s"), (200.0, "3 min 20 s"), (3900.0, "1 h 5 min")] {
+            assert_eq!(time(Duration::from_secs_f64(seconds)), text);
+        }
     }
 }

@@ -6,7 +6,8 @@ use tch::{Kind, Tensor};
 
 use super::{Batch, History, learning_rate, step_learning_rate};
 use crate::data::{Dataset, seed_everything, shuffled};
-use crate::{Config, Error, Result};
+use crate::error::ensure;
+use crate::{Config, Result};
 
 /// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,14 +37,14 @@ pub(super) struct Pass {
     /// Number of the epoch, counted from 0.
     index: usize,
     /// Images per batch.
-    size: i64,
+    pub size: i64,
     pub batches: i64,
     /// The first batch of this call, after those of an interrupted epoch.
     first: i64,
     /// Number of batches done, with those before `first`.
     pub done: i64,
     /// [N] permutation of the training images
-    order: Tensor,
+    pub order: Tensor,
     /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
     /// the processor wait for a GPU.
     sums: Tensor,
@@ -55,15 +56,10 @@ impl Pass {
     /// Seeds the generators of the next epoch, and takes up the sums of an interrupted one.
     pub fn begin(history: &History, data: &Dataset) -> Result<Self> {
         let (index, size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
-        if index >= history.config.epochs {
-            return Err(Error::argument(format!(
-                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
-            )));
-        }
+        let done = index >= history.config.epochs;
+        ensure!(!done, "all {index} epochs of this training are done; give a larger EPOCHS to a new one");
         let batches = data.len() / size;
-        if batches == 0 {
-            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
-        }
+        ensure!(batches > 0, "BATCH_SIZE {size} is more than the {} training images", data.len());
         // Different for every (seed, epoch) of practical size.
         let seed = history.config.seed.wrapping_mul(1_000_003).wrapping_add(index as i64 + 1);
         seed_everything(seed);
@@ -77,11 +73,6 @@ impl Pass {
             }
         };
         Ok(Pass { index, size, batches, first, done: first, order, sums, reported: Instant::now() })
-    }
-
-    /// Indices of the next batch's images, [B].
-    pub fn indices(&self) -> Tensor {
-        self.order.narrow(0, self.done * self.size, self.size)
     }
 
     pub fn learning_rate(&self, config: &Config) -> f64 {

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Instant;
 
 use tch::Tensor;
 
 use super::live::View;
 use super::pass::{Pass, Step, TrainScore};
-use super::{AdamW, Epoch, History, resume};
-use crate::data::{Dataset, Origin};
+use super::{AdamW, Epoch, History};
+use crate::data::Dataset;
 use crate::device::{describe, on_one_thread, versions};
+use crate::error::ensure;
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::notebook::Interrupt;
-use crate::{Config, Error, Result};
+use crate::{Config, Result};
 
 /// Receives the progress of an epoch.
 pub type OnStep = Box<dyn FnMut(&Step)>;
@@ -109,14 +109,10 @@ impl Trainer {
     /// A configuration that can't work.
     pub fn new(model: &impl Model, config: &Config) -> Result<Self> {
         config.check()?;
+        let mut made_with: BTreeMap<String, String> = versions().into_iter().collect();
+        made_with.insert("device".to_string(), describe(model.variables().device()));
         Ok(Trainer {
-            history: History {
-                config: config.clone(),
-                origin: Origin::default(),
-                made_with: made_with(model.variables().device()),
-                scores: BTreeMap::new(),
-                epochs: Vec::new(),
-            },
+            history: History { config: config.clone(), made_with, ..History::default() },
             recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
@@ -160,7 +156,7 @@ impl Trainer {
         }
         let interrupt = Interrupt::listen();
         while pass.done < pass.batches {
-            let indices = pass.indices();
+            let indices = pass.order.narrow(0, pass.done * pass.size, pass.size); // [B]
             let images = on_one_thread(|| {
                 let bytes = data.images.index_select(0, &indices);
                 self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
@@ -178,14 +174,13 @@ impl Trainer {
         }
         self.stopped_after = (pass.done < pass.batches).then_some(pass.done);
         let score = pass.score();
-        if !score.loss.is_finite() {
-            return Err(Error::argument(format!(
-                "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
-                self.history.whole_epochs() + 1,
-                score.loss,
-                self.history.config.lr
-            )));
-        }
+        ensure!(
+            score.loss.is_finite(),
+            "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
+            self.history.whole_epochs() + 1,
+            score.loss,
+            self.history.config.lr
+        );
         Ok(score)
     }
 
@@ -224,32 +219,6 @@ impl Trainer {
         }
         epoch
     }
-
-    /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
-    ///
-    /// # Errors
-    /// When the file can't be written; an existing file then stays as it is.
-    pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
-        resume::write(self, model, path.as_ref())
-    }
-
-    /// Continues from the checkpoint at `path`, if there is one: sets the model's weights and this trainer's state.
-    /// Returns the number of epochs done, without an interrupted one.
-    ///
-    /// # Errors
-    /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
-    pub fn resume(&mut self, model: &impl Model, path: impl AsRef<Path>, data: &Dataset) -> Result<usize> {
-        if path.as_ref().exists() {
-            resume::read(self, model, path.as_ref(), &data.origin)?;
-        }
-        Ok(self.history.whole_epochs())
-    }
-}
-
-fn made_with(device: tch::Device) -> BTreeMap<String, String> {
-    let mut components: BTreeMap<String, String> = versions().into_iter().collect();
-    components.insert("device".to_string(), describe(device));
-    components
 }
 
 impl std::fmt::Display for Epoch {
