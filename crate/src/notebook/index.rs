@@ -73,8 +73,14 @@ impl File<'_> {
             if let Item::Impl(block) = item {
                 let Some(target) = type_name(&block.self_ty) else { continue };
                 implemented.push(entry(target.clone(), item));
-                let members = block.items.iter().filter_map(|member| Some((associated(member)?, member)));
-                implemented.extend(members.map(|(name, member)| entry(format!("{target}::{name}"), member)));
+                for member in &block.items {
+                    let name = match member {
+                        ImplItem::Const(member) => &member.ident,
+                        ImplItem::Fn(member) => &member.sig.ident,
+                        _ => continue,
+                    };
+                    implemented.push(entry(format!("{target}::{name}"), member));
+                }
             } else if let Some(name) = declaration(item) {
                 declared.push(entry(name.to_string(), item));
             }
@@ -127,15 +133,6 @@ fn declaration(item: &Item) -> Option<&Ident> {
         Item::Struct(item) => Some(&item.ident),
         Item::Trait(item) => Some(&item.ident),
         Item::Type(item) => Some(&item.ident),
-        _ => None,
-    }
-}
-
-/// The name of a method or constant in an `impl` block.
-fn associated(member: &ImplItem) -> Option<&Ident> {
-    match member {
-        ImplItem::Const(member) => Some(&member.ident),
-        ImplItem::Fn(member) => Some(&member.sig.ident),
         _ => None,
     }
 }

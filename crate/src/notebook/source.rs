@@ -1,5 +1,6 @@
 //! Listings of the crate's own source, so that a notebook shows the code that runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -53,17 +54,18 @@ pub fn source(item: &str) -> Result<Listing> {
 
 fn find(entries: &[Entry], item: &str) -> Result<Listing> {
     let query = item.trim_start_matches("vitlab::").trim_start_matches("crate::");
-    let mut found: Vec<&Entry> = entries.iter().filter(|entry| entry.matches(query)).collect();
-    if found.iter().any(|entry| entry.path() == query) {
-        found.retain(|entry| entry.path() == query);
+    let mut found: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.matches(query)) {
+        found.entry(entry.path()).or_default().push(entry.part.clone());
     }
-    let mut paths: Vec<String> = found.iter().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths.dedup();
-    match paths.len() {
-        0 => Err(unknown(entries, item)),
-        1 => Ok(Listing { parts: found.into_iter().map(|entry| entry.part.clone()).collect() }),
-        n => Err(Error::argument(format!("{item} names {n} items of vitlab; write one of {}", paths.join(", ")))),
+    let single = if found.len() == 1 { found.pop_first() } else { found.remove_entry(query) };
+    match (single, found.len()) {
+        (Some((_, parts)), _) => Ok(Listing { parts }),
+        (None, 0) => Err(unknown(entries, item)),
+        (None, n) => {
+            let paths = found.into_keys().collect::<Vec<_>>().join(", ");
+            Err(Error::argument(format!("{item} names {n} items of vitlab; write one of {paths}")))
+        }
     }
 }
 

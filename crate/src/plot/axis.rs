@@ -12,10 +12,8 @@ pub struct Axis {
     pub low: f64,
     pub high: f64,
     pub ticks: Vec<f64>,
-    /// Distance of the ticks. Unused on a logarithmic axis.
-    step: f64,
-    /// A logarithmic axis: equal distances are equal factors, and both ends are positive.
-    log: bool,
+    /// Distance of the ticks. `None` on a logarithmic axis: equal distances are equal factors, and both ends are positive.
+    step: Option<f64>,
 }
 
 /// The smallest and the largest of `values`; infinite ends in the wrong order if there are none.
@@ -55,7 +53,7 @@ impl Axis {
         let first = (low / step - 1e-6).ceil() as i64;
         let last = (high / step + 1e-6).floor() as i64;
         let ticks = (first..=last).map(|i| i as f64 * step).collect();
-        Axis { low, high, ticks, step, log: false }
+        Axis { low, high, ticks, step: Some(step) }
     }
 
     /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round multiples
@@ -73,7 +71,7 @@ impl Axis {
             .find(|ticks| ticks.len() as f64 <= max_ticks)
             .filter(|ticks| ticks.len() > 1)
             .unwrap_or_else(|| Axis::new(low, high, max_ticks, false).ticks);
-        Axis { low, high, ticks, step: 0.0, log: true }
+        Axis { low, high, ticks, step: None }
     }
 
     /// Position of `value` from 0 at the low end to 1 at the high end.
@@ -84,14 +82,14 @@ impl Axis {
 
     /// A value in the unit of equal distances: its logarithm on a logarithmic axis.
     fn linear(&self, value: f64) -> f64 {
-        if self.log { value.ln() } else { value }
+        if self.step.is_none() { value.ln() } else { value }
     }
 
     /// The label of a tick.
     pub fn label(&self, value: f64, percent: bool) -> String {
         let (factor, unit) = if percent { (100.0, " %") } else { (1.0, "") };
         let value = value * factor;
-        let text = if self.log { log_label(value) } else { linear_label(value, self.step * factor) };
+        let text = self.step.map_or_else(|| log_label(value), |step| linear_label(value, step * factor));
         format!("{text}{unit}").replace('-', "−")
     }
 }

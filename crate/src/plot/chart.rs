@@ -12,16 +12,13 @@ use super::canvas::{Area, DASH, IN_MEMORY, pixels, stroke};
 use super::text::{self, LABEL, SMALL};
 use super::{Color, Panel, Series};
 
-/// Height of the labels below the x axis.
-const X_LABELS: f32 = 46.0;
-/// The maximum number of steps of the y axis.
-const MAX_STEPS: f64 = 5.0;
+const X_LABELS_HEIGHT: f32 = 46.0;
+const MAX_Y_STEPS: f64 = 5.0;
 /// A series with at most this many points has a mark on each.
 const MARKED: usize = 30;
 /// A series with more points than this, such as one per step, is drawn thinner.
 const DENSE: usize = 300;
-/// Opacity of the band of a spread.
-const BAND: f64 = 0.2;
+const BAND_OPACITY: f64 = 0.2;
 /// Half the width of the ends of an error bar.
 const CAP: f32 = 4.0;
 
@@ -47,10 +44,10 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
     let left = widths.fold(0.0, f32::max) + 8.0;
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(pixels(left))
-        .x_label_area_size(pixels(X_LABELS))
+        .x_label_area_size(pixels(X_LABELS_HEIGHT))
         .build_cartesian_2d(x_axis.clone(), y_axis.clone())
         .expect(IN_MEMORY);
-    let soft = RGBColor::from(Color::SOFT);
+    let soft = RGBColor::from(Color::AXIS_TEXT);
     let text_style =
         |size: f32| TextStyle::from(text::font(f64::from(size) * f64::from(pixels(1.0)), false)).color(&soft);
     // Two meshes, because the two axes of a mesh share their style, and only the horizontal axis is visible.
@@ -59,7 +56,7 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
         .disable_x_mesh()
         .disable_x_axis()
         .max_light_lines(0)
-        .bold_line_style(stroke(1.0, Color::LINE))
+        .bold_line_style(stroke(1.0, Color::GRID_LINE))
         .axis_style(TRANSPARENT)
         .set_tick_mark_size(LabelAreaPosition::Left, pixels(3.5))
         .y_label_style(text_style(SMALL))
@@ -91,7 +88,8 @@ fn draw_spread(chart: &mut Chart, panel: &Panel, series: &Series, color: Color) 
     if series.points.len() > MARKED {
         let lower = spread.iter().map(|&(x, (low, _))| (x, low));
         let upper = spread.iter().rev().map(|&(x, (_, high))| (x, high));
-        let band = Polygon::new(lower.chain(upper).collect::<Vec<_>>(), RGBColor::from(color).mix(BAND).filled());
+        let band =
+            Polygon::new(lower.chain(upper).collect::<Vec<_>>(), RGBColor::from(color).mix(BAND_OPACITY).filled());
         chart.draw_series([band]).expect(IN_MEMORY);
         return;
     }
@@ -143,12 +141,12 @@ fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     let spreads = spreads.flat_map(|&(low, high)| [low, high]).filter(|&y| panel.has((1.0, y)));
     let (low, high) = extent(points.iter().map(|point| point.1).chain(spreads));
     match panel.y_range {
-        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_STEPS + 2.0),
-        Some((low, high)) => Axis::new(low, high, MAX_STEPS, false),
-        None if panel.log_y => logarithmic(low, high, MAX_STEPS + 2.0),
+        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_Y_STEPS + 2.0),
+        Some((low, high)) => Axis::new(low, high, MAX_Y_STEPS, false),
+        None if panel.log_y => logarithmic(low, high, MAX_Y_STEPS + 2.0),
         None => {
             let margin = if high > low { 0.0 } else { 0.05 * low.abs().max(1.0) };
-            Axis::rounded(low - margin, high + margin, MAX_STEPS)
+            Axis::rounded(low - margin, high + margin, MAX_Y_STEPS)
         }
     }
 }

@@ -1,21 +1,16 @@
 //! Curves: panels side by side, one line per series.
 
 use super::axis::extent;
-use super::canvas::{Canvas, MARGIN, WIDTH, pixels};
-use super::legend::Legend;
+use super::canvas::{Canvas, Legend, MARGIN, WIDTH, pixels};
 use super::text::{Anchor, LABEL, number, style};
 use super::{Color, Figure, chart};
 use crate::Result;
 use crate::error::ensure;
 
-/// Between the panels of a row.
-const GAP: f32 = 36.0;
-/// Height of the axes with their labels.
-const HEIGHT: f32 = 286.0;
-/// Height of the label of the y axis.
-const HEADING: f32 = 22.0;
-/// Length of the sample of a line in the legend.
-const SAMPLE: f32 = 22.0;
+const PANEL_GAP: f32 = 36.0;
+const AXES_HEIGHT: f32 = 286.0;
+const Y_LABEL_HEIGHT: f32 = 22.0;
+const LEGEND_SAMPLE: f32 = 22.0;
 
 /// One pair of axes with its series.
 #[derive(Clone, Debug, Default)]
@@ -109,11 +104,11 @@ impl Series {
 pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     check(panels)?;
     let per_row = panels.len().min(3);
-    let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
-    let legend = |panel| Legend::new(named(panel).map(|series| series.name.as_str()), SAMPLE, width);
+    let width = (WIDTH - 2.0 * MARGIN - PANEL_GAP * (per_row - 1) as f32) / per_row as f32;
+    let legend = |panel| Legend::new(named(panel).map(|series| series.name.as_str()), LEGEND_SAMPLE, width);
     let legends: Vec<Legend> = panels.iter().map(legend).collect();
-    let above = HEADING + legends.iter().map(|legend| legend.height).fold(0.0, f32::max) + 10.0;
-    let row_height = above + HEIGHT;
+    let above = Y_LABEL_HEIGHT + legends.iter().map(|legend| legend.height).fold(0.0, f32::max) + 10.0;
+    let row_height = above + AXES_HEIGHT;
     let rows = panels.len().div_ceil(per_row);
 
     let mut names: Vec<&str> = Vec::new();
@@ -125,20 +120,20 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     let colors = Color::of_series(&names);
     let color = |series: &Series| {
         let palette = names.iter().zip(&colors).find(|(name, _)| **name == series.name);
-        series.color.or(palette.map(|(_, color)| *color)).unwrap_or(Color::INK)
+        series.color.or(palette.map(|(_, color)| *color)).unwrap_or(Color::TEXT)
     };
 
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
     for (i, (panel, legend)) in panels.iter().zip(&legends).enumerate() {
-        let x = MARGIN + (width + GAP) * (i % per_row) as f32;
+        let x = MARGIN + (width + PANEL_GAP) * (i % per_row) as f32;
         let y = top + row_height * (i / per_row) as f32;
-        canvas.text(x, y + HEADING / 2.0, &panel.y_label, style(LABEL, Color::INK, Anchor::Left));
+        canvas.text(x, y + Y_LABEL_HEIGHT / 2.0, &panel.y_label, style(LABEL, Color::TEXT, Anchor::Left));
         let named: Vec<&Series> = named(panel).collect();
-        legend.draw(&mut canvas, (x, y + HEADING), |canvas, i, left, middle| {
-            canvas.line(left, middle, SAMPLE, named[i].dashed, color(named[i]));
+        legend.draw(&mut canvas, (x, y + Y_LABEL_HEIGHT), |canvas, i, left, middle| {
+            canvas.line(left, middle, LEGEND_SAMPLE, named[i].dashed, color(named[i]));
         });
         let corner = (pixels(x), pixels(y + above));
-        let area = canvas.area().shrink(corner, (pixels(width), pixels(HEIGHT)));
+        let area = canvas.area().shrink(corner, (pixels(width), pixels(AXES_HEIGHT)));
         chart::draw(&area, panel, width, color);
     }
     Figure::new(canvas, alt(title, panels))

@@ -76,7 +76,7 @@ impl Tile {
         });
         match self.highlight {
             Some(color) => canvas.frame(area, 2.5, color),
-            None => canvas.frame(area, 0.5, Color::LINE),
+            None => canvas.frame(area, 0.5, Color::GRID_LINE),
         }
     }
 }
@@ -146,17 +146,17 @@ impl Grid {
         let (mut canvas, top) = Canvas::page(&self.title, bottom + if self.bar.is_some() { 20.0 } else { 0.0 });
         for (i, label) in self.column_labels.iter().enumerate() {
             let text = wrap(label, LABEL, false, width + gap - 4.0, 1).concat();
-            canvas.text(x(i) + width / 2.0, top + 9.0, &text, style(LABEL, Color::INK, Anchor::Middle));
+            canvas.text(x(i) + width / 2.0, top + 9.0, &text, style(LABEL, Color::TEXT, Anchor::Middle));
         }
         for (label, row) in self.row_labels.iter().zip(&rows) {
             let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
             let start = top + row + (height - text.len() as f32 * LABEL * LEADING) / 2.0;
-            canvas.lines(MARGIN, start, &text, style(LABEL, Color::INK, Anchor::Left));
+            canvas.lines(MARGIN, start, &text, style(LABEL, Color::TEXT, Anchor::Left));
         }
         for (i, (tile, caption)) in self.tiles.iter().zip(&captions).enumerate() {
             let (x, y) = (x(i % self.columns), top + rows[i / self.columns]);
             tile.draw(&mut canvas, (x, y, width, height));
-            let color = tile.highlight.unwrap_or(Color::INK);
+            let color = tile.highlight.unwrap_or(Color::TEXT);
             canvas.lines(x + width / 2.0, y + height + ABOVE_CAPTION, caption, style(CAPTION, color, Anchor::Middle));
         }
         if let Some(bar) = &self.bar {

@@ -12,7 +12,6 @@ mod confusion;
 mod curves;
 mod figure;
 mod grid;
-mod legend;
 mod palette;
 mod quantise;
 mod text;

@@ -20,13 +20,10 @@ impl Color {
     pub const PURPLE: Color = Color(0xcc, 0x79, 0xa7);
 
     pub(super) const WHITE: Color = Color(255, 255, 255);
-    /// Text.
-    pub(super) const INK: Color = Color(0x26, 0x26, 0x26);
-    /// Text at axes.
-    pub(super) const SOFT: Color = Color(0x5f, 0x63, 0x68);
+    pub(super) const TEXT: Color = Color(0x26, 0x26, 0x26);
+    pub(super) const AXIS_TEXT: Color = Color(0x5f, 0x63, 0x68);
     pub(super) const AXIS: Color = Color(0x9a, 0xa0, 0xa6);
-    /// Grid lines.
-    pub(super) const LINE: Color = Color(0xe6, 0xe8, 0xea);
+    pub(super) const GRID_LINE: Color = Color(0xe6, 0xe8, 0xea);
     /// NaN in a map. No map contains this colour.
     pub(super) const NAN: Color = Color(0xc4, 0xd0, 0xdc);
 
@@ -67,7 +64,7 @@ impl Color {
     /// The colour of text on this background: dark or white, whichever has the higher contrast.
     pub(super) fn text_on(self) -> Color {
         let luminance = 0.299 * f32::from(self.0) + 0.587 * f32::from(self.1) + 0.114 * f32::from(self.2);
-        if luminance > 150.0 { Color::INK } else { Color::WHITE }
+        if luminance > 150.0 { Color::TEXT } else { Color::WHITE }
     }
 }
 

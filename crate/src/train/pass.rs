@@ -36,8 +36,7 @@ pub struct Step {
 pub(super) struct Pass {
     /// Number of the epoch, counted from 0.
     index: usize,
-    /// Images per batch.
-    pub size: i64,
+    pub batch_size: i64,
     pub batches: i64,
     /// The first batch of this call, after those of an interrupted epoch.
     first: i64,
@@ -48,18 +47,17 @@ pub(super) struct Pass {
     /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
     /// the processor wait for a GPU.
     sums: Tensor,
-    /// Time of the latest report.
-    reported: Instant,
+    last_report: Instant,
 }
 
 impl Pass {
     /// Seeds the generators of the next epoch, and takes up the sums of an interrupted one.
     pub fn begin(history: &History, data: &Dataset) -> Result<Self> {
-        let (index, size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
+        let (index, batch_size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
         let done = index >= history.config.epochs;
         ensure!(!done, "all {index} epochs of this training are done; give a larger EPOCHS to a new one");
-        let batches = data.len() / size;
-        ensure!(batches > 0, "BATCH_SIZE {size} is more than the {} training images", data.len());
+        let batches = data.len() / batch_size;
+        ensure!(batches > 0, "BATCH_SIZE {batch_size} is more than the {} training images", data.len());
         // Different for every (seed, epoch) of practical size.
         let seed = history.config.seed.wrapping_mul(1_000_003).wrapping_add(index as i64 + 1);
         seed_everything(seed);
@@ -72,7 +70,7 @@ impl Pass {
                 (batches, (means * batches as f64).to_device(device))
             }
         };
-        Ok(Pass { index, size, batches, first, done: first, order, sums, reported: Instant::now() })
+        Ok(Pass { index, batch_size, batches, first, done: first, order, sums, last_report: Instant::now() })
     }
 
     pub fn learning_rate(&self, config: &Config) -> f64 {
@@ -96,12 +94,12 @@ impl Pass {
 
     /// Whether a second has passed since the last report, or the epoch ends.
     pub fn report_is_due(&self) -> bool {
-        self.reported.elapsed() > Duration::from_secs(1) || self.done == self.batches
+        self.last_report.elapsed() > Duration::from_secs(1) || self.done == self.batches
     }
 
     /// The progress after `elapsed` time of this call, in a training of `epochs` epochs.
     pub fn step(&mut self, elapsed: Duration, epochs: usize) -> Step {
-        self.reported = Instant::now();
+        self.last_report = Instant::now();
         let trained = self.done - self.first;
         let remaining = self.batches - self.done + self.batches * (epochs - self.index - 1) as i64;
         Step {
@@ -110,7 +108,7 @@ impl Pass {
             batch: self.done,
             batches: self.batches,
             score: self.score(),
-            images_per_second: (trained * self.size) as f64 / elapsed.as_secs_f64(),
+            images_per_second: (trained * self.batch_size) as f64 / elapsed.as_secs_f64(),
             left: elapsed.mul_f64(remaining as f64 / trained as f64),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use super::live::View;
+use super::curves::View;
 use super::pass::{Pass, Step, TrainScore};
 use super::{AdamW, Epoch, History};
 use crate::data::Dataset;
@@ -78,10 +78,8 @@ pub struct Trainer {
     /// Called about once a second during an epoch.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
-    /// Learning rate of the latest step.
-    lr: f64,
-    /// Start of the latest epoch.
-    started: Instant,
+    latest_lr: f64,
+    epoch_started: Instant,
     /// Number of batches of the latest epoch, if the user interrupted it.
     stopped_after: Option<i64>,
     view: Option<View>,
@@ -116,8 +114,8 @@ impl Trainer {
             recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
-            lr: 0.0,
-            started: Instant::now(),
+            latest_lr: 0.0,
+            epoch_started: Instant::now(),
             stopped_after: None,
             view: None,
         })
@@ -148,7 +146,7 @@ impl Trainer {
         data: &Dataset,
         mut loss: impl FnMut(&Tensor, &Tensor) -> Result<B>,
     ) -> Result<TrainScore> {
-        self.started = Instant::now();
+        self.epoch_started = Instant::now();
         self.history.origin = data.origin.clone();
         let mut pass = Pass::begin(&self.history, data)?;
         if self.view.as_ref().is_none_or(View::is_of_another_cell) {
@@ -156,18 +154,20 @@ impl Trainer {
         }
         let interrupt = Interrupt::listen();
         while pass.done < pass.batches {
-            let indices = pass.order.narrow(0, pass.done * pass.size, pass.size); // [B]
+            let indices = pass.order.narrow(0, pass.done * pass.batch_size, pass.batch_size); // [B]
             let images = on_one_thread(|| {
                 let bytes = data.images.index_select(0, &indices);
                 self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
             });
             let labels = data.labels.index_select(0, &indices);
-            self.lr = pass.learning_rate(&self.history.config);
+            self.latest_lr = pass.learning_rate(&self.history.config);
             let batch: Batch = loss(&images, &labels)?.into();
-            batch.update(&mut self.optimizer, self.lr)?;
+            batch.update(&mut self.optimizer, self.latest_lr)?;
             pass.add(&batch, &labels);
             let stop = interrupt.asked();
-            self.report(&mut pass, stop);
+            if stop || pass.report_is_due() {
+                self.report(&pass.step(self.epoch_started.elapsed(), self.history.config.epochs));
+            }
             if stop {
                 break;
             }
@@ -184,17 +184,12 @@ impl Trainer {
         Ok(score)
     }
 
-    /// Reports the progress if a second has passed since the last report, or the epoch ends.
-    fn report(&mut self, pass: &mut Pass, stop: bool) {
-        if (self.on_step.is_none() && self.view.is_none()) || !(pass.report_is_due() || stop) {
-            return;
-        }
-        let step = pass.step(self.started.elapsed(), self.history.config.epochs);
+    fn report(&mut self, step: &Step) {
         if let Some(on_step) = &mut self.on_step {
-            on_step(&step);
+            on_step(step);
         }
         if let Some(view) = &mut self.view {
-            view.step(&step, &self.history);
+            view.step(step, &self.history);
         }
     }
 
@@ -205,12 +200,12 @@ impl Trainer {
         self.history.epochs.truncate(index);
         let epoch = Epoch {
             epoch: index + 1,
-            lr: self.lr,
+            lr: self.latest_lr,
             train_loss: train.loss,
             train_accuracy: train.accuracy,
             test_loss: test.loss,
             test_accuracy: test.accuracy,
-            seconds: before + self.started.elapsed().as_secs_f64(),
+            seconds: before + self.epoch_started.elapsed().as_secs_f64(),
             stopped_after: self.stopped_after,
         };
         self.history.epochs.push(epoch.clone());
@@ -223,17 +218,10 @@ impl Trainer {
 
 impl std::fmt::Display for Epoch {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(
-            f,
-            "epoch {:>2}  lr {:.1e}  train loss {:.4} accuracy {:5.2} %  test loss {:.4} accuracy {:5.2} %  {:.0} s",
-            self.epoch,
-            self.lr,
-            self.train_loss,
-            self.train_accuracy * 100.0,
-            self.test_loss,
-            self.test_accuracy * 100.0,
-            self.seconds
-        )?;
+        let Epoch { epoch, lr, train_loss, test_loss, seconds, .. } = self;
+        let [train, test] = [self.train_accuracy, self.test_accuracy].map(|accuracy| accuracy * 100.0);
+        write!(f, "epoch {epoch:>2}  lr {lr:.1e}  train loss {train_loss:.4} accuracy {train:5.2} %")?;
+        write!(f, "  test loss {test_loss:.4} accuracy {test:5.2} %  {seconds:.0} s")?;
         match self.stopped_after {
             Some(batches) => write!(f, "  (interrupted after {batches} batches)"),
             None => Ok(()),
