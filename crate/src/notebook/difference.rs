@@ -54,7 +54,6 @@ impl Difference {
     }
 }
 
-/// Markdown, which JupyterLab and the exports to HTML and PDF colour.
 impl Show for Difference {
     fn contents(&self) -> Vec<(&'static str, String)> {
         vec![("text/markdown", format!("```diff\n{self}\n```\n")), ("text/plain", self.to_string())]

@@ -15,7 +15,6 @@ pub(crate) fn cell() -> Option<String> {
 
 /// Listens for the user's interrupt of a training. While a value exists, the kernel does not end the cell's process on
 /// an interrupt: the training is expected to stop by itself.
-#[derive(Debug)]
 pub(crate) struct Interrupt(Option<PathBuf>);
 
 /// How many values of [`Interrupt`] exist.

@@ -1,4 +1,5 @@
-//! Output of a notebook: rich content, tables and listings of the crate's source.
+//! Output of a notebook: rich content, tables, and listings of the crate's source in Markdown, which JupyterLab and its
+//! exports highlight.
 
 mod difference;
 mod index;

@@ -1,7 +1,7 @@
-//! Functions for a notebook's author: show content anywhere in a cell, replace it, and clear the output.
+//! Shows content anywhere in a cell, replaces it, and clears the output, all by lines on the standard output.
 //!
-//! They write lines to the standard output. The kernel of vitlab shows several things in a cell, each where it occurs, and
-//! changes them in place. A plain evcxr_jupyter shows the last content of each MIME type at the end of the cell.
+//! The kernel of vitlab shows several things in a cell, each where it occurs, and changes them in place. A plain
+//! evcxr_jupyter shows the last content of each MIME type at the end of the cell.
 
 use std::io::Write;
 
@@ -81,7 +81,6 @@ fn write(lines: &str) {
     _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A message to the kernel of vitlab.
 fn message(output: &Value) -> String {
     format!("VITLAB_OUTPUT {output}\n")
 }

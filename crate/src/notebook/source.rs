@@ -104,7 +104,6 @@ impl Listing {
     }
 }
 
-/// Markdown, which JupyterLab and the exports to HTML and PDF highlight.
 impl Show for Listing {
     fn contents(&self) -> Vec<(&'static str, String)> {
         let part =

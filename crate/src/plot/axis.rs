@@ -1,12 +1,10 @@
-//! Axes with their ticks and labels. The ticks of plotters can miss the last one because of rounding, or can be a single
-//! one.
+//! Axes with their ticks and labels. plotters can miss the last tick because of rounding, or draw a single one.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 
-/// An axis: the values at its ends and its ticks.
 #[derive(Clone)]
 pub struct Axis {
     pub low: f64,
@@ -56,8 +54,8 @@ impl Axis {
         Axis { low, high, ticks, step: Some(step) }
     }
 
-    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round multiples
-    /// of them as possible. If the powers alone are too many, at every second, third or further power.
+    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round
+    /// multiples of them as possible. If the powers alone are too many, at every second, third or further power.
     pub fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Self {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
@@ -85,7 +83,6 @@ impl Axis {
         if self.step.is_none() { value.ln() } else { value }
     }
 
-    /// The label of a tick.
     pub fn label(&self, value: f64, percent: bool) -> String {
         let (factor, unit) = if percent { (100.0, " %") } else { (1.0, "") };
         let value = value * factor;

@@ -44,7 +44,8 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
         let finite = values.iter().all(|(value, error)| value.is_finite() && error.is_finite());
         ensure!(finite, "the group {label:?} has a value that is not finite; leave it out");
     }
-    let colors = Color::of_series(if series.is_empty() { &[""] } else { series });
+    let names = if series.is_empty() { &[""] } else { series };
+    let colors = Color::of_series(names);
     let values = groups.iter().flat_map(|group| &group.values);
     let (low, high) = extent(values.flat_map(|(value, error)| [value - error, value + error]).chain([0.0]));
     let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
@@ -60,7 +61,7 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
     let bottom = first + plot_height;
 
     legend.draw(&mut canvas, (left, top - 1.5), |canvas, i, x, middle| {
-        canvas.rect(x, middle - LEGEND_SAMPLE / 2.0, LEGEND_SAMPLE, LEGEND_SAMPLE, colors[i]);
+        canvas.rect(x, middle - LEGEND_SAMPLE / 2.0, LEGEND_SAMPLE, LEGEND_SAMPLE, colors[names[i]]);
     });
     for &tick in &axis.ticks {
         canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::GRID_LINE);
@@ -79,7 +80,7 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
         for (j, &(value, error)) in group.values.iter().enumerate() {
             let (y, middle) = (y + BAR_HEIGHT * j as f32 + 1.0, y + BAR_HEIGHT * (j as f32 + 0.5));
             let (from, to) = (at(value.min(0.0)), at(value.max(0.0)));
-            canvas.rect(from, y, to - from, BAR_HEIGHT - 2.0, colors[j]);
+            canvas.rect(from, y, to - from, BAR_HEIGHT - 2.0, colors[names[j]]);
             if error > 0.0 {
                 let (low, high) = (at(value - error), at(value + error));
                 canvas.rect(low, middle - 0.75, high - low, 1.5, Color::TEXT);

@@ -70,7 +70,6 @@ impl Canvas {
         page
     }
 
-    /// The whole page as a drawing area of plotters.
     pub fn area(&mut self) -> Area<'_> {
         BitMapBackend::with_buffer(&mut self.rgb, self.size).into_drawing_area()
     }
@@ -89,7 +88,6 @@ impl Canvas {
         self.rect(x + width, y, t, height, color);
     }
 
-    /// A horizontal line from (x, y) to the right.
     pub fn line(&mut self, x: f32, y: f32, length: f32, dashed: bool, color: Color) {
         let ends = [(pixels(x), pixels(y)), (pixels(x + length), pixels(y))];
         let (line, [dash, gap]) = (stroke(2.0, color), DASH.map(pixels));

@@ -135,7 +135,6 @@ fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
     Axis::new(low - margin, high + margin, f64::from(width / label).clamp(2.0, 12.0), integers)
 }
 
-/// The range that the panel sets, or else the range of the points and spreads.
 fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     let spreads = panel.series.iter().flat_map(|series| &series.spread);
     let spreads = spreads.flat_map(|&(low, high)| [low, high]).filter(|&y| panel.has((1.0, y)));

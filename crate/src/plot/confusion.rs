@@ -52,8 +52,8 @@ pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str])
 
         let y = first + CELL_HEIGHT * i as f32;
         let middle = y + CELL_HEIGHT / 2.0;
-        let lines = wrap(name, SMALL, false, NAMES_WIDTH - 8.0, 1);
-        canvas.lines(left - 8.0, middle - SMALL * LEADING / 2.0, &lines, style(SMALL, Color::TEXT, Anchor::Right));
+        let name = wrap(name, SMALL, false, NAMES_WIDTH - 8.0, 1).concat();
+        canvas.text(left - 8.0, middle, &name, style(SMALL, Color::TEXT, Anchor::Right));
         let total: u64 = counts.row(i).sum();
         row(&mut canvas, counts, i, (left, y), (cell, CELL_HEIGHT));
         let recognised = if total == 0 { "–".into() } else { percent(counts[[i, i]], total) };

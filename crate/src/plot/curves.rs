@@ -111,18 +111,9 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     let row_height = above + AXES_HEIGHT;
     let rows = panels.len().div_ceil(per_row);
 
-    let mut names: Vec<&str> = Vec::new();
-    for series in panels.iter().flat_map(|panel| &panel.series) {
-        if !names.contains(&series.name.as_str()) {
-            names.push(&series.name);
-        }
-    }
+    let names: Vec<&str> = panels.iter().flat_map(|panel| &panel.series).map(|series| series.name.as_str()).collect();
     let colors = Color::of_series(&names);
-    let color = |series: &Series| {
-        let palette = names.iter().zip(&colors).find(|(name, _)| **name == series.name);
-        series.color.or(palette.map(|(_, color)| *color)).unwrap_or(Color::TEXT)
-    };
-
+    let color = |series: &Series| series.color.unwrap_or_else(|| colors[series.name.as_str()]);
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
     for (i, (panel, legend)) in panels.iter().zip(&legends).enumerate() {
         let x = MARGIN + (width + PANEL_GAP) * (i % per_row) as f32;

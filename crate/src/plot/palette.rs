@@ -1,5 +1,7 @@
 //! The colours of figures, and maps from values to colours.
 
+use std::collections::BTreeMap;
+
 use ndarray::Array2;
 use plotters::style::RGBColor;
 
@@ -27,32 +29,31 @@ impl Color {
     /// NaN in a map. No map contains this colour.
     pub(super) const NAN: Color = Color(0xc4, 0xd0, 0xdc);
 
-    /// The one colour of each network in all curves and bars, by the first word of a series' name in any case. The CNN is
-    /// the teacher and the DeiT the student of the distillation.
-    const NETWORKS: [(&str, Color); 5] = [
-        ("CNN", Color::BLUE),
-        ("teacher", Color::BLUE),
-        ("ViT", Color::VERMILLION),
-        ("student", Color::GREEN),
-        ("DeiT", Color::GREEN),
-    ];
+    /// The one colour of each network in all curves and bars, by the first word of a series' name in lower case.
+    const NETWORKS: [(&[&str], Color); 3] =
+        [(&["cnn", "teacher"], Color::BLUE), (&["vit"], Color::VERMILLION), (&["student", "deit"], Color::GREEN)];
     /// The colours of all other series.
     const SERIES: [Color; 7] =
         [Color::BLUE, Color::VERMILLION, Color::GREEN, Color::PURPLE, Color::ORANGE, Color::SKY, Color::BLACK];
 
-    /// The colours of a figure's series, given their distinct names in order of appearance. The first series of a network
-    /// has the network's colour. All others take the other colours in turn, which repeat after the last.
-    pub(crate) fn of_series(names: &[&str]) -> Vec<Color> {
-        let mut colors: Vec<Option<Color>> = Vec::new();
-        for name in names {
-            let word = name.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
-            let network = Color::NETWORKS.iter().find(|(network, _)| network.eq_ignore_ascii_case(word));
-            colors.push(network.map(|&(_, color)| color).filter(|&color| !colors.contains(&Some(color))));
-        }
-        let no_network = colors.iter().all(Option::is_none);
+    /// The colours of a figure's series by name, given the names in order of appearance. The first series of a network has
+    /// the network's colour. All others take the other colours in turn, which repeat after the last.
+    pub(crate) fn of_series<'a>(names: &[&'a str]) -> BTreeMap<&'a str, Color> {
+        let network = |name: &str| {
+            let word = name.split(|letter: char| !letter.is_alphanumeric()).next()?.to_lowercase();
+            Color::NETWORKS.iter().find(|(words, _)| words.contains(&&word[..])).map(|&(_, color)| color)
+        };
+        let no_network = names.iter().all(|name| network(name).is_none());
         let is_free = |color: &Color| no_network || Color::NETWORKS.iter().all(|(_, network)| network != color);
         let mut others = Color::SERIES.into_iter().filter(is_free).cycle();
-        colors.iter().filter_map(|color| color.or_else(|| others.next())).collect()
+        let mut colors = BTreeMap::new();
+        for name in names {
+            let own = network(name).filter(|color| colors.values().all(|used| used != color));
+            if !colors.contains_key(name) {
+                colors.extend(own.or_else(|| others.next()).map(|color| (*name, color)));
+            }
+        }
+        colors
     }
 
     /// This colour covered by `other`, whose opacity is from 0 to 1.
@@ -149,8 +150,10 @@ mod tests {
     #[test]
     fn networks_keep_their_colours() {
         let [cnn, vit, student] = [Color::BLUE, Color::VERMILLION, Color::GREEN];
-        assert_eq!(Color::of_series(&["ViT", "CNN teacher"]), [vit, cnn]);
-        assert_eq!(Color::of_series(&["student", "student, soft", "vit"]), [student, Color::PURPLE, vit]);
-        assert_eq!(Color::of_series(&["a"; 8])[..], [Color::SERIES.as_slice(), &[Color::BLUE]].concat());
+        let colors = |names: &[&str]| names.iter().map(|name| Color::of_series(names)[name]).collect::<Vec<_>>();
+        assert_eq!(colors(&["ViT", "CNN teacher", "ViT"]), [vit, cnn, vit]);
+        assert_eq!(colors(&["student", "student, soft", "vit"]), [student, Color::PURPLE, vit]);
+        let all = colors(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        assert_eq!((&all[..7], all[7]), (&Color::SERIES[..], Color::BLUE));
     }
 }

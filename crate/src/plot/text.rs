@@ -31,7 +31,6 @@ pub enum Anchor {
     Right,
 }
 
-/// Size, weight, colour and alignment of a piece of text.
 #[derive(Clone, Copy)]
 pub struct Style {
     pub size: f32,
@@ -77,8 +76,7 @@ pub fn width(text: &str, size: f32, bold: bool) -> f32 {
     measured.expect("the font is registered").0 as f32 / MEASURING_SCALE as f32
 }
 
-/// Breaks `text` at spaces and after slashes into at most `max_lines` lines of at most `max_width`. A longer text ends with an
-/// ellipsis.
+/// Breaks `text` at spaces and slashes into at most `max_lines` lines of `max_width`. A longer text ends with an ellipsis.
 pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize) -> Vec<String> {
     let fits = |line: &str| width(line.trim_end(), size, bold) <= max_width;
     let mut lines: Vec<String> = Vec::new();

@@ -29,10 +29,11 @@ fn score_panels(runs: &[(&str, &History)]) -> [Panel; 2] {
     let names: Vec<&str> = runs.iter().map(|(name, _)| if name.is_empty() { "ViT" } else { name }).collect();
     let colors = Color::of_series(&names);
     let panel = |y_label: &str, percent: bool, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
-        let series = runs.iter().zip(&colors).flat_map(|((name, history), &color)| {
+        let series = runs.iter().zip(&names).flat_map(|((name, history), network)| {
             let line = |suffix: &str, dashed, value: fn(&Epoch) -> f64| {
-                let name = format!("{name} {suffix}").trim().to_string();
-                Series { dashed, color: Some(color), ..Series::per_epoch(&name, history.epochs.iter().map(value)) }
+                let name = format!("{name} {suffix}");
+                let series = Series::per_epoch(name.trim(), history.epochs.iter().map(value));
+                Series { dashed, color: Some(colors[network]), ..series }
             };
             [line("training", true, train), line("test", false, test)]
         });
@@ -84,7 +85,7 @@ impl View {
             score.accuracy * 100.0,
             time(step.left)
         );
-        self.bar.show(&ProgressBar { share: done / step.epochs as f64, text });
+        self.bar.show(&ProgressBar(done / step.epochs as f64, text));
         if self.drawn.elapsed() > REDRAW {
             self.draw(history);
         }
@@ -99,7 +100,7 @@ impl View {
         };
         let (accuracy, seconds) = (epoch.test_accuracy * 100.0, time(Duration::from_secs_f64(history.seconds())));
         let text = format!("{done} · test accuracy {accuracy:.1} % · {seconds}");
-        self.bar.show(&ProgressBar { share: epoch.epoch as f64 / epochs as f64, text });
+        self.bar.show(&ProgressBar(epoch.epoch as f64 / epochs as f64, text));
         // The mean over the epoch replaces the scores within it.
         self.running = Default::default();
         self.draw(history);
@@ -118,15 +119,12 @@ impl View {
     }
 }
 
-struct ProgressBar {
-    /// From 0 to 1.
-    share: f64,
-    text: String,
-}
+/// A share from 0 to 1, with a text beside the bar.
+struct ProgressBar(f64, String);
 
 impl Show for ProgressBar {
     fn contents(&self) -> Vec<(&'static str, String)> {
-        let Self { share, text } = self;
+        let ProgressBar(share, text) = self;
         let html = format!("<progress value=\"{share:.4}\" max=\"1\" style=\"width: 16em\"></progress> {text}");
         vec![("text/html", html), ("text/plain", format!("{:3.0} % · {text}", share * 100.0))]
     }
@@ -145,6 +143,15 @@ fn time(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_colour_per_training() {
+        let history = History::default();
+        let [loss, _] = score_panels(&[("CNN", &history), ("ViT", &history)]);
+        let styles: Vec<_> = loss.series.iter().map(|series| (series.color.unwrap(), series.dashed)).collect();
+        let [cnn, vit] = [Color::BLUE, Color::VERMILLION];
+        assert_eq!(styles, [(cnn, true), (cnn, false), (vit, true), (vit, false)]);
+    }
 
     #[test]
     fn durations_are_read_at_a_glance() {

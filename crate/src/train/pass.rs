@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
-use super::{Batch, History, learning_rate, step_learning_rate};
+use super::{Batch, History, step_learning_rate};
 use crate::data::{Dataset, seed_everything, shuffled};
 use crate::error::ensure;
 use crate::{Config, Result};
@@ -32,7 +32,6 @@ pub struct Step {
     pub left: Duration,
 }
 
-/// The state of a pass over the training set.
 pub(super) struct Pass {
     /// Number of the epoch, counted from 0.
     index: usize,
@@ -74,11 +73,8 @@ impl Pass {
     }
 
     pub fn learning_rate(&self, config: &Config) -> f64 {
-        if !config.lr_per_step {
-            return learning_rate(config, self.index);
-        }
-        let batches = self.batches as usize;
-        step_learning_rate(config, self.index * batches + self.done as usize, batches)
+        let (done, steps) = if config.lr_per_step { (self.done as usize, self.batches as usize) } else { (0, 1) };
+        step_learning_rate(config, self.index * steps + done, steps)
     }
 
     pub fn add(&mut self, batch: &Batch, labels: &Tensor) {

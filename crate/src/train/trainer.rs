@@ -1,7 +1,6 @@
 //! The training of one model: its state between two epochs, and the epoch itself.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Instant;
 
 use tch::Tensor;
@@ -86,19 +85,7 @@ pub struct Trainer {
 }
 
 /// The epochs that remain; ends early when the user interrupts the training.
-#[derive(Debug)]
-pub struct Epochs {
-    left: Range<usize>,
-    interrupt: Interrupt,
-}
-
-impl Iterator for Epochs {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        self.left.next().filter(|_| !self.interrupt.asked())
-    }
-}
+pub type Epochs = Box<dyn Iterator<Item = usize>>;
 
 impl Trainer {
     /// A training of `model` from its present weights.
@@ -121,10 +108,12 @@ impl Trainer {
         })
     }
 
-    /// The epochs that remain, counted from 0: all of them, or those after a resumed checkpoint or an interrupt, beginning with
-    /// the interrupted epoch.
+    /// The epochs that remain, counted from 0: all of them, or those after a resumed checkpoint or an interrupt, beginning
+    /// with the interrupted epoch.
     pub fn epochs(&self) -> Epochs {
-        Epochs { left: self.history.whole_epochs()..self.history.config.epochs, interrupt: Interrupt::listen() }
+        let interrupt = Interrupt::listen();
+        let left = self.history.whole_epochs()..self.history.config.epochs;
+        Box::new(left.take_while(move |_| !interrupt.asked()))
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
