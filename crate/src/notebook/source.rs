@@ -134,12 +134,10 @@ mod tests {
 pub fn run() {
     // Inside.
 } // Behind.
-
 #[cfg(test)]
 mod tests {
     fn hidden() {}
 }
-
 pub mod inner {
     /// Nested.
     pub fn deep() {}
@@ -147,7 +145,6 @@ pub mod inner {
 }
 ";
     const B: &str = r"pub struct Pair<T>(T);
-
 impl<T: Clone> Iterator for Pair<T> {
     fn next(&mut self) {}
 }
@@ -159,11 +156,8 @@ impl<T: Clone> Iterator for Pair<T> {
 /// ```
 #[derive(Debug)]
 pub struct Whole;
-
 pub fn run() {}
-
 impl From<Pair<u8>> for Whole {}
-
 impl Whole {
     /// A method.
     #[must_use]

@@ -74,10 +74,8 @@ impl Tile {
             let value = overlay.values[[y * map_rows / fine_rows, x * map_columns / fine_columns]];
             below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
         });
-        match self.highlight {
-            Some(color) => canvas.frame(area, 2.5, color),
-            None => canvas.frame(area, 0.5, Color::GRID_LINE),
-        }
+        let (thickness, color) = self.highlight.map_or((0.5, Color::GRID_LINE), |color| (2.5, color));
+        canvas.frame(area, thickness, color);
     }
 }
 

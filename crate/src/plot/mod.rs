@@ -13,7 +13,6 @@ mod curves;
 mod figure;
 mod grid;
 mod palette;
-mod quantise;
 mod text;
 
 pub use bars::{Group, bars};

@@ -123,10 +123,10 @@ impl Trainer {
     /// All random draws of epoch e come from a generator seeded by SEED and e alone. A training that is resumed between two
     /// epochs therefore continues as if it had never stopped.
     ///
-    /// An interrupt in a notebook ends the epoch after the current step, and with it the loop over [`Trainer::epochs`]. The
-    /// score is then that of the batches so far, and the history says so. The next call trains the remaining batches of the
-    /// epoch, and its score is that of the whole epoch. The augmentation and dropout of these batches are drawn anew, from
-    /// SEED, e and the number of batches done, so that the weights differ from those of an uninterrupted run.
+    /// An interrupt in a notebook ends the epoch after the current step, and the loop over [`Trainer::epochs`]. The score
+    /// is that of the batches so far, and the history says so. The next call trains the remaining batches and returns the
+    /// score of the whole epoch. Their augmentation and dropout are drawn anew, from SEED, e and the number of batches
+    /// done, so that the weights differ from those of an uninterrupted run.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
