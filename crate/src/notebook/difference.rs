@@ -42,8 +42,7 @@ pub fn difference(before: &str, after: &str) -> Result<Difference> {
 fn merged(titles: [&str; 2], before: &[&str], after: &[&str]) -> String {
     let mut text = format!("--- {}\n+++ {}", titles[0], titles[1]);
     for change in TextDiff::from_slices(before, after).iter_all_changes() {
-        let line = format!("\n{}{}", change.tag(), change.value());
-        text += line.trim_end_matches(' ');
+        text += format!("\n{}{}", change.tag(), change.value()).trim_end_matches(' ');
     }
     text
 }
@@ -55,7 +54,6 @@ impl Difference {
     }
 }
 
-/// Markdown, which JupyterLab and the exports to HTML and PDF colour.
 impl Show for Difference {
     fn contents(&self) -> Vec<(&'static str, String)> {
         vec![("text/markdown", format!("```diff\n{self}\n```\n")), ("text/plain", self.to_string())]
@@ -74,14 +72,13 @@ mod tests {
 
     #[test]
     fn common_lines_stay_in_order() {
-        fn signs(before: &str, after: &str) -> String {
-            let lines = |text| str::split_terminator(text, "").skip(1).collect::<Vec<_>>();
-            merged(["a", "b"], &lines(before), &lines(after)).replace('\n', "|")
+        let lines = |text| str::split_terminator(text, "").skip(1).collect::<Vec<_>>();
+        for (before, after, signs) in
+            [("abcd", "axcde", " a|-b|+x| c| d|+e"), ("", "a", "+a"), ("ab", "", "-a|-b"), ("ab", "ab", " a| b")]
+        {
+            let text = merged(["a", "b"], &lines(before), &lines(after)).replace('\n', "|");
+            assert_eq!(text, format!("--- a|+++ b|{signs}"));
         }
-        assert_eq!(signs("abcd", "axcde"), "--- a|+++ b| a|-b|+x| c| d|+e");
-        assert_eq!(signs("", "a"), "--- a|+++ b|+a");
-        assert_eq!(signs("ab", ""), "--- a|+++ b|-a|-b");
-        assert_eq!(signs("ab", "ab"), "--- a|+++ b| a| b");
     }
 
     #[test]

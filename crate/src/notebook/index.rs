@@ -50,8 +50,8 @@ pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
     for entry in &mut implemented {
         let target = entry.name.split("::").next().unwrap_or_default();
         let modules = declared.iter().filter(|entry| entry.name == target).map(|entry| &entry.module);
-        let common =
-            |module: &str| module.split("::").zip(entry.module.split("::")).take_while(|(a, b)| a == b).count();
+        let own = || entry.module.split("::");
+        let common = |module: &str| module.split("::").zip(own()).take_while(|(a, b)| a == b).count();
         if let Some(nearest) = modules.max_by_key(|module| (**module == entry.module, common(module))) {
             entry.module = nearest.clone();
         }
@@ -73,8 +73,14 @@ impl File<'_> {
             if let Item::Impl(block) = item {
                 let Some(target) = type_name(&block.self_ty) else { continue };
                 implemented.push(entry(target.clone(), item));
-                let members = block.items.iter().filter_map(|member| Some((associated(member)?, member)));
-                implemented.extend(members.map(|(name, member)| entry(format!("{target}::{name}"), member)));
+                for member in &block.items {
+                    let name = match member {
+                        ImplItem::Const(member) => &member.ident,
+                        ImplItem::Fn(member) => &member.sig.ident,
+                        _ => continue,
+                    };
+                    implemented.push(entry(format!("{target}::{name}"), member));
+                }
             } else if let Some(name) = declaration(item) {
                 declared.push(entry(name.to_string(), item));
             }
@@ -109,12 +115,8 @@ impl File<'_> {
             in_example ^= is_fence;
             !is_fence && !in_example
         };
-        let text: Vec<&str> = self.lines[range.clone()]
-            .iter()
-            .copied()
-            .filter(is_shown)
-            .map(|line| line.get(indent..).unwrap_or_default())
-            .collect();
+        let lines = self.lines[range.clone()].iter().copied().filter(is_shown);
+        let text: Vec<&str> = lines.map(|line| line.get(indent..).unwrap_or_default()).collect();
         Part { file: self.path.to_string(), line: range.start + 1, text: text.join("\n") }
     }
 }
@@ -131,15 +133,6 @@ fn declaration(item: &Item) -> Option<&Ident> {
         Item::Struct(item) => Some(&item.ident),
         Item::Trait(item) => Some(&item.ident),
         Item::Type(item) => Some(&item.ident),
-        _ => None,
-    }
-}
-
-/// The name of a method or constant in an `impl` block.
-fn associated(member: &ImplItem) -> Option<&Ident> {
-    match member {
-        ImplItem::Const(member) => Some(&member.ident),
-        ImplItem::Fn(member) => Some(&member.sig.ident),
         _ => None,
     }
 }

@@ -1,14 +1,15 @@
-//! Output of a notebook: rich content, tables and listings of the crate's source.
+//! Output of a notebook: rich content, tables, and listings of the crate's source in Markdown, which JupyterLab and its
+//! exports highlight.
 
 mod difference;
 mod index;
-mod protocol;
+mod interrupt;
 mod show;
 mod source;
 mod table;
 
 pub use difference::{Difference, difference};
-pub(crate) use protocol::{Interrupt, cell, kernel};
+pub(crate) use interrupt::{Interrupt, cell, kernel};
 pub use show::{DisplayHandle, Show, clear_output, show};
 pub use source::{Listing, Part, source};
 pub use table::Table;

@@ -1,5 +1,6 @@
 //! Listings of the crate's own source, so that a notebook shows the code that runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -53,32 +54,29 @@ pub fn source(item: &str) -> Result<Listing> {
 
 fn find(entries: &[Entry], item: &str) -> Result<Listing> {
     let query = item.trim_start_matches("vitlab::").trim_start_matches("crate::");
-    let mut found: Vec<&Entry> = entries.iter().filter(|entry| entry.matches(query)).collect();
-    if found.iter().any(|entry| entry.path() == query) {
-        found.retain(|entry| entry.path() == query);
+    let mut found: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.matches(query)) {
+        found.entry(entry.path()).or_default().push(entry.part.clone());
     }
-    let mut paths: Vec<String> = found.iter().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths.dedup();
-    match paths.len() {
-        0 => Err(unknown(entries, item)),
-        1 => Ok(Listing { parts: found.into_iter().map(|entry| entry.part.clone()).collect() }),
-        n => Err(Error::argument(format!("{item} names {n} items of vitlab; write one of {}", paths.join(", ")))),
+    let single = if found.len() == 1 { found.pop_first() } else { found.remove_entry(query) };
+    match (single, found.len()) {
+        (Some((_, parts)), _) => Ok(Listing { parts }),
+        (None, 0) => Err(unknown(entries, item)),
+        (None, n) => {
+            let paths = found.into_keys().collect::<Vec<_>>().join(", ");
+            Err(Error::argument(format!("{item} names {n} items of vitlab; write one of {paths}")))
+        }
     }
 }
 
-fn unknown(entries: &[Entry], item: &str) -> Error {
-    let mut near: Vec<(f64, &str)> = entries
-        .iter()
-        .map(|Entry { name, .. }| {
-            // The name of a method alone is completed with each type that has the method.
-            let is_method = name.rsplit_once("::").is_some_and(|(_, method)| method == item);
-            let similarity =
-                if is_method { 1.0 } else { strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase()) };
-            (similarity, name.as_str())
-        })
-        .filter(|(similarity, _)| *similarity >= NEAR)
-        .collect();
+fn unknown<'a>(entries: &'a [Entry], item: &str) -> Error {
+    let with_similarity = |Entry { name, .. }: &'a Entry| {
+        // The name of a method alone is completed with each type that has the method.
+        let is_method = name.rsplit_once("::").is_some_and(|(_, method)| method == item);
+        let similarity = if is_method { 1.0 } else { strsim::jaro_winkler(&item.to_lowercase(), &name.to_lowercase()) };
+        (similarity, name.as_str())
+    };
+    let mut near: Vec<_> = entries.iter().map(with_similarity).filter(|(similarity, _)| *similarity >= NEAR).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     near.dedup_by(|a, b| a.1 == b.1);
     let near: Vec<&str> = near.into_iter().map(|(_, name)| name).take(5).collect();
@@ -91,11 +89,9 @@ fn unknown(entries: &[Entry], item: &str) -> Error {
 
 /// The library's files as (path below `crate/src`, text), sorted. The `vitlab` command and files of tests are left out.
 fn files(folder: &Dir<'static>) -> Vec<(String, &'static str)> {
-    let mut found: Vec<(String, &'static str)> = folder
-        .files()
-        .filter(|file| !file.path().ends_with("tests.rs"))
-        .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?)))
-        .collect();
+    let library = folder.files().filter(|file| !file.path().ends_with("tests.rs"));
+    let mut found: Vec<_> =
+        library.filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?))).collect();
     found.extend(folder.dirs().filter(|below| !below.path().ends_with("bin")).flat_map(files));
     found.sort();
     found
@@ -108,7 +104,6 @@ impl Listing {
     }
 }
 
-/// Markdown, which JupyterLab and the exports to HTML and PDF highlight.
 impl Show for Listing {
     fn contents(&self) -> Vec<(&'static str, String)> {
         let part =
@@ -139,12 +134,10 @@ mod tests {
 pub fn run() {
     // Inside.
 } // Behind.
-
 #[cfg(test)]
 mod tests {
     fn hidden() {}
 }
-
 pub mod inner {
     /// Nested.
     pub fn deep() {}
@@ -152,7 +145,6 @@ pub mod inner {
 }
 ";
     const B: &str = r"pub struct Pair<T>(T);
-
 impl<T: Clone> Iterator for Pair<T> {
     fn next(&mut self) {}
 }
@@ -164,11 +156,8 @@ impl<T: Clone> Iterator for Pair<T> {
 /// ```
 #[derive(Debug)]
 pub struct Whole;
-
 pub fn run() {}
-
 impl From<Pair<u8>> for Whole {}
-
 impl Whole {
     /// A method.
     #[must_use]
@@ -203,31 +192,25 @@ impl Whole {
     }
 
     #[test]
-    fn methods_lose_their_indentation() {
-        assert_eq!(text("Whole::new"), "/// A method.\n#[must_use]\npub fn new() -> Self {\n    Whole\n}|");
-        assert_eq!(text("a::b::Pair::next"), "fn next(&mut self) {}|");
-    }
-
-    #[test]
-    fn items_of_nested_modules_are_found_and_tests_are_not() {
-        assert_eq!(text("deep"), "/// Nested.\npub fn deep() {}|");
+    fn items_are_found_by_name_or_path_and_lose_their_indentation() {
+        for (item, expected) in [
+            ("Whole::new", "/// A method.\n#[must_use]\npub fn new() -> Self {\n    Whole\n}|"),
+            ("a::b::Pair::next", "fn next(&mut self) {}|"),
+            ("deep", "/// Nested.\npub fn deep() {}|"),
+            ("run", "pub fn run() {}|"), // the one whose whole path is `run`
+            ("inner::run", "pub fn run() {}|"),
+        ] {
+            assert_eq!(text(item), expected);
+        }
         assert_eq!(text("a::inner::deep"), text("vitlab::inner::deep"));
         assert!(text("inner").starts_with("pub mod inner {\n    /// Nested."));
-        assert!(in_files("hidden").is_err());
-    }
-
-    #[test]
-    fn modules_choose_between_equal_names() {
+        assert!(text("a::run").contains("Doubles"));
+        assert!(in_files("hidden").is_err()); // in a module of tests
         let message = in_files("inner::new").unwrap_err().to_string();
         assert!(message.contains("is no item of vitlab"), "{message}");
-        assert_eq!(text("run"), "pub fn run() {}|"); // the one whose whole path is `run`
-        assert_eq!(text("inner::run"), "pub fn run() {}|");
-        assert!(text("a::run").contains("Doubles"));
         let without_root = find(&index(&[("b.rs".into(), "fn run() {}"), ("c/d.rs".into(), "fn run() {}")]), "run");
-        assert_eq!(
-            without_root.unwrap_err().to_string(),
-            "run names 2 items of vitlab; write one of b::run, c::d::run"
-        );
+        let message = without_root.unwrap_err().to_string();
+        assert_eq!(message, "run names 2 items of vitlab; write one of b::run, c::d::run");
     }
 
     #[test]
@@ -236,21 +219,19 @@ impl Whole {
         let text = listing.to_string();
         assert!(listing.parts.len() >= 2 && listing.parts.iter().all(|part| part.file == "model/vit.rs"), "{text}");
         assert!(listing.parts[0].text.starts_with("///") && listing.parts[0].text.ends_with("\n}"), "{text}");
-        assert!(
-            text.contains("#[derive(Debug)]\npub struct SelfAttention {") && text.contains("impl SelfAttention {"),
-            "{text}"
-        );
+        for code in ["#[derive(Debug)]\npub struct SelfAttention {", "impl SelfAttention {"] {
+            assert!(text.contains(code), "{text}");
+        }
     }
 
     #[test]
     fn a_method_is_shown_without_its_indentation() {
         let method = source("SelfAttention::forward").unwrap();
-        let [part] = &method.parts[..] else { panic!("{method}") };
-        assert!(part.text.starts_with("/// [B, S, E]") && part.text.ends_with("\n}"), "{}", part.text);
-        assert!(part.text.contains("\npub fn forward(&self, x: &Tensor)"), "{}", part.text);
+        let [Part { text, line, .. }] = &method.parts[..] else { panic!("{method}") };
+        assert!(text.starts_with("/// [B, S, E]") && text.ends_with("\n}"), "{text}");
+        assert!(text.contains("\npub fn forward(&self, x: &Tensor)"), "{text}");
         let file = SOURCES.get_file("model/vit.rs").unwrap().contents_utf8().unwrap();
-        let first = file.lines().nth(part.line - 1).unwrap();
-        assert_eq!(first.trim(), part.text.lines().next().unwrap());
+        assert_eq!(file.lines().nth(line - 1).map(str::trim), text.lines().next());
     }
 
     #[test]
@@ -258,7 +239,7 @@ impl Whole {
         for (item, contains) in [
             ("learning_rate", "pub fn learning_rate("),
             ("UNITS", "const UNITS: [&str; 9] = ["),
-            ("by_name", "macro_rules! by_name {"),
+            ("by_serde_name", "macro_rules! by_serde_name {"),
             ("Figure::evcxr_display", "pub fn evcxr_display(&self)"),
             ("Result", "pub type Result<T, E = Error>"),
         ] {

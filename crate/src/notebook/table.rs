@@ -29,11 +29,8 @@ pub struct Table {
 impl Table {
     /// Copies `rows`, because evcxr shows a last expression that moves a variable only in its `Debug` form.
     pub fn new(title: &str, header: &[&str], rows: &[Vec<String>]) -> Self {
-        Table {
-            title: title.to_string(),
-            header: header.iter().map(|name| name.to_string()).collect(),
-            rows: rows.to_vec(),
-        }
+        let header = header.iter().map(|name| name.to_string()).collect();
+        Table { title: title.to_string(), header, rows: rows.to_vec() }
     }
 
     /// Whether all cells of a column, except empty ones and dashes, are numbers. Such a column is aligned at the right.
@@ -53,7 +50,7 @@ impl Table {
 
     /// Whether each column is numeric.
     fn columns(&self) -> Vec<bool> {
-        let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
+        let columns = self.rows.iter().chain([&self.header]).map(Vec::len).max().unwrap_or(0);
         (0..columns).map(|column| self.numeric(column)).collect()
     }
 
@@ -62,8 +59,8 @@ impl Table {
         let columns = self.columns();
         let line = |cells: &[String], open: &str, close: &str| {
             let cell = |(column, numeric): (usize, &bool)| {
-                let text = cells.get(column).map_or(String::new(), |cell| escaped(cell));
-                format!("<{open} style=\"text-align:{}\">{text}</{close}>", if *numeric { "right" } else { "left" })
+                let side = if *numeric { "right" } else { "left" };
+                format!("<{open} style=\"text-align:{side}\">{}</{close}>", escaped(cell(cells, column)))
             };
             format!("<tr>{}</tr>\n", columns.iter().enumerate().map(cell).collect::<String>())
         };
@@ -93,32 +90,36 @@ impl Show for Table {
 /// Words that may follow the number in a cell of a numeric column.
 const UNITS: [&str; 9] = ["s", "ms", "min", "h", "kB", "MB", "GB", "px", "points"];
 
+/// The text of a cell, empty in a row that is too short.
+fn cell(row: &[String], column: usize) -> &str {
+    row.get(column).map_or("", String::as_str)
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\n', "<br>")
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let cell =
-            |row: &[String], column: usize| row.get(column).map_or(String::new(), |cell| cell.replace('\n', " "));
-        let width = |(column, numeric)| {
+        let width = |column| {
             let rows = self.rows.iter().chain([&self.header]);
-            (column, numeric, rows.map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+            rows.map(|row| cell(row, column).chars().count()).max().unwrap_or(0)
         };
-        let columns: Vec<(usize, bool, usize)> = self.columns().into_iter().enumerate().map(width).collect();
-        let line = |row: &[String]| -> String {
-            let aligned = |&(column, numeric, width): &(usize, bool, usize)| {
-                let text = cell(row, column);
+        let columns: Vec<_> =
+            self.columns().into_iter().zip(0..).map(|(n, column)| (n, column, width(column))).collect();
+        let line = |row: &[String]| {
+            let aligned = columns.iter().map(|&(numeric, column, width)| {
+                let text = cell(row, column).replace('\n', " ");
                 if numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
-            };
-            columns.iter().map(aligned).collect::<Vec<_>>().join("  ").trim_end().to_string()
+            });
+            aligned.collect::<Vec<_>>().join("  ").trim_end().to_string()
         };
         let mut text: Vec<String> = Vec::new();
         if !self.title.is_empty() {
             text.extend([self.title.clone(), String::new()]);
         }
         if !self.header.is_empty() {
-            let rules: Vec<String> = columns.iter().map(|&(_, _, width)| "─".repeat(width)).collect();
+            let rules: Vec<String> = columns.iter().map(|(.., width)| "─".repeat(*width)).collect();
             text.extend([line(&self.header), rules.join("  ")]);
         }
         text.extend(self.rows.iter().map(|row| line(row)));
@@ -131,12 +132,8 @@ mod tests {
     use super::*;
 
     fn table(rows: &[&[&str]]) -> Table {
-        let strings = |row: &[&str]| row.iter().map(|cell| cell.to_string()).collect();
-        Table {
-            title: "A < B".into(),
-            header: strings(&["name", "value"]),
-            rows: rows.iter().map(|row| strings(row)).collect(),
-        }
+        let strings = |row: &&[&str]| row.iter().map(|cell| cell.to_string()).collect();
+        Table::new("A < B", &["name", "value"], &rows.iter().map(strings).collect::<Vec<_>>())
     }
 
     #[test]

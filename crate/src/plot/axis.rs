@@ -1,21 +1,17 @@
-//! Axes with their ticks and labels. The ticks of plotters can miss the last one because of rounding, or can be a single
-//! one.
+//! Axes with their ticks and labels. plotters can miss the last tick because of rounding, or draw a single one.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 
-/// An axis: the values at its ends and its ticks.
 #[derive(Clone)]
 pub struct Axis {
     pub low: f64,
     pub high: f64,
     pub ticks: Vec<f64>,
-    /// Distance of the ticks. Unused on a logarithmic axis.
-    step: f64,
-    /// A logarithmic axis: equal distances are equal factors, and both ends are positive.
-    log: bool,
+    /// Distance of the ticks. `None` on a logarithmic axis: equal distances are equal factors, and both ends are positive.
+    step: Option<f64>,
 }
 
 /// The smallest and the largest of `values`; infinite ends in the wrong order if there are none.
@@ -27,9 +23,8 @@ pub fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
 fn round_step(extent: f64, max_steps: f64) -> f64 {
     let rough = extent.max(1e-12) / max_steps;
     let power = 10f64.powf(rough.log10().floor());
-    let steps = [1.0, 2.0, 5.0].map(|factor| factor * power);
-    let wide = steps.into_iter().find(|&step| step >= rough * 0.999);
-    wide.unwrap_or(10.0 * power)
+    let mut steps = [1.0, 2.0, 5.0].into_iter().map(|factor| factor * power);
+    steps.find(|&step| step >= rough * 0.999).unwrap_or(10.0 * power)
 }
 
 impl Axis {
@@ -44,13 +39,11 @@ impl Axis {
     pub fn rounded(low: f64, high: f64, max_steps: f64) -> Self {
         let mut step = round_step(high - low, max_steps);
         loop {
-            let first = (low / step + 1e-9).floor();
-            let last = (high / step - 1e-9).ceil();
-            if last - first > max_steps {
-                step = round_step((last - first) * step, max_steps);
-                continue;
+            let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
+            if last - first <= max_steps {
+                return Axis::in_steps(first * step, last * step, step);
             }
-            return Axis::in_steps(first * step, last * step, step);
+            step = round_step((last - first) * step, max_steps);
         }
     }
 
@@ -58,11 +51,11 @@ impl Axis {
         let first = (low / step - 1e-6).ceil() as i64;
         let last = (high / step + 1e-6).floor() as i64;
         let ticks = (first..=last).map(|i| i as f64 * step).collect();
-        Axis { low, high, ticks, step, log: false }
+        Axis { low, high, ticks, step: Some(step) }
     }
 
-    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round multiples
-    /// of them as possible. If the powers alone are too many, at every second, third or further power.
+    /// A logarithmic axis between positive ends with at most `max_ticks` ticks: at powers of ten and at as many round
+    /// multiples of them as possible. If the powers alone are too many, at every second, third or further power.
     pub fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Self {
         let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let ticks_of = |factors: &[f64], every: usize| -> Vec<f64> {
@@ -71,14 +64,12 @@ impl Axis {
             ticks.filter(|tick| (low * 0.999..=high * 1.001).contains(tick)).collect()
         };
         let dense: [&[f64]; 3] = [&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], &[1.0, 2.0, 5.0], &[1.0, 3.0]];
-        let dense = dense.into_iter().map(|factors| ticks_of(factors, 1));
         let sparse = (1..=(last - first).max(1) as usize).map(|every| ticks_of(&[1.0], every));
-        let ticks = dense
-            .chain(sparse)
+        let ticks = (dense.into_iter().map(|factors| ticks_of(factors, 1)).chain(sparse))
             .find(|ticks| ticks.len() as f64 <= max_ticks)
             .filter(|ticks| ticks.len() > 1)
             .unwrap_or_else(|| Axis::new(low, high, max_ticks, false).ticks);
-        Axis { low, high, ticks, step: 0.0, log: true }
+        Axis { low, high, ticks, step: None }
     }
 
     /// Position of `value` from 0 at the low end to 1 at the high end.
@@ -89,14 +80,13 @@ impl Axis {
 
     /// A value in the unit of equal distances: its logarithm on a logarithmic axis.
     fn linear(&self, value: f64) -> f64 {
-        if self.log { value.ln() } else { value }
+        if self.step.is_none() { value.ln() } else { value }
     }
 
-    /// The label of a tick.
     pub fn label(&self, value: f64, percent: bool) -> String {
         let (factor, unit) = if percent { (100.0, " %") } else { (1.0, "") };
         let value = value * factor;
-        let text = if self.log { log_label(value) } else { linear_label(value, self.step * factor) };
+        let text = self.step.map_or_else(|| log_label(value), |step| linear_label(value, step * factor));
         format!("{text}{unit}").replace('-', "−")
     }
 }
@@ -143,6 +133,10 @@ impl Ranged for Axis {
 mod tests {
     use super::*;
 
+    fn labels(axis: &Axis, percent: bool) -> Vec<String> {
+        axis.ticks.iter().map(|&tick| axis.label(tick, percent)).collect()
+    }
+
     #[test]
     fn ticks_are_round_and_epochs_whole() {
         assert_eq!(Axis::new(0.9, 10.1, 10.0, true).ticks, (1..=10).map(f64::from).collect::<Vec<_>>());
@@ -150,25 +144,15 @@ mod tests {
         assert_eq!(Axis::new(0.97, 2.03, 8.0, true).ticks, [1.0, 2.0]);
         let axis = Axis::rounded(0.61, 2.28, 5.0);
         assert_eq!((axis.low, axis.high), (0.5, 2.5));
-        assert_eq!(
-            axis.ticks.iter().map(|&tick| axis.label(tick, false)).collect::<Vec<_>>(),
-            ["0.5", "1.0", "1.5", "2.0", "2.5"]
-        );
+        assert_eq!(labels(&axis, false), ["0.5", "1.0", "1.5", "2.0", "2.5"]);
         let axis = Axis::rounded(0.55, 0.65, 5.0);
         assert!(((axis.low - 0.55).abs() < 1e-9 && (axis.high - 0.65).abs() < 1e-9), "{} {}", axis.low, axis.high);
-        let axis = Axis::new(0.0, 1.0, 5.0, false);
-        assert_eq!(
-            axis.ticks.iter().map(|&tick| axis.label(tick, true)).collect::<Vec<_>>(),
-            ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]
-        );
+        let percent = labels(&Axis::new(0.0, 1.0, 5.0, false), true);
+        assert_eq!(percent, ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]);
     }
 
     #[test]
     fn logarithmic_ticks() {
-        let labels = |axis: &Axis, percent| -> Vec<String> {
-            let label = |&tick: &f64| axis.label(tick, percent);
-            axis.ticks.iter().map(label).collect()
-        };
         let axis = Axis::logarithmic(4.0, 900.0, 8.0);
         assert_eq!(labels(&axis, false), ["5", "10", "20", "50", "100", "200", "500"]);
         assert!((axis.position(60.0) - 0.5).abs() < 1e-6);
@@ -190,14 +174,10 @@ mod tests {
             let low = f64::from(i % 63) * 0.37 - 9.0;
             let high = low + 10f64.powf(f64::from(i) / 500.0 - 3.0);
             let axis = Axis::rounded(low, high, 5.0);
-            let step = axis.ticks[1] - axis.ticks[0];
-            let (first, last) = (axis.ticks[0], axis.ticks[axis.ticks.len() - 1]);
             assert!((2..=6).contains(&axis.ticks.len()), "{low} {high}: {:?}", axis.ticks);
-            assert!(
-                (first - axis.low).abs() < step * 0.01 && (last - axis.high).abs() < step * 0.01,
-                "{low} {high}: {:?}",
-                axis.ticks
-            );
+            let (first, last, step) = (axis.ticks[0], axis.ticks[axis.ticks.len() - 1], axis.ticks[1] - axis.ticks[0]);
+            let at_ends = [first - axis.low, last - axis.high].iter().all(|gap| gap.abs() < step * 0.01);
+            assert!(at_ends, "{low} {high}: {:?}", axis.ticks);
             assert!(axis.low <= low + step * 1e-5 && high <= axis.high + step * 1e-5, "{low} {high}");
         }
     }

@@ -1,22 +1,19 @@
 //! Horizontal bars in groups, with error bars and their values as text.
 
 use super::axis::{Axis, extent};
-use super::canvas::{Canvas, MARGIN, WIDTH};
-use super::legend::Legend;
+use super::canvas::{Canvas, Legend, MARGIN, WIDTH};
 use super::text::{self, Anchor, LABEL, LEADING, SMALL, style};
 use super::{Color, Figure};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ensure;
 
-/// Width of the column of group labels.
-const NAMES: f32 = 180.0;
-/// Room for the values at the right.
-const NUMBERS: f32 = 110.0;
-const BAR: f32 = 18.0;
-const BETWEEN_GROUPS: f32 = 14.0;
-/// Side of the coloured square of a series in the legend.
-const SAMPLE: f32 = 11.0;
+const LABELS_WIDTH: f32 = 180.0;
+const VALUES_WIDTH: f32 = 110.0;
+const BAR_HEIGHT: f32 = 18.0;
+const GROUP_GAP: f32 = 14.0;
+const LEGEND_SAMPLE: f32 = 11.0;
 
-/// The bars under one label.
+/// The bars beside one label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub label: String,
@@ -40,14 +37,22 @@ pub struct Group {
 /// No group, a group without one value for each series, or a value that is not finite.
 pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], percent: bool) -> Result<Figure> {
     let per_group = series.len().max(1);
-    check(groups, per_group)?;
+    ensure!(!groups.is_empty(), "bars need at least one group; give one with a value");
+    for Group { label, values } in groups {
+        let n = values.len();
+        ensure!(n == per_group, "the group {label:?} has {n} values for {per_group} series; give one for each");
+        let finite = values.iter().all(|(value, error)| value.is_finite() && error.is_finite());
+        ensure!(finite, "the group {label:?} has a value that is not finite; leave it out");
+    }
+    let names = if series.is_empty() { &[""] } else { series };
+    let colors = Color::of_series(names);
     let values = groups.iter().flat_map(|group| &group.values);
     let (low, high) = extent(values.flat_map(|(value, error)| [value - error, value + error]).chain([0.0]));
     let axis = Axis::rounded(low, if high > low { high } else { 1.0 }, 6.0);
 
-    let group_height = BAR * per_group as f32 + BETWEEN_GROUPS;
-    let (left, right) = (MARGIN + NAMES, WIDTH - MARGIN - NUMBERS);
-    let legend = Legend::new(series.iter().copied(), SAMPLE, WIDTH - MARGIN - left);
+    let group_height = BAR_HEIGHT * per_group as f32 + GROUP_GAP;
+    let (left, right) = (MARGIN + LABELS_WIDTH, WIDTH - MARGIN - VALUES_WIDTH);
+    let legend = Legend::new(series.iter().copied(), LEGEND_SAMPLE, WIDTH - MARGIN - left);
     let legend_height = if series.is_empty() { 0.0 } else { legend.height + 4.0 };
     let plot_height = group_height * groups.len() as f32;
     let (mut canvas, top) = Canvas::page(title, legend_height + plot_height + 42.0);
@@ -56,57 +61,40 @@ pub fn bars(title: &str, value_label: &str, series: &[&str], groups: &[Group], p
     let bottom = first + plot_height;
 
     legend.draw(&mut canvas, (left, top - 1.5), |canvas, i, x, middle| {
-        canvas.rect(x, middle - SAMPLE / 2.0, SAMPLE, SAMPLE, Color::of_series(i));
+        canvas.rect(x, middle - LEGEND_SAMPLE / 2.0, LEGEND_SAMPLE, LEGEND_SAMPLE, colors[names[i]]);
     });
     for &tick in &axis.ticks {
-        canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::LINE);
-        canvas.text(at(tick), bottom + 12.0, &axis.label(tick, percent), style(SMALL, Color::SOFT, Anchor::Middle));
+        canvas.rect(at(tick) - 0.5, first, 1.0, plot_height, Color::GRID_LINE);
+        canvas.text(
+            at(tick),
+            bottom + 12.0,
+            &axis.label(tick, percent),
+            style(SMALL, Color::AXIS_TEXT, Anchor::Middle),
+        );
     }
     for (i, group) in groups.iter().enumerate() {
-        let y = first + group_height * i as f32 + BETWEEN_GROUPS / 2.0;
-        let label = text::wrap(&group.label, LABEL, false, NAMES - 10.0, per_group.clamp(1, 3));
-        let start = y + (BAR * per_group as f32 - label.len() as f32 * LABEL * LEADING) / 2.0;
-        canvas.lines(left - 10.0, start, &label, style(LABEL, Color::INK, Anchor::Right));
+        let y = first + group_height * i as f32 + GROUP_GAP / 2.0;
+        let label = text::wrap(&group.label, LABEL, false, LABELS_WIDTH - 10.0, per_group.clamp(1, 3));
+        let start = y + (BAR_HEIGHT * per_group as f32 - label.len() as f32 * LABEL * LEADING) / 2.0;
+        canvas.lines(left - 10.0, start, &label, style(LABEL, Color::TEXT, Anchor::Right));
         for (j, &(value, error)) in group.values.iter().enumerate() {
-            let (y, middle) = (y + BAR * j as f32 + 1.0, y + BAR * (j as f32 + 0.5));
+            let (y, middle) = (y + BAR_HEIGHT * j as f32 + 1.0, y + BAR_HEIGHT * (j as f32 + 0.5));
             let (from, to) = (at(value.min(0.0)), at(value.max(0.0)));
-            canvas.rect(from, y, to - from, BAR - 2.0, Color::of_series(j));
+            canvas.rect(from, y, to - from, BAR_HEIGHT - 2.0, colors[names[j]]);
             if error > 0.0 {
                 let (low, high) = (at(value - error), at(value + error));
-                canvas.rect(low, middle - 0.75, high - low, 1.5, Color::INK);
+                canvas.rect(low, middle - 0.75, high - low, 1.5, Color::TEXT);
                 for end in [low, high] {
-                    canvas.rect(end - 0.75, middle - 4.0, 1.5, 8.0, Color::INK);
+                    canvas.rect(end - 0.75, middle - 4.0, 1.5, 8.0, Color::TEXT);
                 }
             }
             let end = to.max(at(value + error)) + 7.0;
-            canvas.text(end, middle, &measured(value, error, percent), style(SMALL, Color::INK, Anchor::Left));
+            canvas.text(end, middle, &measured(value, error, percent), style(SMALL, Color::TEXT, Anchor::Left));
         }
     }
     canvas.rect(at(0.0) - 0.5, first, 1.0, plot_height, Color::AXIS);
-    canvas.text((left + right) / 2.0, bottom + 31.0, value_label, style(LABEL, Color::SOFT, Anchor::Middle));
+    canvas.text((left + right) / 2.0, bottom + 31.0, value_label, style(LABEL, Color::AXIS_TEXT, Anchor::Middle));
     Figure::new(canvas, alt(title, value_label, series, groups, percent))
-}
-
-fn check(groups: &[Group], per_group: usize) -> Result<()> {
-    if groups.is_empty() {
-        return Err(Error::argument("bars need at least one group; give one with a value"));
-    }
-    for group in groups {
-        if group.values.len() != per_group {
-            return Err(Error::argument(format!(
-                "the group {:?} has {} values for {per_group} series; give one for each",
-                group.label,
-                group.values.len()
-            )));
-        }
-        if group.values.iter().any(|(value, error)| !value.is_finite() || !error.is_finite()) {
-            return Err(Error::argument(format!(
-                "the group {:?} has a value that is not finite; leave it out",
-                group.label
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The text beside a bar.

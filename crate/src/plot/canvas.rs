@@ -23,6 +23,10 @@ pub const IN_MEMORY: &str = "drawing in memory can't fail";
 /// Lengths of a dash and of the gap after it.
 pub const DASH: [f32; 2] = [6.0, 4.0];
 
+const LEGEND_LINE_HEIGHT: f32 = 20.0;
+const LEGEND_SAMPLE_GAP: f32 = 6.0;
+const LEGEND_ENTRY_GAP: f32 = 18.0;
+
 /// (x, y, width, height)
 pub type Rect = (f32, f32, f32, f32);
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
@@ -48,10 +52,8 @@ impl Canvas {
         let lines = text::wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
         let top = MARGIN + lines.len() as f32 * TITLE * LEADING + if lines.is_empty() { 0.0 } else { 10.0 };
         let size = (pixels(WIDTH) as u32, pixels(top + body + MARGIN) as u32);
-        let rgb = vec![255; size.0 as usize * size.1 as usize * 3];
-        let mut canvas = Canvas { rgb, size };
-        let heading = Style { bold: true, ..style(TITLE, Color::INK, Anchor::Left) };
-        canvas.lines(MARGIN, MARGIN, &lines, heading);
+        let mut canvas = Canvas { rgb: vec![255; size.0 as usize * size.1 as usize * 3], size };
+        canvas.lines(MARGIN, MARGIN, &lines, Style { bold: true, ..style(TITLE, Color::TEXT, Anchor::Left) });
         (canvas, top)
     }
 
@@ -68,7 +70,6 @@ impl Canvas {
         page
     }
 
-    /// The whole page as a drawing area of plotters.
     pub fn area(&mut self) -> Area<'_> {
         BitMapBackend::with_buffer(&mut self.rgb, self.size).into_drawing_area()
     }
@@ -87,12 +88,10 @@ impl Canvas {
         self.rect(x + width, y, t, height, color);
     }
 
-    /// A horizontal line from (x, y) to the right.
     pub fn line(&mut self, x: f32, y: f32, length: f32, dashed: bool, color: Color) {
         let ends = [(pixels(x), pixels(y)), (pixels(x + length), pixels(y))];
-        let line = stroke(2.0, color);
+        let (line, [dash, gap]) = (stroke(2.0, color), DASH.map(pixels));
         let drawn = if dashed {
-            let [dash, gap] = DASH.map(pixels);
             self.area().draw(&DashedPathElement::new(ends, dash, gap, line))
         } else {
             self.area().draw(&PathElement::new(ends, line))
@@ -137,16 +136,15 @@ impl Canvas {
                 rgb.extend([red, green, blue]);
             }
         }
-        let size = (width as u32, height as u32);
-        let picture: BitMapElement<_> =
-            BitMapElement::with_owned_buffer((left, top), size, rgb).expect("the buffer has the cells' size");
+        let picture = BitMapElement::<_>::with_owned_buffer((left, top), (width as u32, height as u32), rgb)
+            .expect("the buffer has the cells' size");
         self.area().draw(&picture).expect(IN_MEMORY);
     }
 
     /// A horizontal colour bar with the values at its ends and the name of the quantity.
     pub fn color_bar(&mut self, x: f32, y: f32, scale: Scale, label: &str) {
         const STEPS: usize = 180;
-        let soft = style(SMALL, Color::SOFT, Anchor::Left);
+        let soft = style(SMALL, Color::AXIS_TEXT, Anchor::Left);
         let low = number(scale.low);
         let start = x + text::width(&low, SMALL, false) + 6.0;
         let (bar, middle) = ((start, y, STEPS as f32, 10.0), y + 5.0);
@@ -158,5 +156,39 @@ impl Canvas {
         self.frame(bar, 0.5, Color::AXIS);
         let text = format!("{}   {label}", number(scale.high));
         self.text(start + STEPS as f32 + 6.0, middle, text.trim_end(), soft);
+    }
+}
+
+/// The entries of a legend with their places relative to its left top corner.
+pub struct Legend<'a> {
+    /// (name, left end, vertical middle)
+    entries: Vec<(&'a str, f32, f32)>,
+    sample: f32,
+    pub height: f32,
+}
+
+impl<'a> Legend<'a> {
+    pub fn new(names: impl IntoIterator<Item = &'a str>, sample: f32, width: f32) -> Self {
+        let (mut x, mut y) = (0.0, 0.0);
+        let entry = |name: &'a str| {
+            let length = sample + LEGEND_SAMPLE_GAP + text::width(name, SMALL, false);
+            if x > 0.0 && x + length > width {
+                (x, y) = (0.0, y + LEGEND_LINE_HEIGHT);
+            }
+            let left = x;
+            x += length + LEGEND_ENTRY_GAP;
+            (name, left, y + LEGEND_LINE_HEIGHT / 2.0)
+        };
+        let entries = names.into_iter().map(entry).collect();
+        Legend { entries, sample, height: y + LEGEND_LINE_HEIGHT }
+    }
+
+    /// Draws the names with the corner at (x, y); `draw_sample` gets each sample's index, left end and vertical middle.
+    pub fn draw(&self, canvas: &mut Canvas, (x, y): (f32, f32), draw_sample: impl Fn(&mut Canvas, usize, f32, f32)) {
+        for (i, (name, left, middle)) in self.entries.iter().enumerate() {
+            let (left, middle) = (x + left, y + middle);
+            draw_sample(canvas, i, left, middle);
+            canvas.text(left + self.sample + LEGEND_SAMPLE_GAP, middle, name, style(SMALL, Color::TEXT, Anchor::Left));
+        }
     }
 }

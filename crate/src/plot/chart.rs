@@ -12,16 +12,13 @@ use super::canvas::{Area, DASH, IN_MEMORY, pixels, stroke};
 use super::text::{self, LABEL, SMALL};
 use super::{Color, Panel, Series};
 
-/// Height of the labels below the x axis.
-const X_LABELS: f32 = 46.0;
-/// The maximum number of steps of the y axis.
-const MAX_STEPS: f64 = 5.0;
+const X_LABELS_HEIGHT: f32 = 46.0;
+const MAX_Y_STEPS: f64 = 5.0;
 /// A series with at most this many points has a mark on each.
 const MARKED: usize = 30;
 /// A series with more points than this, such as one per step, is drawn thinner.
 const DENSE: usize = 300;
-/// Opacity of the band of a spread.
-const BAND: f64 = 0.2;
+const BAND_OPACITY: f64 = 0.2;
 /// Half the width of the ends of an error bar.
 const CAP: f32 = 4.0;
 
@@ -47,21 +44,19 @@ fn axes<'a, 'b>(area: &'a Area<'b>, panel: &Panel, x_axis: Axis, y_axis: Axis) -
     let left = widths.fold(0.0, f32::max) + 8.0;
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(pixels(left))
-        .x_label_area_size(pixels(X_LABELS))
+        .x_label_area_size(pixels(X_LABELS_HEIGHT))
         .build_cartesian_2d(x_axis.clone(), y_axis.clone())
         .expect(IN_MEMORY);
-    let soft = RGBColor::from(Color::SOFT);
-    let text_style = |size: f32| {
-        let font = text::font(f64::from(size) * f64::from(pixels(1.0)), false);
-        TextStyle::from(font).color(&soft)
-    };
+    let soft = RGBColor::from(Color::AXIS_TEXT);
+    let text_style =
+        |size: f32| TextStyle::from(text::font(f64::from(size) * f64::from(pixels(1.0)), false)).color(&soft);
     // Two meshes, because the two axes of a mesh share their style, and only the horizontal axis is visible.
     chart
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
         .max_light_lines(0)
-        .bold_line_style(stroke(1.0, Color::LINE))
+        .bold_line_style(stroke(1.0, Color::GRID_LINE))
         .axis_style(TRANSPARENT)
         .set_tick_mark_size(LabelAreaPosition::Left, pixels(3.5))
         .y_label_style(text_style(SMALL))
@@ -93,7 +88,8 @@ fn draw_spread(chart: &mut Chart, panel: &Panel, series: &Series, color: Color) 
     if series.points.len() > MARKED {
         let lower = spread.iter().map(|&(x, (low, _))| (x, low));
         let upper = spread.iter().rev().map(|&(x, (_, high))| (x, high));
-        let band = Polygon::new(lower.chain(upper).collect::<Vec<_>>(), RGBColor::from(color).mix(BAND).filled());
+        let band =
+            Polygon::new(lower.chain(upper).collect::<Vec<_>>(), RGBColor::from(color).mix(BAND_OPACITY).filled());
         chart.draw_series([band]).expect(IN_MEMORY);
         return;
     }
@@ -131,8 +127,7 @@ fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Colo
 fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
     let (low, high) = extent(points.iter().map(|point| point.0));
     if panel.log_x {
-        let margin = log_margin(low, high);
-        return Axis::logarithmic(low / margin, high * margin, f64::from(width / 38.0).clamp(2.0, 12.0));
+        return logarithmic(low, high, f64::from(width / 38.0).clamp(2.0, 12.0));
     }
     let margin = if high > low { (high - low) * 0.03 } else { 0.5 };
     let label = 14.0 + 7.0 * format!("{:.0}", high.abs()).len() as f32;
@@ -140,26 +135,23 @@ fn x_axis(panel: &Panel, points: &[(f64, f64)], width: f32) -> Axis {
     Axis::new(low - margin, high + margin, f64::from(width / label).clamp(2.0, 12.0), integers)
 }
 
-/// The range that the panel sets, or else the range of the points and spreads.
 fn y_axis(panel: &Panel, points: &[(f64, f64)]) -> Axis {
     let spreads = panel.series.iter().flat_map(|series| &series.spread);
     let spreads = spreads.flat_map(|&(low, high)| [low, high]).filter(|&y| panel.has((1.0, y)));
     let (low, high) = extent(points.iter().map(|point| point.1).chain(spreads));
     match panel.y_range {
-        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_STEPS + 2.0),
-        Some((low, high)) => Axis::new(low, high, MAX_STEPS, false),
-        None if panel.log_y => {
-            let margin = log_margin(low, high);
-            Axis::logarithmic(low / margin, high * margin, MAX_STEPS + 2.0)
-        }
+        Some((low, high)) if panel.log_y => Axis::logarithmic(low, high, MAX_Y_STEPS + 2.0),
+        Some((low, high)) => Axis::new(low, high, MAX_Y_STEPS, false),
+        None if panel.log_y => logarithmic(low, high, MAX_Y_STEPS + 2.0),
         None => {
             let margin = if high > low { 0.0 } else { 0.05 * low.abs().max(1.0) };
-            Axis::rounded(low - margin, high + margin, MAX_STEPS)
+            Axis::rounded(low - margin, high + margin, MAX_Y_STEPS)
         }
     }
 }
 
-/// The factor by which a logarithmic axis extends beyond its values.
-fn log_margin(low: f64, high: f64) -> f64 {
-    if high > low { (high / low).powf(0.04) } else { 2.0 }
+/// A logarithmic axis that extends beyond its values by a factor.
+fn logarithmic(low: f64, high: f64, max_ticks: f64) -> Axis {
+    let margin = if high > low { (high / low).powf(0.04) } else { 2.0 };
+    Axis::logarithmic(low / margin, high * margin, max_ticks)
 }

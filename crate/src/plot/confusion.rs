@@ -5,19 +5,16 @@ use ndarray::Array2;
 use super::canvas::{Canvas, MARGIN, WIDTH};
 use super::text::{Anchor, LABEL, LEADING, SMALL, Style, style, wrap};
 use super::{Color, Figure, Map, Scale};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ensure;
 
-/// Width of the column of class names.
-const NAMES: f32 = 96.0;
+const NAMES_WIDTH: f32 = 96.0;
 const CELL_HEIGHT: f32 = 34.0;
-/// Width of the column of recalls.
-const RECALL: f32 = 66.0;
+const RECALLS_WIDTH: f32 = 66.0;
 const MAX_CLASSES: usize = 12;
 const NOTE: &str = "Numbers are images; the colour is their share of the row.";
-/// Width of the column of numbered class names beside two matrices.
-const NUMBERED_NAMES: f32 = 100.0;
-/// Between two matrices.
-const BETWEEN: f32 = 22.0;
+const NUMBERED_NAMES_WIDTH: f32 = 100.0;
+const MATRIX_GAP: f32 = 22.0;
 const PAIR_CELL_HEIGHT: f32 = 28.0;
 
 /// Counts [true class, predicted class] as numbers, coloured by their share of the row. The column at the right is the
@@ -35,34 +32,34 @@ const PAIR_CELL_HEIGHT: f32 = 28.0;
 pub fn confusion_matrix(title: &str, counts: &Array2<u64>, class_names: &[&str]) -> Result<Figure> {
     check(counts, class_names)?;
     let n = class_names.len();
-    let left = MARGIN + NAMES;
-    let cell = ((WIDTH - MARGIN - RECALL - left) / n as f32).min(90.0).floor();
+    let left = MARGIN + NAMES_WIDTH;
+    let cell = ((WIDTH - MARGIN - RECALLS_WIDTH - left) / n as f32).min(90.0).floor();
     let names: Vec<Vec<String>> = class_names.iter().map(|name| wrap(name, SMALL, false, cell - 2.0, 2)).collect();
     let lines = names.iter().map(Vec::len).max().unwrap_or(0);
     let header = 30.0 + lines as f32 * SMALL * LEADING;
     let (mut canvas, top) = Canvas::page(title, header + CELL_HEIGHT * n as f32 + 24.0);
     let first = top + header;
     let right = left + cell * n as f32;
-    let soft = |anchor| style(LABEL, Color::SOFT, anchor);
+    let soft = |anchor| style(LABEL, Color::AXIS_TEXT, anchor);
     canvas.text(left, top + 9.0, "Predicted class", soft(Anchor::Left));
     canvas.text(MARGIN, top + 9.0, "True class", soft(Anchor::Left));
-    canvas.text(right + RECALL, top + 9.0, "Recognised", soft(Anchor::Right));
+    canvas.text(right + RECALLS_WIDTH, top + 9.0, "Recognised", soft(Anchor::Right));
 
     for (i, name) in class_names.iter().enumerate() {
         let x = left + cell * (i as f32 + 0.5);
         let above = first - 6.0 - names[i].len() as f32 * SMALL * LEADING;
-        canvas.lines(x, above, &names[i], style(SMALL, Color::INK, Anchor::Middle));
+        canvas.lines(x, above, &names[i], style(SMALL, Color::TEXT, Anchor::Middle));
 
         let y = first + CELL_HEIGHT * i as f32;
         let middle = y + CELL_HEIGHT / 2.0;
-        let lines = wrap(name, SMALL, false, NAMES - 8.0, 1);
-        canvas.lines(left - 8.0, middle - SMALL * LEADING / 2.0, &lines, style(SMALL, Color::INK, Anchor::Right));
+        let name = wrap(name, SMALL, false, NAMES_WIDTH - 8.0, 1).concat();
+        canvas.text(left - 8.0, middle, &name, style(SMALL, Color::TEXT, Anchor::Right));
         let total: u64 = counts.row(i).sum();
         row(&mut canvas, counts, i, (left, y), (cell, CELL_HEIGHT));
         let recognised = if total == 0 { "–".into() } else { percent(counts[[i, i]], total) };
-        canvas.text(right + RECALL, middle, &recognised, style(SMALL, Color::INK, Anchor::Right));
+        canvas.text(right + RECALLS_WIDTH, middle, &recognised, style(SMALL, Color::TEXT, Anchor::Right));
     }
-    canvas.text(left, first + CELL_HEIGHT * n as f32 + 16.0, NOTE, style(SMALL, Color::SOFT, Anchor::Left));
+    canvas.text(left, first + CELL_HEIGHT * n as f32 + 16.0, NOTE, style(SMALL, Color::AXIS_TEXT, Anchor::Left));
     Figure::new(canvas, alt(title, counts, class_names))
 }
 
@@ -84,31 +81,31 @@ pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_na
         check(counts, class_names)?;
     }
     let n = class_names.len() as f32;
-    let left = MARGIN + NUMBERED_NAMES;
-    let half = (WIDTH - MARGIN - left - BETWEEN) / 2.0;
+    let left = MARGIN + NUMBERED_NAMES_WIDTH;
+    let half = (WIDTH - MARGIN - left - MATRIX_GAP) / 2.0;
     let cell = (half / n).min(60.0).floor();
     let header = 56.0;
     let (mut canvas, top) = Canvas::page(title, header + PAIR_CELL_HEIGHT * n + 24.0);
     let first = top + header;
     let middle = |i: usize| first + PAIR_CELL_HEIGHT * (i as f32 + 0.5);
-    canvas.text(MARGIN, top + 28.0, "True class", style(LABEL, Color::SOFT, Anchor::Left));
+    canvas.text(MARGIN, top + 28.0, "True class", style(LABEL, Color::AXIS_TEXT, Anchor::Left));
     for (i, name) in class_names.iter().enumerate() {
         let name = format!("{name}  {i}");
-        canvas.text(left - 8.0, middle(i), &name, style(SMALL, Color::INK, Anchor::Right));
+        canvas.text(left - 8.0, middle(i), &name, style(SMALL, Color::TEXT, Anchor::Right));
     }
-    for ((name, counts), x) in pair.into_iter().zip([left, left + half + BETWEEN]) {
-        let bold = Style { bold: true, ..style(LABEL, Color::INK, Anchor::Left) };
+    for ((name, counts), x) in pair.into_iter().zip([left, left + half + MATRIX_GAP]) {
+        let bold = Style { bold: true, ..style(LABEL, Color::TEXT, Anchor::Left) };
         let total = counts.sum().max(1);
         let name = format!("{name}: {} right", percent(counts.diag().sum(), total));
         canvas.text(x, top + 9.0, &name, bold);
-        canvas.text(x, top + 28.0, "Predicted class", style(LABEL, Color::SOFT, Anchor::Left));
+        canvas.text(x, top + 28.0, "Predicted class", style(LABEL, Color::AXIS_TEXT, Anchor::Left));
         for i in 0..class_names.len() {
             let center = x + cell * (i as f32 + 0.5);
-            canvas.text(center, top + 46.0, &i.to_string(), style(SMALL, Color::INK, Anchor::Middle));
+            canvas.text(center, top + 46.0, &i.to_string(), style(SMALL, Color::TEXT, Anchor::Middle));
             row(&mut canvas, counts, i, (x, middle(i) - PAIR_CELL_HEIGHT / 2.0), (cell, PAIR_CELL_HEIGHT));
         }
     }
-    canvas.text(left, first + PAIR_CELL_HEIGHT * n + 16.0, NOTE, style(SMALL, Color::SOFT, Anchor::Left));
+    canvas.text(left, first + PAIR_CELL_HEIGHT * n + 16.0, NOTE, style(SMALL, Color::AXIS_TEXT, Anchor::Left));
     let alts = pair.map(|(name, counts)| alt(name, counts, class_names));
     let title = title.trim_end_matches('.');
     Figure::new(canvas, format!("{title}. {}", alts.join(" ")))
@@ -116,12 +113,11 @@ pub fn confusion_matrices(title: &str, pair: [(&str, &Array2<u64>); 2], class_na
 
 fn check(counts: &Array2<u64>, class_names: &[&str]) -> Result<()> {
     let n = class_names.len();
-    if counts.dim() != (n, n) || n == 0 || n > MAX_CLASSES {
-        return Err(Error::argument(format!(
-            "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
-            counts.shape()
-        )));
-    }
+    ensure!(
+        counts.dim() == (n, n) && (1..=MAX_CLASSES).contains(&n),
+        "a confusion matrix of shape {:?} doesn't fit {n} class names; give one row and one column per class, at most {MAX_CLASSES}",
+        counts.shape()
+    );
     Ok(())
 }
 

@@ -1,22 +1,16 @@
 //! Curves: panels side by side, one line per series.
 
-use std::cmp::Ordering;
-
 use super::axis::extent;
-use super::canvas::{Canvas, MARGIN, WIDTH, pixels};
-use super::legend::Legend;
+use super::canvas::{Canvas, Legend, MARGIN, WIDTH, pixels};
 use super::text::{Anchor, LABEL, number, style};
 use super::{Color, Figure, chart};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ensure;
 
-/// Between the panels of a row.
-const GAP: f32 = 36.0;
-/// Height of the axes with their labels.
-const HEIGHT: f32 = 286.0;
-/// Height of the label of the y axis.
-const HEADING: f32 = 22.0;
-/// Length of the sample of a line in the legend.
-const SAMPLE: f32 = 22.0;
+const PANEL_GAP: f32 = 36.0;
+const AXES_HEIGHT: f32 = 286.0;
+const Y_LABEL_HEIGHT: f32 = 22.0;
+const LEGEND_SAMPLE: f32 = 22.0;
 
 /// One pair of axes with its series.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +23,10 @@ pub struct Panel {
     pub y_range: Option<(f64, f64)>,
     /// Labels the y axis in per cent; the values are shares from 0 to 1.
     pub percent: bool,
+    pub percent_x: bool,
     /// Makes the x axis logarithmic. Values that are not positive leave gaps.
     pub log_x: bool,
-    /// Makes the y axis logarithmic. Values that are not positive leave gaps.
     pub log_y: bool,
-    /// Labels the x axis in per cent; the values are shares from 0 to 1.
-    pub percent_x: bool,
 }
 
 impl Panel {
@@ -50,7 +42,7 @@ impl Panel {
     }
 }
 
-/// One line. Series with the same name have the same colour in all panels of a figure.
+/// One line.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     /// The name in the legend. An empty name has no entry.
@@ -58,6 +50,9 @@ pub struct Series {
     /// (x, y); a y that is not finite leaves a gap.
     pub points: Vec<(f64, f64)>,
     pub dashed: bool,
+    /// `None` for the colour of the network that the name begins with, or else the next colour of the palette. Series with
+    /// the same name have the same colour in all panels of a figure.
+    pub color: Option<Color>,
     /// (lowest, highest) y of each point, or empty. Drawn as error bars, or as a band if there are many points.
     pub spread: Vec<(f64, f64)>,
 }
@@ -88,11 +83,11 @@ impl Series {
             ((x, mean), extent(values))
         };
         let (points, spread) = runs.into_iter().map(summary).unzip();
-        Series { name: name.to_string(), points, dashed: false, spread }
+        Series { name: name.to_string(), points, spread, ..Series::default() }
     }
 }
 
-/// Panels from left to right, up to three in a row.
+/// Draws panels from left to right, up to three in a row.
 ///
 /// ```
 /// use vitlab::plot::{Panel, Series, curves};
@@ -109,35 +104,27 @@ impl Series {
 pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
     check(panels)?;
     let per_row = panels.len().min(3);
-    let width = (WIDTH - 2.0 * MARGIN - GAP * (per_row - 1) as f32) / per_row as f32;
-    let legends: Vec<Legend> = panels
-        .iter()
-        .map(|panel| Legend::new(named(panel).map(|series| series.name.as_str()), SAMPLE, width))
-        .collect();
-    let legend_height = legends.iter().map(|legend| legend.height).fold(0.0, f32::max);
-    let above = HEADING + legend_height + 10.0;
-    let row_height = above + HEIGHT;
+    let width = (WIDTH - 2.0 * MARGIN - PANEL_GAP * (per_row - 1) as f32) / per_row as f32;
+    let legend = |panel| Legend::new(named(panel).map(|series| series.name.as_str()), LEGEND_SAMPLE, width);
+    let legends: Vec<Legend> = panels.iter().map(legend).collect();
+    let above = Y_LABEL_HEIGHT + legends.iter().map(|legend| legend.height).fold(0.0, f32::max) + 10.0;
+    let row_height = above + AXES_HEIGHT;
     let rows = panels.len().div_ceil(per_row);
 
-    let mut names: Vec<&str> = Vec::new();
-    for series in panels.iter().flat_map(|panel| &panel.series) {
-        if !names.contains(&series.name.as_str()) {
-            names.push(&series.name);
-        }
-    }
-    let color = |series: &Series| Color::of_series(names.iter().position(|name| *name == series.name).unwrap_or(0));
-
+    let names: Vec<&str> = panels.iter().flat_map(|panel| &panel.series).map(|series| series.name.as_str()).collect();
+    let colors = Color::of_series(&names);
+    let color = |series: &Series| series.color.unwrap_or_else(|| colors[series.name.as_str()]);
     let (mut canvas, top) = Canvas::page(title, row_height * rows as f32);
     for (i, (panel, legend)) in panels.iter().zip(&legends).enumerate() {
-        let x = MARGIN + (width + GAP) * (i % per_row) as f32;
+        let x = MARGIN + (width + PANEL_GAP) * (i % per_row) as f32;
         let y = top + row_height * (i / per_row) as f32;
-        canvas.text(x, y + HEADING / 2.0, &panel.y_label, style(LABEL, Color::INK, Anchor::Left));
+        canvas.text(x, y + Y_LABEL_HEIGHT / 2.0, &panel.y_label, style(LABEL, Color::TEXT, Anchor::Left));
         let named: Vec<&Series> = named(panel).collect();
-        legend.draw(&mut canvas, (x, y + HEADING), |canvas, i, left, middle| {
-            canvas.line(left, middle, SAMPLE, named[i].dashed, color(named[i]));
+        legend.draw(&mut canvas, (x, y + Y_LABEL_HEIGHT), |canvas, i, left, middle| {
+            canvas.line(left, middle, LEGEND_SAMPLE, named[i].dashed, color(named[i]));
         });
         let corner = (pixels(x), pixels(y + above));
-        let area = canvas.area().shrink(corner, (pixels(width), pixels(HEIGHT)));
+        let area = canvas.area().shrink(corner, (pixels(width), pixels(AXES_HEIGHT)));
         chart::draw(&area, panel, width, color);
     }
     Figure::new(canvas, alt(title, panels))
@@ -149,49 +136,41 @@ fn named(panel: &Panel) -> impl Iterator<Item = &Series> {
 }
 
 fn check(panels: &[Panel]) -> Result<()> {
-    if panels.is_empty() {
-        return Err(Error::argument("curves need at least one panel; give one with a series"));
-    }
+    ensure!(!panels.is_empty(), "curves need at least one panel; give one with a series");
     for panel in panels {
-        if panel.series.iter().all(|series| panel.drawn(series).next().is_none()) {
-            return Err(Error::argument(format!(
-                "the panel {:?} has no finite value (on a logarithmic axis: no positive one) to draw; give at least one",
-                panel.y_label
-            )));
-        }
-        let is_range =
-            |(low, high): (f64, f64)| low.partial_cmp(&high) == Some(Ordering::Less) && !(panel.log_y && low <= 0.0);
-        if let Some((low, high)) = panel.y_range.filter(|&range| !is_range(range)) {
-            return Err(Error::argument(format!(
-                "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
-                panel.y_label
-            )));
-        }
+        ensure!(
+            panel.series.iter().any(|series| panel.drawn(series).next().is_some()),
+            "the panel {:?} has no finite value (on a logarithmic axis: no positive one) to draw; give at least one",
+            panel.y_label
+        );
+        let (low, high) = panel.y_range.unwrap_or((1.0, 2.0));
+        ensure!(
+            low < high && !(panel.log_y && low <= 0.0),
+            "the y range of the panel {:?} goes from {low} to {high}; give (low, high), on a logarithmic axis both positive",
+            panel.y_label
+        );
     }
-    let uneven = |series: &&Series| !series.spread.is_empty() && series.spread.len() != series.points.len();
-    if let Some(series) = panels.iter().flat_map(|panel| &panel.series).find(uneven) {
-        return Err(Error::argument(format!(
-            "the series {:?} has {} points and {} spreads; give one for each or none",
-            series.name,
-            series.points.len(),
-            series.spread.len()
-        )));
+    for Series { name, points, spread, .. } in panels.iter().flat_map(|panel| &panel.series) {
+        let (n, spreads) = (points.len(), spread.len());
+        ensure!(
+            [0, n].contains(&spreads),
+            "the series {name:?} has {n} points and {spreads} spreads; give one for each or none"
+        );
     }
     Ok(())
 }
 
 fn alt(title: &str, panels: &[Panel]) -> String {
     let panel = |panel: &Panel| {
-        let drawn: Vec<(&str, Vec<f64>)> = (panel.series.iter())
-            .map(|series| (series.name.as_str(), panel.drawn(series).map(|(_, y)| y).collect()))
-            .filter(|(_, values): &(_, Vec<f64>)| !values.is_empty())
-            .collect();
+        let values = |series| panel.drawn(series).map(|(_, y)| y).collect::<Vec<f64>>();
+        let mut drawn: Vec<_> = panel.series.iter().map(|series| (&series.name, values(series))).collect();
+        drawn.retain(|(_, values)| !values.is_empty());
         // Curves that share both ends, such as those of a deletion test, differ in between.
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
-        let share_ends = |(a, b): (&Vec<f64>, &Vec<f64>)| near(a[0], b[0]) && near(a[a.len() - 1], b[b.len() - 1]);
-        let with_middle = panel.series.len() > 1 && drawn.iter().all(|(_, values)| share_ends((values, &drawn[0].1)));
+        let share_ends = |a: &[f64], b: &[f64]| near(a[0], b[0]) && near(a[a.len() - 1], b[b.len() - 1]);
+        let with_middle = panel.series.len() > 1 && drawn.iter().all(|(_, values)| share_ends(values, &drawn[0].1));
         let text = |y: f64| if panel.percent { format!("{:.1} %", y * 100.0) } else { number(y as f32) };
-        let line = |(name, values): &(&str, Vec<f64>)| {
+        let line = |(name, values): &(&String, Vec<f64>)| {
             let (first, last) = (text(values[0]), text(values[values.len() - 1]));
             match values.len() {
                 1 => format!("{name} {first}"),
@@ -217,26 +196,21 @@ mod tests {
             y_range,
             ..Panel::default()
         };
+        let message = |y, y_range| curves("", &[panel(vec![(1.0, y)], y_range)]).unwrap_err().to_string();
         assert!(curves("", &[]).is_err());
-        assert!(curves("", &[panel(vec![(1.0, f64::NAN)], None)]).unwrap_err().to_string().contains("loss"));
-        assert!(
-            curves("", &[panel(vec![(1.0, 1.0)], Some((1.0, 1.0)))]).unwrap_err().to_string().contains("(low, high)")
-        );
+        assert!(message(f64::NAN, None).contains("loss"));
+        assert!(message(1.0, Some((1.0, 1.0))).contains("(low, high)"));
     }
 
     /// Logarithmic axes leave out values that are not positive. Spreads are drawn as bars and as bands.
     #[test]
     fn logarithmic_axes_and_spreads() {
-        let runs = |n: i32| {
-            let x = (0..n).map(f64::from);
-            Series::of_runs("a", x.map(|x| (x, vec![x, x * 2.0])))
-        };
+        let runs = |n| Series::of_runs("a", (0..n).map(f64::from).map(|x| (x, vec![x, x * 2.0])));
         let panel =
             |series| Panel { series: vec![series], log_x: true, log_y: true, percent_x: true, ..Panel::default() };
-        for n in [3, 100] {
+        for (n, last) in [(3, 3.0), (100, 148.5)] {
             let figure = curves("Runs", &[panel(runs(n))]).unwrap();
-            let alt = format!("a from 1.50 to {}", number((n - 1) as f32 * 1.5));
-            assert!(figure.alt().contains(&alt), "{}", figure.alt());
+            assert!(figure.alt().contains(&format!("a from 1.50 to {}", number(last))), "{}", figure.alt());
         }
         let message = |series| curves("", &[panel(series)]).unwrap_err().to_string();
         assert!(message(runs(1)).contains("no positive one"));
@@ -248,18 +222,10 @@ mod tests {
     /// Curves that share both ends are described with a value in the middle, a single point with its value.
     #[test]
     fn the_alternative_text_tells_curves_apart() {
-        let panel = |ys: &[&[f64]]| Panel {
-            series: ys
-                .iter()
-                .map(|ys| Series {
-                    name: "s".into(),
-                    points: ys.iter().enumerate().map(|(i, y)| (i as f64, *y)).collect(),
-                    ..Series::default()
-                })
-                .collect(),
-            ..Panel::default()
+        let alt = |ys: &[&[f64]]| {
+            let series = ys.iter().map(|ys| Series::per_epoch("s", ys.iter().copied())).collect();
+            curves("", &[Panel { series, ..Panel::default() }]).unwrap().alt().to_string()
         };
-        let alt = |ys: &[&[f64]]| curves("", &[panel(ys)]).unwrap().alt().to_string();
         let told = alt(&[&[1.0, 0.5, 0.0], &[1.0, 0.25, 0.0]]);
         assert!(told.contains("s from 1 over 0.50 to 0, s from 1 over 0.25 to 0"), "{told}");
         assert!(alt(&[&[1.0, 0.5], &[1.0, 0.25]]).contains("s from 1 to 0.50, s from 1 to 0.25"));

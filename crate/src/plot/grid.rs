@@ -1,8 +1,12 @@
 //! Grids of images, heatmaps, overlays and matrices.
 
-use super::canvas::{Canvas, DENSITY, MARGIN, WIDTH};
+use ndarray::Array2;
+use tch::{Device, Kind, Tensor};
+
+use super::canvas::{Canvas, DENSITY, MARGIN, Rect, WIDTH};
 use super::text::{Anchor, LABEL, LEADING, number, style, wrap};
-use super::{Color, Figure, Scale, Tile};
+use super::{Color, Figure, Map, Scale};
+use crate::error::ensure;
 use crate::{Error, Result};
 
 /// The least distance of tiles. A whole number of pixels for each value can leave room for a larger one.
@@ -12,6 +16,68 @@ const ABOVE_CAPTION: f32 = 5.0;
 const ROW_LABEL: f32 = 84.0;
 const CAPTION: f32 = 10.5;
 const CAPTION_LINES: usize = 2;
+/// Opacity of an overlay's highest value. The lowest value is transparent.
+const OPACITY: f32 = 0.8;
+
+/// One picture of a grid.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// Values [rows, columns], any size.
+    pub image: Array2<f32>,
+    pub scale: Scale,
+    /// A map over the image.
+    pub overlay: Option<Overlay>,
+    /// Text below the picture, at most two lines.
+    pub caption: String,
+    /// Colour of the caption and of a frame around the picture, for example for right and wrong predictions.
+    pub highlight: Option<Color>,
+}
+
+/// A translucent map: opacity grows with the value.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// Values [rows, columns], any size.
+    pub values: Array2<f32>,
+    pub scale: Scale,
+}
+
+impl Tile {
+    /// A photograph in grey. Its lowest value is black, its highest white.
+    pub fn grey(image: Array2<f32>, caption: impl Into<String>) -> Self {
+        let scale = Scale::fit(Map::Grey, [&image]);
+        Tile::map(image, scale, caption)
+    }
+
+    /// Values as colours.
+    pub fn map(image: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
+        Tile { image, scale, overlay: None, caption: caption.into(), highlight: None }
+    }
+
+    /// A photograph in grey under a translucent map.
+    pub fn overlay(image: Array2<f32>, values: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
+        Tile { overlay: Some(Overlay { values, scale }), ..Tile::grey(image, caption) }
+    }
+
+    /// The same tile with its caption and a frame in `color`.
+    pub fn highlighted(self, color: Color) -> Self {
+        Tile { highlight: Some(color), ..self }
+    }
+
+    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
+        let (rows, columns) = self.image.dim();
+        let (map_rows, map_columns) = self.overlay.as_ref().map_or((0, 0), |overlay| overlay.values.dim());
+        // In each direction the finer of the two grids shows both exactly if one size divides the other.
+        let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
+        canvas.cells(area, fine_rows, fine_columns, |y, x| {
+            let below = self.scale.color(self.image[[y * rows / fine_rows, x * columns / fine_columns]]);
+            let Some(overlay) = &self.overlay else { return below };
+            let value = overlay.values[[y * map_rows / fine_rows, x * map_columns / fine_columns]];
+            below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
+        });
+        let (thickness, color) = self.highlight.map_or((0.5, Color::GRID_LINE), |color| (2.5, color));
+        canvas.frame(area, thickness, color);
+    }
+}
 
 /// The colour bar of a grid.
 #[derive(Clone, Debug)]
@@ -51,28 +117,6 @@ pub fn image_grid(title: &str, tiles: &[Tile], columns: usize) -> Result<Figure>
     Grid { title: title.to_string(), tiles: tiles.to_vec(), columns, ..Grid::default() }.figure()
 }
 
-/// Positions in page units. The y of the page's body is 0.
-struct Layout {
-    left: f32,
-    /// Width of a tile.
-    width: f32,
-    /// Height of a tile.
-    height: f32,
-    /// Between tiles.
-    gap: f32,
-    /// Top of each row.
-    rows: Vec<f32>,
-    bottom: f32,
-    /// The caption of each tile in lines.
-    captions: Vec<Vec<String>>,
-}
-
-impl Layout {
-    fn x(&self, column: usize) -> f32 {
-        self.left + (self.width + self.gap) * column as f32
-    }
-}
-
 impl Grid {
     /// Draws the grid.
     ///
@@ -81,71 +125,60 @@ impl Grid {
     /// large for a notebook.
     pub fn figure(&self) -> Result<Figure> {
         self.check()?;
-        let layout = self.layout();
-        let (mut canvas, top) = Canvas::page(&self.title, layout.bottom + if self.bar.is_some() { 20.0 } else { 0.0 });
-        for (i, label) in self.column_labels.iter().enumerate() {
-            let text = wrap(label, LABEL, false, layout.width + layout.gap - 4.0, 1).concat();
-            canvas.text(layout.x(i) + layout.width / 2.0, top + 9.0, &text, style(LABEL, Color::INK, Anchor::Middle));
-        }
-        for (label, row) in self.row_labels.iter().zip(&layout.rows) {
-            let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
-            let start = top + row + (layout.height - text.len() as f32 * LABEL * LEADING) / 2.0;
-            canvas.lines(MARGIN, start, &text, style(LABEL, Color::INK, Anchor::Left));
-        }
-        for (i, (tile, caption)) in self.tiles.iter().zip(&layout.captions).enumerate() {
-            let (x, y) = (layout.x(i % self.columns), top + layout.rows[i / self.columns]);
-            tile.draw(&mut canvas, (x, y, layout.width, layout.height));
-            let color = tile.highlight.unwrap_or(Color::INK);
-            let below = y + layout.height + ABOVE_CAPTION;
-            canvas.lines(x + layout.width / 2.0, below, caption, style(CAPTION, color, Anchor::Middle));
-        }
-        if let Some(bar) = &self.bar {
-            canvas.color_bar(layout.x(0), top + layout.bottom + 4.0, bar.scale, &bar.label);
-        }
-        Figure::new(canvas, self.alt())
-    }
-
-    fn layout(&self) -> Layout {
         let left = MARGIN + if self.row_labels.is_empty() { 0.0 } else { ROW_LABEL };
         let (width, height) = self.tile_size(WIDTH - MARGIN - left);
         let spare = (WIDTH - MARGIN - left - width * self.columns as f32) / (self.columns.max(2) - 1) as f32;
         let gap = spare.clamp(GAP, WIDEST_GAP);
+        let x = |column: usize| left + (width + gap) * column as f32;
         let fit = |tile: &Tile| wrap(&tile.caption, CAPTION, false, width + gap - 4.0, CAPTION_LINES);
         let captions: Vec<Vec<String>> = self.tiles.iter().map(fit).collect();
-        let mut bottom = if self.column_labels.is_empty() { 0.0 } else { 22.0 };
-        let mut rows = Vec::new();
+        // The y of each row's tiles and of the end, from the top of the page's body.
+        let (mut rows, mut bottom) = (Vec::new(), if self.column_labels.is_empty() { 0.0 } else { 22.0 });
         for row in captions.chunks(self.columns) {
             rows.push(bottom);
             let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
             bottom +=
                 height + if lines > 0.0 { GAP + ABOVE_CAPTION + lines * CAPTION * LEADING } else { gap.min(18.0) };
         }
-        Layout { left, width, height, gap, rows, bottom, captions }
+
+        let (mut canvas, top) = Canvas::page(&self.title, bottom + if self.bar.is_some() { 20.0 } else { 0.0 });
+        for (i, label) in self.column_labels.iter().enumerate() {
+            let text = wrap(label, LABEL, false, width + gap - 4.0, 1).concat();
+            canvas.text(x(i) + width / 2.0, top + 9.0, &text, style(LABEL, Color::TEXT, Anchor::Middle));
+        }
+        for (label, row) in self.row_labels.iter().zip(&rows) {
+            let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
+            let start = top + row + (height - text.len() as f32 * LABEL * LEADING) / 2.0;
+            canvas.lines(MARGIN, start, &text, style(LABEL, Color::TEXT, Anchor::Left));
+        }
+        for (i, (tile, caption)) in self.tiles.iter().zip(&captions).enumerate() {
+            let (x, y) = (x(i % self.columns), top + rows[i / self.columns]);
+            tile.draw(&mut canvas, (x, y, width, height));
+            let color = tile.highlight.unwrap_or(Color::TEXT);
+            canvas.lines(x + width / 2.0, y + height + ABOVE_CAPTION, caption, style(CAPTION, color, Anchor::Middle));
+        }
+        if let Some(bar) = &self.bar {
+            canvas.color_bar(left, top + bottom + 4.0, bar.scale, &bar.label);
+        }
+        Figure::new(canvas, self.alt())
     }
 
     fn check(&self) -> Result<()> {
-        if self.tiles.is_empty() || !(1..=20).contains(&self.columns) {
-            return Err(Error::argument(format!(
-                "{} pictures in {} columns can't be drawn; give at least one picture and 1 to 20 columns",
-                self.tiles.len(),
-                self.columns
-            )));
+        let (n, columns) = (self.tiles.len(), self.columns);
+        ensure!(
+            n > 0 && (1..=20).contains(&columns),
+            "{n} pictures in {columns} columns can't be drawn; give at least one picture and 1 to 20 columns"
+        );
+        for (i, Tile { image, overlay, .. }) in self.tiles.iter().enumerate() {
+            let empty = image.is_empty() || overlay.as_ref().is_some_and(|overlay| overlay.values.is_empty());
+            ensure!(!empty, "picture {i} has no pixels; leave it out");
         }
-        let empty = |tile: &Tile| {
-            tile.image.is_empty() || tile.overlay.as_ref().is_some_and(|overlay| overlay.values.is_empty())
-        };
-        if let Some(i) = self.tiles.iter().position(empty) {
-            return Err(Error::argument(format!("picture {i} has no pixels; leave it out")));
-        }
-        let rows = self.tiles.len().div_ceil(self.columns);
-        if self.row_labels.len() > rows || self.column_labels.len() > self.columns {
-            return Err(Error::argument(format!(
-                "{} row labels and {} column labels for {rows} rows and {} columns; give at most one for each",
-                self.row_labels.len(),
-                self.column_labels.len(),
-                self.columns
-            )));
-        }
+        let (rows, row_labels, column_labels) = (n.div_ceil(columns), self.row_labels.len(), self.column_labels.len());
+        ensure!(
+            row_labels <= rows && column_labels <= columns,
+            "{row_labels} row labels and {column_labels} column labels for {rows} rows and {columns} columns; \
+             give at most one for each"
+        );
         Ok(())
     }
 
@@ -177,28 +210,45 @@ impl Grid {
     }
 }
 
+/// A one-channel image or a map as an array [H, W]. The tensor has shape [H, W], or dimensions of 1 before these.
+///
+/// # Errors
+/// A tensor of another shape.
+pub fn pixels(image: &Tensor) -> Result<Array2<f32>> {
+    let size = image.size();
+    let picture = match size[..] {
+        [ref leading @ .., rows, columns] if leading.iter().all(|&dimension| dimension == 1) => {
+            let flat = image.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+            Array2::from_shape_vec((rows as usize, columns as usize), Vec::<f32>::try_from(flat)?).ok()
+        }
+        _ => None,
+    };
+    picture.ok_or_else(|| {
+        Error::argument(format!(
+            "a picture has shape [H, W] or [1, H, W], this tensor has {size:?}; pick one image, as with get(0)"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn tile(rows: usize, columns: usize) -> Tile {
-        Tile::grey(ndarray::Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32), "a caption")
+        Tile::grey(Array2::from_shape_fn((rows, columns), |(y, x)| (y * columns + x) as f32), "a caption")
     }
 
     #[test]
     fn what_cannot_be_drawn_is_said() {
-        let message = |grid: Grid| grid.figure().unwrap_err().to_string();
-        assert!(message(Grid::default()).contains("at least one picture"));
-        assert!(message(Grid { tiles: vec![tile(2, 2)], ..Grid::default() }).contains("0 columns"));
-        assert!(
-            message(Grid { tiles: vec![tile(2, 0)], columns: 1, ..Grid::default() })
-                .contains("picture 0 has no pixels")
-        );
-        let row_labels = vec!["a".to_string(), "b".to_string()];
-        assert!(
-            message(Grid { tiles: vec![tile(2, 2)], columns: 1, row_labels, ..Grid::default() })
-                .contains("2 row labels")
-        );
+        for (tiles, columns, row_labels, contains) in [
+            (vec![], 0, vec![], "at least one picture"),
+            (vec![tile(2, 2)], 0, vec![], "0 columns"),
+            (vec![tile(2, 0)], 1, vec![], "picture 0 has no pixels"),
+            (vec![tile(2, 2)], 1, vec!["a".into(), "b".into()], "2 row labels"),
+        ] {
+            let grid = Grid { tiles, columns, row_labels, ..Grid::default() };
+            assert!(grid.figure().unwrap_err().to_string().contains(contains));
+        }
     }
 
     #[test]
@@ -209,5 +259,14 @@ mod tests {
             assert_eq!((width * DENSITY) as usize % values, 0);
             assert!((width + GAP) * columns as f32 <= 800.0 + GAP, "{columns} columns of {width}");
         }
+    }
+
+    #[test]
+    fn tensors_of_any_kind_become_arrays() {
+        let image = Tensor::from_slice(&[0u8, 1, 2, 3, 4, 5]).view([1, 1, 2, 3]);
+        assert_eq!(pixels(&image).unwrap(), ndarray::arr2(&[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]));
+        assert_eq!(pixels(&image.transpose(2, 3)).unwrap(), ndarray::arr2(&[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]));
+        let shape = pixels(&Tensor::zeros([2, 28, 28], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
+        assert!(shape.contains("[2, 28, 28]"), "{shape}");
     }
 }

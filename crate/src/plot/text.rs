@@ -31,7 +31,6 @@ pub enum Anchor {
     Right,
 }
 
-/// Size, weight, colour and alignment of a piece of text.
 #[derive(Clone, Copy)]
 pub struct Style {
     pub size: f32,
@@ -52,8 +51,7 @@ fn bytes(bold: bool) -> &'static [u8] {
 /// font with plotters, which takes microseconds.
 pub fn font(size: f64, bold: bool) -> FontDesc<'static> {
     let weight = if bold { FontStyle::Bold } else { FontStyle::Normal };
-    let registered = register_font(FAMILY, weight, bytes(bold));
-    assert!(registered.is_ok(), "the compiled-in font is valid");
+    assert!(register_font(FAMILY, weight, bytes(bold)).is_ok(), "the compiled-in font is valid");
     FontDesc::new(FontFamily::Name(FAMILY), size * LINE, weight)
 }
 
@@ -75,12 +73,10 @@ pub fn letters(text: &str, size: f64, bold: bool) -> Vec<(char, f32)> {
 /// Width of `text` in the unit of `size`.
 pub fn width(text: &str, size: f32, bold: bool) -> f32 {
     let measured = font(f64::from(size) * MEASURING_SCALE, bold).box_size(text);
-    let (width, _) = measured.expect("the font is registered");
-    width as f32 / MEASURING_SCALE as f32
+    measured.expect("the font is registered").0 as f32 / MEASURING_SCALE as f32
 }
 
-/// Breaks `text` at spaces and after slashes into at most `max_lines` lines of at most `max_width`. A longer text ends with an
-/// ellipsis.
+/// Breaks `text` at spaces and slashes into at most `max_lines` lines of `max_width`. A longer text ends with an ellipsis.
 pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize) -> Vec<String> {
     let fits = |line: &str| width(line.trim_end(), size, bold) <= max_width;
     let mut lines: Vec<String> = Vec::new();
@@ -97,10 +93,9 @@ pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize)
     let cut = lines.len() > max_lines;
     lines.truncate(max_lines);
     let count = lines.len();
-    for (i, line) in lines.iter_mut().enumerate() {
-        *line = line.trim_end().to_string();
-        let shortened = cut && i + 1 == count;
-        if shortened || !fits(line) {
+    for (line, number) in lines.iter_mut().zip(1..) {
+        line.truncate(line.trim_end().len());
+        if cut && number == count || !fits(line) {
             while !line.is_empty() && !fits(&format!("{line}…")) {
                 line.pop();
             }
@@ -114,11 +109,8 @@ pub fn wrap(text: &str, size: f32, bold: bool, max_width: f32, max_lines: usize)
 pub fn number(value: f32) -> String {
     let text = match value.abs() {
         0.0 => "0".to_string(),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 0.01 => format!("{value:.2}"),
-        size if size >= 0.001 => format!("{value:.3}"),
-        _ => format!("{value:.1e}"),
+        size if size < 0.001 => format!("{value:.1e}"),
+        size => format!("{value:.*}", [100.0, 10.0, 0.01].into_iter().filter(|&limit| size < limit).count()),
     };
     let text = match text.split_once('.') {
         Some((whole, digits)) if digits.bytes().all(|digit| digit == b'0') => whole.to_string(),

@@ -13,8 +13,9 @@ use std::borrow::Borrow;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use crate::Result;
 use crate::device::on_one_thread;
-use crate::{Error, Result};
+use crate::error::ensure;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -73,11 +74,8 @@ impl AdamW {
     /// Fails if libtorch can't differentiate `loss`, or if `loss` doesn't depend on every parameter.
     pub fn backward_step(&mut self, loss: &Tensor, lr: f64) -> Result<()> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
-        if !gradients.iter().all(Tensor::defined) {
-            return Err(Error::argument(
-                "the loss doesn't depend on all parameters of the model; use every head in it",
-            ));
-        }
+        let complete = gradients.iter().all(Tensor::defined);
+        ensure!(complete, "the loss doesn't depend on all parameters of the model; use every head in it");
         self.step(&gradients, lr)
     }
 
@@ -90,13 +88,8 @@ impl AdamW {
         let update = || {
             let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
             let gradient = Tensor::cat(&flat, 0); // [n]
-            if gradient.size() != self.flat.size() {
-                return Err(Error::argument(format!(
-                    "the gradients have {:?} elements, the parameters {:?}",
-                    gradient.size(),
-                    self.flat.size()
-                )));
-            }
+            let (given, wanted) = (gradient.size(), self.flat.size());
+            ensure!(given == wanted, "the gradients have {given:?} elements, the parameters {wanted:?}");
             self.steps += 1;
             let correction1 = 1.0 - BETA1.powi(self.steps as i32);
             let correction2 = 1.0 - BETA2.powi(self.steps as i32);

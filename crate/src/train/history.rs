@@ -30,7 +30,7 @@ pub struct Epoch {
 }
 
 /// Configuration, data and epochs of a training. `models/*.json` and the JSON files of `vitlab train` hold one each.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     pub config: Config,
     pub origin: Origin,

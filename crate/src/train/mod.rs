@@ -3,7 +3,6 @@
 mod adamw;
 mod curves;
 mod history;
-mod live;
 mod pass;
 mod resume;
 mod schedule;

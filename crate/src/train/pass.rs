@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
-use super::{Batch, History, learning_rate, step_learning_rate};
+use super::{Batch, History, step_learning_rate};
 use crate::data::{Dataset, seed_everything, shuffled};
-use crate::{Config, Error, Result};
+use crate::error::ensure;
+use crate::{Config, Result};
 
 /// Mean loss (nats) and accuracy (0 to 1) over the batches of one epoch, while the weights were changing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,39 +32,31 @@ pub struct Step {
     pub left: Duration,
 }
 
-/// The state of a pass over the training set.
 pub(super) struct Pass {
     /// Number of the epoch, counted from 0.
     index: usize,
-    /// Images per batch.
-    size: i64,
+    pub batch_size: i64,
     pub batches: i64,
     /// The first batch of this call, after those of an interrupted epoch.
     first: i64,
     /// Number of batches done, with those before `first`.
     pub done: i64,
     /// [N] permutation of the training images
-    order: Tensor,
+    pub order: Tensor,
     /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
     /// the processor wait for a GPU.
     sums: Tensor,
-    /// Time of the latest report.
-    reported: Instant,
+    last_report: Instant,
 }
 
 impl Pass {
     /// Seeds the generators of the next epoch, and takes up the sums of an interrupted one.
     pub fn begin(history: &History, data: &Dataset) -> Result<Self> {
-        let (index, size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
-        if index >= history.config.epochs {
-            return Err(Error::argument(format!(
-                "all {index} epochs of this training are done; give a larger EPOCHS to a new one"
-            )));
-        }
-        let batches = data.len() / size;
-        if batches == 0 {
-            return Err(Error::argument(format!("BATCH_SIZE {size} is more than the {} training images", data.len())));
-        }
+        let (index, batch_size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
+        let done = index >= history.config.epochs;
+        ensure!(!done, "all {index} epochs of this training are done; give a larger EPOCHS to a new one");
+        let batches = data.len() / batch_size;
+        ensure!(batches > 0, "BATCH_SIZE {batch_size} is more than the {} training images", data.len());
         // Different for every (seed, epoch) of practical size.
         let seed = history.config.seed.wrapping_mul(1_000_003).wrapping_add(index as i64 + 1);
         seed_everything(seed);
@@ -76,20 +69,12 @@ impl Pass {
                 (batches, (means * batches as f64).to_device(device))
             }
         };
-        Ok(Pass { index, size, batches, first, done: first, order, sums, reported: Instant::now() })
-    }
-
-    /// Indices of the next batch's images, [B].
-    pub fn indices(&self) -> Tensor {
-        self.order.narrow(0, self.done * self.size, self.size)
+        Ok(Pass { index, batch_size, batches, first, done: first, order, sums, last_report: Instant::now() })
     }
 
     pub fn learning_rate(&self, config: &Config) -> f64 {
-        if !config.lr_per_step {
-            return learning_rate(config, self.index);
-        }
-        let batches = self.batches as usize;
-        step_learning_rate(config, self.index * batches + self.done as usize, batches)
+        let (done, steps) = if config.lr_per_step { (self.done as usize, self.batches as usize) } else { (0, 1) };
+        step_learning_rate(config, self.index * steps + done, steps)
     }
 
     pub fn add(&mut self, batch: &Batch, labels: &Tensor) {
@@ -105,12 +90,12 @@ impl Pass {
 
     /// Whether a second has passed since the last report, or the epoch ends.
     pub fn report_is_due(&self) -> bool {
-        self.reported.elapsed() > Duration::from_secs(1) || self.done == self.batches
+        self.last_report.elapsed() > Duration::from_secs(1) || self.done == self.batches
     }
 
     /// The progress after `elapsed` time of this call, in a training of `epochs` epochs.
     pub fn step(&mut self, elapsed: Duration, epochs: usize) -> Step {
-        self.reported = Instant::now();
+        self.last_report = Instant::now();
         let trained = self.done - self.first;
         let remaining = self.batches - self.done + self.batches * (epochs - self.index - 1) as i64;
         Step {
@@ -119,7 +104,7 @@ impl Pass {
             batch: self.done,
             batches: self.batches,
             score: self.score(),
-            images_per_second: (trained * self.size) as f64 / elapsed.as_secs_f64(),
+            images_per_second: (trained * self.batch_size) as f64 / elapsed.as_secs_f64(),
             left: elapsed.mul_f64(remaining as f64 / trained as f64),
         }
     }

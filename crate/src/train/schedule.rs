@@ -29,7 +29,7 @@ use crate::Config;
 /// }
 /// ```
 pub fn learning_rate(config: &Config, epoch: usize) -> f64 {
-    rate(config, epoch, config.warmup_epochs, config.epochs)
+    step_learning_rate(config, epoch, 1)
 }
 
 /// The learning rate of a step, for LR_PER_STEP: the same curve with `steps` steps in each epoch. `step` counts from 0
@@ -45,14 +45,11 @@ pub fn learning_rate(config: &Config, epoch: usize) -> f64 {
 /// }
 /// ```
 pub fn step_learning_rate(config: &Config, step: usize, steps: usize) -> f64 {
-    rate(config, step, config.warmup_epochs * steps, config.epochs * steps)
-}
-
-fn rate(config: &Config, at: usize, warmup: usize, end: usize) -> f64 {
-    if at < warmup {
-        return config.lr * (at + 1) as f64 / warmup as f64;
+    let (warmup, end) = (config.warmup_epochs * steps, config.epochs * steps);
+    if step < warmup {
+        return config.lr * (step + 1) as f64 / warmup as f64;
     }
-    let progress = (at - warmup) as f64 / (end - warmup) as f64;
+    let progress = (step - warmup) as f64 / (end - warmup) as f64;
     let cosine = (std::f64::consts::PI * progress).cos();
     config.min_lr + (config.lr - config.min_lr) * (1.0 + cosine) / 2.0
 }

@@ -1,21 +1,20 @@
 //! The training of one model: its state between two epochs, and the epoch itself.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::Path;
 use std::time::Instant;
 
 use tch::Tensor;
 
-use super::live::View;
+use super::curves::View;
 use super::pass::{Pass, Step, TrainScore};
-use super::{AdamW, Epoch, History, resume};
-use crate::data::{Dataset, Origin};
+use super::{AdamW, Epoch, History};
+use crate::data::Dataset;
 use crate::device::{describe, on_one_thread, versions};
+use crate::error::ensure;
 use crate::metrics::Evaluation;
 use crate::model::Model;
 use crate::notebook::Interrupt;
-use crate::{Config, Error, Result};
+use crate::{Config, Result};
 
 /// Receives the progress of an epoch.
 pub type OnStep = Box<dyn FnMut(&Step)>;
@@ -78,29 +77,15 @@ pub struct Trainer {
     /// Called about once a second during an epoch.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
-    /// Learning rate of the latest step.
-    lr: f64,
-    /// Start of the latest epoch.
-    started: Instant,
+    latest_lr: f64,
+    epoch_started: Instant,
     /// Number of batches of the latest epoch, if the user interrupted it.
     stopped_after: Option<i64>,
     view: Option<View>,
 }
 
 /// The epochs that remain; ends early when the user interrupts the training.
-#[derive(Debug)]
-pub struct Epochs {
-    left: Range<usize>,
-    interrupt: Interrupt,
-}
-
-impl Iterator for Epochs {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        self.left.next().filter(|_| !self.interrupt.asked())
-    }
-}
+pub type Epochs = Box<dyn Iterator<Item = usize>>;
 
 impl Trainer {
     /// A training of `model` from its present weights.
@@ -109,28 +94,26 @@ impl Trainer {
     /// A configuration that can't work.
     pub fn new(model: &impl Model, config: &Config) -> Result<Self> {
         config.check()?;
+        let mut made_with: BTreeMap<String, String> = versions().into_iter().collect();
+        made_with.insert("device".to_string(), describe(model.variables().device()));
         Ok(Trainer {
-            history: History {
-                config: config.clone(),
-                origin: Origin::default(),
-                made_with: made_with(model.variables().device()),
-                scores: BTreeMap::new(),
-                epochs: Vec::new(),
-            },
+            history: History { config: config.clone(), made_with, ..History::default() },
             recipe: String::new(),
             on_step: None,
             optimizer: AdamW::new(model.variables(), config.weight_decay),
-            lr: 0.0,
-            started: Instant::now(),
+            latest_lr: 0.0,
+            epoch_started: Instant::now(),
             stopped_after: None,
             view: None,
         })
     }
 
-    /// The epochs that remain, counted from 0: all of them, or those after a resumed checkpoint or an interrupt, beginning with
-    /// the interrupted epoch.
+    /// The epochs that remain, counted from 0: all of them, or those after a resumed checkpoint or an interrupt, beginning
+    /// with the interrupted epoch.
     pub fn epochs(&self) -> Epochs {
-        Epochs { left: self.history.whole_epochs()..self.history.config.epochs, interrupt: Interrupt::listen() }
+        let interrupt = Interrupt::listen();
+        let left = self.history.whole_epochs()..self.history.config.epochs;
+        Box::new(left.take_while(move |_| !interrupt.asked()))
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
@@ -140,10 +123,10 @@ impl Trainer {
     /// All random draws of epoch e come from a generator seeded by SEED and e alone. A training that is resumed between two
     /// epochs therefore continues as if it had never stopped.
     ///
-    /// An interrupt in a notebook ends the epoch after the current step, and with it the loop over [`Trainer::epochs`]. The
-    /// score is then that of the batches so far, and the history says so. The next call trains the remaining batches of the
-    /// epoch, and its score is that of the whole epoch. The augmentation and dropout of these batches are drawn anew, from
-    /// SEED, e and the number of batches done, so that the weights differ from those of an uninterrupted run.
+    /// An interrupt in a notebook ends the epoch after the current step, and the loop over [`Trainer::epochs`]. The score
+    /// is that of the batches so far, and the history says so. The next call trains the remaining batches and returns the
+    /// score of the whole epoch. Their augmentation and dropout are drawn anew, from SEED, e and the number of batches
+    /// done, so that the weights differ from those of an uninterrupted run.
     ///
     /// # Errors
     /// What `loss` returns; too few images for a batch; a loss that isn't finite.
@@ -152,7 +135,7 @@ impl Trainer {
         data: &Dataset,
         mut loss: impl FnMut(&Tensor, &Tensor) -> Result<B>,
     ) -> Result<TrainScore> {
-        self.started = Instant::now();
+        self.epoch_started = Instant::now();
         self.history.origin = data.origin.clone();
         let mut pass = Pass::begin(&self.history, data)?;
         if self.view.as_ref().is_none_or(View::is_of_another_cell) {
@@ -160,46 +143,42 @@ impl Trainer {
         }
         let interrupt = Interrupt::listen();
         while pass.done < pass.batches {
-            let indices = pass.indices();
+            let indices = pass.order.narrow(0, pass.done * pass.batch_size, pass.batch_size); // [B]
             let images = on_one_thread(|| {
                 let bytes = data.images.index_select(0, &indices);
                 self.history.config.augmentation.apply(&bytes) // [B, 28, 28] -> [B, 1, 28, 28]
             });
             let labels = data.labels.index_select(0, &indices);
-            self.lr = pass.learning_rate(&self.history.config);
+            self.latest_lr = pass.learning_rate(&self.history.config);
             let batch: Batch = loss(&images, &labels)?.into();
-            batch.update(&mut self.optimizer, self.lr)?;
+            batch.update(&mut self.optimizer, self.latest_lr)?;
             pass.add(&batch, &labels);
             let stop = interrupt.asked();
-            self.report(&mut pass, stop);
+            if stop || pass.report_is_due() {
+                self.report(&pass.step(self.epoch_started.elapsed(), self.history.config.epochs));
+            }
             if stop {
                 break;
             }
         }
         self.stopped_after = (pass.done < pass.batches).then_some(pass.done);
         let score = pass.score();
-        if !score.loss.is_finite() {
-            return Err(Error::argument(format!(
-                "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
-                self.history.whole_epochs() + 1,
-                score.loss,
-                self.history.config.lr
-            )));
-        }
+        ensure!(
+            score.loss.is_finite(),
+            "the loss of epoch {} is {}: the training diverged; lower LR ({}) or lengthen WARMUP_EPOCHS",
+            self.history.whole_epochs() + 1,
+            score.loss,
+            self.history.config.lr
+        );
         Ok(score)
     }
 
-    /// Reports the progress if a second has passed since the last report, or the epoch ends.
-    fn report(&mut self, pass: &mut Pass, stop: bool) {
-        if (self.on_step.is_none() && self.view.is_none()) || !(pass.report_is_due() || stop) {
-            return;
-        }
-        let step = pass.step(self.started.elapsed(), self.history.config.epochs);
+    fn report(&mut self, step: &Step) {
         if let Some(on_step) = &mut self.on_step {
-            on_step(&step);
+            on_step(step);
         }
         if let Some(view) = &mut self.view {
-            view.step(&step, &self.history);
+            view.step(step, &self.history);
         }
     }
 
@@ -210,12 +189,12 @@ impl Trainer {
         self.history.epochs.truncate(index);
         let epoch = Epoch {
             epoch: index + 1,
-            lr: self.lr,
+            lr: self.latest_lr,
             train_loss: train.loss,
             train_accuracy: train.accuracy,
             test_loss: test.loss,
             test_accuracy: test.accuracy,
-            seconds: before + self.started.elapsed().as_secs_f64(),
+            seconds: before + self.epoch_started.elapsed().as_secs_f64(),
             stopped_after: self.stopped_after,
         };
         self.history.epochs.push(epoch.clone());
@@ -224,47 +203,14 @@ impl Trainer {
         }
         epoch
     }
-
-    /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
-    ///
-    /// # Errors
-    /// When the file can't be written; an existing file then stays as it is.
-    pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
-        resume::write(self, model, path.as_ref())
-    }
-
-    /// Continues from the checkpoint at `path`, if there is one: sets the model's weights and this trainer's state.
-    /// Returns the number of epochs done, without an interrupted one.
-    ///
-    /// # Errors
-    /// A broken file, or one of another model, configuration or data; model and trainer then stay as they are.
-    pub fn resume(&mut self, model: &impl Model, path: impl AsRef<Path>, data: &Dataset) -> Result<usize> {
-        if path.as_ref().exists() {
-            resume::read(self, model, path.as_ref(), &data.origin)?;
-        }
-        Ok(self.history.whole_epochs())
-    }
-}
-
-fn made_with(device: tch::Device) -> BTreeMap<String, String> {
-    let mut components: BTreeMap<String, String> = versions().into_iter().collect();
-    components.insert("device".to_string(), describe(device));
-    components
 }
 
 impl std::fmt::Display for Epoch {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(
-            f,
-            "epoch {:>2}  lr {:.1e}  train loss {:.4} accuracy {:5.2} %  test loss {:.4} accuracy {:5.2} %  {:.0} s",
-            self.epoch,
-            self.lr,
-            self.train_loss,
-            self.train_accuracy * 100.0,
-            self.test_loss,
-            self.test_accuracy * 100.0,
-            self.seconds
-        )?;
+        let Epoch { epoch, lr, train_loss, test_loss, seconds, .. } = self;
+        let [train, test] = [self.train_accuracy, self.test_accuracy].map(|accuracy| accuracy * 100.0);
+        write!(f, "epoch {epoch:>2}  lr {lr:.1e}  train loss {train_loss:.4} accuracy {train:5.2} %")?;
+        write!(f, "  test loss {test_loss:.4} accuracy {test:5.2} %  {seconds:.0} s")?;
         match self.stopped_after {
             Some(batches) => write!(f, "  (interrupted after {batches} batches)"),
             None => Ok(()),
