@@ -29,6 +29,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
+use crate::error::ensure;
 use crate::{Error, Result};
 
 pub use safetensors::{read_safetensors, write_safetensors};
@@ -55,15 +56,11 @@ impl StateDict {
     }
 
     /// Checks the names that a file gives its tensors: they must be printable and differ from each other.
-    fn checked(tensors: Vec<(String, Tensor)>) -> Result<Self, String> {
+    fn checked(tensors: Vec<(String, Tensor)>) -> Result<Self> {
         let mut names = HashSet::new();
         for (name, _) in &tensors {
-            if name.contains(char::is_control) {
-                return Err(format!("has a tensor whose name isn't printable: {}", printable(name)));
-            }
-            if !names.insert(name.as_str()) {
-                return Err(format!("has two tensors named {}", printable(name)));
-            }
+            ensure!(!name.contains(char::is_control), "has a tensor whose name isn't printable: {}", printable(name));
+            ensure!(names.insert(name.as_str()), "has two tensors named {}", printable(name));
         }
         Ok(StateDict(tensors))
     }
@@ -74,7 +71,6 @@ impl StateDict {
 /// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their type.
 ///
 /// ```
-/// # fn main() -> vitlab::Result<()> {
 /// use tch::Tensor;
 /// use vitlab::checkpoint::{StateDict, read, write};
 /// # let folder = tempfile::tempdir().unwrap();
@@ -82,8 +78,7 @@ impl StateDict {
 /// write(&path, &StateDict(vec![("weight".to_string(), Tensor::from_slice(&[0.5_f32, -2.0]))]))?;
 /// let dict = read(&path)?;
 /// assert_eq!(dict.get("weight"), Some(&Tensor::from_slice(&[0.5_f32, -2.0])));
-/// # Ok(())
-/// # }
+/// # Ok::<(), vitlab::Error>(())
 /// ```
 ///
 /// # Errors
@@ -98,11 +93,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let dict = if start.starts_with(b"PK\x03\x04") {
         pt::read(file, len)
     } else if let Some(problem) = unsupported_format(&start) {
-        Err(problem.to_string())
+        Err(Error::argument(problem))
     } else {
         safetensors::parse(&mut file, len).map(|(dict, _)| dict)
     };
-    dict.map_err(|problem| Error::file(path, problem))
+    dict.map_err(about(path))
 }
 
 /// Writes a PyTorch file (.pt, .pth) or a safetensors file (.safetensors); the extension decides.
@@ -156,8 +151,17 @@ fn open(path: &Path) -> Result<(File, u64)> {
     if !metadata.is_file() {
         return Err(Error::file(path, "isn't a file; name a checkpoint file"));
     }
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    Ok((file, metadata.len()))
+    Ok((File::open(path).map_err(|error| unreadable(path, error))?, metadata.len()))
+}
+
+/// Turns a phrase about a file, which the readers and writers of a format return, into a sentence with the file's name.
+fn about(path: &Path) -> impl Fn(Error) -> Error {
+    move |problem| Error::file(path, problem.to_string())
+}
+
+/// Puts a tensor's name from a file before a phrase about it.
+fn about_tensor(name: &str) -> impl Fn(Error) -> Error {
+    move |problem| Error::argument(format!("its tensor {} {problem}", printable(name)))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

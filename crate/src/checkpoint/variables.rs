@@ -5,7 +5,8 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-use super::{StateDict, tensor};
+use super::StateDict;
+use crate::error::ensure;
 use crate::{Error, Result};
 
 /// PyTorch's batch norm counts its batches in a buffer of this name beside [`BATCH_MEAN`]; tch's doesn't.
@@ -65,23 +66,19 @@ pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
 }
 
 /// The tensor in the variable's type. An error says how the tensor doesn't fit.
-fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, String> {
+fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor> {
     let (size, needed) = (tensor.size(), variable.size());
-    if size != needed {
-        return Err(format!("is {size:?}, this model needs {needed:?}"));
-    }
+    ensure!(size == needed, "is {size:?}, this model needs {needed:?}");
     let is_float = |kind| matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
-    let (kind, needed) = (tensor.f_kind().map_err(tensor::message)?, variable.kind());
-    if kind != needed && !(is_float(kind) && is_float(needed)) {
-        return Err(format!("is of type {kind:?}, this model needs {needed:?}"));
-    }
+    let (kind, needed) = (tensor.f_kind()?, variable.kind());
+    let fits = kind == needed || (is_float(kind) && is_float(needed));
+    ensure!(fits, "is of type {kind:?}, this model needs {needed:?}");
     let tensor = tensor.to_kind(needed);
     if is_float(needed) && tensor.numel() > 0 {
         // Both are NaN if any value is.
         let (least, greatest) = tensor.aminmax(None, false);
-        if ![least, greatest].iter().all(|value| value.double_value(&[]).is_finite()) {
-            return Err("has values that are not finite numbers".to_string());
-        }
+        let finite = [least, greatest].iter().all(|value| value.double_value(&[]).is_finite());
+        ensure!(finite, "has values that are not finite numbers");
     }
     Ok(tensor)
 }

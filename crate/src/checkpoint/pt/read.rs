@@ -12,8 +12,10 @@ use zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use zip::unstable::read::ZipIterable;
 
 use super::SAVE_STATE_DICT;
-use super::pickle::{self, View};
-use crate::checkpoint::{StateDict, printable, tensor};
+use super::pickle::{self, Storage, View};
+use crate::checkpoint::{StateDict, about_tensor, printable, tensor};
+use crate::error::ensure;
+use crate::{Error, Result};
 
 /// A state dict has at most one entry for each tensor, and a few more.
 const MAX_ENTRIES: usize = 8_000;
@@ -23,51 +25,50 @@ const MAX_REPETITION: u64 = 4;
 const MIN_BUDGET: u64 = 64 << 20;
 
 /// The tensors of an archive of `file_len` bytes. An error is a phrase for the user.
-pub(in crate::checkpoint) fn read(file: File, file_len: u64) -> Result<StateDict, String> {
+pub(in crate::checkpoint) fn read(file: File, file_len: u64) -> Result<StateDict> {
     let mut archive = Archive::open(file, file_len)?;
-    if archive.bytes("byteorder")?.is_some_and(|order| order != b"little") {
-        return Err("was written on a big-endian machine; in Python there, save it as safetensors".to_string());
-    }
-    let program = archive.bytes("data.pkl")?.ok_or("has no data.pkl, so it isn't a PyTorch file")?;
+    let little = archive.bytes("byteorder")?.is_none_or(|order| order == b"little");
+    ensure!(little, "was written on a big-endian machine; in Python there, save it as safetensors");
+    let program = archive.bytes("data.pkl")?;
+    let program = program.ok_or_else(|| Error::argument("has no data.pkl, so it isn't a PyTorch file"))?;
     let mut storages = HashMap::new();
     let mut budget = (MAX_REPETITION * file_len).max(MIN_BUDGET);
     let mut tensors = Vec::new();
     for (name, view) in pickle::state_dict(&program)? {
         let (kind, storage) = match storages.entry(view.storage.key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert((view.storage.kind, archive.storage(&view)?)),
+            Entry::Vacant(new) => new.insert((view.storage.kind, archive.storage(&view.storage)?)),
         };
-        if (*kind, storage.size1().ok()) != (view.storage.kind, Some(view.storage.len)) {
-            let key = printable(view.storage.key);
-            return Err(format!("describes its storage data/{key} in two ways; copy or save it again"));
-        }
-        let tensor = view_of(storage, &view, &mut budget)
-            .map_err(|problem| format!("its tensor {} {problem}", printable(name)))?;
-        tensors.push((name.to_string(), tensor));
+        let (same, key) = (*kind == view.storage.kind && storage.size() == [view.storage.len], view.storage.key);
+        ensure!(same, "describes its storage data/{} in two ways; copy or save it again", printable(key));
+        tensors.push((name.to_string(), view_of(storage, &view, &mut budget).map_err(about_tensor(name))?));
     }
     StateDict::checked(tensors)
 }
 
 /// Creates the view without a copy, so that a file's tensors never take more memory than the file.
-fn view_of(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor, String> {
+fn view_of(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor> {
     let elements = tensor::elements(&view.size)?;
-    if view.size.len() != view.stride.len() || view.offset < 0 {
-        return Err("has strides that don't match its shape".to_string());
-    }
+    ensure!(
+        view.size.len() == view.stride.len() && view.offset >= 0,
+        "has strides that don't match its shape"
+    );
     let last = view.size.iter().zip(&view.stride).try_fold(view.offset, |last, (&size, &stride)| {
         let span = (size - 1).max(0).checked_mul(stride)?;
         last.checked_add(span).filter(|_| stride >= 0)
     });
-    if elements > 0 && last.is_none_or(|last| last >= view.storage.len) {
-        return Err(format!("reaches beyond the {} elements of its storage", view.storage.len));
-    }
+    let len = view.storage.len;
+    let inside = elements == 0 || last.is_some_and(|last| last < len);
+    ensure!(inside, "reaches beyond the {len} elements of its storage");
     let bytes = elements as u64 * view.storage.kind.elt_size_in_bytes() as u64;
-    *budget = budget.checked_sub(bytes).ok_or("repeats its elements without end (expand); save a copy of it")?;
+    ensure!(bytes <= *budget, "repeats its elements without end (expand); save a copy of it");
+    *budget -= bytes;
     // Strides and offset of an empty tensor are never used and may have any value in the file.
-    if elements == 0 {
-        return Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu)).map_err(tensor::message);
-    }
-    storage.f_as_strided(&view.size, &view.stride, view.offset).map_err(tensor::message)
+    Ok(if elements == 0 {
+        Tensor::f_empty(&view.size, (view.storage.kind, Device::Cpu))?
+    } else {
+        storage.f_as_strided(&view.size, &view.stride, view.offset)?
+    })
 }
 
 struct Archive {
@@ -77,24 +78,19 @@ struct Archive {
 }
 
 impl Archive {
-    fn open(file: File, file_len: u64) -> Result<Self, String> {
+    fn open(file: File, file_len: u64) -> Result<Self> {
         let mut file = BufReader::new(file);
         // A search for the start takes a first directory entry of 76 bytes (a name of 21 letters) for a zip64 record.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let mut directory = ZipIterable::try_new(&mut file, config).map_err(damaged)?.enforce_header_consistency(true);
-        if directory.len() > MAX_ENTRIES {
-            return Err(format!("is an archive of {} files", directory.len()));
-        }
+        ensure!(directory.len() <= MAX_ENTRIES, "is an archive of {} files", directory.len());
         let listed = directory.files().map_err(damaged)?.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
         let folder = folder(&listed)?;
         let mut room = file_len;
         let mut entries = HashMap::new();
         for entry in listed {
-            if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-                return Err(
-                    "is a compressed zip archive, which PyTorch never writes; in Python, save it again".to_string()
-                );
-            }
+            let stored = entry.compression() == CompressionMethod::Stored && !entry.encrypted();
+            ensure!(stored, "is a compressed zip archive, which PyTorch never writes; in Python, save it again");
             // Entries larger than the file together would share bytes, as in a decompression bomb.
             room = room.checked_sub(entry.size()).ok_or_else(|| damaged("its entries are larger than the file"))?;
             if let Some(name) = entry.name_raw().strip_prefix(&folder[..])
@@ -107,10 +103,8 @@ impl Archive {
     }
 
     /// Takes an entry out of the archive and returns its content, if there is one of that name. Verifies its checksum.
-    fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
-        let Some(entry) = self.entries.remove(name.as_bytes()) else {
-            return Ok(None);
-        };
+    fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(entry) = self.entries.remove(name.as_bytes()) else { return Ok(None) };
         let mut bytes = vec![0; entry.size() as usize];
         let mut reader = entry.with_reader(&mut self.file, Default::default()).map_err(damaged)?;
         reader.read_exact(&mut bytes).map_err(damaged)?;
@@ -121,41 +115,37 @@ impl Archive {
         }
     }
 
-    fn storage(&mut self, view: &View) -> Result<Tensor, String> {
-        let storage = &view.storage;
+    fn storage(&mut self, storage: &Storage) -> Result<Tensor> {
         let name = format!("data/{}", storage.key);
         let bytes = self.bytes(&name)?.ok_or_else(|| damaged(format!("it has no {}", printable(&name))))?;
         tensor::from_bytes(&bytes, &[storage.len], storage.kind)
-            .map_err(|problem| format!("its storage {} {problem}", printable(&name)))
+            .map_err(|problem| Error::argument(format!("its storage {} {problem}", printable(&name))))
     }
 }
 
 /// "NAME/" of the one entry "NAME/data.pkl". An error says which other kind of archive this is.
-fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>, String> {
-    let any = |matches: fn(&[u8]) -> bool| entries.iter().any(|entry| matches(entry.name_raw()));
-    if any(|name| name.ends_with(b"/constants.pkl") || name.ends_with(b"/code/")) {
-        return Err(
-            "is a TorchScript archive (torch.jit.save, or VarStore::save of tch), not a state dict; in Python, \
-                    save its weights: torch.save(torch.jit.load(path).state_dict(), \"model.pt\")"
-                .to_string(),
-        );
-    }
-    if any(|name| name.ends_with(b".npy")) {
-        return Err(
-            "is a NumPy archive (.npz); save the weights as a PyTorch state dict (.pt) or as .safetensors".to_string()
-        );
-    }
+fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>> {
+    let any = |ending: &[u8]| entries.iter().any(|entry| entry.name_raw().ends_with(ending));
+    ensure!(
+        !any(b"/constants.pkl") && !any(b"/code/"),
+        "is a TorchScript archive (torch.jit.save, or VarStore::save of tch), not a state dict; in Python, save its \
+         weights: torch.save(torch.jit.load(path).state_dict(), \"model.pt\")"
+    );
+    ensure!(
+        !any(b".npy"),
+        "is a NumPy archive (.npz); save the weights as a PyTorch state dict (.pt) or as .safetensors"
+    );
     let mut folders = entries
         .iter()
         .filter_map(|entry| entry.name_raw().strip_suffix(b"data.pkl"))
         .filter(|folder| folder.ends_with(b"/") && folder.iter().filter(|&&byte| byte == b'/').count() == 1);
     match (folders.next(), folders.next()) {
         (Some(folder), None) => Ok(folder.to_vec()),
-        _ => Err(format!("is a zip archive, but not a PyTorch state dict; {SAVE_STATE_DICT}")),
+        _ => Err(Error::argument(format!("is a zip archive, but not a PyTorch state dict; {SAVE_STATE_DICT}"))),
     }
 }
 
 /// The message for a truncated or otherwise damaged archive; the zip crate says the cause.
-fn damaged(cause: impl Display) -> String {
-    format!("is damaged ({cause}); copy or save it again")
+fn damaged(cause: impl Display) -> Error {
+    Error::argument(format!("is damaged ({cause}); copy or save it again"))
 }
