@@ -270,17 +270,19 @@ impl Config {
     /// assert_eq!(ours.differences(&theirs), ["LR: 0.0005 here, 0.001 there"]);
     /// ```
     pub fn differences(&self, other: &Config) -> Vec<String> {
-        let constants = |config: &Config| match serde_json::to_value(config) {
+        let constants = |config| match serde_json::to_value(config) {
             Ok(serde_json::Value::Object(constants)) => constants,
             _ => unreachable!("a Config is a JSON object"),
         };
-        let (ours, theirs) = (constants(self), constants(other));
+        let [ours, theirs] = [self, other].map(constants);
         let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         let text = |value: Option<&serde_json::Value>| value.map_or("not set".to_string(), ToString::to_string);
-        let counts =
-            |name: &str| !name.ends_with("_PATH") && name != "LOAD_MODEL" && ours.get(name) != theirs.get(name);
-        let sentence =
-            |name: &String| format!("{name}: {} here, {} there", text(ours.get(name)), text(theirs.get(name)));
-        names.into_iter().filter(|name| counts(name)).map(sentence).collect()
+        names
+            .into_iter()
+            .filter(|name| !name.ends_with("_PATH") && *name != "LOAD_MODEL")
+            .map(|name| (name, ours.get(name), theirs.get(name)))
+            .filter(|(_, ours, theirs)| ours != theirs)
+            .map(|(name, ours, theirs)| format!("{name}: {} here, {} there", text(ours), text(theirs)))
+            .collect()
     }
 }

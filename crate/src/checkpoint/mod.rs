@@ -8,7 +8,7 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `mod.rs` | the path is an ordinary file of a supported format; names are printable and differ |
-//! | `pt/read.rs` | the zip archive: truncation, checksums, number of entries; each view lies within its storage |
+//! | `pt/mod.rs` | the zip archive: truncation, checksums, number of entries; each view lies within its storage |
 //! | `pt/unpickler.rs` | the pickle: known opcodes, types of their operands, number of values |
 //! | `pt/pickle.rs` | the pickle refers to no class beyond those of a state dict, and holds nothing but tensors by name |
 //! | `safetensors.rs` | the header: its length, syntax and offsets |

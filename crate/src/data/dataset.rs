@@ -102,14 +102,12 @@ impl Dataset {
     }
 
     /// Splits off the last `n` images: (all others, the last `n`).
-    ///
-    /// # Errors
-    /// A split that leaves one side empty.
-    pub fn hold_out(self, n: i64) -> Result<(Self, Self)> {
+    fn hold_out(self, n: i64) -> Result<(Self, Self)> {
         let (start, name, len) = (self.len() - n, self.split.name(), self.len());
         ensure!(n >= 1 && start >= 1, "{n} images are to be held out of the {name} set; it has {len}");
-        let part = |(images, labels)| Dataset { images, labels, split: self.split, origin: self.origin.clone() };
-        Ok((part(self.range(0, start)), part(self.range(start, len))))
+        let (images, labels) = self.range(start, len);
+        let last = Dataset { images, labels, split: self.split, origin: self.origin.clone() };
+        Ok((self.take(start)?, last))
     }
 
     /// Keeps only the first `n` images.
@@ -169,14 +167,14 @@ impl FashionMnist {
     /// # Errors
     /// Those of [`source::read`], and a selection of more images than there are.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
-        let first = |dataset: Dataset, count: Option<i64>| match count {
-            Some(n) => dataset.take(n),
-            None => Ok(dataset),
+        let first = |split, count: Option<i64>| {
+            let dataset = Dataset::read(source, split, device)?;
+            if let Some(n) = count { dataset.take(n) } else { Ok(dataset) }
         };
-        let train = first(Dataset::read(source, Split::Train, device)?, config.train_images)?;
+        let train = first(Split::Train, config.train_images)?;
         let (train, test) = match config.validation_images {
             Some(n) => train.hold_out(n)?,
-            None => (train, first(Dataset::read(source, Split::Test, device)?, config.test_images)?),
+            None => (train, first(Split::Test, config.test_images)?),
         };
         let origin = Origin {
             subset: config.train_images,

@@ -6,7 +6,6 @@ use tch::{Kind, Tensor};
 
 use super::gradient::Target;
 use super::heatmap::Heatmap;
-use super::text::by_serde_name;
 use crate::Result;
 use crate::error::ensure;
 
@@ -32,9 +31,6 @@ pub enum Direction {
     /// From the baseline to the image: with a faithful map the probability rises early (large area).
     Insertion,
 }
-
-by_serde_name!(Baseline, "baseline");
-by_serde_name!(Direction, "direction");
 
 /// Probability of a class while the pixels of an image are exchanged.
 #[derive(Clone, Debug, PartialEq)]

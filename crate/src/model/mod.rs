@@ -4,6 +4,8 @@ mod cnn;
 mod deit;
 mod vit;
 
+use std::collections::BTreeMap;
+
 use tch::Tensor;
 use tch::nn::{self, Init, VarStore};
 
@@ -52,11 +54,9 @@ fn initialise(variables: &VarStore, how: Initialisation) {
     if how == Initialisation::Normal {
         return;
     }
-    let mut weights: Vec<_> = variables.variables().into_iter().collect();
-    weights.retain(|(name, weight)| name.ends_with(".weight") && weight.dim() > 1);
     // The store lists its variables in no fixed order; sorting makes the draws depend on the seed alone.
-    weights.sort_by(|a, b| a.0.cmp(&b.0));
-    for (_, mut weight) in weights {
+    let sorted = BTreeMap::from_iter(variables.variables()).into_iter();
+    for (_, mut weight) in sorted.filter(|(name, weight)| name.ends_with(".weight") && weight.dim() > 1) {
         let outputs = weight.size()[0];
         let inputs = weight.numel() as i64 / outputs;
         let bound = (6.0 / (inputs + outputs) as f64).sqrt();

@@ -73,8 +73,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         _ => return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors")),
     };
     let method = arguments.method()?;
-    let learner = arguments.inference.learner()?;
-    let selected = arguments.selection.read(arguments.inference.device()?)?;
+    let (learner, device) = arguments.inference.learner()?;
+    let selected = arguments.selection.read(device)?;
     let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
         return Err(Error::argument(format!(

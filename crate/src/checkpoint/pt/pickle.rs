@@ -65,7 +65,8 @@ impl Class {
         };
         storage.map(Class::Storage).ok_or_else(|| {
             let class = format!("{}.{}", printable(module), printable(name));
-            let is_tensor = class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage"));
+            let is_tensor =
+                class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage"));
             Error::argument(if is_tensor {
                 format!("holds a tensor of an unsupported type ({class}); in Python, make it a dense float32 tensor")
             } else {
