@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// Initial weights of the linear maps of a ViT or DeiT. Biases start at 0; tokens and position embeddings always start
 /// as in the homework.

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Axis};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::Result;
 use crate::data::{Dataset, Origin, normalise};
-use crate::error::ensure;
+use crate::error::{Result, ensure};
 use crate::model::Model;
 
 /// Images per batch at evaluation; the result doesn't depend on it.

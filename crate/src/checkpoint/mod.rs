@@ -29,8 +29,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use variables::{assign, state_dict};

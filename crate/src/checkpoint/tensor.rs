@@ -3,8 +3,7 @@
 use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// libtorch's own operations support at most this many dimensions.
 pub(super) const MAX_DIMENSIONS: usize = 64;

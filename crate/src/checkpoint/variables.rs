@@ -6,8 +6,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::StateDict;
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// PyTorch's batch norm counts its batches in a buffer of this name beside [`BATCH_MEAN`]; tch's doesn't.
 const BATCH_COUNT: &str = "num_batches_tracked";

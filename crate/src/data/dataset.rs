@@ -3,9 +3,9 @@
 use tch::{Device, Kind, Tensor};
 
 use super::source::{self, Source, Split};
+use crate::Config;
 use crate::device::on_one_thread;
-use crate::error::ensure;
-use crate::{Config, Result};
+use crate::error::{Result, ensure};
 
 /// Origin of a run's data. It accompanies every result, so that a figure or a history from the generated stand-in or
 /// from a quick run can't be mistaken for one from the whole FashionMNIST.

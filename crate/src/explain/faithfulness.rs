@@ -4,10 +4,8 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::gradient::Target;
-use super::heatmap::Heatmap;
-use crate::Result;
-use crate::error::ensure;
+use super::{Heatmap, Target};
+use crate::error::{Result, ensure};
 
 /// Replacement for removed pixels. Black is no option: it is FashionMNIST's background, so removing background would
 /// change nothing and removing clothing would draw another shape.

@@ -2,9 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::attention::batched;
-use crate::Result;
-use crate::error::ensure;
+use super::batched;
+use crate::error::{Result, ensure};
 
 /// The class whose score is explained, for each image of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

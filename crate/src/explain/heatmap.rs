@@ -4,11 +4,9 @@ use ndarray::{Array3, ArrayD};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::query::{Query, grid_side, row};
-use super::text::by_serde_name;
-use crate::Result;
+use super::{Query, grid_side, row};
 use crate::device::on_one_thread;
-use crate::error::ensure;
+use crate::error::{Result, ensure};
 
 /// The query token's row of each image's matrix `[B, S, S]` over the patches, as a grid: `[B, 7, 7]` for 49 patches,
 /// not scaled.

@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::text::string_conversions;
 use crate::{Error, Result};
 
 /// A selection of layers, counted from 0 at the input. Its text form is `all`, `A..B` (B excluded) or `i,j,…`.

@@ -6,10 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::attention::check_square;
-use super::text::string_conversions;
-use crate::error::ensure;
-use crate::{Error, Result};
+use super::check_square;
+use crate::error::{Error, Result, ensure};
 
 /// The token whose row of the matrix is read. Its text form is `class`, `dist` or the token's index.
 ///

@@ -3,11 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::attention::{CHUNK, batched, check_square, invalid_attention};
-use super::layers::Layers;
-use super::text::by_serde_name;
-use crate::Result;
-use crate::error::ensure;
+use super::{CHUNK, Layers, batched, check_square, invalid_attention};
+use crate::error::{Result, ensure};
 
 /// Reduction of a layer's heads to one matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

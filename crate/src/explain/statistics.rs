@@ -3,10 +3,8 @@
 use ndarray::{Array1, Array2};
 use tch::{Kind, Tensor};
 
-use super::attention::{CHUNK, batched};
-use super::query::grid_side;
-use crate::Result;
-use crate::error::ensure;
+use super::{CHUNK, batched, grid_side};
+use crate::error::{Result, ensure};
 
 /// Mean entropy of the attention rows in nats, for each layer and head: `[L, H]`. It is 0 if every query attends to a
 /// single token and ln S if every query attends to all tokens equally. `attention`: `[B, L, H, S, S]` or

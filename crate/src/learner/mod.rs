@@ -9,16 +9,16 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
+use crate::Config;
 use crate::checkpoint::layouts::{Architecture, architecture};
 use crate::checkpoint::{assign, read};
 use crate::config::Precision;
 use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
-use crate::error::ensure;
+use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::fused::{Fused, FusedCnn};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
-use crate::{Config, Error, Result};
 pub use explanation::{Explanation, Method, pipelined};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};

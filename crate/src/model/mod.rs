@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 use tch::nn::{self, Init, VarStore};
 
-use crate::Result;
 use crate::config::Initialisation;
-use crate::error::ensure;
+use crate::error::{Result, ensure};
 
 pub use cnn::Cnn;
 pub(crate) use cnn::{EPS, MOMENTUM};

@@ -29,8 +29,7 @@ use zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use zip::unstable::read::ZipIterable;
 
 use super::{StateDict, about_tensor, printable, tensor};
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use pickle::{Storage, View};
 pub(super) use write::write;
 

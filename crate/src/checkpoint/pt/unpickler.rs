@@ -9,8 +9,7 @@ use super::SAVE_STATE_DICT;
 use super::opcode::Opcode;
 use super::pickle::{Class, Storage, View};
 use crate::checkpoint::tensor::MAX_DIMENSIONS;
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// A program may create this many values (24 bytes each). PyTorch needs about 40 for a tensor.
 const MAX_VALUES: usize = 1 << 18;
