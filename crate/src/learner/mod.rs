@@ -25,10 +25,9 @@ use network::{mean, no_attention};
 
 /// A model with weights, which alone decides between the two ways to compute.
 ///
-/// On a CPU an engine written out by hand trains, predicts and takes rollouts, several times as fast as libtorch. On a GPU,
-/// and for sizes that the engine doesn't have, libtorch does the same. [`Learner::is_fused`] tells which one is in use. Both
-/// read the model's variables, so that changes by an optimizer or [`assign`] take effect at once. Creating a learner
-/// from a model draws no random numbers.
+/// On a CPU an engine written out by hand trains, predicts and takes rollouts, several times as fast as libtorch, which does
+/// so on a GPU and for sizes that the engine doesn't have. [`Learner::is_fused`] tells which one is in use. Both read the
+/// model's variables: changes by an optimizer or [`assign`] take effect at once. Creating a learner draws no random numbers.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -177,8 +176,7 @@ impl Learner {
     /// The query's row of each image's attention rollout, [B, S], and the logits as [`Model::predict`] gives them.
     ///
     /// # Errors
-    /// A CNN, images that don't have the model's shape, a query that the model doesn't have, and the errors of
-    /// [`crate::explain::rollout`].
+    /// Those of [`crate::explain::rollout`], and a CNN, images or a query that don't fit the model.
     pub fn rollout(&self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         if let Some(engine) = &self.engine
             && let Engine::Transformer(fused) = &mut *engine.borrow_mut()
@@ -249,8 +247,7 @@ enum Engine {
 }
 
 impl Engine {
-    /// # Errors
-    /// A model on a GPU, or sizes or a precision that the engine doesn't have.
+    /// An error for a model on a GPU, or for sizes or a precision that the engine doesn't have.
     fn new(network: &Network) -> Result<Self> {
         match network {
             Network::Vit(model) => Fused::vit(model).map(Engine::Transformer),

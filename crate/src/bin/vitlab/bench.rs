@@ -98,8 +98,16 @@ impl Worker {
         }
         let (part, labels) = data.range(0, images);
         let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
-        let (loss, seconds, peak) = measured(|| training.steps(&part))?;
-        let fused = training.learner.is_fused();
+        let Training { learner, teacher, trainer, .. } = training;
+        let epoch = || {
+            trainer.epoch(&part, |images, labels| {
+                let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
+                let teacher = &teacher.predict(images)?;
+                learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
+            })
+        };
+        let (score, seconds, peak) = measured(epoch)?;
+        let (loss, fused) = (score.loss, learner.is_fused());
         Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak, "fused": fused }))
     }
 
@@ -160,16 +168,6 @@ impl Training {
         let teacher =
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
         Ok(Training { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
-    }
-
-    /// Trains an epoch over `data`, and returns its loss.
-    fn steps(&mut self, data: &Dataset) -> Result<f64> {
-        let score = self.trainer.epoch(data, |images, labels| {
-            let Some(teacher) = &self.teacher else { return self.learner.step(images, labels, Loss::CrossEntropy) };
-            let teacher = &teacher.predict(images)?;
-            self.learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
-        })?;
-        Ok(score.loss)
     }
 }
 
