@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ensure};
 
-/// Initial weights of the linear maps of a ViT or DeiT. Biases start at 0; tokens and position embeddings always start
-/// as in the homework.
+/// Initial weights of a ViT's or DeiT's linear maps. Biases, tokens and positions start as in the homework.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialisation {
@@ -32,9 +31,8 @@ pub enum Augmentation {
     None,
 }
 
-/// Number format of a network's convolutions and matrix products: for a CNN in training and prediction (`PRECISION`),
-/// for a ViT or DeiT in prediction and rollouts (`fused::Fused::with_precision`). Parameters, batch statistics, loss and
-/// optimizer are always float32.
+/// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
+/// rollouts (`Learner::with_precision`). Parameters, batch statistics, loss and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -45,8 +43,7 @@ pub enum Precision {
     Bfloat16,
 }
 
-/// All constants of a run. In JSON they have the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); a constant that is
-/// missing in a file has the homework's value.
+/// All constants of a run. JSON has them in capitals (`WARMUP_EPOCHS`); those that it omits have the homework's values.
 ///
 /// ```
 /// use vitlab::Config;
@@ -260,8 +257,7 @@ impl Config {
         Ok(())
     }
 
-    /// The constants with different values, as "NAME: ours here, theirs there". Paths and LOAD_MODEL don't count, since
-    /// they don't change a training.
+    /// The constants with different values, as "NAME: ours here, theirs there", but for paths and LOAD_MODEL.
     ///
     /// ```
     /// use vitlab::Config;

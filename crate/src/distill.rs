@@ -36,13 +36,11 @@ pub enum KlReduction {
     /// Number of images, as in the paper's equation 2.
     #[default]
     BatchMean,
-    /// Number of images times number of classes, as in DeiT's repository (losses.py): with ten classes, a tenth of
-    /// the mean over images.
+    /// Number of images times classes, as in DeiT's losses.py: with ten classes, a tenth of the mean over images.
     ElementMean,
 }
 
-/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)): equation 2, where the distillation
-/// token's head learns from the teacher.
+/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)), equation 2.
 ///
 /// ```
 /// use tch::Tensor;

@@ -42,8 +42,8 @@ pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<
     Ok(evaluate_heads(data, |images| Ok(vec![predict(images)?]))?.remove(0))
 }
 
-/// Evaluates each head of a model in one pass over `data`. `heads` gives the scores of each head, [B, classes], as
-/// [`Learner::heads`](crate::Learner::heads) does; [`Evaluation::mean`] is the evaluation of both heads of a DeiT together.
+/// Evaluates each head of a model in one pass over `data`. `heads` gives each head's scores [B, classes], as
+/// [`Learner::heads`](crate::Learner::heads) does. [`Evaluation::mean`] evaluates both heads of a DeiT together.
 ///
 /// # Errors
 /// What `heads` returns, or scores that are not finite.
@@ -72,8 +72,7 @@ pub fn in_batches(
     Ok(parts.iter().map(|parts| Tensor::cat(parts, 0)).collect())
 }
 
-/// The scores that the history of a student holds, by name: the accuracy of each head, and the agreement of each head and
-/// of their mean with the teacher.
+/// The scores in a student's history: each head's accuracy, and the agreement of heads and mean with the teacher.
 ///
 /// # Errors
 /// As [`Evaluation::mean`].

@@ -105,8 +105,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
 /// existing file is replaced only when the new one is complete. See [`read`] for an example.
 ///
 /// # Errors
-/// Fails if the extension is another one, if the folder can't be written, or if a tensor has a type that [`read`]
-/// doesn't list.
+/// Fails if the extension is another one, the folder can't be written, or a tensor has a type that [`read`] doesn't
+/// list.
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -116,8 +116,7 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     }
 }
 
-/// Names the format of a file that starts with these bytes (14 are enough), and the remedy, if it is a known format
-/// other than a zip archive or safetensors.
+/// The format, and the remedy, of a file that starts with these bytes (14 are enough) and can't be read.
 fn unsupported_format(start: &[u8]) -> Option<&'static str> {
     Some(match start {
         [] => "is empty; save or download it again",

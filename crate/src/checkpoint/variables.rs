@@ -37,8 +37,7 @@ const BATCH_MEAN: &str = "running_mean";
 /// ```
 ///
 /// # Errors
-/// Fails if a name, shape or type differs, or if a tensor has a value that isn't finite. The message lists every such
-/// tensor, and the model stays unchanged.
+/// Fails if a name, shape or type differs, or a value isn't finite. The message lists all; the model stays unchanged.
 pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
     let mut variables = store.variables();
     let batch_counts: Vec<String> =
@@ -84,8 +83,7 @@ fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor> {
 
 /// A copy of a model's variables on the CPU, sorted by name with numbers by value (`encoder.2` before `encoder.10`).
 ///
-/// Each batch norm gets the counter of batches that PyTorch expects. It is 0, since it only matters to a batch norm
-/// without momentum.
+/// Each batch norm gets PyTorch's counter of batches. It is 0, since it matters only to a batch norm without momentum.
 ///
 /// ```
 /// use tch::{Device, nn};

@@ -70,8 +70,7 @@ pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Ten
     normalise(&crops)
 }
 
-/// Seeds libtorch's generators for the CPU and all GPUs. The same seed, device and number of threads repeat a training,
-/// on the CPU bit for bit.
+/// Seeds libtorch's generators on all devices. The same seed, device and number of threads repeat a training.
 pub fn seed_everything(seed: i64) {
     tch::manual_seed(seed);
 }

@@ -89,8 +89,7 @@ impl Dataset {
         normalise(&self.select(indices))
     }
 
-    /// Images [B, 28, 28] uint8 and labels [B] from `start` up to, but not including, `end`. They share the memory of
-    /// the dataset.
+    /// Images [B, 28, 28] uint8 and labels [B] from `start` to `end` (excluded). They share the dataset's memory.
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
         (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
     }
@@ -122,8 +121,7 @@ impl Dataset {
     }
 }
 
-/// Normalises pixels to (pixel / 255 − 0.5) / 0.5, as `ToTensor` and `Normalize([0.5], [0.5])` do:
-/// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
+/// (pixel / 255 − 0.5) / 0.5, as `ToTensor` and `Normalize([0.5], [0.5])`: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
 ///
 /// ```
 /// use tch::Tensor;

@@ -44,8 +44,7 @@ impl Target {
 /// `logits` `[B, classes]` and `attentions` (one `[B, H, S, S]` per layer) come from one forward pass with gradients
 /// on and dropout off. The graph is retained for other classes, and the parameters' gradients don't change.
 ///
-/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's method. Both can
-/// share the result of one backward pass.
+/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's method.
 ///
 /// # Errors
 /// Logits or attention without a graph, with a freed graph, or from different passes; a class that doesn't exist.

@@ -46,8 +46,6 @@ macro_rules! string_conversions {
 mod faithfulness;
 mod gradient;
 mod heatmap;
-mod layers;
-mod query;
 mod rollout;
 mod statistics;
 
@@ -58,11 +56,9 @@ use tch::Tensor;
 use crate::error::{Error, Result, ensure};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use gradient::{Target, gradient_attention, relevance};
-pub use heatmap::{Heatmap, Scale, Upsample, grid, grid_of_rows};
-pub use layers::Layers;
-use query::grid_side;
-pub use query::{Query, row};
-pub use rollout::{DiscardPer, Fusion, Normalisation, Rollout, rollout};
+use heatmap::grid_side;
+pub use heatmap::{Heatmap, Query, Scale, Upsample, grid, grid_of_rows, row};
+pub use rollout::{DiscardPer, Fusion, Layers, Normalisation, Rollout, rollout};
 pub use statistics::{attention_distance, attention_entropy};
 
 /// Images per pass. One layer of 32 images fits into the processor's cache, which makes a pass three times as fast as

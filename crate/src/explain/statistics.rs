@@ -6,9 +6,8 @@ use tch::{Kind, Tensor};
 use super::{CHUNK, batched, grid_side};
 use crate::error::{Result, ensure};
 
-/// Mean entropy of the attention rows in nats, for each layer and head: `[L, H]`. It is 0 if every query attends to a
-/// single token and ln S if every query attends to all tokens equally. `attention`: `[B, L, H, S, S]` or
-/// `[L, H, S, S]`.
+/// Mean entropy of the rows of attention `[B, L, H, S, S]` or `[L, H, S, S]` in nats, for each layer and head: `[L,
+/// H]`. It is 0 if every query attends to a single token and ln S if every query attends to all tokens equally.
 ///
 /// # Errors
 /// Another shape, entries that are not finite.
@@ -27,9 +26,8 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 }
 
 /// Mean attention distance for each layer and head, `[L, H]` (arXiv 2010.11929, appendix D.7 and figure 7): the
-/// distance between a patch's centre and the centres of the patches it attends to, weighted by attention, averaged over
-/// patches and images. Prefix tokens have no position: they are left out, and each patch's weights are divided by
-/// their sum over the patches.
+/// distance between a patch's centre and those of the patches it attends to, weighted by attention, averaged over
+/// patches and images. Prefix tokens are left out, and each patch's weights are divided by their sum over the patches.
 ///
 /// `patch_size` is the unit: a patch's side in pixels (4 here) for pixels, 1 for patches.
 ///
@@ -70,8 +68,7 @@ fn sum_of_rows(matrix: &Tensor) -> Tensor {
     matrix.sum_dim_intlist([-1i64].as_slice(), false, None) // [B, H, S, S] -> [B, H, S]
 }
 
-/// Means over images and queries of `measure`, which maps a layer's attention `[B, H, S, S]` (float64) to one value
-/// per query, `[B, H, S]`: `[L, H]`.
+/// Means over images and queries, `[L, H]`, of a measure from `[B, H, S, S]` (a layer's, float64) to `[B, H, S]`.
 fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Tensor) -> Result<Array2<f64>> {
     let size = attention.size();
     let mut means = Array2::zeros([size[1] as usize, size[2] as usize]);

@@ -39,8 +39,7 @@ pub struct Explanation {
 }
 
 impl Learner {
-    /// Maps of images [N, I, I] of bytes, drawn as `heatmap` says with this model's number of prefix tokens. `progress` is
-    /// called with the number of images done.
+    /// Maps of images [N, I, I] of bytes, with this model's prefix tokens. `progress` gets the number of images done.
     ///
     /// # Errors
     /// A CNN, images that don't have the model's shape, or options that the model doesn't have.
@@ -84,8 +83,8 @@ impl Learner {
 }
 
 impl Explanation {
-    /// Pairs of the image and its map over it, three pairs in a row. The captions name the predicted class, and the true one
-    /// where `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
+    /// Pairs of image and map over it, three in a row. The captions name the predicted class, and the true one where
+    /// `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
     ///
     /// # Errors
     /// Another number of images or labels than of maps.

@@ -25,9 +25,9 @@ use network::{mean, no_attention};
 
 /// A model with weights, which alone decides between the two ways to compute.
 ///
-/// On a CPU an engine written out by hand trains, predicts and takes rollouts, several times as fast as libtorch, which does
-/// so on a GPU and for sizes that the engine doesn't have. [`Learner::is_fused`] tells which one is in use. Both read the
-/// model's variables: changes by an optimizer or [`assign`] take effect at once. Creating a learner draws no random numbers.
+/// On a CPU an engine written out by hand computes, several times as fast as libtorch, which does so on a GPU and for
+/// sizes that the engine doesn't have ([`Learner::is_fused`]). Both read the model's variables: changes by an optimizer
+/// or [`assign`] take effect at once. Creating a learner draws no random numbers.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -86,8 +86,7 @@ impl Learner {
         })
     }
 
-    /// The model in a checkpoint file of any format and layout that [`crate::checkpoint`] knows; the file tells its kind and
-    /// sizes.
+    /// The model in a file of any format and layout that [`crate::checkpoint`] knows, which tells kind and sizes.
     ///
     /// # Errors
     /// A file that can't be read or is damaged, or tensors that don't make up a model.
@@ -148,8 +147,7 @@ impl Learner {
         }
     }
 
-    /// Logits of each head at inference, [B, classes]: one of a ViT or CNN, those of the class and the distillation token of
-    /// a DeiT.
+    /// Logits of each head at inference, [B, classes]: one of a ViT or CNN; class and distillation token's of a DeiT.
     ///
     /// # Errors
     /// When the images don't have the model's shape.
@@ -187,8 +185,7 @@ impl Learner {
         Ok((row(&rollout(&attention, options)?, query, self.network.prefix_tokens()?)?, logits))
     }
 
-    /// Loss, logits [B, classes] and, from the engine, the gradient of a training batch with labels [B]. Dropout is drawn
-    /// from libtorch's generator.
+    /// Loss, logits [B, classes] and, from the engine, gradient of a training batch with labels [B]. Draws the dropout.
     ///
     /// # Errors
     /// A DeiT without a teacher or another model with one; images, labels or teacher's logits of another shape.

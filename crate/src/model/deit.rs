@@ -9,8 +9,7 @@ use super::vit::{forward_blocks, patch_projection};
 use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialise, layer_norm, linear};
 use crate::{Config, Result};
 
-/// [`EmbedLayer`](super::EmbedLayer) with a second learned token. The order is [class, distillation, patches], and the
-/// position embedding has a row for each token.
+/// [`EmbedLayer`](super::EmbedLayer) with a second token: [class, distillation, patches], each with a position row.
 #[derive(Debug)]
 pub struct DistilledEmbedLayer {
     pub conv1: nn::Conv2D,

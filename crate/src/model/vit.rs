@@ -87,8 +87,8 @@ impl EmbedLayer {
     }
 }
 
-/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in each of H heads of width
-/// d = E/H, then a projection.
+/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in H heads of width d = E/H, then a
+/// projection.
 #[derive(Debug)]
 pub struct SelfAttention {
     pub queries: nn::Linear,
@@ -224,8 +224,7 @@ impl VisionTransformer {
         Ok(model)
     }
 
-    /// [`VisionTransformer::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`]
-    /// demands.
+    /// [`VisionTransformer::new`] for sizes from a checkpoint file, which must pass [`Config::check`].
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -239,8 +238,7 @@ impl VisionTransformer {
         }
     }
 
-    /// [B, C, I, I] -> logits [B, classes] and, on request, the attention of all layers and heads [B, L, H, S, S]. The
-    /// logits don't depend on the request.
+    /// [B, C, I, I] -> logits [B, classes] and, on request, the attention of all layers and heads [B, L, H, S, S].
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

@@ -1,7 +1,6 @@
 //! The state dict that a pickle describes: its names, and views of the archive's storages.
 //!
-//! A state dict refers to a few Python classes and functions. They are known by name; a reference to any other is an
-//! error, and none is ever called.
+//! A state dict refers to a few Python classes and functions by name. Any other is an error, and none is ever called.
 
 use tch::Kind;
 

@@ -1,9 +1,8 @@
 //! A pickle virtual machine for the opcodes of a state dict. It executes no Python.
 //!
 //! A pickle is a program for a stack machine. A mark on the stack is where the items of a tuple, list or dictionary
-//! begin; the memo is a list of values that the program refers to again. Tuples, dictionaries, storages and views live in
-//! arrays and refer to each other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their
-//! number.
+//! begin; the memo is a list of values that the program refers to again. Tuples, dictionaries, storages and views refer
+//! to each other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their number.
 
 use super::SAVE_STATE_DICT;
 use super::opcode::Opcode;
