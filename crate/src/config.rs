@@ -171,8 +171,7 @@ impl Config {
         }
     }
 
-    /// Applies the environment's requests: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
-    /// `cargo lab run` sets these variables for `--quick` and `--load-model`.
+    /// Applies what `cargo lab run` asks for: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
     pub fn as_asked(self) -> Self {
         let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let config = if asked("VITLAB_QUICK") { self.quick() } else { self };

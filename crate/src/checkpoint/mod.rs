@@ -4,17 +4,6 @@
 //! Reading executes nothing and checks everything. A damaged or malicious file is an error that says so, in time and
 //! memory bounded by the file's size. `tests/weights_mutated.rs` measures it: a valid file of 100 MiB takes 200 to
 //! 202 MiB at the peak, a damaged one above 100 kB at most 1.25 times its size.
-//!
-//! | file | what it checks |
-//! |---|---|
-//! | `mod.rs` | the path is an ordinary file of a supported format; names are printable and differ |
-//! | `pt/mod.rs` | the zip archive: truncation, checksums, number of entries; each view lies within its storage |
-//! | `pt/unpickler.rs` | the pickle: known opcodes, types of their operands, number of values |
-//! | `pt/pickle.rs` | the pickle refers to no class beyond those of a state dict, and holds nothing but tensors by name |
-//! | `safetensors.rs` | the header: its length, syntax and offsets |
-//! | `tensor.rs` | shapes, element types, number of bytes |
-//! | `variables.rs` | names, shapes and types fit a model; values are finite |
-//! | [`layouts`] | which model the tensors make up, and its sizes |
 
 pub mod layouts;
 mod pt;
@@ -81,8 +70,7 @@ impl StateDict {
 /// ```
 ///
 /// # Errors
-/// Fails if the file can't be read, is damaged, has another format (the message names it and the remedy), holds
-/// anything but named tensors, or holds more than about 6,000 of them.
+/// Fails if the file can't be read, is damaged, has another format, or holds anything but up to about 6,000 tensors.
 pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
@@ -105,8 +93,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
 /// existing file is replaced only when the new one is complete. See [`read`] for an example.
 ///
 /// # Errors
-/// Fails if the extension is another one, the folder can't be written, or a tensor has a type that [`read`] doesn't
-/// list.
+/// Fails if the extension is another one, the folder can't be written, or [`read`] doesn't list a tensor's type.
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {

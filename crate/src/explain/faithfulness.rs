@@ -30,6 +30,9 @@ pub enum Direction {
     Insertion,
 }
 
+by_serde_name!(Baseline, "baseline");
+by_serde_name!(Direction, "direction");
+
 /// Probability of a class while the pixels of an image are exchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
@@ -80,8 +83,7 @@ impl Faithfulness {
     /// unchanged image. Compare the curve with that of [`random_maps`]: a map is informative only if it does better.
     ///
     /// # Errors
-    /// Maps that don't fit the images or aren't finite, images that aren't floating-point, no steps or more steps than
-    /// pixels, a class that doesn't exist, an error of `model`.
+    /// Maps that don't fit or aren't finite, images that aren't floats, impossible steps or class, those of `model`.
     ///
     /// ```
     /// use tch::Tensor;

@@ -27,7 +27,8 @@ pub enum Query {
     Class,
     /// Token 1 of a model that has two prefix tokens.
     Distillation,
-    /// Any token, counted from 0; the patch in row r and column c of 7 × 7 is `prefix_tokens + 7 · r + c`.
+    /// Any token, counted from 0 and including the prefix tokens. The patch in row r and column c of a 7 × 7 grid is
+    /// token `prefix_tokens + 7 · r + c`.
     Token(i64),
 }
 
@@ -235,8 +236,7 @@ impl Heatmap {
         self.maps_of_rows(&row(matrix, self.query, self.prefix_tokens)?)
     }
 
-    /// [`Heatmap::maps`] for the query token's rows `[B, S]`, from [`row`] or
-    /// [`Fused::rollout`](crate::fused::Fused::rollout).
+    /// [`Heatmap::maps`] for rows `[B, S]`, from [`row`] or [`Fused::rollout`](crate::fused::Fused::rollout).
     ///
     /// # Errors
     /// Those of [`grid_of_rows`], and an image smaller than the grid.

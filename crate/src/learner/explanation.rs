@@ -7,11 +7,9 @@ use tch::Tensor;
 
 use super::{Learner, mean};
 use crate::data::{CLASSES, normalise};
-use crate::explain::{
-    Heatmap, Query, Rollout, Scale, Target, gradient_attention, grid_of_rows, relevance, rollout, row,
-};
+use crate::error::{Error, Result, ensure};
+use crate::explain::{self, Heatmap, Query, Rollout, Scale, Target, gradient_attention, relevance, rollout};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
-use crate::{Error, Result};
 
 /// Images per batch; the maps don't depend on it.
 const BATCH: i64 = 400;
@@ -57,7 +55,7 @@ impl Learner {
         let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
         pipelined(rows, |(rows, logits)| {
             maps.push(heatmap.maps_of_rows(&rows)?);
-            grids.push(grid_of_rows(&rows, prefix_tokens)?);
+            grids.push(explain::grid_of_rows(&rows, prefix_tokens)?);
             predicted.extend(Vec::<i64>::try_from(logits.argmax(1, false))?);
             progress(predicted.len());
             Ok(())
@@ -78,7 +76,7 @@ impl Learner {
             Method::GradientRollout(options, _) => rollout(&weighted, options)?,
             _ => relevance(&weighted)?,
         };
-        Ok((row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
+        Ok((explain::row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
     }
 }
 
@@ -90,9 +88,8 @@ impl Explanation {
     /// Another number of images or labels than of maps.
     pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: Scale) -> Result<Figure> {
         let count = self.predicted.len();
-        if images.size()[0] as usize != count || labels.is_some_and(|labels| labels.len() != count) {
-            return Err(Error::argument(format!("give {count} images, and as many labels: there are {count} maps")));
-        }
+        let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
+        ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
         let colors = plot::Scale::fit(Map::Inferno, &maps);
         let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");

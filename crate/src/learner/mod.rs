@@ -158,8 +158,7 @@ impl Learner {
         }
     }
 
-    /// Logits as [`Model::predict`] gives them and the attention of all layers and heads [B, L, H, S, S], always by libtorch
-    /// in float32: the engine never stores the attention as a whole.
+    /// [`Model::predict`]'s logits and the attention of all layers [B, L, H, S, S], always by libtorch in float32.
     ///
     /// # Errors
     /// A CNN, or images that don't have the model's shape.

@@ -127,8 +127,8 @@ impl Cnn {
         })
     }
 
-    /// [B, C, I, I] -> logits [B, classes]. With `train`, batch norm uses batch statistics and updates the running
-    /// ones.
+    /// [B, C, I, I] -> logits [B, classes]. With `train`, batch norm uses the batch's statistics and updates the
+    /// running ones.
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

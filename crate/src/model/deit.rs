@@ -145,8 +145,7 @@ impl MyDeiT {
         }
     }
 
-    /// [B, C, I, I] -> the logits of both heads and, on request, the attention [B, L, H, S, S]. Training needs both
-    /// heads; at inference [`Model::predict`] gives their average.
+    /// [B, C, I, I] -> the logits of both heads and, on request, the attention [B, L, H, S, S].
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

@@ -87,8 +87,8 @@ impl EmbedLayer {
     }
 }
 
-/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in H heads of width d = E/H, then a
-/// projection.
+/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in each of H heads of width d = E/H,
+/// then a projection.
 #[derive(Debug)]
 pub struct SelfAttention {
     pub queries: nn::Linear,
@@ -109,8 +109,8 @@ impl SelfAttention {
         }
     }
 
-    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention matrix [B, H, S, S]. Row i of the matrix sums to 1
-    /// and holds the weight of each token's value in token i.
+    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention [B, H, S, S], whose row i holds each token's weight in
+    /// token i.
     pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
         let head_dim = embed / self.heads;
@@ -247,8 +247,7 @@ impl VisionTransformer {
         Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// [`VisionTransformer::forward`] with the attention as one [B, H, S, S] per layer. These are the tensors of the
-    /// graph, so gradients with respect to them can be computed.
+    /// [`VisionTransformer::forward`] with one attention [B, H, S, S] per layer, the graph's own for gradients.
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

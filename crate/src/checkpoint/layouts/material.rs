@@ -58,8 +58,7 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
     }
 }
 
-/// The number of heads, which no tensor's shape tells: from the configuration in the history that `vitlab train` writes
-/// beside the weights, or else from the homework's width of a head.
+/// The number of heads, which no shape tells: from the history that `vitlab train` writes beside the weights, if any.
 fn attention_heads(path: &Path, embed: i64) -> i64 {
     #[derive(Deserialize)]
     struct History {

@@ -9,8 +9,7 @@
 //! | `NAME/data/KEY` | the bytes of storage KEY |
 //! | `NAME/version` | `3` |
 //!
-//! [`read`] checks the archive and each view, [`pickle`] finds the tensors that the pickle describes, [`unpickler`]
-//! runs the pickle's [`opcode`]s without executing any Python.
+//! [`read`] checks the archive and each view, [`pickle`] finds the tensors, [`unpickler`] runs the [`opcode`]s.
 
 mod opcode;
 mod pickle;

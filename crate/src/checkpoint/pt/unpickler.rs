@@ -13,18 +13,15 @@ use crate::error::{Error, Result, ensure};
 /// A program may create this many values (24 bytes each). PyTorch needs about 40 for a tensor.
 const MAX_VALUES: usize = 1 << 18;
 
+/// A value on the stack. Tuples, dictionaries, storages and views are indices into the fields of [`Unpickler`].
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Int(i64),
     Str(&'a str),
     Class(Class),
-    /// Index into [`Unpickler::tuples`].
     Tuple(u32),
-    /// Index into [`Unpickler::dicts`].
     Dict(u32),
-    /// Index into [`Unpickler::storages`].
     Storage(u32),
-    /// Index into [`Unpickler::views`].
     View(u32),
     List,
     /// A value whose content doesn't matter here: its type in words.
@@ -77,11 +74,7 @@ impl<'a> Unpickler<'a> {
         let (int, text) = self.argument(opcode)?;
         match opcode {
             Opcode::Proto | Opcode::Frame | Opcode::Stop => Ok(()),
-            Opcode::Mark => {
-                self.count()?;
-                self.below_marks.push(std::mem::take(&mut self.stack));
-                Ok(())
-            }
+            Opcode::Mark => self.count().map(|()| self.below_marks.push(std::mem::take(&mut self.stack))),
             Opcode::Pop => self.pop().map(drop),
             Opcode::PopMark => self.pop_to_mark().map(drop),
             Opcode::Dup => self.push(self.top()?),
