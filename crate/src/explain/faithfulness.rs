@@ -184,10 +184,8 @@ impl Baseline {
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn random_maps(images: usize, side: usize, heatmap: &Heatmap, seed: u64) -> Result<Array3<f32>> {
-    ensure!(
-        images > 0 && side > 0,
-        "random maps: {images} images with {side} × {side} patches; give at least one of each"
-    );
+    let positive = images > 0 && side > 0;
+    ensure!(positive, "random maps: {images} images with {side} × {side} patches; give at least one of each");
     let mut random = fastrand::Rng::with_seed(seed);
     let values: Vec<f64> = (0..images * side * side).map(|_| random.f64()).collect();
     heatmap.maps_of_grids(&Tensor::from_slice(&values).reshape([images as i64, side as i64, side as i64]))

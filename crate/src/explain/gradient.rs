@@ -22,7 +22,7 @@ impl Target {
     pub(super) fn index(&self, logits: &Tensor) -> Result<Tensor> {
         let size = logits.size();
         ensure!(size.len() == 2 && !size.contains(&0), "logits {size:?}: give [B, classes]");
-        let (images, classes) = (size[0], size[1]);
+        let (images, classes, last) = (size[0], size[1], size[1] - 1);
         let given = match self {
             Target::Predicted => return Ok(logits.argmax(1, true)), // [B, classes] -> [B, 1]
             Target::Class(class) => vec![*class; images as usize],
@@ -30,10 +30,11 @@ impl Target {
         };
         let count = given.len();
         ensure!(count as i64 == images, "target: {count} classes for {images} images; give one per image");
-        let last = classes - 1;
         for class in &given {
-            let exists = (0..classes).contains(class);
-            ensure!(exists, "target class {class}: this model has {classes} classes, 0 to {last}");
+            ensure!(
+                (0..classes).contains(class),
+                "target class {class}: this model has {classes} classes, 0 to {last}"
+            );
         }
         Ok(Tensor::from_slice(&given).to_device(logits.device()).unsqueeze(1)) // [B] -> [B, 1]
     }

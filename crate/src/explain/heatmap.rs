@@ -41,11 +41,8 @@ impl Query {
             Query::Class => (0, prefix_tokens >= 1, "class token; name a token by its number"),
             Query::Distillation => (1, prefix_tokens >= 2, "distillation token; a DeiT has two prefix tokens"),
             Query::Token(token) => {
-                let last = tokens - 1;
-                ensure!(
-                    (0..tokens).contains(&token),
-                    "query token {token}: this model has {tokens} tokens, 0 to {last}"
-                );
+                let (exists, last) = ((0..tokens).contains(&token), tokens - 1);
+                ensure!(exists, "query token {token}: this model has {tokens} tokens, 0 to {last}");
                 return Ok(token);
             }
         };
@@ -58,13 +55,11 @@ impl FromStr for Query {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let problem = |_| Error::argument(format!("query {text:?}: write class, dist or a token's number"));
         match text.trim().to_lowercase().as_str() {
             "class" => Ok(Query::Class),
             "dist" => Ok(Query::Distillation),
-            index => index
-                .parse()
-                .map(Query::Token)
-                .map_err(|_| Error::argument(format!("query {text:?}: write class, dist or a token's number"))),
+            index => index.parse().map(Query::Token).map_err(problem),
         }
     }
 }

@@ -83,15 +83,11 @@ impl Layers {
             Layers::Range(range) => range.clone().collect(),
             Layers::List(list) => list.clone(),
         };
-        let problem = match indices.iter().max() {
-            None => "no layer is chosen; name at least one".to_string(),
-            Some(&last) if last >= count => {
-                format!("this model has {count} layers, 0 to {}", count.saturating_sub(1))
-            }
-            Some(_) if !indices.is_sorted_by(|a, b| a < b) => "name each layer once, in ascending order".to_string(),
-            Some(_) => return Ok(indices),
-        };
-        Err(Error::argument(format!("layers {self}: {problem}")))
+        let last = count.saturating_sub(1);
+        ensure!(!indices.is_empty(), "layers {self}: no layer is chosen; name at least one");
+        ensure!(indices.iter().all(|&i| i < count), "layers {self}: this model has {count} layers, 0 to {last}");
+        ensure!(indices.is_sorted_by(|a, b| a < b), "layers {self}: name each layer once, in ascending order");
+        Ok(indices)
     }
 }
 
@@ -215,10 +211,8 @@ impl Rollout {
         let fused = fused.to_kind(Kind::Double); // [B, H, S, S] -> [B, S, S]
         let (low, high) = fused.aminmax(None, false);
         // Both comparisons are false for NaN.
-        if low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY {
-            return Ok(fused);
-        }
-        Err(invalid_attention())
+        let valid = low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY;
+        if valid { Ok(fused) } else { Err(invalid_attention()) }
     }
 
     /// Sets the smallest entries of each image's fused matrix `[B, S, S]` to zero: `floor(n · discard_ratio)` of the
