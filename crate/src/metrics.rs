@@ -93,8 +93,7 @@ impl Evaluation {
     /// From logits [N, classes] and labels [N], both on the CPU.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::{data::Origin, metrics::Evaluation};
+    /// use vitlab::{data::Origin, metrics::Evaluation, tch::Tensor};
     /// let logits = Tensor::from_slice2(&[[2f32, 0.], [0., 2.], [2., 0.], [2., 0.]]);
     /// let labels = Tensor::from_slice(&[0i64, 1, 1, 0]);
     /// let evaluation = Evaluation::new(logits, labels, Origin::default()).unwrap();

@@ -1,5 +1,4 @@
-//! Checkpoint files: each holds a state dict, tensors by name. PyTorch's .pt (`torch.save(model.state_dict(),
-//! "model.pt")`) and safetensors are read and written.
+//! Checkpoint files: state dicts (tensors by name) in PyTorch's .pt format or in safetensors, read and written.
 //!
 //! Reading executes nothing and checks everything. A damaged or malicious file is an error that says so, in time and
 //! memory bounded by the file's size. `tests/weights_mutated.rs` measures it: a valid file of 100 MiB takes 200 to
@@ -33,8 +32,7 @@ impl StateDict {
     /// The tensor of that name.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::checkpoint::StateDict;
+    /// use vitlab::{checkpoint::StateDict, tch::Tensor};
     /// let dict = StateDict(vec![("norm.bias".to_string(), Tensor::from_slice(&[1.0_f32, 2.0]))]);
     /// assert_eq!(dict.get("norm.bias").map(Tensor::size), Some(vec![2]));
     /// assert!(dict.get("norm.weight").is_none());
@@ -59,8 +57,7 @@ impl StateDict {
 /// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their type.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::checkpoint::{StateDict, read, write};
+/// use vitlab::{checkpoint::{StateDict, read, write}, tch::Tensor};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("model.pt");
 /// write(&path, &StateDict(vec![("weight".to_string(), Tensor::from_slice(&[0.5_f32, -2.0]))]))?;

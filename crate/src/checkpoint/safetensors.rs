@@ -44,8 +44,7 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use tch::Tensor;
-/// use vitlab::checkpoint::{StateDict, read_safetensors, write_safetensors};
+/// use vitlab::{checkpoint::{StateDict, read_safetensors, write_safetensors}, tch::Tensor};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("checkpoint.safetensors");
 /// let dict = StateDict(vec![("weight".to_string(), Tensor::from_slice(&[1_i64, 2, 3]))]);

@@ -17,8 +17,7 @@ const BATCH_MEAN: &str = "running_mean";
 /// `path` is the file that holds the state dict, for the message.
 ///
 /// ```
-/// use tch::{Device, Tensor, nn};
-/// use vitlab::checkpoint::{StateDict, assign};
+/// use vitlab::{checkpoint::{StateDict, assign}, tch::{Device, Tensor, nn}};
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let head = nn::linear(store.root() / "head", 2, 1, Default::default());
 /// let dict = StateDict(vec![
@@ -86,8 +85,7 @@ fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor> {
 /// Each batch norm gets PyTorch's counter of batches. It is 0, since it matters only to a batch norm without momentum.
 ///
 /// ```
-/// use tch::{Device, nn};
-/// use vitlab::checkpoint::state_dict;
+/// use vitlab::{checkpoint::state_dict, tch::{Device, nn}};
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let _norm = nn::batch_norm2d(store.root() / "norm", 8, Default::default());
 /// let dict = state_dict(&store);

@@ -70,7 +70,7 @@ pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Ten
     normalise(&crops)
 }
 
-/// Seeds libtorch's generators on all devices. The same seed, device and number of threads repeat a training.
+/// Seeds libtorch's generators. The same seed, device and threads repeat a training, on the CPU bit for bit.
 pub fn seed_everything(seed: i64) {
     tch::manual_seed(seed);
 }

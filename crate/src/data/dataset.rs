@@ -121,7 +121,7 @@ impl Dataset {
     }
 }
 
-/// (pixel / 255 − 0.5) / 0.5, as `ToTensor` and `Normalize([0.5], [0.5])`: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
+/// Maps pixels to (pixel / 255 − 0.5) / 0.5 as in the homework: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
 ///
 /// ```
 /// use tch::Tensor;

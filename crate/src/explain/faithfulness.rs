@@ -86,8 +86,7 @@ impl Faithfulness {
     /// Maps that don't fit or aren't finite, images that aren't floats, impossible steps or class, those of `model`.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Faithfulness, Target};
+    /// use vitlab::{explain::{Faithfulness, Target}, tch::Tensor};
     /// // Probability of class 0: a tenth of the pixels' sum s, by softmax([ln s, ln(10 - s)]).
     /// let model = |images: &Tensor| {
     ///     let sum = images.sum_dim_intlist([1i64, 2, 3].as_slice(), false, None);

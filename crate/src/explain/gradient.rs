@@ -45,14 +45,13 @@ impl Target {
 /// `logits` `[B, classes]` and `attentions` (one `[B, H, S, S]` per layer) come from one forward pass with gradients
 /// on and dropout off. The graph is retained for other classes, and the parameters' gradients don't change.
 ///
-/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's method.
+/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's; both can share it.
 ///
 /// # Errors
 /// Logits or attention without a graph, with a freed graph, or from different passes; a class that doesn't exist.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::{Target, gradient_attention};
+/// use vitlab::{explain::{Target, gradient_attention}, tch::Tensor};
 /// // Scores 2a + 3d and -a of the attention [[a, b], [c, d]] = [[¼, ¾], [½, ½]].
 /// let attention = Tensor::from_slice(&[0.25, 0.75, 0.5, 0.5]).reshape([1, 1, 2, 2]).set_requires_grad(true);
 /// let weights = Tensor::from_slice(&[2.0, 0.0, 0.0, 3.0, -1.0, 0.0, 0.0, 0.0]).reshape([2, 4]);
@@ -96,8 +95,7 @@ pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Targe
 /// Another shape.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::relevance;
+/// use vitlab::{explain::relevance, tch::Tensor};
 /// // Two layers, one head, two tokens: A₁ = [[0, 1], [0, 0]], A₂ = [[0, 0], [2, 0]].
 /// let weighted = Tensor::from_slice(&[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0]).reshape([2, 1, 2, 2]);
 /// // R₁ = I + A₁ = [[1, 1], [0, 1]]; R₂ = R₁ + A₂R₁ = R₁ + [[0, 0], [2, 2]].

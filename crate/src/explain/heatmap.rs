@@ -80,8 +80,7 @@ impl fmt::Display for Query {
 /// Another shape, a number of patches that is not a square, a query token that the model doesn't have.
 ///
 /// ```
-/// use tch::{Kind, Device, Tensor};
-/// use vitlab::explain::{Query, row};
+/// use vitlab::{explain::{Query, row}, tch::{Device, Kind, Tensor}};
 /// // One class token and four patches; row q holds 5q, 5q + 1, …, 5q + 4.
 /// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
 /// let row = row(&matrix, Query::Token(2), 1)?;
@@ -112,8 +111,7 @@ pub(super) fn grid_side(tokens: i64, prefix_tokens: i64) -> Result<i64> {
 /// Those of [`row`], and entries that are not finite.
 ///
 /// ```
-/// use tch::{Kind, Device, Tensor};
-/// use vitlab::explain::{Query, grid};
+/// use vitlab::{explain::{Query, grid}, tch::{Device, Kind, Tensor}};
 /// // One class token and four patches; row q holds 5q, 5q + 1, …, 5q + 4.
 /// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
 /// assert_eq!(grid(&matrix, Query::Class, 1)?, ndarray::arr3(&[[[1.0, 2.0], [3.0, 4.0]]]));
@@ -214,8 +212,7 @@ impl Heatmap {
     /// Those of [`grid`], and an image smaller than the grid.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Heatmap, Scale, Upsample};
+    /// use vitlab::{explain::{Heatmap, Scale, Upsample}, tch::Tensor};
     /// // One image, a class token and four patches: 0 1 / 0 4 in the class token's row.
     /// let row = Tensor::from_slice(&[0.5, 0.0, 1.0, 0.0, 4.0]);
     /// let matrix = row.repeat([1, 5, 1]);

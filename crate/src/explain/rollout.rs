@@ -139,8 +139,7 @@ pub struct Rollout {
 /// A ratio outside [0, 1), layers that don't exist, another shape, entries that are negative or not finite.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::{Rollout, rollout};
+/// use vitlab::{explain::{Rollout, rollout}, tch::Tensor};
 /// // One image, two layers, one head, two tokens.
 /// let attention = Tensor::from_slice(&[0.5, 0.5, 0.0, 1.0, 1.0, 0.0, 0.5, 0.5]).reshape([2, 1, 2, 2]);
 /// // The normalised layers are [[¾, ¼], [0, 1]] and [[1, 0], [¼, ¾]]; the product is the second times the first.
@@ -188,8 +187,7 @@ impl Rollout {
     /// Another shape, entries that are negative or not finite.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Fusion, Rollout};
+    /// use vitlab::{explain::{Fusion, Rollout}, tch::Tensor};
     /// // Two heads: [[0.25, 0.75], [0.5, 0.5]] and [[0.75, 0.25], [1, 0]].
     /// let heads = Tensor::from_slice(&[0.25, 0.75, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0]).reshape([1, 2, 2, 2]);
     /// let fused = |fusion| -> vitlab::Result<Vec<f64>> {
@@ -223,8 +221,7 @@ impl Rollout {
     /// A ratio outside [0, 1), another shape.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{DiscardPer, Rollout};
+    /// use vitlab::{explain::{DiscardPer, Rollout}, tch::Tensor};
     /// let fused = Tensor::from_slice(&[0.0625, 0.25, 0.125, 0.5, 0.125, 0.25, 0.75, 0.5, 0.375]).reshape([1, 3, 3]);
     /// let discarded = |discard_ratio, discard_per| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { discard_ratio, discard_per, ..Rollout::default() };
@@ -267,8 +264,7 @@ impl Rollout {
     /// Another shape.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Normalisation, Rollout};
+    /// use vitlab::{explain::{Normalisation, Rollout}, tch::Tensor};
     /// let matrix = Tensor::from_slice(&[0.0, 1.0, 1.0, 2.0]).reshape([1, 2, 2]);
     /// let normalised = |normalisation| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { normalisation, ..Rollout::default() };

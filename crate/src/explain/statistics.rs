@@ -6,15 +6,14 @@ use tch::{Kind, Tensor};
 use super::{CHUNK, batched, grid_side};
 use crate::error::{Result, ensure};
 
-/// Mean entropy of the rows of attention `[B, L, H, S, S]` or `[L, H, S, S]` in nats, for each layer and head: `[L,
-/// H]`. It is 0 if every query attends to a single token and ln S if every query attends to all tokens equally.
+/// Mean entropy in nats of the rows of attention `[B, L, H, S, S]` or `[L, H, S, S]`, for each layer and head:
+/// `[L, H]`. It is 0 if every query attends to a single token and ln S if every query attends to all tokens equally.
 ///
 /// # Errors
 /// Another shape, entries that are not finite.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::attention_entropy;
+/// use vitlab::{explain::attention_entropy, tch::Tensor};
 /// // The first head attends to both tokens equally, the second to one of them.
 /// let heads = Tensor::from_slice(&[0.5, 0.5, 0.5, 0.5, 1.0, 0.0, 0.0, 1.0]).reshape([1, 2, 2, 2]);
 /// assert_eq!(attention_entropy(&heads)?, ndarray::arr2(&[[2f64.ln(), 0.0]]));
@@ -35,8 +34,7 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 /// Another shape, a number of patches that is not a square, entries that are not finite.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::explain::attention_distance;
+/// use vitlab::{explain::attention_distance, tch::{Device, Kind, Tensor}};
 /// // Over 2 × 2 patches, the first head attends to all patches equally, the second to the query's own patch.
 /// let options = (Kind::Double, Device::Cpu);
 /// let heads = Tensor::stack(&[Tensor::full([4, 4], 0.25, options), Tensor::eye(4, options)], 0).unsqueeze(0);
@@ -68,7 +66,7 @@ fn sum_of_rows(matrix: &Tensor) -> Tensor {
     matrix.sum_dim_intlist([-1i64].as_slice(), false, None) // [B, H, S, S] -> [B, H, S]
 }
 
-/// Means over images and queries, `[L, H]`, of a measure from `[B, H, S, S]` (a layer's, float64) to `[B, H, S]`.
+/// Means over images and queries, `[L, H]`, of `measure`: a layer's `[B, H, S, S]` (float64) -> `[B, H, S]`.
 fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Tensor) -> Result<Array2<f64>> {
     let size = attention.size();
     let mut means = Array2::zeros([size[1] as usize, size[2] as usize]);

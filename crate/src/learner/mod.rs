@@ -30,10 +30,7 @@ use network::{mean, no_attention};
 /// or [`assign`] take effect at once. Creating a learner draws no random numbers.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::learner::{Learner, Loss};
-/// use vitlab::model::{Model, VisionTransformer};
-/// use vitlab::Config;
+/// use vitlab::{Config, learner::{Learner, Loss}, model::{Model, VisionTransformer}, tch::{Device, Kind, Tensor}};
 /// let config = Config { dropout: 0.0, ..Config::default() };
 /// let learner = Learner::new(VisionTransformer::new(&config, Device::Cpu)?);
 /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));

@@ -5,7 +5,7 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Model, NORMAL, check_images, initialise, layer_norm, linear};
+use super::{Model, NORMAL, check_images, initialised, layer_norm, linear};
 use crate::{Config, Result};
 
 /// Sizes of a Vision Transformer.
@@ -192,8 +192,7 @@ impl Classifier {
 /// Embedding of the patches, L encoder blocks, a last norm, a classifier on the class token.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::{Config, model::{Model, VisionTransformer}};
+/// use vitlab::{Config, model::{Model, VisionTransformer}, tch::{Device, Kind, Tensor}};
 /// let model = VisionTransformer::new(&Config::default(), Device::Cpu).unwrap();
 /// assert_eq!(model.parameters(), 210_122);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
@@ -219,9 +218,7 @@ impl VisionTransformer {
     /// A configuration that [`Config::check`] refuses.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
-        let model = VisionTransformer::with_sizes(ViTConfig::from(config), device);
-        initialise(model.variables(), config.initialisation);
-        Ok(model)
+        Ok(initialised(VisionTransformer::with_sizes(ViTConfig::from(config), device), config.initialisation))
     }
 
     /// [`VisionTransformer::new`] for sizes from a checkpoint file, which must pass [`Config::check`].

@@ -76,9 +76,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let selected = arguments.selection.read(device)?;
     let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
-        return Err(Error::argument(format!(
-            "{count} images don't fit into a picture; choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors"
-        )));
+        let remedy = format!("choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors");
+        return Err(Error::argument(format!("{count} images don't fit into a picture; {remedy}")));
     }
     let Arguments { scale, upsample, token, .. } = arguments;
     let heatmap = Heatmap { scale, upsample, query: token, ..Heatmap::default() };

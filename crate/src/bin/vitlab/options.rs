@@ -11,6 +11,8 @@ use vitlab::data::{Dataset, Origin, Source, Split, read_picture, source};
 use vitlab::device::device;
 use vitlab::{Error, Learner, Result};
 
+const PRECISIONS: &[(&str, Precision)] = &[("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
+
 /// Parses one of `values` by its name.
 pub fn named<T: Copy + Send + Sync + 'static>(
     values: &'static [(&'static str, T)],
@@ -28,11 +30,7 @@ pub struct Inference {
     device: String,
     /// Precision of the products in the blocks of a ViT or DeiT. Bfloat16 has three digits and takes half the time on a
     /// processor with AVX512-BF16.
-    #[arg(
-        long,
-        value_parser = named(&[("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)]),
-        default_value = "float32"
-    )]
+    #[arg(long, value_parser = named(PRECISIONS), default_value = "float32")]
     pub precision: Precision,
 }
 

@@ -37,9 +37,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.attention {
         learner.network().prefix_tokens()?; // a CNN has no attention
         if arguments.inference.precision != Precision::Float32 {
-            return Err(Error::argument(
-                "--attention comes from the model's own forward pass, which is float32; leave --precision out",
-            ));
+            let problem =
+                "--attention comes from the model's own forward pass, which is float32; leave --precision out";
+            return Err(Error::argument(problem));
         }
     }
     let selected = arguments.selection.read(device)?;

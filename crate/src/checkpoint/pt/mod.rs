@@ -1,13 +1,8 @@
 //! PyTorch's .pt and .pth files: a zip archive of a pickled state dict and the storages of its tensors.
 //!
-//! `torch.save(model.state_dict(), "NAME.pt")` writes these entries, without compression:
-//!
-//! | entry | content |
-//! |---|---|
-//! | `NAME/data.pkl` | pickle of an ordered dictionary from names to tensors, each a view of a numbered storage |
-//! | `NAME/byteorder` | `little` or `big` |
-//! | `NAME/data/KEY` | the bytes of storage KEY |
-//! | `NAME/version` | `3` |
+//! `torch.save(model.state_dict(), "NAME.pt")` writes `NAME/data.pkl` (the pickle of an ordered dictionary from names to
+//! tensors, each a view of a numbered storage), `NAME/byteorder` (`little` or `big`), `NAME/data/KEY` (the bytes of storage
+//! KEY) and `NAME/version` (`3`), all without compression.
 //!
 //! [`read`] checks the archive and each view, [`pickle`] finds the tensors, [`unpickler`] runs the [`opcode`]s.
 
@@ -16,8 +11,7 @@ mod pickle;
 mod unpickler;
 mod write;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, Read};
