@@ -10,31 +10,23 @@ fn main() {
     if !libtorch.is_empty() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
-    println!("cargo:rustc-env=VITLAB_LIBTORCH_VERSION={}", libtorch_version(Path::new(&libtorch)));
-    let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
-    println!("cargo:rustc-env=VITLAB_TCH_VERSION={}", quoted(&manifest, "tch = ").trim_start_matches('='));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    // The wheel has version.py, the plain archive build-version.
+    let wheel = quoted(&read(&Path::new(&libtorch).join("version.py")), "__version__");
+    let archive = read(&Path::new(&libtorch).join("build-version")).trim().to_string();
+    let tch =
+        quoted(&read(Path::new("Cargo.toml")), "tch = ").map(|version| version.trim_start_matches('=').to_string());
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output().map(|o| o.stdout).unwrap_or_default();
-    let version = String::from_utf8_lossy(&version);
-    println!("cargo:rustc-env=VITLAB_RUSTC_VERSION={}", version.split(' ').nth(1).unwrap_or("unknown"));
+    let rustc = Command::new(rustc).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let rustc = String::from_utf8_lossy(&rustc).split(' ').nth(1).map(String::from);
+    let libtorch = wheel.or(Some(archive).filter(|version| !version.is_empty()));
+    for (name, version) in [("LIBTORCH", libtorch), ("TCH", tch), ("RUSTC", rustc)] {
+        println!("cargo:rustc-env=VITLAB_{name}_VERSION={}", version.as_deref().unwrap_or("unknown"));
+    }
 }
 
-/// The wheel has version.py, the plain archive build-version.
-fn libtorch_version(libtorch: &Path) -> String {
-    let read = |name| std::fs::read_to_string(libtorch.join(name)).unwrap_or_default();
-    let wheel = read("version.py");
-    let version = wheel
-        .lines()
-        .find(|line| line.starts_with("__version__"))
-        .map(|line| line.split(['\'', '"']).nth(1).unwrap_or_default().to_string());
-    version.unwrap_or_else(|| match read("build-version").trim() {
-        "" => "unknown".to_string(),
-        version => version.to_string(),
-    })
-}
-
-/// The first double-quoted text after `key`.
-fn quoted<'a>(text: &'a str, key: &str) -> &'a str {
-    let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-    line.split('"').nth(1).unwrap_or("unknown")
+/// The first quoted text in the first line that starts with `key`.
+fn quoted(text: &str, key: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split(['\'', '"']).nth(1).map(String::from)
 }

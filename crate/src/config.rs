@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ensure;
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
-/// Initial weights of the linear maps of a ViT or DeiT. Biases start at 0; tokens and position embeddings always start
-/// as in the homework.
+/// Initial weights of a ViT's or DeiT's linear maps. Biases, tokens and positions start as in the homework.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialisation {
@@ -33,9 +31,8 @@ pub enum Augmentation {
     None,
 }
 
-/// Number format of a network's convolutions and matrix products: for a CNN in training and prediction (`PRECISION`),
-/// for a ViT or DeiT in prediction and rollouts (`fused::Fused::with_precision`). Parameters, batch statistics, loss and
-/// optimizer are always float32.
+/// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
+/// rollouts (`Learner::with_precision`). Parameters, batch statistics, loss and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -46,8 +43,7 @@ pub enum Precision {
     Bfloat16,
 }
 
-/// All constants of a run. In JSON they have the homework's names (`EPOCHS`, `WARMUP_EPOCHS`, …); a constant that is
-/// missing in a file has the homework's value.
+/// All constants of a run. JSON has them in capitals (`WARMUP_EPOCHS`); those that it omits have the homework's values.
 ///
 /// ```
 /// use vitlab::Config;
@@ -175,8 +171,7 @@ impl Config {
         }
     }
 
-    /// Applies the environment's requests: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
-    /// `cargo lab run` sets these variables for `--quick` and `--load-model`.
+    /// Applies what `cargo lab run` asks for: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
     pub fn as_asked(self) -> Self {
         let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let config = if asked("VITLAB_QUICK") { self.quick() } else { self };
@@ -261,8 +256,7 @@ impl Config {
         Ok(())
     }
 
-    /// The constants with different values, as "NAME: ours here, theirs there". Paths and LOAD_MODEL don't count, since
-    /// they don't change a training.
+    /// The constants with different values, as "NAME: ours here, theirs there", but for paths and LOAD_MODEL.
     ///
     /// ```
     /// use vitlab::Config;
@@ -270,17 +264,19 @@ impl Config {
     /// assert_eq!(ours.differences(&theirs), ["LR: 0.0005 here, 0.001 there"]);
     /// ```
     pub fn differences(&self, other: &Config) -> Vec<String> {
-        let constants = |config: &Config| match serde_json::to_value(config) {
+        let constants = |config| match serde_json::to_value(config) {
             Ok(serde_json::Value::Object(constants)) => constants,
             _ => unreachable!("a Config is a JSON object"),
         };
-        let (ours, theirs) = (constants(self), constants(other));
+        let [ours, theirs] = [self, other].map(constants);
         let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         let text = |value: Option<&serde_json::Value>| value.map_or("not set".to_string(), ToString::to_string);
-        let counts =
-            |name: &str| !name.ends_with("_PATH") && name != "LOAD_MODEL" && ours.get(name) != theirs.get(name);
-        let sentence =
-            |name: &String| format!("{name}: {} here, {} there", text(ours.get(name)), text(theirs.get(name)));
-        names.into_iter().filter(|name| counts(name)).map(sentence).collect()
+        names
+            .into_iter()
+            .filter(|name| !name.ends_with("_PATH") && *name != "LOAD_MODEL")
+            .map(|name| (name, ours.get(name), theirs.get(name)))
+            .filter(|(_, ours, theirs)| ours != theirs)
+            .map(|(name, ours, theirs)| format!("{name}: {} here, {} there", text(ours), text(theirs)))
+            .collect()
     }
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tch::{Cuda, Device};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// The device with the name `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
 ///
@@ -17,14 +17,12 @@ pub fn device(name: &str) -> Result<Device> {
         "cuda" => Some(0),
         _ => name.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()),
     };
+    let Some(index) = index else {
+        return Err(Error::argument(format!("device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N")));
+    };
     let count = Cuda::device_count();
-    match index {
-        Some(index) if (index as i64) < count => Ok(Device::Cuda(index)),
-        Some(_) => {
-            Err(Error::argument(format!("device \"{name}\" is not there: libtorch sees {count} GPUs; use auto or cpu")))
-        }
-        None => Err(Error::argument(format!("device \"{name}\" is unknown; use auto, cpu, cuda or cuda:N"))),
-    }
+    ensure!((index as i64) < count, "device \"{name}\" is not there: libtorch sees {count} GPUs; use auto or cpu");
+    Ok(Device::Cuda(index))
 }
 
 /// Runs `f` with libtorch limited to one thread. For small operations between larger ones that have threads of their
@@ -47,10 +45,8 @@ pub fn describe(device: Device) -> String {
 
 /// Asks the driver's tool, since tch has no function for the name.
 fn gpu_name(index: usize) -> Option<String> {
-    let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()])
-        .output()
-        .ok()?;
+    let arguments = ["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()];
+    let output = Command::new("nvidia-smi").args(arguments).output().ok()?;
     let name = String::from_utf8(output.stdout).ok()?.trim().to_string();
     (output.status.success() && !name.is_empty()).then_some(name)
 }

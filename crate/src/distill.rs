@@ -7,8 +7,7 @@ use crate::model::HeadLogits;
 /// ½ CE(Z_class, y) + ½ CE(Z_dist, argmax Z_teacher): the teacher's prediction is used as a label (equation 3).
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::{distill::HardDistillationLoss, model::HeadLogits};
+/// use vitlab::{distill::HardDistillationLoss, model::HeadLogits, tch::Tensor};
 /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 1.]]) };
 /// let (teacher, labels) = (Tensor::from_slice2(&[[3f32, 5.]]), Tensor::from_slice(&[0i64]));
 /// // −ln σ(2) = 0.126928 for the label, −ln σ(1) = 0.313262 for the teacher's class 1.
@@ -36,17 +35,14 @@ pub enum KlReduction {
     /// Number of images, as in the paper's equation 2.
     #[default]
     BatchMean,
-    /// Number of images times number of classes, as in DeiT's repository (losses.py): with ten classes, a tenth of
-    /// the mean over images.
+    /// Number of images times classes, as in DeiT's losses.py: with ten classes, a tenth of the mean over images.
     ElementMean,
 }
 
-/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)): equation 2, where the distillation
-/// token's head learns from the teacher.
+/// (1 − λ) CE(Z_class, y) + λ τ² KL(softmax(Z_teacher/τ) ‖ softmax(Z_dist/τ)): the paper's equation 2.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::{distill::{KlReduction, SoftDistillationLoss}, model::HeadLogits};
+/// use vitlab::{distill::{KlReduction, SoftDistillationLoss}, model::HeadLogits, tch::Tensor};
 /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 0.]]) };
 /// let (teacher, labels) = (Tensor::from_slice2(&[[1f32, 0.]]), Tensor::from_slice(&[0i64]));
 /// let loss = SoftDistillationLoss { tau: 1.0, lambda: 0.5, ..Default::default() };

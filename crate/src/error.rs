@@ -12,10 +12,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// let error = Error::file("ViT_model.pt", "is empty; train the model again");
 /// assert_eq!(error.to_string(), "ViT_model.pt: is empty; train the model again");
 /// ```
+#[derive(thiserror::Error)]
 pub enum Error {
     /// A file, an argument or a configuration value can't be used.
-    Input(vitlab_dataset::Error),
+    #[error("{0}")]
+    Input(#[from] vitlab_dataset::Error),
     /// libtorch refused an operation: the first line of its message, without the stack trace.
+    #[error("libtorch: {0}")]
     Torch(String),
 }
 
@@ -39,34 +42,10 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Error::Input(error) => error.fmt(f),
-            Error::Torch(problem) => write!(f, "libtorch: {problem}"),
-        }
-    }
-}
-
 /// Prints the same sentence as `Display`, because evcxr shows the error of a failing `?` in its `Debug` form.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Input(error) => Some(error),
-            Error::Torch(_) => None,
-        }
-    }
-}
-
-impl From<vitlab_dataset::Error> for Error {
-    fn from(error: vitlab_dataset::Error) -> Self {
-        Error::Input(error)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::data::{Dataset, Origin, normalise};
+use crate::error::{Result, ensure};
 use crate::model::Model;
-use crate::{Error, Result};
 
 /// Images per batch at evaluation; the result doesn't depend on it.
 const BATCH: i64 = 500;
@@ -42,8 +42,8 @@ pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<
     Ok(evaluate_heads(data, |images| Ok(vec![predict(images)?]))?.remove(0))
 }
 
-/// Evaluates each head of a model in one pass over `data`. `heads` gives the scores of each head, [B, classes], as
-/// [`Learner::heads`](crate::Learner::heads) does; [`Evaluation::mean`] is the evaluation of both heads of a DeiT together.
+/// Evaluates each head of a model in one pass over `data`. `heads` gives each head's scores [B, classes], as
+/// [`Learner::heads`](crate::Learner::heads) does. [`Evaluation::mean`] evaluates both heads of a DeiT together.
 ///
 /// # Errors
 /// What `heads` returns, or scores that are not finite.
@@ -72,8 +72,7 @@ pub fn in_batches(
     Ok(parts.iter().map(|parts| Tensor::cat(parts, 0)).collect())
 }
 
-/// The scores that the history of a student holds, by name: the accuracy of each head, and the agreement of each head and
-/// of their mean with the teacher.
+/// The scores in a student's history: each head's accuracy, and the agreement of heads and mean with the teacher.
 ///
 /// # Errors
 /// As [`Evaluation::mean`].
@@ -94,8 +93,7 @@ impl Evaluation {
     /// From logits [N, classes] and labels [N], both on the CPU.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::{data::Origin, metrics::Evaluation};
+    /// use vitlab::{data::Origin, metrics::Evaluation, tch::Tensor};
     /// let logits = Tensor::from_slice2(&[[2f32, 0.], [0., 2.], [2., 0.], [2., 0.]]);
     /// let labels = Tensor::from_slice(&[0i64, 1, 1, 0]);
     /// let evaluation = Evaluation::new(logits, labels, Origin::default()).unwrap();
@@ -109,17 +107,15 @@ impl Evaluation {
     /// When there is no class for a label, or a score is NaN or infinite.
     pub fn new(logits: Tensor, labels: Tensor, origin: Origin) -> Result<Self> {
         let (classes, highest) = (logits.size()[1], labels.max().int64_value(&[]));
-        if highest >= classes {
-            return Err(Error::argument(format!(
-                "the model tells {classes} classes apart, the data have a class {highest}; give a model of this data set"
-            )));
-        }
+        ensure!(
+            highest < classes,
+            "the model tells {classes} classes apart, the data have a class {highest}; give a model of this data set"
+        );
         let loss = logits.cross_entropy_for_logits(&labels).double_value(&[]);
-        if !loss.is_finite() {
-            return Err(Error::argument(
-                "the model's scores are not finite numbers: its weights are broken or its training diverged",
-            ));
-        }
+        ensure!(
+            loss.is_finite(),
+            "the model's scores are not finite numbers: its weights are broken or its training diverged"
+        );
         let accuracy = agreement(&logits.argmax(1, false), &labels);
         Ok(Evaluation { loss, accuracy, logits, labels, origin })
     }
@@ -141,19 +137,15 @@ impl Evaluation {
     /// Counts of images, row = true class, column = predicted class: [classes, classes].
     pub fn confusion(&self) -> Array2<u64> {
         let classes = self.logits.size()[1];
-        let cells: Vec<i64> = (&self.labels * classes + self.predictions())
-            .bincount::<Tensor>(None, classes * classes)
-            .try_into()
-            .expect("counts are int64");
-        let side = classes as usize;
-        Array2::from_shape_fn((side, side), |(row, column)| cells[row * side + column] as u64)
+        let counts = (&self.labels * classes + self.predictions()).bincount::<Tensor>(None, classes * classes);
+        let counts = Vec::<i64>::try_from(counts).expect("counts are int64").into_iter().map(|count| count as u64);
+        Array2::from_shape_vec([classes as usize; 2], counts.collect()).expect("a count for each pair of classes")
     }
 
     /// Share of right predictions among each true class, 0 to 1 (NaN for a class without images).
     pub fn class_accuracy(&self) -> Vec<f64> {
-        let counts = self.confusion();
-        let share = |(i, row): (usize, ndarray::ArrayView1<u64>)| row[i] as f64 / row.sum() as f64;
-        counts.outer_iter().enumerate().map(share).collect()
+        let counts = self.confusion().mapv(|count| count as f64);
+        (&counts.diag() / &counts.sum_axis(Axis(1))).to_vec()
     }
 }
 

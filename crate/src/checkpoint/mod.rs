@@ -1,20 +1,8 @@
-//! Checkpoint files: each holds a state dict, tensors by name. PyTorch's .pt (`torch.save(model.state_dict(),
-//! "model.pt")`) and safetensors are read and written.
+//! Checkpoint files: state dicts (tensors by name) in PyTorch's .pt format or in safetensors, read and written.
 //!
 //! Reading executes nothing and checks everything. A damaged or malicious file is an error that says so, in time and
 //! memory bounded by the file's size. `tests/weights_mutated.rs` measures it: a valid file of 100 MiB takes 200 to
 //! 202 MiB at the peak, a damaged one above 100 kB at most 1.25 times its size.
-//!
-//! | file | what it checks |
-//! |---|---|
-//! | `mod.rs` | the path is an ordinary file of a supported format; names are printable and differ |
-//! | `pt/read.rs` | the zip archive: truncation, checksums, number of entries; each view lies within its storage |
-//! | `pt/unpickler.rs` | the pickle: known opcodes, types of their operands, number of values |
-//! | `pt/pickle.rs` | the pickle refers to no class beyond those of a state dict, and holds nothing but tensors by name |
-//! | `safetensors.rs` | the header: its length, syntax and offsets |
-//! | `tensor.rs` | shapes, element types, number of bytes |
-//! | `variables.rs` | names, shapes and types fit a model; values are finite |
-//! | [`layouts`] | which model the tensors make up, and its sizes |
 
 pub mod layouts;
 mod pt;
@@ -29,7 +17,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use variables::{assign, state_dict};
@@ -44,8 +32,7 @@ impl StateDict {
     /// The tensor of that name.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::checkpoint::StateDict;
+    /// use vitlab::{checkpoint::StateDict, tch::Tensor};
     /// let dict = StateDict(vec![("norm.bias".to_string(), Tensor::from_slice(&[1.0_f32, 2.0]))]);
     /// assert_eq!(dict.get("norm.bias").map(Tensor::size), Some(vec![2]));
     /// assert!(dict.get("norm.weight").is_none());
@@ -55,15 +42,11 @@ impl StateDict {
     }
 
     /// Checks the names that a file gives its tensors: they must be printable and differ from each other.
-    fn checked(tensors: Vec<(String, Tensor)>) -> Result<Self, String> {
+    fn checked(tensors: Vec<(String, Tensor)>) -> Result<Self> {
         let mut names = HashSet::new();
         for (name, _) in &tensors {
-            if name.contains(char::is_control) {
-                return Err(format!("has a tensor whose name isn't printable: {}", printable(name)));
-            }
-            if !names.insert(name.as_str()) {
-                return Err(format!("has two tensors named {}", printable(name)));
-            }
+            ensure!(!name.contains(char::is_control), "has a tensor whose name isn't printable: {}", printable(name));
+            ensure!(names.insert(name.as_str()), "has two tensors named {}", printable(name));
         }
         Ok(StateDict(tensors))
     }
@@ -74,21 +57,17 @@ impl StateDict {
 /// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their type.
 ///
 /// ```
-/// # fn main() -> vitlab::Result<()> {
-/// use tch::Tensor;
-/// use vitlab::checkpoint::{StateDict, read, write};
+/// use vitlab::{checkpoint::{StateDict, read, write}, tch::Tensor};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("model.pt");
 /// write(&path, &StateDict(vec![("weight".to_string(), Tensor::from_slice(&[0.5_f32, -2.0]))]))?;
 /// let dict = read(&path)?;
 /// assert_eq!(dict.get("weight"), Some(&Tensor::from_slice(&[0.5_f32, -2.0])));
-/// # Ok(())
-/// # }
+/// # Ok::<(), vitlab::Error>(())
 /// ```
 ///
 /// # Errors
-/// Fails if the file can't be read, is damaged, has another format (the message names it and the remedy), holds
-/// anything but named tensors, or holds more than about 6,000 of them.
+/// Fails if the file can't be read, is damaged, has another format, or holds anything but up to about 6,000 tensors.
 pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
@@ -98,11 +77,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let dict = if start.starts_with(b"PK\x03\x04") {
         pt::read(file, len)
     } else if let Some(problem) = unsupported_format(&start) {
-        Err(problem.to_string())
+        Err(Error::argument(problem))
     } else {
         safetensors::parse(&mut file, len).map(|(dict, _)| dict)
     };
-    dict.map_err(|problem| Error::file(path, problem))
+    dict.map_err(about(path))
 }
 
 /// Writes a PyTorch file (.pt, .pth) or a safetensors file (.safetensors); the extension decides.
@@ -111,8 +90,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
 /// existing file is replaced only when the new one is complete. See [`read`] for an example.
 ///
 /// # Errors
-/// Fails if the extension is another one, if the folder can't be written, or if a tensor has a type that [`read`]
-/// doesn't list.
+/// Fails if the extension is another one, the folder can't be written, or [`read`] doesn't list a tensor's type.
 pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -122,8 +100,7 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     }
 }
 
-/// Names the format of a file that starts with these bytes (14 are enough), and the remedy, if it is a known format
-/// other than a zip archive or safetensors.
+/// The format, and the remedy, of a file that starts with these bytes (14 are enough) and can't be read.
 fn unsupported_format(start: &[u8]) -> Option<&'static str> {
     Some(match start {
         [] => "is empty; save or download it again",
@@ -156,8 +133,17 @@ fn open(path: &Path) -> Result<(File, u64)> {
     if !metadata.is_file() {
         return Err(Error::file(path, "isn't a file; name a checkpoint file"));
     }
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    Ok((file, metadata.len()))
+    Ok((File::open(path).map_err(|error| unreadable(path, error))?, metadata.len()))
+}
+
+/// Turns a phrase about a file, which the readers and writers of a format return, into a sentence with the file's name.
+fn about(path: &Path) -> impl Fn(Error) -> Error {
+    move |problem| Error::file(path, problem.to_string())
+}
+
+/// Puts a tensor's name from a file before a phrase about it.
+fn about_tensor(name: &str) -> impl Fn(Error) -> Error {
+    move |problem| Error::argument(format!("its tensor {} {problem}", printable(name)))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

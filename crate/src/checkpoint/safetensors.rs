@@ -14,7 +14,8 @@ use safetensors::{Dtype, View};
 use tch::Tensor;
 
 use super::tensor::{self, ELEMENT_TYPES};
-use super::{StateDict, open, printable};
+use super::{StateDict, about, about_tensor, open};
+use crate::error::ensure;
 use crate::{Error, Result, file};
 
 /// Room for about ten thousand tensors. Parsing a header takes many times its own size.
@@ -33,7 +34,7 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
         let shape = tensor.size().iter().map(|&size| size as usize).collect();
         Ok((name, WrittenTensor { dtype, shape, tensor }))
     });
-    let tensors = tensors.collect::<Result<Vec<_>, String>>().map_err(|problem| Error::file(path, problem))?;
+    let tensors = tensors.collect::<Result<Vec<_>>>().map_err(about(path))?;
     let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
     file::replace(path, |file| file.write_all(&safetensors::serialize(tensors, metadata).map_err(io::Error::other)?))?;
     Ok(())
@@ -42,10 +43,8 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 /// Reads a safetensors file and its text metadata.
 ///
 /// ```
-/// # fn main() -> vitlab::Result<()> {
 /// use std::collections::BTreeMap;
-/// use tch::Tensor;
-/// use vitlab::checkpoint::{StateDict, read_safetensors, write_safetensors};
+/// use vitlab::{checkpoint::{StateDict, read_safetensors, write_safetensors}, tch::Tensor};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("checkpoint.safetensors");
 /// let dict = StateDict(vec![("weight".to_string(), Tensor::from_slice(&[1_i64, 2, 3]))]);
@@ -53,8 +52,7 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 /// write_safetensors(&path, &dict, &metadata)?;
 /// let (again, read) = read_safetensors(&path)?;
 /// assert_eq!((again.get("weight"), read), (dict.get("weight"), metadata));
-/// # Ok(())
-/// # }
+/// # Ok::<(), vitlab::Error>(())
 /// ```
 ///
 /// # Errors
@@ -62,55 +60,50 @@ pub fn write_safetensors(path: impl AsRef<Path>, dict: &StateDict, metadata: &BT
 pub fn read_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, BTreeMap<String, String>)> {
     let path = path.as_ref();
     let (mut file, len) = open(path)?;
-    parse(&mut file, len).map_err(|problem| Error::file(path, problem))
+    parse(&mut file, len).map_err(about(path))
 }
 
 /// The tensors and text metadata of a file of `len` bytes. An error is a phrase for the user.
-pub(super) fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, String>), String> {
-    let neither = || {
-        "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again".to_string()
-    };
+pub(super) fn parse(file: &mut File, len: u64) -> Result<(StateDict, BTreeMap<String, String>)> {
+    const NEITHER: &str =
+        "is neither a PyTorch state dict nor a safetensors file, or it is damaged; save or copy it again";
     let mut start = [0; 8];
-    file.read_exact(&mut start).map_err(|_| neither())?;
+    file.read_exact(&mut start).map_err(|_| Error::argument(NEITHER))?;
     let header_len = u64::from_le_bytes(start);
-    let found = (len - 8).checked_sub(header_len).ok_or_else(neither)?;
-    if header_len > MAX_HEADER {
-        return Err(format!("has a header of {header_len} bytes, more than a model of this kind needs ({MAX_HEADER})"));
-    }
+    let found = (len - 8).checked_sub(header_len).ok_or_else(|| Error::argument(NEITHER))?;
+    ensure!(
+        header_len <= MAX_HEADER,
+        "has a header of {header_len} bytes, more than a model of this kind needs ({MAX_HEADER})"
+    );
     let mut header = vec![0; header_len as usize];
     file.read_exact(&mut header).map_err(damaged)?;
-    if header.first() != Some(&b'{') {
-        return Err(neither());
-    }
+    ensure!(header.starts_with(b"{"), "{NEITHER}");
     let metadata: Metadata = serde_json::from_slice(&header).map_err(damaged)?;
     let expected = metadata.data_len() as u64;
-    if expected != found {
-        return Err(format!(
-            "is truncated or damaged: its header announces {expected} bytes of tensors, {found} are there; copy or \
-             save it again"
-        ));
-    }
+    ensure!(
+        expected == found,
+        "is truncated or damaged: its header announces {expected} bytes of tensors, {found} are there; copy or save it again"
+    );
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {
-        let tensor = metadata.info(&name).ok_or_else(|| "isn't in its header".to_string());
-        let tensor = tensor.and_then(|info| next_tensor(file, info));
-        tensors.push((name.clone(), tensor.map_err(|problem| format!("its tensor {} {problem}", printable(&name)))?));
+        let tensor = metadata.info(&name).ok_or_else(|| Error::argument("isn't in its header"));
+        let tensor = tensor.and_then(|info| next_tensor(file, info)).map_err(about_tensor(&name))?;
+        tensors.push((name, tensor));
     }
     let text = metadata.metadata().clone().unwrap_or_default();
     Ok((StateDict::checked(tensors)?, text.into_iter().collect()))
 }
 
 /// Reads the tensor at the file's position.
-fn next_tensor(file: &mut File, info: &TensorInfo) -> Result<Tensor, String> {
-    let &(kind, ..) = ELEMENT_TYPES
-        .iter()
-        .find(|entry| entry.2 == info.dtype)
-        .ok_or_else(|| format!("is of type {:?}; in Python, convert it to float32", info.dtype))?;
+fn next_tensor(file: &mut File, info: &TensorInfo) -> Result<Tensor> {
+    let Some(&(kind, ..)) = ELEMENT_TYPES.iter().find(|entry| entry.2 == info.dtype) else {
+        return Err(Error::argument(format!("is of type {:?}; in Python, convert it to float32", info.dtype)));
+    };
     let shape = info.shape.iter().map(|&size| i64::try_from(size)).collect::<Result<Vec<_>, _>>();
-    let shape = shape.map_err(|_| "has an impossible shape")?;
+    let shape = shape.map_err(|_| Error::argument("has an impossible shape"))?;
     let (start, end) = info.data_offsets;
     let mut bytes = vec![0; end - start];
-    file.read_exact(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
+    file.read_exact(&mut bytes).map_err(|error| Error::argument(format!("can't be read: {error}")))?;
     tensor::from_bytes(&bytes, &shape, kind)
 }
 
@@ -139,6 +132,6 @@ impl View for WrittenTensor<'_> {
     }
 }
 
-fn damaged(cause: impl Display) -> String {
-    format!("is a damaged safetensors file ({cause}); copy or save it again")
+fn damaged(cause: impl Display) -> Error {
+    Error::argument(format!("is a damaged safetensors file ({cause}); copy or save it again"))
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-use super::{StateDict, tensor};
-use crate::{Error, Result};
+use super::StateDict;
+use crate::error::{Error, Result, ensure};
 
 /// PyTorch's batch norm counts its batches in a buffer of this name beside [`BATCH_MEAN`]; tch's doesn't.
 const BATCH_COUNT: &str = "num_batches_tracked";
@@ -17,8 +17,7 @@ const BATCH_MEAN: &str = "running_mean";
 /// `path` is the file that holds the state dict, for the message.
 ///
 /// ```
-/// use tch::{Device, Tensor, nn};
-/// use vitlab::checkpoint::{StateDict, assign};
+/// use vitlab::{checkpoint::{StateDict, assign}, tch::{Device, Tensor, nn}};
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let head = nn::linear(store.root() / "head", 2, 1, Default::default());
 /// let dict = StateDict(vec![
@@ -37,8 +36,7 @@ const BATCH_MEAN: &str = "running_mean";
 /// ```
 ///
 /// # Errors
-/// Fails if a name, shape or type differs, or if a tensor has a value that isn't finite. The message lists every such
-/// tensor, and the model stays unchanged.
+/// Fails if a name, shape or type differs, or a value isn't finite. The message lists all; the model stays unchanged.
 pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
     let mut variables = store.variables();
     let batch_counts: Vec<String> =
@@ -65,35 +63,29 @@ pub fn assign(store: &VarStore, dict: &StateDict, path: &Path) -> Result<()> {
 }
 
 /// The tensor in the variable's type. An error says how the tensor doesn't fit.
-fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, String> {
+fn convert(tensor: &Tensor, variable: &Tensor) -> Result<Tensor> {
     let (size, needed) = (tensor.size(), variable.size());
-    if size != needed {
-        return Err(format!("is {size:?}, this model needs {needed:?}"));
-    }
+    ensure!(size == needed, "is {size:?}, this model needs {needed:?}");
     let is_float = |kind| matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
-    let (kind, needed) = (tensor.f_kind().map_err(tensor::message)?, variable.kind());
-    if kind != needed && !(is_float(kind) && is_float(needed)) {
-        return Err(format!("is of type {kind:?}, this model needs {needed:?}"));
-    }
+    let (kind, needed) = (tensor.f_kind()?, variable.kind());
+    let fits = kind == needed || (is_float(kind) && is_float(needed));
+    ensure!(fits, "is of type {kind:?}, this model needs {needed:?}");
     let tensor = tensor.to_kind(needed);
     if is_float(needed) && tensor.numel() > 0 {
         // Both are NaN if any value is.
         let (least, greatest) = tensor.aminmax(None, false);
-        if ![least, greatest].iter().all(|value| value.double_value(&[]).is_finite()) {
-            return Err("has values that are not finite numbers".to_string());
-        }
+        let finite = [least, greatest].iter().all(|value| value.double_value(&[]).is_finite());
+        ensure!(finite, "has values that are not finite numbers");
     }
     Ok(tensor)
 }
 
 /// A copy of a model's variables on the CPU, sorted by name with numbers by value (`encoder.2` before `encoder.10`).
 ///
-/// Each batch norm gets the counter of batches that PyTorch expects. It is 0, since it only matters to a batch norm
-/// without momentum.
+/// Each batch norm gets PyTorch's counter of batches. It is 0, since it matters only to a batch norm without momentum.
 ///
 /// ```
-/// use tch::{Device, nn};
-/// use vitlab::checkpoint::state_dict;
+/// use vitlab::{checkpoint::state_dict, tch::{Device, nn}};
 /// let store = nn::VarStore::new(Device::Cpu);
 /// let _norm = nn::batch_norm2d(store.root() / "norm", 8, Default::default());
 /// let dict = state_dict(&store);

@@ -6,13 +6,12 @@ use super::normalise;
 use crate::config::Augmentation;
 
 /// Zero padding of `RandomCrop(28, padding=2)`, in pixels.
-pub const PADDING: i64 = 2;
+const PADDING: i64 = 2;
 
 /// One random view of each image, normalised: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
 ///
 /// A view is a random 28 × 28 crop after zero padding by 2 pixels (5 × 5 offsets, equally likely), mirrored with
-/// probability ½. This is the distribution of the homework's torchvision transforms. The random numbers come from
-/// libtorch's generator for the images' device.
+/// probability ½: the distribution of the homework's torchvision transforms.
 pub fn augment(images: &Tensor) -> Tensor {
     Augmentation::CropFlip.apply(images)
 }
@@ -71,8 +70,7 @@ pub fn view(images: &Tensor, dy: &Tensor, dx: &Tensor, mirrored: &Tensor) -> Ten
     normalise(&crops)
 }
 
-/// Seeds libtorch's generators for the CPU and all GPUs. The same seed, device and number of threads repeat a training,
-/// on the CPU bit for bit.
+/// Seeds libtorch's generators. The same seed, device and threads repeat a training, on the CPU bit for bit.
 pub fn seed_everything(seed: i64) {
     tch::manual_seed(seed);
 }

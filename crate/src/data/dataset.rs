@@ -3,9 +3,9 @@
 use tch::{Device, Kind, Tensor};
 
 use super::source::{self, Source, Split};
+use crate::Config;
 use crate::device::on_one_thread;
-use crate::error::ensure;
-use crate::{Config, Result};
+use crate::error::{Result, ensure};
 
 /// Origin of a run's data. It accompanies every result, so that a figure or a history from the generated stand-in or
 /// from a quick run can't be mistaken for one from the whole FashionMNIST.
@@ -89,8 +89,7 @@ impl Dataset {
         normalise(&self.select(indices))
     }
 
-    /// Images [B, 28, 28] uint8 and labels [B] from `start` up to, but not including, `end`. They share the memory of
-    /// the dataset.
+    /// Images [B, 28, 28] uint8 and labels [B] from `start` to `end` (excluded). They share the dataset's memory.
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
         (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
     }
@@ -102,14 +101,12 @@ impl Dataset {
     }
 
     /// Splits off the last `n` images: (all others, the last `n`).
-    ///
-    /// # Errors
-    /// A split that leaves one side empty.
-    pub fn hold_out(self, n: i64) -> Result<(Self, Self)> {
+    fn hold_out(self, n: i64) -> Result<(Self, Self)> {
         let (start, name, len) = (self.len() - n, self.split.name(), self.len());
         ensure!(n >= 1 && start >= 1, "{n} images are to be held out of the {name} set; it has {len}");
-        let part = |(images, labels)| Dataset { images, labels, split: self.split, origin: self.origin.clone() };
-        Ok((part(self.range(0, start)), part(self.range(start, len))))
+        let (images, labels) = self.range(start, len);
+        let last = Dataset { images, labels, split: self.split, origin: self.origin.clone() };
+        Ok((self.take(start)?, last))
     }
 
     /// Keeps only the first `n` images.
@@ -124,8 +121,7 @@ impl Dataset {
     }
 }
 
-/// Normalises pixels to (pixel / 255 − 0.5) / 0.5, as `ToTensor` and `Normalize([0.5], [0.5])` do:
-/// [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
+/// Maps pixels to (pixel / 255 − 0.5) / 0.5 as in the homework: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
 ///
 /// ```
 /// use tch::Tensor;
@@ -169,14 +165,14 @@ impl FashionMnist {
     /// # Errors
     /// Those of [`source::read`], and a selection of more images than there are.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
-        let first = |dataset: Dataset, count: Option<i64>| match count {
-            Some(n) => dataset.take(n),
-            None => Ok(dataset),
+        let first = |split, count: Option<i64>| {
+            let dataset = Dataset::read(source, split, device)?;
+            if let Some(n) = count { dataset.take(n) } else { Ok(dataset) }
         };
-        let train = first(Dataset::read(source, Split::Train, device)?, config.train_images)?;
+        let train = first(Split::Train, config.train_images)?;
         let (train, test) = match config.validation_images {
             Some(n) => train.hold_out(n)?,
-            None => (train, first(Dataset::read(source, Split::Test, device)?, config.test_images)?),
+            None => (train, first(Split::Test, config.test_images)?),
         };
         let origin = Origin {
             subset: config.train_images,

@@ -4,7 +4,7 @@ mod augment;
 mod dataset;
 mod pictures;
 
-pub use augment::{PADDING, augment, seed_everything, shuffled, view};
+pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
 pub use pictures::read_picture;
 pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};

@@ -7,8 +7,7 @@ use tch::Tensor;
 use super::SIDE;
 use crate::{Error, Result};
 
-/// Reads a PNG as bytes [28, 28] in the manner of FashionMNIST, where 0 is black. Colours become grey, and another size is
-/// scaled to 28 × 28.
+/// Reads a PNG as bytes [28, 28], 0 for black. Colours become grey, and another size is scaled to 28 × 28.
 ///
 /// # Errors
 /// A file that can't be read or is no PNG.

@@ -4,11 +4,8 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::gradient::Target;
-use super::heatmap::Heatmap;
-use super::text::by_serde_name;
-use crate::Result;
-use crate::error::ensure;
+use super::{Heatmap, Target};
+use crate::error::{Result, ensure};
 
 /// Replacement for removed pixels. Black is no option: it is FashionMNIST's background, so removing background would
 /// change nothing and removing clothing would draw another shape.
@@ -86,12 +83,10 @@ impl Faithfulness {
     /// unchanged image. Compare the curve with that of [`random_maps`]: a map is informative only if it does better.
     ///
     /// # Errors
-    /// Maps that don't fit the images or aren't finite, images that aren't floating-point, no steps or more steps than
-    /// pixels, a class that doesn't exist, an error of `model`.
+    /// Maps that don't fit or aren't finite, images that aren't floats, impossible steps or class, those of `model`.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Faithfulness, Target};
+    /// use vitlab::{explain::{Faithfulness, Target}, tch::Tensor};
     /// // Probability of class 0: a tenth of the pixels' sum s, by softmax([ln s, ln(10 - s)]).
     /// let model = |images: &Tensor| {
     ///     let sum = images.sum_dim_intlist([1i64, 2, 3].as_slice(), false, None);
@@ -188,10 +183,8 @@ impl Baseline {
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn random_maps(images: usize, side: usize, heatmap: &Heatmap, seed: u64) -> Result<Array3<f32>> {
-    ensure!(
-        images > 0 && side > 0,
-        "random maps: {images} images with {side} × {side} patches; give at least one of each"
-    );
+    let positive = images > 0 && side > 0;
+    ensure!(positive, "random maps: {images} images with {side} × {side} patches; give at least one of each");
     let mut random = fastrand::Rng::with_seed(seed);
     let values: Vec<f64> = (0..images * side * side).map(|_| random.f64()).collect();
     heatmap.maps_of_grids(&Tensor::from_slice(&values).reshape([images as i64, side as i64, side as i64]))

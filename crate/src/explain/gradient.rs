@@ -2,9 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::attention::batched;
-use crate::Result;
-use crate::error::ensure;
+use super::batched;
+use crate::error::{Result, ensure};
 
 /// The class whose score is explained, for each image of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +22,7 @@ impl Target {
     pub(super) fn index(&self, logits: &Tensor) -> Result<Tensor> {
         let size = logits.size();
         ensure!(size.len() == 2 && !size.contains(&0), "logits {size:?}: give [B, classes]");
-        let (images, classes) = (size[0], size[1]);
+        let (images, classes, last) = (size[0], size[1], size[1] - 1);
         let given = match self {
             Target::Predicted => return Ok(logits.argmax(1, true)), // [B, classes] -> [B, 1]
             Target::Class(class) => vec![*class; images as usize],
@@ -31,10 +30,11 @@ impl Target {
         };
         let count = given.len();
         ensure!(count as i64 == images, "target: {count} classes for {images} images; give one per image");
-        let last = classes - 1;
         for class in &given {
-            let exists = (0..classes).contains(class);
-            ensure!(exists, "target class {class}: this model has {classes} classes, 0 to {last}");
+            ensure!(
+                (0..classes).contains(class),
+                "target class {class}: this model has {classes} classes, 0 to {last}"
+            );
         }
         Ok(Tensor::from_slice(&given).to_device(logits.device()).unsqueeze(1)) // [B] -> [B, 1]
     }
@@ -45,15 +45,13 @@ impl Target {
 /// `logits` `[B, classes]` and `attentions` (one `[B, H, S, S]` per layer) come from one forward pass with gradients
 /// on and dropout off. The graph is retained for other classes, and the parameters' gradients don't change.
 ///
-/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's method. Both can
-/// share the result of one backward pass.
+/// `rollout(&weighted, &options)` of the result is the gradient rollout, [`relevance`] is Chefer's; both can share it.
 ///
 /// # Errors
 /// Logits or attention without a graph, with a freed graph, or from different passes; a class that doesn't exist.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::{Target, gradient_attention};
+/// use vitlab::{explain::{Target, gradient_attention}, tch::Tensor};
 /// // Scores 2a + 3d and -a of the attention [[a, b], [c, d]] = [[¼, ¾], [½, ½]].
 /// let attention = Tensor::from_slice(&[0.25, 0.75, 0.5, 0.5]).reshape([1, 1, 2, 2]).set_requires_grad(true);
 /// let weights = Tensor::from_slice(&[2.0, 0.0, 0.0, 3.0, -1.0, 0.0, 0.0, 0.0]).reshape([2, 4]);
@@ -97,8 +95,7 @@ pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Targe
 /// Another shape.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::relevance;
+/// use vitlab::{explain::relevance, tch::Tensor};
 /// // Two layers, one head, two tokens: A₁ = [[0, 1], [0, 0]], A₂ = [[0, 0], [2, 0]].
 /// let weighted = Tensor::from_slice(&[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0]).reshape([2, 1, 2, 2]);
 /// // R₁ = I + A₁ = [[1, 1], [0, 1]]; R₂ = R₁ + A₂R₁ = R₁ + [[0, 0], [2, 2]].

@@ -1,24 +1,117 @@
 //! Heatmaps: a query token's row as a grid of patches, upsampled to the image and scaled.
 
+use std::fmt;
+use std::str::FromStr;
+
 use ndarray::{Array3, ArrayD};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::query::{Query, grid_side, row};
-use super::text::by_serde_name;
-use crate::Result;
+use super::check_square;
 use crate::device::on_one_thread;
-use crate::error::ensure;
+use crate::error::{Error, Result, ensure};
 
-/// The query token's row of each image's matrix `[B, S, S]` over the patches, as a grid: `[B, 7, 7]` for 49 patches,
-/// not scaled.
+/// The token whose row of the matrix is read. Its text form is `class`, `dist` or the token's index.
+///
+/// ```
+/// use vitlab::explain::Query;
+/// assert_eq!("dist".parse::<Query>()?, Query::Distillation);
+/// assert_eq!("17".parse::<Query>()?, Query::Token(17));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Query {
+    /// Token 0.
+    #[default]
+    Class,
+    /// Token 1 of a model that has two prefix tokens.
+    Distillation,
+    /// Any token, counted from 0 and including the prefix tokens. The patch in row r and column c of a 7 × 7 grid is
+    /// token `prefix_tokens + 7 · r + c`.
+    Token(i64),
+}
+
+string_conversions!(Query);
+
+impl Query {
+    /// Index of the token among `tokens` tokens, the first `prefix_tokens` of which aren't patches.
+    pub(crate) fn index(self, tokens: i64, prefix_tokens: i64) -> Result<i64> {
+        let (index, exists, missing) = match self {
+            Query::Class => (0, prefix_tokens >= 1, "class token; name a token by its number"),
+            Query::Distillation => (1, prefix_tokens >= 2, "distillation token; a DeiT has two prefix tokens"),
+            Query::Token(token) => {
+                let (exists, last) = ((0..tokens).contains(&token), tokens - 1);
+                ensure!(exists, "query token {token}: this model has {tokens} tokens, 0 to {last}");
+                return Ok(token);
+            }
+        };
+        ensure!(exists, "query {self}: with {prefix_tokens} prefix tokens there is no {missing}");
+        Ok(index)
+    }
+}
+
+impl FromStr for Query {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let problem = |_| Error::argument(format!("query {text:?}: write class, dist or a token's number"));
+        match text.trim().to_lowercase().as_str() {
+            "class" => Ok(Query::Class),
+            "dist" => Ok(Query::Distillation),
+            index => index.parse().map(Query::Token).map_err(problem),
+        }
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Query::Class => f.write_str("class"),
+            Query::Distillation => f.write_str("dist"),
+            Query::Token(token) => write!(f, "{token}"),
+        }
+    }
+}
+
+/// The query token's row of each image's matrix: `[B, S, S]` -> `[B, S]`, detached from the graph.
+///
+/// # Errors
+/// Another shape, a number of patches that is not a square, a query token that the model doesn't have.
+///
+/// ```
+/// use vitlab::{explain::{Query, row}, tch::{Device, Kind, Tensor}};
+/// // One class token and four patches; row q holds 5q, 5q + 1, …, 5q + 4.
+/// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
+/// let row = row(&matrix, Query::Token(2), 1)?;
+/// assert_eq!(Vec::<f64>::try_from(row.get(0))?, [10.0, 11.0, 12.0, 13.0, 14.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn row(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> {
+    check_square("token matrix", matrix, 3..=3, "[B, S, S] with at least one image")?;
+    let tokens = matrix.size()[1];
+    grid_side(tokens, prefix_tokens)?;
+    Ok(matrix.detach().select(1, query.index(tokens, prefix_tokens)?)) // [B, S, S] -> [B, S]
+}
+
+/// Side of the square grid that the patches among `tokens` tokens form.
+pub(super) fn grid_side(tokens: i64, prefix_tokens: i64) -> Result<i64> {
+    let patches = tokens - prefix_tokens;
+    let side = patches.max(0).isqrt();
+    ensure!(
+        prefix_tokens >= 0 && patches >= 1 && side * side == patches,
+        "prefix tokens {prefix_tokens}: of {tokens} tokens that leaves {patches} patches, which is no square"
+    );
+    Ok(side)
+}
+
+/// The query token's row of each image's matrix `[B, S, S]` over the patches, as a grid: `[B, 7, 7]` for 49 patches.
 ///
 /// # Errors
 /// Those of [`row`], and entries that are not finite.
 ///
 /// ```
-/// use tch::{Kind, Device, Tensor};
-/// use vitlab::explain::{Query, grid};
+/// use vitlab::{explain::{Query, grid}, tch::{Device, Kind, Tensor}};
 /// // One class token and four patches; row q holds 5q, 5q + 1, …, 5q + 4.
 /// let matrix = Tensor::arange(25, (Kind::Double, Device::Cpu)).reshape([1, 5, 5]);
 /// assert_eq!(grid(&matrix, Query::Class, 1)?, ndarray::arr3(&[[[1.0, 2.0], [3.0, 4.0]]]));
@@ -119,8 +212,7 @@ impl Heatmap {
     /// Those of [`grid`], and an image smaller than the grid.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Heatmap, Scale, Upsample};
+    /// use vitlab::{explain::{Heatmap, Scale, Upsample}, tch::Tensor};
     /// // One image, a class token and four patches: 0 1 / 0 4 in the class token's row.
     /// let row = Tensor::from_slice(&[0.5, 0.0, 1.0, 0.0, 4.0]);
     /// let matrix = row.repeat([1, 5, 1]);
@@ -136,8 +228,7 @@ impl Heatmap {
         self.maps_of_rows(&row(matrix, self.query, self.prefix_tokens)?)
     }
 
-    /// [`Heatmap::maps`] for the query token's rows `[B, S]`, from [`row`] or
-    /// [`Fused::rollout`](crate::fused::Fused::rollout).
+    /// [`Heatmap::maps`] for rows `[B, S]`, from [`row`] or [`Fused::rollout`](crate::fused::Fused::rollout).
     ///
     /// # Errors
     /// Those of [`grid_of_rows`], and an image smaller than the grid.

@@ -1,13 +1,14 @@
 //! Attention rollout (arXiv 2005.00928): the contribution of each input token to each token of the last layer.
 
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::attention::{CHUNK, batched, check_square, invalid_attention};
-use super::layers::Layers;
-use super::text::by_serde_name;
-use crate::Result;
-use crate::error::ensure;
+use super::{CHUNK, batched, check_square, invalid_attention};
+use crate::error::{Error, Result, ensure};
 
 /// Reduction of a layer's heads to one matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +20,7 @@ pub enum Fusion {
     Min,
 }
 
-/// Group of entries that the discard ratio applies to: the S × S entries of a layer's matrix, or the S entries of
-/// each row.
+/// Group that the discard ratio applies to: the S × S entries of a layer's matrix, or the S entries of each row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscardPer {
@@ -46,6 +46,77 @@ by_serde_name!(Fusion, "fusion");
 by_serde_name!(DiscardPer, "discard per");
 by_serde_name!(Normalisation, "normalisation");
 
+/// A selection of layers, counted from 0 at the input. Its text form is `all`, `A..B` (B excluded) or `i,j,…`.
+///
+/// ```
+/// use vitlab::explain::Layers;
+/// assert_eq!("1..4".parse::<Layers>()?.indices(6)?, [1, 2, 3]);
+/// assert_eq!("0,5".parse::<Layers>()?.indices(6)?, [0, 5]);
+/// assert_eq!(
+///     "4..9".parse::<Layers>()?.indices(6).unwrap_err().to_string(),
+///     "layers 4..9: this model has 6 layers, 0 to 5",
+/// );
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Layers {
+    #[default]
+    All,
+    Range(Range<usize>),
+    /// Each layer once, in ascending order.
+    List(Vec<usize>),
+}
+
+string_conversions!(Layers);
+
+impl Layers {
+    /// Indices of the selected layers in a model with `count` layers, in ascending order.
+    ///
+    /// # Errors
+    /// An empty selection, a layer that doesn't exist, a layer named twice or out of order.
+    pub fn indices(&self, count: usize) -> Result<Vec<usize>> {
+        let indices: Vec<usize> = match self {
+            Layers::All => (0..count).collect(),
+            // Collecting a mistyped range could exhaust the memory; its last index is enough for the error.
+            Layers::Range(range) if range.end > count && !range.is_empty() => vec![range.end - 1],
+            Layers::Range(range) => range.clone().collect(),
+            Layers::List(list) => list.clone(),
+        };
+        let last = count.saturating_sub(1);
+        ensure!(!indices.is_empty(), "layers {self}: no layer is chosen; name at least one");
+        ensure!(indices.iter().all(|&i| i < count), "layers {self}: this model has {count} layers, 0 to {last}");
+        ensure!(indices.is_sorted_by(|a, b| a < b), "layers {self}: name each layer once, in ascending order");
+        Ok(indices)
+    }
+}
+
+impl FromStr for Layers {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let problem = || Error::argument(format!("layers {text:?}: write all, a range as 0..3 or a list as 0,2,5"));
+        let index = |part: &str| part.trim().parse::<usize>().map_err(|_| problem());
+        if text.trim().eq_ignore_ascii_case("all") {
+            return Ok(Layers::All);
+        }
+        match text.split_once("..") {
+            Some((first, end)) => Ok(Layers::Range(index(first)?..index(end)?)),
+            None => Ok(Layers::List(text.split(',').map(index).collect::<Result<_>>()?)),
+        }
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Layers::All => f.write_str("all"),
+            Layers::Range(range) => write!(f, "{}..{}", range.start, range.end),
+            Layers::List(list) => f.write_str(&list.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
 /// Options of a rollout. The default is the paper's definition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,8 +139,7 @@ pub struct Rollout {
 /// A ratio outside [0, 1), layers that don't exist, another shape, entries that are negative or not finite.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::{Rollout, rollout};
+/// use vitlab::{explain::{Rollout, rollout}, tch::Tensor};
 /// // One image, two layers, one head, two tokens.
 /// let attention = Tensor::from_slice(&[0.5, 0.5, 0.0, 1.0, 1.0, 0.0, 0.5, 0.5]).reshape([2, 1, 2, 2]);
 /// // The normalised layers are [[¾, ¼], [0, 1]] and [[1, 0], [¼, ¾]]; the product is the second times the first.
@@ -117,8 +187,7 @@ impl Rollout {
     /// Another shape, entries that are negative or not finite.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Fusion, Rollout};
+    /// use vitlab::{explain::{Fusion, Rollout}, tch::Tensor};
     /// // Two heads: [[0.25, 0.75], [0.5, 0.5]] and [[0.75, 0.25], [1, 0]].
     /// let heads = Tensor::from_slice(&[0.25, 0.75, 0.5, 0.5, 0.75, 0.25, 1.0, 0.0]).reshape([1, 2, 2, 2]);
     /// let fused = |fusion| -> vitlab::Result<Vec<f64>> {
@@ -140,10 +209,8 @@ impl Rollout {
         let fused = fused.to_kind(Kind::Double); // [B, H, S, S] -> [B, S, S]
         let (low, high) = fused.aminmax(None, false);
         // Both comparisons are false for NaN.
-        if low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY {
-            return Ok(fused);
-        }
-        Err(invalid_attention())
+        let valid = low.double_value(&[]) >= 0.0 && high.double_value(&[]) < f64::INFINITY;
+        if valid { Ok(fused) } else { Err(invalid_attention()) }
     }
 
     /// Sets the smallest entries of each image's fused matrix `[B, S, S]` to zero: `floor(n · discard_ratio)` of the
@@ -154,8 +221,7 @@ impl Rollout {
     /// A ratio outside [0, 1), another shape.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{DiscardPer, Rollout};
+    /// use vitlab::{explain::{DiscardPer, Rollout}, tch::Tensor};
     /// let fused = Tensor::from_slice(&[0.0625, 0.25, 0.125, 0.5, 0.125, 0.25, 0.75, 0.5, 0.375]).reshape([1, 3, 3]);
     /// let discarded = |discard_ratio, discard_per| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { discard_ratio, discard_per, ..Rollout::default() };
@@ -198,8 +264,7 @@ impl Rollout {
     /// Another shape.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::explain::{Normalisation, Rollout};
+    /// use vitlab::{explain::{Normalisation, Rollout}, tch::Tensor};
     /// let matrix = Tensor::from_slice(&[0.0, 1.0, 1.0, 2.0]).reshape([1, 2, 2]);
     /// let normalised = |normalisation| -> vitlab::Result<Vec<f64>> {
     ///     let options = Rollout { normalisation, ..Rollout::default() };

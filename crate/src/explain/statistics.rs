@@ -3,21 +3,17 @@
 use ndarray::{Array1, Array2};
 use tch::{Kind, Tensor};
 
-use super::attention::{CHUNK, batched};
-use super::query::grid_side;
-use crate::Result;
-use crate::error::ensure;
+use super::{CHUNK, batched, grid_side};
+use crate::error::{Result, ensure};
 
-/// Mean entropy of the attention rows in nats, for each layer and head: `[L, H]`. It is 0 if every query attends to a
-/// single token and ln S if every query attends to all tokens equally. `attention`: `[B, L, H, S, S]` or
-/// `[L, H, S, S]`.
+/// Mean entropy in nats of the rows of attention `[B, L, H, S, S]` or `[L, H, S, S]`, for each layer and head:
+/// `[L, H]`. It is 0 if every query attends to a single token and ln S if every query attends to all tokens equally.
 ///
 /// # Errors
 /// Another shape, entries that are not finite.
 ///
 /// ```
-/// use tch::Tensor;
-/// use vitlab::explain::attention_entropy;
+/// use vitlab::{explain::attention_entropy, tch::Tensor};
 /// // The first head attends to both tokens equally, the second to one of them.
 /// let heads = Tensor::from_slice(&[0.5, 0.5, 0.5, 0.5, 1.0, 0.0, 0.0, 1.0]).reshape([1, 2, 2, 2]);
 /// assert_eq!(attention_entropy(&heads)?, ndarray::arr2(&[[2f64.ln(), 0.0]]));
@@ -29,9 +25,8 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 }
 
 /// Mean attention distance for each layer and head, `[L, H]` (arXiv 2010.11929, appendix D.7 and figure 7): the
-/// distance between a patch's centre and the centres of the patches it attends to, weighted by attention, averaged over
-/// patches and images. Prefix tokens have no position: they are left out, and each patch's weights are divided by
-/// their sum over the patches.
+/// distance between a patch's centre and those of the patches it attends to, weighted by attention, averaged over
+/// patches and images. Prefix tokens are left out, and each patch's weights are divided by their sum over the patches.
 ///
 /// `patch_size` is the unit: a patch's side in pixels (4 here) for pixels, 1 for patches.
 ///
@@ -39,8 +34,7 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
 /// Another shape, a number of patches that is not a square, entries that are not finite.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::explain::attention_distance;
+/// use vitlab::{explain::attention_distance, tch::{Device, Kind, Tensor}};
 /// // Over 2 × 2 patches, the first head attends to all patches equally, the second to the query's own patch.
 /// let options = (Kind::Double, Device::Cpu);
 /// let heads = Tensor::stack(&[Tensor::full([4, 4], 0.25, options), Tensor::eye(4, options)], 0).unsqueeze(0);
@@ -72,8 +66,7 @@ fn sum_of_rows(matrix: &Tensor) -> Tensor {
     matrix.sum_dim_intlist([-1i64].as_slice(), false, None) // [B, H, S, S] -> [B, H, S]
 }
 
-/// Means over images and queries of `measure`, which maps a layer's attention `[B, H, S, S]` (float64) to one value
-/// per query, `[B, H, S]`: `[L, H]`.
+/// Means over images and queries, `[L, H]`, of `measure`: a layer's `[B, H, S, S]` (float64) -> `[B, H, S]`.
 fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Tensor) -> Result<Array2<f64>> {
     let size = attention.size();
     let mut means = Array2::zeros([size[1] as usize, size[2] as usize]);

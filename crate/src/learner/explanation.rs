@@ -1,15 +1,15 @@
 //! Explanations of many images, as maps and as a figure.
 
+use std::sync::mpsc::sync_channel;
+
 use ndarray::{Array3, Axis, concatenate};
 use tch::Tensor;
 
-use super::{Learner, mean, pipelined};
+use super::{Learner, mean};
 use crate::data::{CLASSES, normalise};
-use crate::explain::{
-    Heatmap, Query, Rollout, Scale, Target, gradient_attention, grid_of_rows, relevance, rollout, row,
-};
+use crate::error::{Error, Result, ensure};
+use crate::explain::{self, Heatmap, Query, Rollout, Scale, Target, gradient_attention, relevance, rollout};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
-use crate::{Error, Result};
 
 /// Images per batch; the maps don't depend on it.
 const BATCH: i64 = 400;
@@ -37,8 +37,7 @@ pub struct Explanation {
 }
 
 impl Learner {
-    /// Maps of images [N, I, I] of bytes, drawn as `heatmap` says with this model's number of prefix tokens. `progress` is
-    /// called with the number of images done.
+    /// Maps of images [N, I, I] of bytes, with this model's prefix tokens. `progress` gets the number of images done.
     ///
     /// # Errors
     /// A CNN, images that don't have the model's shape, or options that the model doesn't have.
@@ -56,7 +55,7 @@ impl Learner {
         let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
         pipelined(rows, |(rows, logits)| {
             maps.push(heatmap.maps_of_rows(&rows)?);
-            grids.push(grid_of_rows(&rows, prefix_tokens)?);
+            grids.push(explain::grid_of_rows(&rows, prefix_tokens)?);
             predicted.extend(Vec::<i64>::try_from(logits.argmax(1, false))?);
             progress(predicted.len());
             Ok(())
@@ -77,21 +76,20 @@ impl Learner {
             Method::GradientRollout(options, _) => rollout(&weighted, options)?,
             _ => relevance(&weighted)?,
         };
-        Ok((row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
+        Ok((explain::row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
     }
 }
 
 impl Explanation {
-    /// Pairs of the image and its map over it, three pairs in a row. The captions name the predicted class, and the true one
-    /// where `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
+    /// Pairs of image and map over it, three in a row. The captions name the predicted class, and the true one where
+    /// `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
     ///
     /// # Errors
     /// Another number of images or labels than of maps.
     pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: Scale) -> Result<Figure> {
         let count = self.predicted.len();
-        if images.size()[0] as usize != count || labels.is_some_and(|labels| labels.len() != count) {
-            return Err(Error::argument(format!("give {count} images, and as many labels: there are {count} maps")));
-        }
+        let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
+        ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
         let colors = plot::Scale::fit(Map::Inferno, &maps);
         let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");
@@ -120,4 +118,37 @@ impl Explanation {
 fn joined(batches: &[Array3<f32>]) -> Result<Array3<f32>> {
     let views: Vec<_> = batches.iter().map(Array3::view).collect();
     concatenate(Axis(0), &views).map_err(|_| Error::argument("there are no images; give at least one"))
+}
+
+/// Makes one item after the other on this thread while another thread finishes those before, in their order.
+///
+/// ```
+/// use vitlab::{Error, learner::pipelined};
+/// let root = |x: f64| if x < 0.0 { Err(Error::argument("below 0")) } else { Ok(x.sqrt()) };
+/// assert_eq!(pipelined([1.0, 4.0].map(Ok).into_iter(), root)?, [1.0, 2.0]);
+/// let failed = pipelined([1.0, -1.0, 4.0].map(Ok).into_iter(), root);
+/// assert_eq!(failed.unwrap_err().to_string(), "below 0");
+/// let failed = pipelined([Ok(1.0), Err(Error::argument("none")), Ok(4.0)].into_iter(), root);
+/// assert_eq!(failed.unwrap_err().to_string(), "none");
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// The first error of either stage.
+pub fn pipelined<T: Send, U: Send>(
+    items: impl Iterator<Item = Result<T>>,
+    finish: impl FnMut(T) -> Result<U> + Send,
+) -> Result<Vec<U>> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        let second = scope.spawn(move || receiver.into_iter().map(finish).collect());
+        for item in items {
+            // The second stage stops receiving at its first error.
+            if sender.send(item?).is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

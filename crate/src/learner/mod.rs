@@ -1,9 +1,7 @@
 //! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
 
-mod engine;
 mod explanation;
 mod network;
-mod pipeline;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -11,32 +9,28 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
+use crate::Config;
 use crate::checkpoint::layouts::{Architecture, architecture};
 use crate::checkpoint::{assign, read};
 use crate::config::Precision;
 use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
+use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
+use crate::fused::{Fused, FusedCnn};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
-use crate::{Config, Error, Result};
-use engine::Engine;
-pub use explanation::{Explanation, Method};
+pub use explanation::{Explanation, Method, pipelined};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
-pub use pipeline::pipelined;
 
 /// A model with weights, which alone decides between the two ways to compute.
 ///
-/// On a CPU an engine written out by hand trains, predicts and takes rollouts, several times as fast as libtorch. On a GPU,
-/// and for sizes that the engine doesn't have, libtorch does the same. [`Learner::is_fused`] tells which one is in use. Both
-/// read the model's variables, so that changes by an optimizer or [`assign`] take effect at once. Creating a learner
-/// from a model draws no random numbers.
+/// On a CPU an engine written out by hand computes, several times as fast as libtorch, which does so on a GPU and for
+/// sizes that the engine doesn't have ([`Learner::is_fused`]). Both read the model's variables: changes by an optimizer
+/// or [`assign`] take effect at once. Creating a learner draws no random numbers.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::learner::{Learner, Loss};
-/// use vitlab::model::{Model, VisionTransformer};
-/// use vitlab::Config;
+/// use vitlab::{Config, learner::{Learner, Loss}, model::{Model, VisionTransformer}, tch::{Device, Kind, Tensor}};
 /// let config = Config { dropout: 0.0, ..Config::default() };
 /// let learner = Learner::new(VisionTransformer::new(&config, Device::Cpu)?);
 /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
@@ -89,8 +83,7 @@ impl Learner {
         })
     }
 
-    /// The model in a checkpoint file of any format and layout that [`crate::checkpoint`] knows; the file tells its kind and
-    /// sizes.
+    /// The model in a file of any format and layout that [`crate::checkpoint`] knows, which tells kind and sizes.
     ///
     /// # Errors
     /// A file that can't be read or is damaged, or tensors that don't make up a model.
@@ -113,11 +106,12 @@ impl Learner {
     pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
         self.engine = match self.engine.map(RefCell::into_inner) {
             Some(Engine::Transformer(fused)) => Some(Engine::Transformer(fused.with_precision(precision)?)),
-            engine if precision == Precision::Float32 => engine,
-            _ => {
-                return Err(Error::argument(
-                    "bfloat16 is for a ViT or a DeiT on the CPU whose heads have a multiple of 16 numbers; predict in float32",
-                ));
+            engine => {
+                ensure!(
+                    precision == Precision::Float32,
+                    "bfloat16 is for a ViT or a DeiT on the CPU whose heads have a multiple of 16 numbers; predict in float32"
+                );
+                engine
             }
         }
         .map(RefCell::new);
@@ -150,8 +144,7 @@ impl Learner {
         }
     }
 
-    /// Logits of each head at inference, [B, classes]: one of a ViT or CNN, those of the class and the distillation token of
-    /// a DeiT.
+    /// Logits of each head at inference, [B, classes]: one of a ViT or CNN; class and distillation token's of a DeiT.
     ///
     /// # Errors
     /// When the images don't have the model's shape.
@@ -162,8 +155,7 @@ impl Learner {
         }
     }
 
-    /// Logits as [`Model::predict`] gives them and the attention of all layers and heads [B, L, H, S, S], always by libtorch
-    /// in float32: the engine never stores the attention as a whole.
+    /// [`Model::predict`]'s logits and the attention of all layers [B, L, H, S, S], always by libtorch in float32.
     ///
     /// # Errors
     /// A CNN, or images that don't have the model's shape.
@@ -178,8 +170,7 @@ impl Learner {
     /// The query's row of each image's attention rollout, [B, S], and the logits as [`Model::predict`] gives them.
     ///
     /// # Errors
-    /// A CNN, images that don't have the model's shape, a query that the model doesn't have, and the errors of
-    /// [`crate::explain::rollout`].
+    /// Those of [`crate::explain::rollout`], and a CNN, images or a query that don't fit the model.
     pub fn rollout(&self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         if let Some(engine) = &self.engine
             && let Engine::Transformer(fused) = &mut *engine.borrow_mut()
@@ -190,8 +181,7 @@ impl Learner {
         Ok((row(&rollout(&attention, options)?, query, self.network.prefix_tokens()?)?, logits))
     }
 
-    /// Loss, logits [B, classes] and, from the engine, the gradient of a training batch with labels [B]. Dropout is drawn
-    /// from libtorch's generator.
+    /// Loss, logits [B, classes] and, from the engine, gradient of a training batch with labels [B]. Draws the dropout.
     ///
     /// # Errors
     /// A DeiT without a teacher or another model with one; images, labels or teacher's logits of another shape.
@@ -202,40 +192,31 @@ impl Learner {
         }
         let (heads, _) = self.network.forward(images, true)?;
         let logits = mean(&heads);
-        let loss = match (loss, <[Tensor; 2]>::try_from(heads)) {
-            (Loss::Hard { loss, teacher }, Ok([class, dist])) => {
-                loss.forward(&HeadLogits { class, dist }, teacher, labels)
-            }
-            (Loss::Soft { loss, teacher }, Ok([class, dist])) => {
-                loss.forward(&HeadLogits { class, dist }, teacher, labels)
-            }
+        let heads = <[Tensor; 2]>::try_from(heads).map(|[class, dist]| HeadLogits { class, dist });
+        let loss = match (loss, heads) {
+            (Loss::Hard { loss, teacher }, Ok(heads)) => loss.forward(&heads, teacher, labels),
+            (Loss::Soft { loss, teacher }, Ok(heads)) => loss.forward(&heads, teacher, labels),
             _ => logits.cross_entropy_for_logits(labels),
         };
         Ok((loss, logits).into())
     }
 
     fn check(&self, images: &Tensor, labels: &Tensor, loss: Loss) -> Result<()> {
-        let (batch, size) = (images.size().first().copied().unwrap_or(0), labels.size());
-        if size != [batch] || labels.kind() != tch::Kind::Int64 {
-            let kind = labels.kind();
-            return Err(Error::argument(format!(
-                "the labels are {size:?} of {kind:?}; give one Int64 per image, {batch}"
-            )));
-        }
-        match (&self.network, loss) {
-            (Network::Deit(_), Loss::CrossEntropy) => Err(Error::argument(
-                "a MyDeiT learns from a teacher; give Loss::Hard or Loss::Soft with the teacher's logits",
-            )),
-            (Network::Deit(model), Loss::Hard { teacher, .. } | Loss::Soft { teacher, .. }) => {
-                let (size, needed) = (teacher.size(), [batch, model.config.n_classes]);
-                if size == needed {
-                    return Ok(());
-                }
-                Err(Error::argument(format!("the teacher's logits are {size:?}, this batch needs {needed:?}")))
-            }
-            (_, Loss::CrossEntropy) => Ok(()),
-            _ => Err(Error::argument("only a MyDeiT learns from a teacher; give Loss::CrossEntropy to a ViT or CNN")),
-        }
+        let (batch, size, kind) = (images.size().first().copied().unwrap_or(0), labels.size(), labels.kind());
+        let fits = size == [batch] && kind == tch::Kind::Int64;
+        ensure!(fits, "the labels are {size:?} of {kind:?}; give one Int64 per image, {batch}");
+        let (Loss::Hard { teacher, .. } | Loss::Soft { teacher, .. }) = loss else {
+            let taught = matches!(self.network, Network::Deit(_));
+            ensure!(!taught, "a MyDeiT learns from a teacher; give Loss::Hard or Loss::Soft with the teacher's logits");
+            return Ok(());
+        };
+        let Network::Deit(model) = &self.network else {
+            let problem = "only a MyDeiT learns from a teacher; give Loss::CrossEntropy to a ViT or CNN";
+            return Err(Error::argument(problem));
+        };
+        let (size, needed) = (teacher.size(), [batch, model.config.n_classes]);
+        ensure!(size == needed, "the teacher's logits are {size:?}, this batch needs {needed:?}");
+        Ok(())
     }
 }
 
@@ -248,6 +229,41 @@ impl Model for Learner {
         match &self.engine {
             Some(engine) => Ok(mean(&engine.borrow_mut().heads(images)?)),
             None => self.network.predict(images),
+        }
+    }
+}
+
+/// The fast engines behind one type.
+enum Engine {
+    Transformer(Fused),
+    Cnn(FusedCnn),
+}
+
+impl Engine {
+    /// An error for a model on a GPU, or for sizes or a precision that the engine doesn't have.
+    fn new(network: &Network) -> Result<Self> {
+        match network {
+            Network::Vit(model) => Fused::vit(model).map(Engine::Transformer),
+            Network::Deit(model) => Fused::deit(model).map(Engine::Transformer),
+            Network::Cnn(model) => FusedCnn::new(model).map(Engine::Cnn),
+        }
+    }
+
+    fn heads(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
+        match self {
+            Engine::Transformer(fused) => fused.heads(images),
+            Engine::Cnn(fused) => Ok(vec![fused.predict(images)?]),
+        }
+    }
+
+    fn step(&mut self, images: &Tensor, labels: &Tensor, loss: Loss) -> Result<Batch> {
+        match self {
+            Engine::Cnn(fused) => fused.cross_entropy(images, labels),
+            Engine::Transformer(fused) => match loss {
+                Loss::CrossEntropy => fused.cross_entropy(images, labels),
+                Loss::Hard { loss, teacher } => fused.hard_distillation(&loss, images, teacher, labels),
+                Loss::Soft { loss, teacher } => fused.soft_distillation(&loss, images, teacher, labels),
+            },
         }
     }
 }

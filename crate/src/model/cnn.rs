@@ -74,8 +74,7 @@ fn channels_last(x: &Tensor) -> Tensor {
 /// with dropout, after VGG (arXiv 1409.1556).
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::{Config, model::{Cnn, Model}};
+/// use vitlab::{Config, model::{Cnn, Model}, tch::{Device, Kind, Tensor}};
 /// let model = Cnn::new(&Config::default(), Device::Cpu).unwrap();
 /// assert_eq!(model.parameters(), 575_338);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
@@ -127,7 +126,7 @@ impl Cnn {
         })
     }
 
-    /// [B, C, I, I] -> logits [B, classes]. With `train`, batch norm uses the batch's own statistics and updates the
+    /// [B, C, I, I] -> logits [B, classes]. With `train`, batch norm uses the batch's statistics and updates the
     /// running ones.
     ///
     /// # Errors

@@ -6,11 +6,10 @@ use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::vit::{forward_blocks, patch_projection};
-use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialise, layer_norm, linear};
+use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialised, layer_norm, linear};
 use crate::{Config, Result};
 
-/// [`EmbedLayer`](super::EmbedLayer) with a second learned token. The order is [class, distillation, patches], and the
-/// position embedding has a row for each token.
+/// [`EmbedLayer`](super::EmbedLayer) with a second token: [class, distillation, patches], each with a position row.
 #[derive(Debug)]
 pub struct DistilledEmbedLayer {
     pub conv1: nn::Conv2D,
@@ -59,8 +58,7 @@ impl HeadLogits {
     /// Mean of the logits [B, classes], as DeiT's repository computes it at inference.
     ///
     /// ```
-    /// use tch::Tensor;
-    /// use vitlab::model::HeadLogits;
+    /// use vitlab::{model::HeadLogits, tch::Tensor};
     /// let heads = HeadLogits { class: Tensor::from_slice2(&[[2f32, 0.]]), dist: Tensor::from_slice2(&[[0f32, 1.]]) };
     /// assert_eq!(heads.average(), Tensor::from_slice2(&[[1f32, 0.5]]));
     /// let p = heads.average_softmax(); // (e²/(e²+1) + 1/(1+e)) / 2
@@ -94,8 +92,7 @@ impl DistilledClassifier {
 /// [`DistilledEmbedLayer`], the ViT's encoder, and [`DistilledClassifier`].
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::{Config, model::{Model, MyDeiT}};
+/// use vitlab::{Config, model::{Model, MyDeiT}, tch::{Device, Kind, Tensor}};
 /// let model = MyDeiT::new(&Config::default(), Device::Cpu).unwrap();
 /// // The ViT's 210,122, a token and its position (2 · 64), and a linear layer (64 · 10 + 10).
 /// assert_eq!(model.parameters(), 210_122 + 128 + 650);
@@ -123,9 +120,7 @@ impl MyDeiT {
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
         let sizes = ViTConfig { position_rows: config.n_patches() + 2, ..ViTConfig::from(config) };
-        let model = MyDeiT::with_sizes(sizes, device);
-        initialise(model.variables(), config.initialisation);
-        Ok(model)
+        Ok(initialised(MyDeiT::with_sizes(sizes, device), config.initialisation))
     }
 
     /// [`MyDeiT::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`] demands.
@@ -146,8 +141,7 @@ impl MyDeiT {
         }
     }
 
-    /// [B, C, I, I] -> the logits of both heads and, on request, the attention [B, L, H, S, S]. Training needs both
-    /// heads; at inference [`Model::predict`] gives their average.
+    /// [B, C, I, I] -> the logits of both heads and, on request, the attention [B, L, H, S, S].
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

@@ -4,12 +4,13 @@ mod cnn;
 mod deit;
 mod vit;
 
+use std::collections::BTreeMap;
+
 use tch::Tensor;
 use tch::nn::{self, Init, VarStore};
 
-use crate::Result;
 use crate::config::Initialisation;
-use crate::error::ensure;
+use crate::error::{Result, ensure};
 
 pub use cnn::Cnn;
 pub(crate) use cnn::MOMENTUM;
@@ -46,22 +47,21 @@ fn layer_norm(path: nn::Path, width: i64) -> nn::LayerNorm {
     nn::layer_norm(path, vec![width], nn::LayerNormConfig::default())
 }
 
-/// Draws the weights of all linear maps again if `how` is [`Initialisation::Xavier`]. The patch projection counts as a
+/// The model, whose linear maps get new weights if `how` is [`Initialisation::Xavier`]. The patch projection counts as a
 /// linear map of each patch: its weight [E, C, P, P] has E outputs and C · P² inputs.
-fn initialise(variables: &VarStore, how: Initialisation) {
+fn initialised<M: Model>(model: M, how: Initialisation) -> M {
     if how == Initialisation::Normal {
-        return;
+        return model;
     }
-    let mut weights: Vec<_> = variables.variables().into_iter().collect();
-    weights.retain(|(name, weight)| name.ends_with(".weight") && weight.dim() > 1);
     // The store lists its variables in no fixed order; sorting makes the draws depend on the seed alone.
-    weights.sort_by(|a, b| a.0.cmp(&b.0));
-    for (_, mut weight) in weights {
+    let sorted = BTreeMap::from_iter(model.variables().variables()).into_iter();
+    for (_, mut weight) in sorted.filter(|(name, weight)| name.ends_with(".weight") && weight.dim() > 1) {
         let outputs = weight.size()[0];
         let inputs = weight.numel() as i64 / outputs;
         let bound = (6.0 / (inputs + outputs) as f64).sqrt();
         let _ = tch::no_grad(|| weight.uniform_(-bound, bound));
     }
+    model
 }
 
 /// Checks that images are `[B, channels, side, side]` float32.

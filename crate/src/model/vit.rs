@@ -5,7 +5,7 @@
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Model, NORMAL, check_images, initialise, layer_norm, linear};
+use super::{Model, NORMAL, check_images, initialised, layer_norm, linear};
 use crate::{Config, Result};
 
 /// Sizes of a Vision Transformer.
@@ -87,8 +87,8 @@ impl EmbedLayer {
     }
 }
 
-/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in each of H heads of width
-/// d = E/H, then a projection.
+/// Multi-head self-attention (arXiv 1706.03762, section 3.2): softmax(Q Kᵀ / √d) V in each of H heads of width d = E/H,
+/// then a projection.
 #[derive(Debug)]
 pub struct SelfAttention {
     pub queries: nn::Linear,
@@ -109,8 +109,8 @@ impl SelfAttention {
         }
     }
 
-    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention matrix [B, H, S, S]. Row i of the matrix sums to 1
-    /// and holds the weight of each token's value in token i.
+    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention [B, H, S, S], whose row i holds each token's weight in
+    /// token i.
     pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
         let head_dim = embed / self.heads;
@@ -192,8 +192,7 @@ impl Classifier {
 /// Embedding of the patches, L encoder blocks, a last norm, a classifier on the class token.
 ///
 /// ```
-/// use tch::{Device, Kind, Tensor};
-/// use vitlab::{Config, model::{Model, VisionTransformer}};
+/// use vitlab::{Config, model::{Model, VisionTransformer}, tch::{Device, Kind, Tensor}};
 /// let model = VisionTransformer::new(&Config::default(), Device::Cpu).unwrap();
 /// assert_eq!(model.parameters(), 210_122);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
@@ -219,13 +218,10 @@ impl VisionTransformer {
     /// A configuration that [`Config::check`] refuses.
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
-        let model = VisionTransformer::with_sizes(ViTConfig::from(config), device);
-        initialise(model.variables(), config.initialisation);
-        Ok(model)
+        Ok(initialised(VisionTransformer::with_sizes(ViTConfig::from(config), device), config.initialisation))
     }
 
-    /// [`VisionTransformer::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`]
-    /// demands.
+    /// [`VisionTransformer::new`] for sizes from a checkpoint file, which must pass [`Config::check`].
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
@@ -239,8 +235,7 @@ impl VisionTransformer {
         }
     }
 
-    /// [B, C, I, I] -> logits [B, classes] and, on request, the attention of all layers and heads [B, L, H, S, S]. The
-    /// logits don't depend on the request.
+    /// [B, C, I, I] -> logits [B, classes] and, on request, the attention of all layers and heads [B, L, H, S, S].
     ///
     /// # Errors
     /// Images of another shape or type than the model's.
@@ -249,8 +244,7 @@ impl VisionTransformer {
         Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// [`VisionTransformer::forward`] with the attention as one [B, H, S, S] per layer. These are the tensors of the
-    /// graph, so gradients with respect to them can be computed.
+    /// [`VisionTransformer::forward`] with one attention [B, H, S, S] per layer, the graph's own for gradients.
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

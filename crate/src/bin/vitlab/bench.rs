@@ -92,19 +92,23 @@ impl Worker {
             Some(training) if training.model == model => self.training.insert(training),
             _ => self.training.insert(Training::new(model)?),
         };
-        let images = steps * Config::default().batch_size;
-        if steps < 1 || images > data.len() {
-            let count = data.len();
+        let (images, count) = (steps * Config::default().batch_size, data.len());
+        if steps < 1 || images > count {
             return Err(Error::argument(format!("{steps} steps need {images} images, the training set has {count}")));
         }
         let (part, labels) = data.range(0, images);
         let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
-        reset_peak();
-        let start = Instant::now();
-        let loss = training.steps(&part)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let fused = training.learner.is_fused();
-        Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak(), "fused": fused }))
+        let Training { learner, teacher, trainer, .. } = training;
+        let epoch = || {
+            trainer.epoch(&part, |images, labels| {
+                let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
+                let teacher = &teacher.predict(images)?;
+                learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
+            })
+        };
+        let (score, seconds, peak) = measured(epoch)?;
+        let (loss, fused) = (score.loss, learner.is_fused());
+        Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak, "fused": fused }))
     }
 
     fn explain(&mut self, wanted: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
@@ -116,26 +120,24 @@ impl Worker {
             }
         };
         let test = &self.data.as_ref().ok_or_else(no_data)?.test;
-        if images < 1 || images > test.len() || batch < 1 {
-            let count = test.len();
-            return Err(Error::argument(format!(
-                "the test set has {count} images, not {images} in batches of {batch}"
-            )));
+        let count = test.len();
+        if !(1..=count).contains(&images) || batch < 1 {
+            let problem = format!("the test set has {count} images, not {images} in batches of {batch}");
+            return Err(Error::argument(problem));
         }
         let options = Rollout { fusion: Fusion::Max, discard_ratio: 0.9, ..Rollout::default() };
         let heatmap = Heatmap { prefix_tokens: learner.network().prefix_tokens()?, ..Heatmap::default() };
-        reset_peak();
-        let start = Instant::now();
         let batches = (0..images).step_by(batch as usize).map(|first| {
             let (bytes, _) = test.range(first, (first + batch).min(images));
             learner.rollout(&normalise(&bytes), &options, heatmap.query)
         });
-        let sums = pipelined(batches, |(rows, _)| {
+        let mean_of_rows = |(rows, _)| {
             let maps = heatmap.maps_of_rows(&rows)?;
             Ok(f64::from(maps.sum()) / (maps.len() / maps.len_of(Axis(0))) as f64)
-        })?;
-        let (seconds, mean) = (start.elapsed().as_secs_f64(), sums.iter().sum::<f64>() / images as f64);
-        Ok(json!({ "seconds": seconds, "images": images, "mean": mean, "peak_mb": peak() }))
+        };
+        let (sums, seconds, peak) = measured(|| pipelined(batches, mean_of_rows))?;
+        let mean = sums.iter().sum::<f64>() / images as f64;
+        Ok(json!({ "seconds": seconds, "images": images, "mean": mean, "peak_mb": peak }))
     }
 }
 
@@ -167,16 +169,6 @@ impl Training {
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
         Ok(Training { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
     }
-
-    /// Trains an epoch over `data`, and returns its loss.
-    fn steps(&mut self, data: &Dataset) -> Result<f64> {
-        let score = self.trainer.epoch(data, |images, labels| {
-            let Some(teacher) = &self.teacher else { return self.learner.step(images, labels, Loss::CrossEntropy) };
-            let teacher = &teacher.predict(images)?;
-            self.learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
-        })?;
-        Ok(score.loss)
-    }
 }
 
 /// GFLOP/s of the best of five products after one that warms up.
@@ -192,15 +184,13 @@ fn floor(size: i64) -> Value {
     json!({ "gflops": 2.0 * (size as f64).powi(3) / best / 1e9 })
 }
 
-/// Resets the peak of resident memory that Linux keeps.
-fn reset_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Peak of resident memory since [`reset_peak`] in MB, where the system tells it.
-fn peak() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
+/// The result of `work`, its seconds, and the peak of resident memory in MB where the system tells it.
+fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64, Option<f64>)> {
+    let _ = std::fs::write("/proc/self/clear_refs", "5"); // Linux resets the peak
+    let start = Instant::now();
+    let result = work()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    Ok((result, seconds, peak.map(|kib: f64| kib * 1024.0 / 1e6)))
 }

@@ -2,34 +2,28 @@
 
 use serde_json::json;
 use vitlab::Result;
-use vitlab::data::{CLASSES, Dataset, Split, source};
+use vitlab::data::CLASSES;
 use vitlab::metrics::{Evaluation, evaluate_heads};
 
-use crate::options::{Inference, SPLITS, named};
+use crate::options::{Data, Inference};
 
 /// Accuracy, loss and confusion matrix of a checkpoint file; for a DeiT each head and their average.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     inference: Inference,
-    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
-    #[arg(long, value_name = "DIR|synthetic")]
-    data: Option<String>,
-    #[arg(long, value_parser = named(SPLITS), default_value = "test")]
-    split: Split,
+    #[command(flatten)]
+    data: Data,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let learner = arguments.inference.learner()?;
-    let source = source::find(arguments.data.as_deref())?;
-    let data = Dataset::read(&source, arguments.split, arguments.inference.device()?)?;
-    let mut results: Vec<_> = ["class head", "distillation head"]
-        .into_iter()
-        .zip(evaluate_heads(&data, |images| learner.heads(images))?)
-        .collect();
+    let (learner, device) = arguments.inference.learner()?;
+    let (source, data) = arguments.data.read(device)?;
+    let heads = evaluate_heads(&data, |images| learner.heads(images))?;
+    let mut results: Vec<_> = ["class head", "distillation head"].into_iter().zip(heads).collect();
     match &results[..] {
         [(_, class), (_, distillation)] => {
             results.insert(0, ("average of both heads", Evaluation::mean(class, distillation)?));
@@ -48,8 +42,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     println!("\nconfusion (row: true class, column: predicted class)");
     for (class, row) in CLASSES.iter().zip(results[0].1.confusion().outer_iter()) {
-        let cells: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
-        println!("{class:<12}{}", cells.concat());
+        println!("{class:<12}{}", row.iter().map(|count| format!("{count:>5}")).collect::<String>());
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use ndarray::Array3;
 use tch::Tensor;
 use vitlab::checkpoint::{self, StateDict};
 use vitlab::config::Precision;
@@ -73,13 +72,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         _ => return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors")),
     };
     let method = arguments.method()?;
-    let learner = arguments.inference.learner()?;
-    let selected = arguments.selection.read(arguments.inference.device()?)?;
+    let (learner, device) = arguments.inference.learner()?;
+    let selected = arguments.selection.read(device)?;
     let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
-        return Err(Error::argument(format!(
-            "{count} images don't fit into a picture; choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors"
-        )));
+        let remedy = format!("choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors");
+        return Err(Error::argument(format!("{count} images don't fit into a picture; {remedy}")));
     }
     let Arguments { scale, upsample, token, .. } = arguments;
     let heatmap = Heatmap { scale, upsample, query: token, ..Heatmap::default() };
@@ -90,19 +88,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let title = selected.origin.title(&arguments.title());
         explanation.figure(&title, &selected.images, selected.labels.as_deref(), scale)?.save(&arguments.out)?;
     } else {
-        let tensors = [("maps", &explanation.maps), ("grid", &explanation.grids)];
-        let named = tensors.map(|(name, array)| (name.to_string(), tensor(array)));
-        checkpoint::write(&arguments.out, &StateDict(named.into()))?;
+        let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
+        let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
+        checkpoint::write(&arguments.out, &StateDict(tensors.collect::<Result<_>>()?))?;
     }
     println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }
 
 impl Arguments {
-    /// The method with its options.
-    ///
-    /// # Errors
-    /// An option that the method doesn't have.
+    /// The method with its options; an error for an option that it doesn't have.
     fn method(&self) -> Result<Method> {
         let rollout = Rollout {
             fusion: self.fusion,
@@ -111,26 +106,21 @@ impl Arguments {
             layers: self.layers.clone(),
             normalisation: if self.compat { Normalisation::Compat } else { Normalisation::RowSum },
         };
-        if self.class.is_some() && self.method == MethodName::Rollout {
-            return Err(Error::argument(
-                "--class goes with --method grad-rollout or relevance; a rollout has no class",
-            ));
-        }
-        if self.method == MethodName::Relevance && rollout != Rollout::default() {
-            return Err(Error::argument(
-                "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance uses all layers as they are",
-            ));
-        }
-        if self.inference.precision != Precision::Float32 && self.method != MethodName::Rollout {
-            return Err(Error::argument(
-                "--precision goes with --method rollout; the others need gradients, which are float32",
-            ));
-        }
-        Ok(match self.method {
-            MethodName::Rollout => Method::Rollout(rollout),
-            MethodName::GradRollout => Method::GradientRollout(rollout, self.class),
-            MethodName::Relevance => Method::Relevance(self.class),
-        })
+        let problem = match self.method {
+            MethodName::Rollout if self.class.is_some() => {
+                "--class goes with --method grad-rollout or relevance; a rollout has no class"
+            }
+            MethodName::Rollout => return Ok(Method::Rollout(rollout)),
+            MethodName::Relevance if rollout != Rollout::default() => {
+                "--fusion, --discard, --discard-per, --layers and --compat go with a rollout; relevance uses all layers as they are"
+            }
+            _ if self.inference.precision != Precision::Float32 => {
+                "--precision goes with --method rollout; the others need gradients, which are float32"
+            }
+            MethodName::GradRollout => return Ok(Method::GradientRollout(rollout, self.class)),
+            MethodName::Relevance => return Ok(Method::Relevance(self.class)),
+        };
+        Err(Error::argument(problem))
     }
 
     /// Method and options in words, for the picture's title.
@@ -143,9 +133,4 @@ impl Arguments {
         };
         format!("{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}")
     }
-}
-
-fn tensor(array: &Array3<f32>) -> Tensor {
-    let size: Vec<i64> = array.shape().iter().map(|n| *n as i64).collect();
-    Tensor::from_slice(&array.iter().copied().collect::<Vec<f32>>()).view(size.as_slice())
 }

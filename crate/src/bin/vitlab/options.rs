@@ -7,11 +7,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::{Device, Tensor};
 use vitlab::config::Precision;
-use vitlab::data::{Dataset, Origin, Split, read_picture, source};
+use vitlab::data::{Dataset, Origin, Source, Split, read_picture, source};
 use vitlab::device::device;
 use vitlab::{Error, Learner, Result};
 
-pub const SPLITS: &[(&str, Split)] = &[("train", Split::Train), ("test", Split::Test)];
 const PRECISIONS: &[(&str, Precision)] = &[("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
 
 /// Parses one of `values` by its name.
@@ -36,28 +35,41 @@ pub struct Inference {
 }
 
 impl Inference {
-    pub fn device(&self) -> Result<Device> {
-        device(&self.device)
+    /// The model, and its device.
+    pub fn learner(&self) -> Result<(Learner, Device)> {
+        let device = device(&self.device)?;
+        Ok((Learner::read(&self.weights, device)?.with_precision(self.precision)?, device))
     }
+}
 
-    pub fn learner(&self) -> Result<Learner> {
-        Learner::read(&self.weights, self.device()?)?.with_precision(self.precision)
+/// A split of FashionMNIST.
+#[derive(clap::Args)]
+pub struct Data {
+    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
+    #[arg(long, value_name = "DIR|synthetic")]
+    data: Option<String>,
+    #[arg(long, value_parser = named(&[("train", Split::Train), ("test", Split::Test)]), default_value = "test")]
+    split: Split,
+}
+
+impl Data {
+    pub fn read(&self, device: Device) -> Result<(Source, Dataset)> {
+        let source = source::find(self.data.as_deref())?;
+        let data = Dataset::read(&source, self.split, device)?;
+        Ok((source, data))
     }
 }
 
 /// Images of a data set or of files.
 #[derive(clap::Args)]
 pub struct Selection {
-    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
-    #[arg(long, value_name = "DIR|synthetic", conflicts_with = "image")]
-    data: Option<String>,
-    #[arg(long, value_parser = named(SPLITS), default_value = "test", conflicts_with = "image")]
-    split: Split,
+    #[command(flatten)]
+    data: Data,
     /// Images A to B − 1 of the split [default: all].
-    #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "image")]
+    #[arg(long, value_name = "A..B", value_parser = range)]
     range: Option<Range<i64>>,
     /// PNG files: a bright garment on black in grey, as in FashionMNIST; another size is scaled to 28 × 28.
-    #[arg(long, value_name = "FILE.png", num_args = 1..)]
+    #[arg(long, value_name = "FILE.png", num_args = 1.., conflicts_with_all = ["data", "split", "range"])]
     image: Vec<PathBuf>,
 }
 
@@ -82,15 +94,11 @@ impl Selection {
     pub fn read(&self, device: Device) -> Result<Selected> {
         if !self.image.is_empty() {
             let pictures = self.image.iter().map(read_picture).collect::<Result<Vec<_>>>()?;
-            return Ok(Selected {
-                source: "picture files".to_string(),
-                images: Tensor::stack(&pictures, 0).to_device(device), // N × [28, 28] -> [N, 28, 28]
-                labels: None,
-                origin: Origin::default(),
-            });
+            let images = Tensor::stack(&pictures, 0).to_device(device); // N × [28, 28] -> [N, 28, 28]
+            let (source, origin) = ("picture files".to_string(), Origin::default());
+            return Ok(Selected { source, images, labels: None, origin });
         }
-        let source = source::find(self.data.as_deref())?;
-        let data = Dataset::read(&source, self.split, device)?;
+        let (source, data) = self.data.read(device)?;
         let Range { start, end } = self.range.clone().unwrap_or(0..data.len());
         if end > data.len() {
             let (count, name) = (data.len(), data.split.name());
@@ -98,12 +106,15 @@ impl Selection {
         }
         let (images, labels) = data.range(start, end);
         let labels = Some(Vec::try_from(labels)?);
-        Ok(Selected { source: source.to_string(), images, labels, origin: data.origin.clone() })
+        Ok(Selected { source: source.to_string(), images, labels, origin: data.origin })
     }
 }
 
 /// A bar for a pass over `count` images.
 pub fn progress(count: i64) -> ProgressBar {
-    let template = "{bar:30} {pos}/{len} images  {per_sec}  {eta} left";
-    ProgressBar::new(count as u64).with_style(ProgressStyle::with_template(template).expect("a valid template"))
+    bar(count as u64, "{bar:30} {pos}/{len} images  {per_sec}  {eta} left")
+}
+
+pub fn bar(len: u64, template: &str) -> ProgressBar {
+    ProgressBar::new(len).with_style(ProgressStyle::with_template(template).expect("a valid template"))
 }

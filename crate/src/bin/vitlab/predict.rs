@@ -33,16 +33,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.out.extension().is_none_or(|e| e != "safetensors") {
         return Err(Error::file(&arguments.out, "--out must end in .safetensors"));
     }
-    let learner = arguments.inference.learner()?;
+    let (learner, device) = arguments.inference.learner()?;
     if arguments.attention {
         learner.network().prefix_tokens()?; // a CNN has no attention
         if arguments.inference.precision != Precision::Float32 {
-            return Err(Error::argument(
-                "--attention comes from the model's own forward pass, which is float32; leave --precision out",
-            ));
+            let problem =
+                "--attention comes from the model's own forward pass, which is float32; leave --precision out";
+            return Err(Error::argument(problem));
         }
     }
-    let selected = arguments.selection.read(arguments.inference.device()?)?;
+    let selected = arguments.selection.read(device)?;
     let count = selected.images.size()[0];
     let bar = progress(count);
     let mut tensors = in_batches(&selected.images, BATCH, |images| {
@@ -55,16 +55,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Ok(tensors)
     })?;
     bar.finish_and_clear();
-    let attention = if arguments.attention { tensors.pop() } else { None };
-    let mut named = match <[Tensor; 2]>::try_from(tensors) {
-        Ok([class, dist]) => {
-            vec![("logits", (&class + &dist) / 2.0), ("logits_class", class), ("logits_dist", dist)]
-        }
-        Err(heads) => heads.into_iter().map(|logits| ("logits", logits)).collect(),
-    };
-    named.extend(attention.map(|attention| ("attention", attention)));
-    let named = named.into_iter().map(|(name, tensor)| (name.to_string(), tensor));
-    checkpoint::write(&arguments.out, &StateDict(named.collect()))?;
+    let mut names = vec!["logits"];
+    if tensors.len() - usize::from(arguments.attention) == 2 {
+        tensors.insert(0, (&tensors[0] + &tensors[1]) / 2.0);
+        names.extend(["logits_class", "logits_dist"]);
+    }
+    names.push("attention");
+    let named = names.into_iter().map(String::from).zip(tensors).collect();
+    checkpoint::write(&arguments.out, &StateDict(named))?;
     println!("scores of {count} images ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }

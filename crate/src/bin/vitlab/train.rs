@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tch::Device;
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
@@ -14,7 +14,7 @@ use vitlab::train::{Step, Trainer};
 use vitlab::{Config, Error, Result, checkpoint};
 use vitlab_dataset::checksum;
 
-use crate::options::named;
+use crate::options::{bar, named};
 
 /// Train a model; write its weights, history and configuration.
 #[derive(clap::Args)]
@@ -86,7 +86,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let problem = "is the checkpoint of an unfinished training; add --resume to go on with it, or delete it";
         return Err(Error::file(checkpoint, problem));
     }
-    let bar = progress_bar();
+    let bar = bar(0, "{prefix} {bar:30} {pos}/{len}  {msg}");
     let shown = bar.clone();
     trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
     for _ in trainer.epochs() {
@@ -126,9 +126,8 @@ impl Arguments {
         config.seed = self.seed.unwrap_or(config.seed);
         config.check()?;
         if config.load_model {
-            return Err(Error::argument(
-                "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false",
-            ));
+            let problem = "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false";
+            return Err(Error::argument(problem));
         }
         Ok(config)
     }
@@ -176,11 +175,6 @@ fn read_teacher(path: &Path, device: Device) -> Result<Learner> {
         Network::Cnn(_) => Ok(teacher),
         _ => Err(Error::file(path, "is not a CNN; train one with `vitlab train --model cnn`")),
     }
-}
-
-fn progress_bar() -> ProgressBar {
-    let template = "{prefix} {bar:30} {pos}/{len}  {msg}";
-    ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a valid template"))
 }
 
 fn show(bar: &ProgressBar, step: &Step) {

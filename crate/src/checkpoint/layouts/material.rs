@@ -34,41 +34,32 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
     let hidden = shape("encoder.0.fc1.weight", 2)?[0];
     let classes = shape("classifier.fc2.weight", 2)?[0];
     let layers = (0..).take_while(|i| dict.get(&format!("encoder.{i}.norm1.weight")).is_some()).count() as i64;
-    let embed = conv[0];
-    let heads = attention_heads(path, embed);
+    let (embed, heads) = (conv[0], attention_heads(path, conv[0]));
     let side = |rows: i64| (1..=rows).find(|side| side * side == rows);
     // Some files of a ViT have no position row for the class token.
     let grid = side(rows - prefix).or(side(rows).filter(|_| prefix == 1));
-    match grid {
-        Some(grid) if embed > 0 && heads > 0 && embed % heads == 0 => Ok(ViTConfig {
-            image_size: grid * conv[2],
-            patch_size: conv[2],
-            n_channels: conv[1],
-            embed_dim: embed,
-            n_layers: layers,
-            n_attention_heads: heads,
-            forward_mul: hidden / embed,
-            n_classes: classes,
-            dropout: 0.0,
-            position_rows: rows,
-        }),
-        _ => {
-            Err(Error::file(path, format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab")))
-        }
-    }
+    let Some(grid) = grid.filter(|_| embed > 0 && heads > 0 && embed % heads == 0) else {
+        let problem = format!("its sizes (embedding {conv:?}, {rows} position rows) fit no ViT of vitlab");
+        return Err(Error::file(path, problem));
+    };
+    Ok(ViTConfig {
+        image_size: grid * conv[2],
+        patch_size: conv[2],
+        n_channels: conv[1],
+        embed_dim: embed,
+        n_layers: layers,
+        n_attention_heads: heads,
+        forward_mul: hidden / embed,
+        n_classes: classes,
+        dropout: 0.0,
+        position_rows: rows,
+    })
 }
 
-/// The number of heads, which no tensor's shape tells: from the configuration in the history that `vitlab train` writes
-/// beside the weights, or else from the homework's width of a head.
+/// The number of heads, which no shape tells: from the history that `vitlab train` writes beside the weights, if any.
 fn attention_heads(path: &Path, embed: i64) -> i64 {
-    #[derive(Deserialize)]
-    struct History {
-        config: Config,
-    }
     let text = std::fs::read(path.with_extension("json")).ok();
-    let history: Option<History> = text.and_then(|text| serde_json::from_slice(&text).ok());
-    match history {
-        Some(History { config }) if config.embed_dim == embed => config.n_attention_heads,
-        _ => embed / HEAD_DIM,
-    }
+    let history: Option<serde_json::Value> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    let config = history.and_then(|history| Config::deserialize(&history["config"]).ok());
+    config.filter(|config| config.embed_dim == embed).map_or(embed / HEAD_DIM, |config| config.n_attention_heads)
 }

@@ -1,15 +1,10 @@
 //! Layouts: the names and shapes that a checkpoint gives to a model's tensors.
 //!
-//! [`architecture`] is the one place that reads the sizes of a model from a checkpoint. It asks each layout in turn, and the
-//! first that knows the names answers.
-//!
-//! Each layout is a module of its own with a function `architecture(dict, path)`. The function returns `None` if the names
-//! belong to another layout, and otherwise the [`Architecture`] with all sizes. To add a layout:
-//!
-//! 1. Find a name that no other layout has, such as `embedding.cls_token`.
-//! 2. Read the sizes from the shapes; a missing tensor or a wrong shape is an error with the file's name.
-//! 3. Rename, split or transpose the tensors if they differ from the model's variables, which bear the names of
-//!    [`material`]. [`assign`](super::assign) compares every name, shape and type with the model's afterwards.
+//! [`architecture`] is the one place that reads the sizes of a model from a checkpoint. Each layout is a module with a
+//! function `architecture(dict, path)`, which returns `None` if the names belong to another layout. A new layout needs a
+//! name that no other has, such as `embedding.cls_token`. It reads the sizes from the shapes, and renames, splits or
+//! transposes the tensors to fit the model's variables, which bear the names of [`material`].
+//! [`assign`](super::assign) compares every name, shape and type with the model's afterwards.
 
 mod material;
 

@@ -1,7 +1,6 @@
 //! The state dict that a pickle describes: its names, and views of the archive's storages.
 //!
-//! A state dict refers to a few Python classes and functions. They are known by name; a reference to any other is an
-//! error, and none is ever called.
+//! A state dict refers to a few Python classes and functions by name. Any other is an error, and none is ever called.
 
 use tch::Kind;
 
@@ -9,6 +8,7 @@ use super::SAVE_STATE_DICT;
 use super::unpickler::{Unpickler, Value, damaged};
 use crate::checkpoint::printable;
 use crate::checkpoint::tensor::ELEMENT_TYPES;
+use crate::{Error, Result};
 
 /// A storage as the pickle describes it: the entry `data/KEY` of the archive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,17 +29,17 @@ pub(super) struct View<'a> {
 }
 
 /// The tensors of a pickled state dict in their order. An error is a phrase for the user.
-pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, View<'_>)>, String> {
+pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, View<'_>)>> {
     let mut unpickler = Unpickler::new(pickle);
     let Value::Dict(dict) = unpickler.run()? else {
-        return Err(format!("doesn't hold a dictionary of tensors; {SAVE_STATE_DICT}"));
+        return Err(Error::argument(format!("doesn't hold a dictionary of tensors; {SAVE_STATE_DICT}")));
     };
     let entries = &unpickler.dicts[dict as usize];
     let tensors = entries.iter().map(|entry| match *entry {
         (Value::Str(name), Value::View(view)) => Some((name, unpickler.views[view as usize].clone())),
         _ => None,
     });
-    tensors.collect::<Option<_>>().ok_or_else(|| unpickler.not_a_state_dict(entries))
+    tensors.collect::<Option<_>>().ok_or_else(|| Error::argument(unpickler.not_a_state_dict(entries)))
 }
 
 /// The Python classes and functions that a state dict refers to.
@@ -53,7 +53,7 @@ pub(super) enum Class {
 
 impl Class {
     /// The class or function `module.name`.
-    pub fn named(module: &str, name: &str) -> Result<Self, String> {
+    pub fn named(module: &str, name: &str) -> Result<Self> {
         let storage = match (module, name) {
             ("collections", "OrderedDict") => return Ok(Class::OrderedDict),
             ("torch._utils", "_rebuild_tensor_v2") => return Ok(Class::RebuildTensor),
@@ -64,31 +64,25 @@ impl Class {
         };
         storage.map(Class::Storage).ok_or_else(|| {
             let class = format!("{}.{}", printable(module), printable(name));
-            if class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage")) {
+            let is_tensor =
+                class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage"));
+            Error::argument(if is_tensor {
                 format!("holds a tensor of an unsupported type ({class}); in Python, make it a dense float32 tensor")
             } else {
-                format!(
-                    "refers to the Python class {class}, which is no part of a state dict (nothing was executed); \
-                     {SAVE_STATE_DICT}"
-                )
-            }
+                let none = "is no part of a state dict (nothing was executed)";
+                format!("refers to the Python class {class}, which {none}; {SAVE_STATE_DICT}")
+            })
         })
     }
 }
 
 impl<'a> Unpickler<'a> {
     /// `BinPersId`: replaces ("storage", class, key, device, length) by a storage. The device doesn't matter.
-    pub fn load_storage(&mut self) -> Result<(), String> {
-        let Value::Tuple(tuple) = self.pop()? else {
-            return Err(damaged("a storage without a description"));
-        };
-        let [
-            Value::Str("storage"),
-            Value::Class(Class::Storage(kind)),
-            Value::Str(key),
-            Value::Str(_device),
-            Value::Int(len),
-        ] = self.tuples[tuple as usize][..]
+    pub fn load_storage(&mut self) -> Result<()> {
+        use Value::{Int, Str};
+        let Value::Tuple(tuple) = self.pop()? else { return Err(damaged("a storage without a description")) };
+        let [Str("storage"), Value::Class(Class::Storage(kind)), Str(key), Str(_device), Int(len)] =
+            self.tuples[tuple as usize][..]
         else {
             return Err(damaged("a storage with an unknown description"));
         };
@@ -97,7 +91,7 @@ impl<'a> Unpickler<'a> {
     }
 
     /// `Reduce`: replaces a class or function and the tuple of its arguments by the value that the call returns.
-    pub fn reduce(&mut self) -> Result<(), String> {
+    pub fn reduce(&mut self) -> Result<()> {
         let (Value::Tuple(tuple), Value::Class(class)) = (self.pop()?, self.pop()?) else {
             return Err(damaged("a call of something that isn't a function"));
         };
@@ -129,15 +123,13 @@ impl<'a> Unpickler<'a> {
             };
             let description = match value {
                 Value::View(_) => "a tensor",
-                Value::Dict(dict) => {
-                    let inner = &self.dicts[dict as usize];
-                    if !inner.is_empty() && inner.iter().all(|(_, value)| matches!(value, Value::View(_))) {
+                Value::Dict(dict) => match &self.dicts[dict as usize][..] {
+                    [inner @ .., (_, Value::View(_))] if inner.iter().all(|(_, v)| matches!(v, Value::View(_))) => {
                         advice.get_or_insert_with(|| format!("in Python, save just its entry {key}"));
                         "a dictionary of tensors"
-                    } else {
-                        "a dictionary"
                     }
-                }
+                    _ => "a dictionary",
+                },
                 Value::Int(_) => "a number",
                 Value::Str(_) => "text",
                 Value::Tuple(_) => "a tuple",

@@ -7,7 +7,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::opcode::Opcode;
-use crate::checkpoint::{StateDict, tensor};
+use crate::checkpoint::{StateDict, about, tensor};
 use crate::{Error, Result, file};
 
 /// The folder in the archive. PyTorch accepts any name.
@@ -17,7 +17,7 @@ const FOLDER: &str = "archive";
 const ALIGNMENT: u16 = 64;
 
 pub(in crate::checkpoint) fn write(path: &Path, dict: &StateDict) -> Result<()> {
-    let pickle = pickle(dict).map_err(|problem| Error::file(path, problem))?;
+    let pickle = pickle(dict).map_err(about(path))?;
     file::replace(path, |file| {
         let mut zip = ZipWriter::new(file);
         let mut entry = |name: &str, bytes: &[u8]| -> io::Result<()> {
@@ -34,14 +34,13 @@ pub(in crate::checkpoint) fn write(path: &Path, dict: &StateDict) -> Result<()> 
             entry(&format!("data/{key}"), &tensor::to_bytes(tensor).map_err(io::Error::other)?)?;
         }
         entry("version", b"3\n")?;
-        zip.finish()?;
-        Ok(())
-    })?;
-    Ok(())
+        zip.finish().map(drop).map_err(Into::into)
+    })
+    .map_err(Into::into)
 }
 
 /// A program that builds an OrderedDict of dense tensors, each with a storage of its own (pickle protocol 2).
-fn pickle(dict: &StateDict) -> Result<Vec<u8>, String> {
+fn pickle(dict: &StateDict) -> Result<Vec<u8>> {
     let mut out = vec![Opcode::Proto as u8, 2];
     empty_ordered_dict(&mut out);
     out.push(Opcode::Mark as u8);
@@ -97,8 +96,9 @@ fn integer(out: &mut Vec<u8>, value: i64) {
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &str) -> Result<(), String> {
-    let len = u32::try_from(text.len()).map_err(|_| "can't be written: the name of a tensor is too long")?;
+fn text(out: &mut Vec<u8>, text: &str) -> Result<()> {
+    let too_long = |_| Error::argument("can't be written: the name of a tensor is too long");
+    let len = u32::try_from(text.len()).map_err(too_long)?;
     out.extend([&[Opcode::BinUnicode as u8][..], &len.to_le_bytes(), text.as_bytes()].concat());
     Ok(())
 }
