@@ -14,27 +14,13 @@ use crate::system::repository::Repository;
 pub struct Section {
     pub name: &'static str,
     pub title: &'static str,
-    pub columns: &'static [&'static str],
+    /// Titles, with bars between them.
+    pub columns: &'static str,
     pub rows: Vec<Vec<String>>,
     /// Sentences that explain the table.
     pub notes: Vec<String>,
-    /// Ratios for the picture. Without any, there is none.
-    pub bars: Vec<Bar>,
-}
-
-/// A ratio in the picture.
-pub struct Bar {
-    name: String,
-    median: f64,
-    /// Half the range.
-    error: f64,
-}
-
-impl Bar {
-    pub fn of(name: &str, ratio: &Sample) -> Self {
-        let (min, max) = ratio.range();
-        Bar { name: name.to_string(), median: ratio.median(), error: (max - min) / 2.0 }
-    }
+    /// Names and ratios for the picture. Without any, there is none.
+    pub bars: Vec<(&'static str, Sample)>,
 }
 
 /// Formats a number of rounds: "1 round", "5 rounds".
@@ -42,27 +28,16 @@ pub fn rounds(n: u32) -> String {
     format!("{n} round{}", if n == 1 { "" } else { "s" })
 }
 
-fn table(section: &Section, preset: &str) -> String {
-    let mut table = Table::new();
-    table.load_preset(preset).set_header(section.columns);
-    table.add_rows(&section.rows);
-    table.trim_fmt()
+/// Formats a cell of a table, which has a dash if there is no value.
+pub fn optional<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String {
+    value.map_or("–".to_string(), format)
 }
 
-/// Date, machine and versions of the measurements.
-fn origin(result: &Value) -> String {
-    let versions: Vec<String> = result["versions"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or_default()))
-        .collect();
-    format!(
-        "{}, {}; {}.",
-        result["date"].as_str().unwrap_or_default(),
-        machine::text(&result["machine"]),
-        versions.join(", ")
-    )
+fn table(section: &Section, preset: &str) -> String {
+    let mut table = Table::new();
+    table.load_preset(preset).set_header(section.columns.split(" | "));
+    table.add_rows(&section.rows);
+    table.trim_fmt()
 }
 
 /// Formats the sections for the terminal.
@@ -70,12 +45,10 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
     let mut text = String::new();
     for section in sections {
         text += &format!("{}\n{}\n", section.title, table(section, presets::UTF8_FULL_CONDENSED));
-        for note in &section.notes {
-            text += &format!("{note}\n");
-        }
+        text.extend(section.notes.iter().map(|note| format!("{note}\n")));
         text += "\n";
     }
-    text + &origin(result) + "\n"
+    text + &machine::text(result) + "\n"
 }
 
 const HEAD: &str = "# Benchmarks\n\n`cargo lab bench --write` writes this file. It replaces the sections of the parts that it measures.\n";
@@ -88,7 +61,11 @@ pub fn write(repository: &Repository, result: &Value, sections: &[Section], work
         let mut body = format!("## {}\n\n{}\n\n", section.title, table(section, presets::ASCII_MARKDOWN));
         if let (Some(workers), false) = (workers, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
-            let groups: Vec<_> = section.bars.iter().map(|bar| (&bar.name, bar.median, bar.error)).collect();
+            let group = |(name, ratio): &(&'static str, Sample)| {
+                let (min, max) = ratio.range();
+                (*name, ratio.median(), (max - min) / 2.0)
+            };
+            let groups: Vec<_> = section.bars.iter().map(group).collect();
             let answer = workers.vitlab()?.ask(&json!({
                 "do": "plot",
                 "out": repository.root.join(&name),
@@ -98,7 +75,7 @@ pub fn write(repository: &Repository, result: &Value, sections: &[Section], work
             }))?;
             body += &format!("![{}]({name})\n\n", answer["alt"].as_str().unwrap_or_default());
         }
-        body += &format!("{}\n\n{}\n", section.notes.join(" "), origin(result));
+        body += &format!("{}\n\n{}\n", section.notes.join(" "), machine::text(result));
         text = replace_section(&text, section.name, body.trim());
     }
     file::write(&path, &text)

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use vitlab_dataset::{Error, Result};
 
-use super::Measured;
-use super::report::{self, Bar, Section};
+use super::Bench;
+use super::report::{self, Section, optional};
 use super::sample::Sample;
 use super::worker::{Worker, Workers, number};
 use crate::system::progress::Progress;
@@ -26,17 +26,6 @@ const MODELS: [(&str, &str, &str); 4] = [
     ("CNN", "cnn", "cnn"),
     ("CNN, vitlab in bfloat16", "cnn-bfloat16", "cnn"),
 ];
-
-pub struct Settings {
-    pub rounds: u32,
-    /// Per round.
-    pub steps: u32,
-    /// Also measure a whole epoch of the ViT.
-    pub epoch: bool,
-    /// Also measure the ViT with torch.compile.
-    pub compile: bool,
-    pub threads: u32,
-}
 
 /// One implementation of a model, with its measurements.
 struct Implementation {
@@ -98,7 +87,6 @@ impl Implementation {
     }
 
     fn row(&self, title: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
-        let none = || "–".to_string();
         vec![
             title.to_string(),
             self.name.to_string(),
@@ -108,9 +96,9 @@ impl Implementation {
                 None => format!("{:.1}", self.scaled_epoch().median()),
             },
             format!("{:.0}", f64::from(BATCH) / self.step.median()),
-            self.peak_mb.map_or_else(none, |mb| format!("{mb:.0}")),
-            floor.map_or_else(none, |gflops| format!("{:.0} %", 100.0 * self.share_of_floor(gflops))),
-            ratio.map_or_else(none, |ratio| ratio.text(2)),
+            optional(self.peak_mb, |mb| format!("{mb:.0}")),
+            optional(floor, |gflops| format!("{:.0} %", 100.0 * self.share_of_floor(gflops))),
+            optional(ratio, |ratio| ratio.text(2)),
         ]
     }
 }
@@ -127,17 +115,9 @@ struct ModelRun {
     gflops: [f64; 2],
 }
 
-pub fn measure(workers: &Workers, settings: &Settings) -> Result<Measured> {
-    let progress = Progress::new("Training");
-    let runs = MODELS.into_iter().map(|model| measure_model(workers, settings, model, &progress));
-    let measured = summarise(settings, &runs.collect::<Result<Vec<_>>>()?);
-    progress.finish("measured");
-    Ok(measured)
-}
-
 fn measure_model(
+    bench: &Bench,
     workers: &Workers,
-    settings: &Settings,
     (title, model, reference): (&'static str, &'static str, &'static str),
     progress: &Progress,
 ) -> Result<ModelRun> {
@@ -152,7 +132,7 @@ fn measure_model(
         implementation.train(worker, WARM_UP)?;
     }
     let mut failure = None;
-    if model == "vit" && settings.compile {
+    if model == "vit" && !bench.quick {
         progress.message("ViT: torch.compile");
         let compiled = Implementation::new("compile", "PyTorch, torch.compile", "vit-compile");
         let mut worker = workers.pytorch()?;
@@ -161,13 +141,13 @@ fn measure_model(
             Err(error) => failure = Some(error),
         }
     }
-    for round in 1..=settings.rounds {
-        progress.message(&format!("{title}: round {round} of {}", settings.rounds));
+    for round in 1..=bench.rounds() {
+        progress.message(&format!("{title}: round {round} of {}", bench.rounds()));
         for (implementation, worker) in &mut pairs {
-            implementation.add_round(worker, settings.steps)?;
+            implementation.add_round(worker, steps_per_round(bench))?;
         }
     }
-    if model == "vit" && settings.epoch {
+    if model == "vit" && bench.epoch {
         for (implementation, worker) in pairs.iter_mut().take(2) {
             progress.message(&format!("ViT: a whole epoch of {}", implementation.name));
             implementation.epoch = Some(implementation.train(worker, STEPS_PER_EPOCH)?.1);
@@ -178,10 +158,18 @@ fn measure_model(
     Ok(ModelRun { title, model, implementations, failure, gflops })
 }
 
-fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
+fn steps_per_round(bench: &Bench) -> u32 {
+    bench.steps.unwrap_or(bench.amount(5, 20))
+}
+
+pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<Section> {
+    let progress = Progress::new("Training");
+    let runs = MODELS.into_iter().map(|model| measure_model(bench, workers, model, &progress));
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    progress.finish("measured");
     // The fastest product of the run shows best what the machine can do.
     let gflops = runs.iter().flat_map(|run| run.gflops).fold(0.0, f64::max);
-    let (mut models, mut ratios) = (json!({}), json!({}));
+    let mut models = json!({});
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for run in runs {
         let vit = run.model == "vit";
@@ -192,46 +180,37 @@ fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
         for pytorch in &run.implementations[1..] {
             let ratio = pytorch.step.over(&vitlab.step);
             models[run.model][pytorch.key] = pytorch.json(floor);
-            ratios[pytorch.key][key] = json!(pytorch.step.median() / vitlab.step.median());
-            ratios[pytorch.key]["range"][key] = ratio.range_json();
+            let ratios = &mut result["ratio"][pytorch.key];
+            ratios[key] = json!(pytorch.step.median() / vitlab.step.median());
+            ratios["range"][key] = json!(ratio.range());
             if let (Some(theirs), Some(ours)) = (pytorch.epoch, vitlab.epoch) {
-                ratios[pytorch.key]["whole_epoch"] = json!(theirs / ours);
+                ratios["whole_epoch"] = json!(theirs / ours);
             }
             rows.push(pytorch.row("", floor, Some(&ratio)));
         }
-        bars.push(Bar::of(run.title, &run.implementations[1].step.over(&vitlab.step)));
+        bars.push((run.title, run.implementations[1].step.over(&vitlab.step)));
         notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
-    if !settings.compile {
+    if bench.quick {
         notes.push("torch.compile is left out because of --quick.".to_string());
     }
-    let value = json!({
-        "settings": { "rounds": settings.rounds, "steps": settings.steps, "batch": BATCH, "threads": settings.threads },
+    let (rounds, steps, threads) = (bench.rounds(), steps_per_round(bench), bench.threads());
+    result["train"] = json!({
+        "settings": { "rounds": rounds, "steps": steps, "batch": BATCH, "threads": threads },
         "floor": { "gflops": gflops, "gflop_per_step": GFLOP_PER_STEP },
         "models": models,
         "notes": notes,
     });
-    notes.insert(0, method(settings, gflops));
-    let columns = &[
-        "model",
-        "implementation",
-        "ms per step",
-        "s per epoch",
-        "images/s",
-        "peak MB",
-        "share of floor",
-        "PyTorch's time / vitlab's",
-    ];
-    Measured { value, ratios, section: Section { name: "train", title: "Training", columns, rows, notes, bars } }
-}
-
-fn method(settings: &Settings, gflops: f64) -> String {
-    let (rounds, steps, threads) = (report::rounds(settings.rounds), settings.steps, settings.threads);
-    format!(
-        "Median (minimum–maximum) of {rounds} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with \
-         {threads} threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the \
-         optimizer. An epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP \
-         per step at the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). \
-         vitlab computes less, because it skips the rows of the last block that the classifier doesn't read."
-    )
+    let method = format!(
+        "Median (minimum–maximum) of {} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with {threads} \
+         threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the optimizer. An \
+         epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP per step at \
+         the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). vitlab computes \
+         less, because it skips the rows of the last block that the classifier doesn't read.",
+        report::rounds(rounds)
+    );
+    notes.insert(0, method);
+    let columns = "model | implementation | ms per step | s per epoch | images/s | peak MB | share of floor \
+                   | PyTorch's time / vitlab's";
+    Ok(Section { name: "train", title: "Training", columns, rows, notes, bars })
 }

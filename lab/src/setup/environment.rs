@@ -1,11 +1,10 @@
 //! Reads environment.yml, the one list of the versions on the Python side.
 
-use std::path::Path;
-
 use serde::Deserialize;
 use vitlab_dataset::{Error, Result};
 
 use crate::system::file;
+use crate::system::repository::Repository;
 
 /// The requirements of environment.yml.
 pub struct Environment {
@@ -31,8 +30,9 @@ enum Dependency {
 ///
 /// # Errors
 /// Fails if the file is unreadable or malformed, or if a requirement names no version.
-pub fn read(path: &Path) -> Result<Environment> {
-    parse(&file::read(path)?).map_err(|problem| Error::file(path, problem))
+pub fn read(repository: &Repository) -> Result<Environment> {
+    let path = repository.root.join("environment.yml");
+    parse(&file::read(&path)?).map_err(|problem| Error::file(path, problem))
 }
 
 fn parse(text: &str) -> Result<Environment, String> {

@@ -105,7 +105,7 @@ impl Setup {
 
     /// Installs the shared Python environment and the clone's virtual environment on top of it.
     fn python(&self, repository: &Repository) -> Result<Python> {
-        let environment = environment::read(&repository.environment_yml())?;
+        let environment = environment::read(repository)?;
         let progress = Progress::new("Python environment");
         let variable = || std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
         // Later set-ups of the clone keep an environment that the user chose.

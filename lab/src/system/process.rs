@@ -31,6 +31,13 @@ pub fn run_in_foreground(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Returns the last `count` lines as one text.
+pub fn last_lines<'a>(lines: impl DoubleEndedIterator<Item = &'a str>, count: usize) -> String {
+    let mut last: Vec<&str> = lines.rev().take(count).collect();
+    last.reverse();
+    last.join("\n")
+}
+
 /// Sends `signal` to the command's process when the thread that spawns it ends, even by SIGKILL. Linux only.
 pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     #[cfg(target_os = "linux")]
