@@ -10,7 +10,6 @@ use vitlab_dataset::source::Source;
 use vitlab_dataset::{Error, Result};
 
 use crate::setup::venv;
-use crate::system::process;
 use crate::system::progress::Progress;
 use crate::system::repository::Repository;
 
@@ -43,7 +42,8 @@ impl Worker {
             let mut text = String::new();
             let _ = self.stderr.rewind();
             let _ = self.stderr.read_to_string(&mut text);
-            let last = process::last_lines(text.lines(), 10);
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(10)..].join("\n");
             return Err(Error::argument(format!("{}: ended during {request}; its last lines:\n{last}", self.name)));
         }
         let problem = match serde_json::from_str(&line) {

@@ -1,8 +1,10 @@
 //! Child processes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use vitlab_dataset::{Error, Result};
@@ -31,13 +33,6 @@ pub fn run_in_foreground(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Returns the last `count` lines as one text.
-pub fn last_lines<'a>(lines: impl DoubleEndedIterator<Item = &'a str>, count: usize) -> String {
-    let mut last: Vec<&str> = lines.rev().take(count).collect();
-    last.reverse();
-    last.join("\n")
-}
-
 /// Sends `signal` to the command's process when the thread that spawns it ends, even by SIGKILL. Linux only.
 pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     #[cfg(target_os = "linux")]
@@ -49,30 +44,44 @@ pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     let _ = (command, signal);
 }
 
-/// A line of a child's output.
-pub enum Line {
+/// An event of a running command.
+pub enum Event {
     Stdout(String),
     Stderr(String),
     /// The standard output has ended. A grandchild may still hold the standard error open.
     StdoutEnd,
+    /// No line came for a second.
+    Idle,
 }
 
-/// Starts a command that ends with this process (SIGTERM), and returns it with the lines of its output as they come. The
-/// channel disconnects when both streams have ended.
-pub fn spawn_with_lines(command: &mut Command) -> std::io::Result<(Child, Receiver<Line>)> {
+/// Runs a command, which ends with this process (SIGTERM). `handle` receives its output line by line, until both streams
+/// have ended or `handle` breaks off.
+pub fn run_with_events(
+    command: &mut Command,
+    mut handle: impl FnMut(Event) -> ControlFlow<()>,
+) -> io::Result<ExitStatus> {
     signal_with_parent(command, Signal::SIGTERM);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (sender, lines) = channel();
-    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), Line::Stderr, None);
-    forward(child.stdout.take().expect("stdout is piped"), sender, Line::Stdout, Some(Line::StdoutEnd));
-    Ok((child, lines))
+    let (sender, events) = channel();
+    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), Event::Stderr, None);
+    forward(child.stdout.take().expect("stdout is piped"), sender, Event::Stdout, Some(Event::StdoutEnd));
+    loop {
+        let event = match events.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            event => event.unwrap_or(Event::Idle),
+        };
+        if handle(event).is_break() {
+            break;
+        }
+    }
+    child.wait()
 }
 
 /// Sends each line of `stream`, then `end`, from a thread of its own.
-fn forward(stream: impl Read + Send + 'static, sender: Sender<Line>, line: fn(String) -> Line, end: Option<Line>) {
+fn forward(stream: impl Read + Send + 'static, sender: Sender<Event>, event: fn(String) -> Event, end: Option<Event>) {
     std::thread::spawn(move || {
         let lines = BufReader::new(stream).split(b'\n').map_while(|bytes| bytes.ok());
-        for item in lines.map(|bytes| line(String::from_utf8_lossy(&bytes).trim_end().to_string())).chain(end) {
+        for item in lines.map(|bytes| event(String::from_utf8_lossy(&bytes).trim_end().to_string())).chain(end) {
             let _ = sender.send(item);
         }
     });
