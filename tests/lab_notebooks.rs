@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::kernel::launch::Launch;
+use lab::setup::launch::Launch;
 use lab::system::repository::Repository;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use vitlab_dataset::{Error, Result, download, source};
 
-use crate::kernel::launch::Launch;
+use crate::setup::launch::Launch;
 use crate::setup::warm::WarmBuild;
 use crate::setup::{kernel_build, kernelspec, venv};
 use crate::system::repository::Repository;

@@ -9,7 +9,7 @@ use vitlab_dataset::{Error, Result};
 
 use super::report::{Section, optional};
 use super::sample::Sample;
-use crate::kernel::launch::Launch;
+use crate::setup::launch::Launch;
 use crate::setup::{kernelspec, venv};
 use crate::system::progress::{Progress, human_duration};
 use crate::system::repository::Repository;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vitlab_dataset::{Error, Result};
 
 use super::report::Section;
-use crate::kernel::launch::Launch;
+use crate::setup::launch::Launch;
 use crate::setup::warm::WarmBuild;
 use crate::system::cache;
 use crate::system::progress::{Progress, human_duration};

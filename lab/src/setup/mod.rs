@@ -6,8 +6,10 @@ pub mod debian;
 pub mod environment;
 pub mod kernel_build;
 pub mod kernelspec;
+pub mod launch;
 pub mod manifests;
 pub mod python;
+pub mod rust_analyzer;
 pub mod stubs;
 pub mod venv;
 pub mod warm;
@@ -19,10 +21,10 @@ use std::time::Instant;
 use vitlab_dataset::Result;
 use vitlab_dataset::source::{self, Source};
 
-use crate::kernel::launch::Launch;
 use crate::system::progress::{Progress, human_duration};
 use crate::system::repository::Repository;
 use crate::system::{cache, process, toolchain};
+use launch::Launch;
 use python::Python;
 use warm::WarmBuild;
 

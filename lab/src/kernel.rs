@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -12,54 +12,62 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tempfile::{TempDir, TempPath};
 use vitlab_dataset::{Error, Result};
 
-use super::launch::Launch;
-use super::rust_analyzer;
+use crate::setup::launch::Launch;
+use crate::setup::rust_analyzer;
+use crate::setup::warm::WarmBuild;
 use crate::system::repository::Repository;
 use crate::system::{cache, process};
 
-/// Runs a kernel until its client shuts it down and returns its exit status. `copy_warm_build` fills the kernel's folder;
-/// `plain` runs evcxr_jupyter without vitlab's additions.
-///
-/// A kernel also works if the crate has changed since the last set-up: cargo rebuilds vitlab in the kernel's own folder,
-/// which makes the first cell slower.
-///
-/// # Errors
-/// Fails if the clone isn't set up, the kernel's folder can't be filled, or the kernel's program doesn't start.
-pub fn run(
-    connection_file: &Path,
+#[derive(clap::Args)]
+pub struct Kernel {
+    /// Run evcxr_jupyter without vitlab's additions
+    #[arg(long)]
     plain: bool,
-    copy_warm_build: impl FnOnce(&Repository, &Launch, &Path) -> Result<()>,
-) -> Result<i32> {
-    let program = std::env::current_exe().map_err(|error| Error::file("lab", error.to_string()))?;
-    let repository = Repository::containing(&program)?;
-    let launch = Launch::read(&repository)?;
-    let folder = KernelFolder::create(&launch.home.join("kernels"))?;
-    copy_warm_build(&repository, &launch, &folder.path)?;
+    connection_file: PathBuf,
+}
 
-    let mut command = Command::new(&launch.kernel);
-    // The program's standard output holds only remarks about itself: the output of cells goes through the protocol.
-    command.args(plain.then_some("--control_file")).arg(connection_file).stdout(Stdio::null());
-    launch.prepare(&mut command, &folder.path.join("ctx"));
-    if !plain {
-        rust_analyzer::limit(&launch, &mut command);
-        rust_analyzer::postpone(&folder.path, &mut command);
+impl Kernel {
+    /// Runs a kernel until its client shuts it down and returns its exit status.
+    ///
+    /// A kernel also works if the crate has changed since the last set-up: cargo rebuilds vitlab in the kernel's own folder,
+    /// which makes the first cell slower.
+    ///
+    /// # Errors
+    /// Fails if the clone isn't set up, the kernel's folder can't be filled, or the kernel's program doesn't start.
+    pub fn run(&self) -> Result<ExitCode> {
+        let program = std::env::current_exe().map_err(|error| Error::file("lab", error.to_string()))?;
+        let repository = Repository::containing(&program)?;
+        let launch = Launch::read(&repository)?;
+        let folder = KernelFolder::create(&launch.home.join("kernels"))?;
+        let path = folder.folder.path();
+        WarmBuild::of(&repository, &launch).copy_to(path)?;
+
+        let mut command = Command::new(&launch.kernel);
+        // The program's standard output holds only remarks about itself: the output of cells goes through the protocol.
+        command.args(self.plain.then_some("--control_file")).arg(&self.connection_file).stdout(Stdio::null());
+        launch.prepare(&mut command, &path.join("ctx"));
+        if !self.plain {
+            rust_analyzer::limit(&launch, &mut command);
+            rust_analyzer::postpone(path, &mut command);
+        }
+        process::signal_with_parent(&mut command, Signal::SIGKILL);
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_child_subreaper(true).map_err(|error| Error::argument(error.to_string()))?;
+        // Registered before the program starts, so that an early signal doesn't leave the folder behind.
+        let signals = Signals::new([SIGTERM, SIGHUP, SIGINT])
+            .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Error::file(&launch.kernel, format!("doesn't start ({error}); run `cargo lab setup`")))?;
+        end_on_signals(signals, &child);
+        end_with_client(&child);
+        let status = child.wait().map_err(|error| Error::file(&launch.kernel, error.to_string()))?;
+        end_descendants();
+        Ok(ExitCode::from(status.code().unwrap_or(1).clamp(0, 255) as u8))
     }
-    process::signal_with_parent(&mut command, Signal::SIGKILL);
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_child_subreaper(true).map_err(|error| Error::argument(error.to_string()))?;
-    // Registered before the program starts, so that an early signal doesn't leave the folder behind.
-    let signals = Signals::new([SIGTERM, SIGHUP, SIGINT])
-        .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
-    let mut child = command
-        .spawn()
-        .map_err(|error| Error::file(&launch.kernel, format!("doesn't start ({error}); run `cargo lab setup`")))?;
-    end_on_signals(signals, &child);
-    end_with_client(&child);
-    let status = child.wait().map_err(|error| Error::file(&launch.kernel, error.to_string()))?;
-    end_descendants();
-    Ok(status.code().unwrap_or(1))
 }
 
 fn pid(child: &Child) -> Pid {
@@ -113,8 +121,8 @@ fn end_descendants() {
 
 /// The folder of one kernel, removed on drop. If this process is killed, the next kernel's start removes it.
 struct KernelFolder {
-    path: PathBuf,
-    lock_path: PathBuf,
+    folder: TempDir,
+    _lock_path: TempPath,
     /// Held as long as any process of the kernel lives, because the kernel inherits it.
     _lock: File,
 }
@@ -122,24 +130,19 @@ struct KernelFolder {
 impl KernelFolder {
     fn create(kernels: &Path) -> Result<Self> {
         cache::create(kernels)?;
-        let failed = |error: io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})"));
-        // Without this lock, another kernel's start could remove the new folder before it is locked.
-        let creation = File::create(kernels.join("creation.lock")).map_err(failed)?;
-        creation.lock().map_err(failed)?;
-        remove_unused(kernels).map_err(failed)?;
-        let path = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels).map_err(failed)?.keep();
-        let lock_path = path.with_extension("lock");
-        let lock = File::create(&lock_path).map_err(failed)?;
-        lock.lock().map_err(failed)?;
-        fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| failed(error.into()))?;
-        Ok(KernelFolder { path, lock_path, _lock: lock })
-    }
-}
-
-impl Drop for KernelFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-        let _ = fs::remove_file(&self.lock_path);
+        let create = || {
+            // Without this lock, another kernel's start could remove the new folder before it is locked.
+            let creation = File::create(kernels.join("creation.lock"))?;
+            creation.lock()?;
+            remove_unused(kernels)?;
+            let folder = tempfile::Builder::new().prefix("kernel-").tempdir_in(kernels)?;
+            let lock_path = folder.path().with_extension("lock");
+            let lock = File::create(&lock_path)?;
+            lock.lock()?;
+            fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            Ok(KernelFolder { folder, _lock_path: TempPath::try_from_path(lock_path)?, _lock: lock })
+        };
+        create().map_err(|error: io::Error| Error::file(kernels, format!("can't hold a kernel's folder ({error})")))
     }
 }
 
