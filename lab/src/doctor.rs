@@ -137,7 +137,7 @@ fn warm_build(repository: &Repository) -> State {
     if toolchain::rustc().is_ok_and(|rustc| rustc != launch.rustc) {
         return missing("built with another rustc", SETUP);
     }
-    match WarmBuild::of(repository, &launch).is_fresh(repository) {
+    match WarmBuild::of(repository, &launch).is_fresh() {
         Ok(true) => Good("first cells start in seconds".into()),
         _ => missing("missing or older than vitlab's sources, so kernels build vitlab themselves", SETUP),
     }

@@ -34,7 +34,9 @@ impl Test {
         // Separately: lab's dependencies could enable features with which torch-sys would be compiled again.
         cargo_test(&["--locked", "--package", "lab"].map(String::from))?;
         let mut kernel = Command::new("cargo");
-        kernel.args(["test", "--locked", "--release", "--manifest-path"]).arg(repository.kernel().join("Cargo.toml"));
+        kernel
+            .args(["test", "--locked", "--release", "--manifest-path"])
+            .arg(repository.root.join("kernel/Cargo.toml"));
         // Set-up has compiled the kernel's dependencies there.
         kernel.arg("--target-dir").arg(kernel_build::target());
         toolchain::clean_environment(&mut kernel);

@@ -4,6 +4,8 @@ use std::fs::{self, File, FileTimes};
 use std::io::Result;
 use std::path::Path;
 
+use crate::system::file;
+
 /// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's fingerprints, locks and
 /// lists) by content.
 ///
@@ -32,7 +34,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Returns true for libraries, object files and the programs of build scripts.
 fn is_result(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = file::name(path);
     match path.extension() {
         Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
         None => name.starts_with("build-script-build") || name.starts_with("build_script_"),

@@ -14,7 +14,7 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 
 /// Returns the folder of the program that is built from the clone's present `kernel/`. It may not exist.
 fn folder(repository: &Repository) -> Result<PathBuf> {
-    let key = cache::key(&[toolchain::rustc()?, cache::folder_key(&repository.kernel())?]);
+    let key = cache::key(&[toolchain::rustc()?, cache::folder_key(&repository.root.join("kernel"))?]);
     Ok(cache::path().join(format!("kernel-{key}")))
 }
 
@@ -38,7 +38,7 @@ pub fn install(repository: &Repository, progress: &Progress) -> Result<PathBuf> 
     }
     let root = folder(repository)?;
     let mut command = Command::new("cargo");
-    command.args(["install", "--locked", "--path"]).arg(repository.kernel());
+    command.args(["install", "--locked", "--path"]).arg(repository.root.join("kernel"));
     command.arg("--root").arg(&root).arg("--target-dir").arg(target()).current_dir(cache::home()?);
     toolchain::clean_environment(&mut command);
     progress.run(&mut command, compiling())?;

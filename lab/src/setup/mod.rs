@@ -72,13 +72,16 @@ impl Setup {
         // The data come first, so that a wrong data folder is reported at once.
         let data = self.data()?;
         let python = self.python(repository)?;
-        let kernel = self.kernel(repository)?;
+        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
+        let built = kernel_build::find(repository).is_none();
+        let kernel = kernel_build::install(repository, &progress)?;
+        self.finish(progress, built, &kernel.display().to_string());
         if first || self.verbose {
             ensure_rust_src();
         }
         let launch = Launch::new(kernel, python.libtorch()?)?;
         let progress = Progress::new("Warm build of the kernel");
-        let built = WarmBuild::of(repository, &launch).install(repository, &launch, &python, &progress)?;
+        let built = WarmBuild::of(repository, &launch).install(&python, &progress)?;
         self.finish(progress, built, "first cells start in seconds");
         launch.write(repository)?;
         kernelspec::install(repository)?;
@@ -122,20 +125,11 @@ impl Setup {
             }
         };
         debian::ensure_compiler(&progress)?;
-        let name = format!("overlay-{}", cache::key(&[repository.root.to_string_lossy().as_bytes()]));
-        let _lock = cache::lock(&name, &progress)?;
+        let _lock = cache::lock(&format!("overlay-{}", repository.key()), &progress)?;
         worked |= venv::install(repository, &python, own.is_some(), &progress)?;
         let (major, minor, patch) = python.version;
         self.finish(progress, worked, &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()));
         Ok(python)
-    }
-
-    fn kernel(&self, repository: &Repository) -> Result<PathBuf> {
-        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
-        let found = kernel_build::find(repository).is_some();
-        let program = kernel_build::install(repository, &progress)?;
-        self.finish(progress, !found, &program.display().to_string());
-        Ok(program)
     }
 
     fn finish(&self, progress: Progress, worked: bool, result: &str) {

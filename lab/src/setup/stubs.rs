@@ -3,7 +3,6 @@
 //! library is loaded, because it has the same name.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,53 +11,47 @@ use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
 use vitlab_dataset::{Error, Result};
 
+use crate::system::file;
 use crate::system::progress::Progress;
 
 /// Folder of the stub libraries in a warm build. The kernel's program looks for them there.
 const FOLDER: &str = "stubs";
 /// The libraries that torch-sys links.
-const LIBRARIES: [&str; 5] = ["c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda"];
+const LIBRARIES: [&str; 5] = ["libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so"];
 
 /// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing on systems other than
 /// Linux.
 pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<()> {
-    let libraries = LIBRARIES.map(|name| libtorch.join(format!("lib/lib{name}.so")));
-    let libraries: Vec<&PathBuf> = libraries.iter().filter(|path| path.exists()).collect();
+    let libraries = LIBRARIES.map(|name| (name, libtorch.join("lib").join(name)));
+    let libraries: Vec<_> = libraries.iter().filter(|(_, path)| path.exists()).collect();
     if libraries.is_empty() {
         return Ok(());
     }
-    let failed =
-        |path: &Path, cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"));
-    let folder = warm_build.join(FOLDER);
-    fs::create_dir_all(&folder).map_err(|error| failed(&folder, error.to_string()))?;
-    let bindings =
-        torch_sys(&warm_build.join("ctx/target")).ok_or_else(|| failed(warm_build, "torch-sys isn't built".into()))?;
-    let used = undefined_symbols(&bindings).map_err(|cause| failed(&bindings, cause))?;
-    for library in libraries {
-        let name = library.file_name().unwrap_or_default();
-        let mut soname = OsString::from("-Wl,-soname,");
-        soname.push(name);
-        let symbols = defined_symbols(library, &used).map_err(|cause| failed(library, cause))?;
-        let source = folder.join("stub.s");
-        fs::write(&source, assembly(&symbols)).map_err(|error| failed(&source, error.to_string()))?;
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"))
+    };
+    let bindings = torch_sys(&warm_build.join("ctx/target"));
+    let bindings = bindings.ok_or_else(|| failed(warm_build)("torch-sys isn't built".into()))?;
+    let used = undefined_symbols(&bindings).map_err(failed(&bindings))?;
+    for (name, library) in libraries {
+        let symbols = defined_symbols(library, &used).map_err(failed(library))?;
+        let source = warm_build.join(FOLDER).join("stub.s");
+        file::write(&source, &assembly(&symbols))?;
         let mut linker = Command::new("cc");
-        linker.args(["-shared", "-nostdlib"]).arg(soname).arg("-o").arg(folder.join(name)).arg(&source);
-        progress.run(&mut linker, |_| None)?;
+        linker.args(["-shared", "-nostdlib", &format!("-Wl,-soname,{name}"), "-o"]);
+        progress.run(linker.arg(source.with_file_name(name)).arg(&source), |_| None)?;
     }
     Ok(())
 }
 
 /// Returns the newest compiled torch-sys in a target folder.
 fn torch_sys(target: &Path) -> Option<PathBuf> {
-    let files = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-    files(target.into())
-        .flat_map(|triple| files(triple.path().join("debug/deps")))
-        .map(|file| file.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
-        })
-        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
+    let compiled = file::entries(target).flat_map(|triple| file::entries(&triple.join("debug/deps"))).filter(|path| {
+        let name = file::name(path);
+        name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
+    });
+    compiled.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
 /// Returns the symbols that the objects of an archive use without defining them.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use vitlab_dataset::{Error, Result};
 
+use super::cache;
+
 pub struct Repository {
     pub root: PathBuf,
 }
@@ -23,8 +25,9 @@ impl Repository {
             .ok_or_else(|| Error::file(path, "is not inside a clone of vitlab; change to one and try again"))
     }
 
-    pub fn environment_yml(&self) -> PathBuf {
-        self.root.join("environment.yml")
+    /// Names this clone's entries in the cache folder.
+    pub fn key(&self) -> String {
+        cache::key(&[self.root.to_string_lossy().as_bytes()])
     }
 
     /// The virtual environment of this clone.
@@ -36,17 +39,8 @@ impl Repository {
         self.venv().join("bin").join(program)
     }
 
-    /// The package of the kernel.
-    pub fn kernel(&self) -> PathBuf {
-        self.root.join("kernel")
-    }
-
     pub fn notebooks(&self) -> PathBuf {
         self.root.join("notebooks")
-    }
-
-    pub fn outputs(&self) -> PathBuf {
-        self.root.join("outputs")
     }
 
     /// Shortens a path inside the clone to one relative to its root.
