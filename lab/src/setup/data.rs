@@ -15,20 +15,18 @@ const PACKAGE: &str = "dataset-fashion-mnist";
 /// Fails if the user's choice is unusable, or if nothing was found and nothing could be fetched. The message lists what was
 /// tried and the remedies.
 pub fn install(choice: Option<&str>, progress: &Progress) -> Result<Source> {
+    let chosen = choice.is_some() || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty());
     let missing = match source::find(choice) {
-        Ok(found) => return verified(found),
-        Err(error) if choice.is_some() || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty()) => {
-            return Err(error);
-        }
-        Err(error) => error,
+        Err(error) if !chosen => error,
+        found => return found.and_then(verified),
     };
     let _lock = cache::lock("data", progress)?;
     // Another set-up may have fetched them while this one waited for the lock.
     if let Ok(found) = source::find(None) {
         return verified(found);
     }
-    let downloaded = download::fetch(download::PUBLIC, &source::cache_folder(), &|line| progress.message(line));
-    let Err(no_download) = downloaded else {
+    let show = |line: &str| progress.message(line);
+    let Err(no_download) = download::fetch(download::PUBLIC, &source::cache_folder(), &show) else {
         return source::find(None).and_then(verified);
     };
     progress.print_line(&format!("{no_download}\n  trying the Debian package {PACKAGE}"));

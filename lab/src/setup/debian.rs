@@ -1,5 +1,6 @@
 //! Debian packages, installed where no password is needed.
 
+use std::path::Path;
 use std::process::Command;
 
 use vitlab_dataset::{Error, Result};
@@ -33,14 +34,14 @@ pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
     installed.map_err(|_| format!("`apt-get install {package}` failed"))
 }
 
-/// Installs a package unless `works` returns true already. `problem` says what the user can't do without it.
-fn ensure(package: &str, problem: &str, works: impl Fn() -> bool, progress: &Progress) -> Result<()> {
-    if works() {
+/// Installs a package unless `test` succeeds already. `problem` says what the user can't do without it.
+fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progress) -> Result<()> {
+    if succeeds(test) {
         return Ok(());
     }
     progress.message(&format!("installing {package}"));
     let cause = match install(package, progress) {
-        Ok(()) if works() => return Ok(()),
+        Ok(()) if succeeds(test) => return Ok(()),
         Ok(()) => format!("installing {package} didn't help"),
         Err(cause) => cause,
     };
@@ -49,13 +50,12 @@ fn ensure(package: &str, problem: &str, works: impl Fn() -> bool, progress: &Pro
 
 /// Installs a C++ compiler if there is none: torch-sys compiles a C++ file.
 pub fn ensure_compiler(progress: &Progress) -> Result<()> {
-    let works = || succeeds(Command::new("c++").arg("--version"));
-    ensure("g++", "there is no C++ compiler", works, progress)
+    ensure("g++", "there is no C++ compiler", Command::new("c++").arg("--version"), progress)
 }
 
 /// Installs the part of Python 3's `venv` that Debian ships in a package of its own.
-pub fn ensure_venv(executable: &std::path::Path, minor: u32, progress: &Progress) -> Result<()> {
-    let works = || succeeds(Command::new(executable).args(["-c", "import venv, ensurepip"]));
+pub fn ensure_venv(executable: &Path, minor: u32, progress: &Progress) -> Result<()> {
     let problem = format!("{} can't create environments", executable.display());
-    ensure(&format!("python3.{minor}-venv"), &problem, works, progress)
+    let mut test = Command::new(executable);
+    ensure(&format!("python3.{minor}-venv"), &problem, test.args(["-c", "import venv, ensurepip"]), progress)
 }

@@ -1,9 +1,9 @@
 //! The environment that the kernel's program is launched in, for a client or for the warm build. Set-up saves it in
-//! `.venv/vitlab.json`, because any client may start the kernel from any environment.
+//! `.venv`, because any client may start the kernel from any environment.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
 use vitlab_dataset::{Error, Result};
@@ -11,7 +11,10 @@ use vitlab_dataset::{Error, Result};
 use crate::system::repository::Repository;
 use crate::system::{cache, file, toolchain};
 
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+/// Name of the file in `.venv`.
+const FILE: &str = "vitlab.json";
+
+#[derive(Serialize, Deserialize)]
 pub struct Launch {
     /// The kernel's program.
     pub kernel: PathBuf,
@@ -46,20 +49,15 @@ impl Launch {
 
     /// Reads the description that the last set-up of this clone saved.
     pub fn read(repository: &Repository) -> Result<Self> {
-        let path = Self::path(repository);
-        let text =
-            std::fs::read_to_string(&path).map_err(|_| Error::file(&path, "is missing; run `cargo lab setup`"))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Error::file(&path, format!("can't be read ({error}); run `cargo lab setup`")))
+        let path = repository.venv().join(FILE);
+        let failed = |problem: &str| Error::file(&path, format!("{problem}; run `cargo lab setup`"));
+        let text = fs::read_to_string(&path).map_err(|_| failed("is missing"))?;
+        serde_json::from_str(&text).map_err(|error| failed(&format!("can't be read ({error})")))
     }
 
     /// Saves the description for the kernels of this clone.
     pub fn write(&self, repository: &Repository) -> Result<()> {
-        file::write_json(&Self::path(repository), self)
-    }
-
-    fn path(repository: &Repository) -> PathBuf {
-        repository.venv().join("vitlab.json")
+        file::write_json(&repository.venv().join(FILE), self)
     }
 
     /// Sets the environment of a command that runs the kernel with `folder` as evcxr's build folder.

@@ -1,13 +1,14 @@
 //! The clone's `.venv`: a thin virtual environment on top of the shared Python environment. torch is stored once, and each
 //! clone has a kernelspec of its own.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, io, iter};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use vitlab_dataset::{Error, Result};
 
 use super::python::Python;
@@ -70,12 +71,14 @@ pub fn install(repository: &Repository, python: &Python, own: bool, progress: &P
     progress.run(Command::new(&python.executable).args(["-m", "venv", "--without-pip"]).arg(&venv), |_| None)?;
     let (major, minor, _) = python.version;
     let site_packages = venv.join(format!("lib/python{major}.{minor}/site-packages"));
-    let add = |folder: &PathBuf| format!("import site; site.addsitedir({})\n", python_string(folder));
+    // Python shares JSON's string literals.
+    let add = |folder: &PathBuf| format!("import site; site.addsitedir({})\n", json!(folder));
     let lines: String = python.site_packages.iter().map(add).collect();
     fs::write(site_packages.join("vitlab.pth"), lines).map_err(failed)?;
     copy_scripts(&python.prefix.join("bin"), &venv.join("bin")).map_err(failed)?;
-    link_entries(&python.prefix.join("etc"), &venv.join("etc")).map_err(failed)?;
-    link_entries(&python.prefix.join("share/jupyter"), &venv.join("share/jupyter")).map_err(failed)?;
+    for folder in ["etc", "share/jupyter"] {
+        link_entries(&python.prefix.join(folder), &venv.join(folder)).map_err(failed)?;
+    }
     symlink(python.libtorch()?, venv.join("libtorch")).map_err(failed)?;
     file::write_json(&venv.join(STAMP), &wanted)?;
     Ok(true)
@@ -87,29 +90,25 @@ fn remove_own(venv: &Path) -> Result<()> {
         return Ok(());
     };
     if entries.next().is_some() && !venv.join(MARK).exists() {
-        let problem =
-            "wasn't made by vitlab; move it away (--python names a Python environment of yours) and try again";
-        return Err(Error::file(venv, problem));
+        let remedy = "move it away (--python names a Python environment of yours) and try again";
+        return Err(Error::file(venv, format!("wasn't made by vitlab; {remedy}")));
     }
     fs::remove_dir_all(venv).map_err(|error| Error::file(venv, error.to_string()))
 }
 
 /// Copies the console scripts of an environment, with the Python of `.venv` as their interpreter. Skips pip.
 fn copy_scripts(from: &Path, to: &Path) -> io::Result<()> {
-    let python = to.join("python");
+    let shebang = shebang(&to.join("python"));
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        // Binary programs aren't UTF-8.
-        let Ok(text) = fs::read_to_string(entry.path()) else {
+        if target.exists() || entry.file_name().to_string_lossy().starts_with("pip") {
             continue;
-        };
-        if let Some(body) = script_body(&text)
-            && !target.exists()
-            && !entry.file_name().to_string_lossy().starts_with("pip")
-        {
-            fs::write(&target, format!("{}{body}", shebang(&python)))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
+        }
+        // Binary programs aren't UTF-8.
+        if let Some(body) = fs::read_to_string(entry.path()).ok().as_deref().and_then(script_body) {
+            fs::write(&target, format!("{shebang}{body}"))?;
+            fs::set_permissions(&target, Permissions::from_mode(0o755))?;
         }
     }
     Ok(())
@@ -135,21 +134,9 @@ fn shebang(python: &Path) -> String {
 /// Links each entry of a folder into another one. Skips `kernels`, because the clone has a kernelspec of its own.
 fn link_entries(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
-    let Ok(entries) = fs::read_dir(from) else {
-        return Ok(());
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() != "kernels" {
-            symlink(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Quotes a path as a Python string literal, by JSON's rules, which Python shares.
-fn python_string(path: &Path) -> String {
-    serde_json::to_string(&path.to_string_lossy()).expect("a string")
+    file::entries(from)
+        .filter(|entry| !entry.ends_with("kernels"))
+        .try_for_each(|entry| symlink(&entry, to.join(entry.file_name().unwrap_or_default())))
 }
 
 #[cfg(test)]
