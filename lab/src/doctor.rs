@@ -5,11 +5,8 @@ use std::process::Command;
 
 use vitlab_dataset::{Error, Result, download, source};
 
-use crate::setup::launch::Launch;
-use crate::setup::warm::WarmBuild;
-use crate::setup::{kernel_build, kernelspec, venv};
-use crate::system::repository::Repository;
-use crate::system::{cache, process, toolchain};
+use crate::setup::{Launch, WarmBuild, kernel_build, kernelspec, venv};
+use crate::system::{Repository, cache, process, toolchain};
 
 const SETUP: &str = "cargo lab setup";
 

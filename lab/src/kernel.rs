@@ -15,11 +15,8 @@ use signal_hook::iterator::Signals;
 use tempfile::{TempDir, TempPath};
 use vitlab_dataset::{Error, Result};
 
-use crate::setup::launch::Launch;
-use crate::setup::rust_analyzer;
-use crate::setup::warm::WarmBuild;
-use crate::system::repository::Repository;
-use crate::system::{cache, process};
+use crate::setup::{Launch, WarmBuild, rust_analyzer};
+use crate::system::{Repository, cache, process};
 
 #[derive(clap::Args)]
 pub struct Kernel {

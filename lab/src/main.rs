@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lab::setup::Setup;
-use lab::system::repository::Repository;
+use lab::system::Repository;
 use lab::{bench, doctor, kernel, open, run, test};
 use vitlab_dataset::Result;
 

@@ -3,8 +3,7 @@
 use vitlab_dataset::Result;
 
 use crate::setup::{Setup, venv};
-use crate::system::process;
-use crate::system::repository::Repository;
+use crate::system::{Repository, process};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

@@ -14,10 +14,8 @@ use vitlab_dataset::source::{self, Source};
 use vitlab_dataset::{Error, Result};
 
 use crate::setup::{Ready, Setup, kernelspec, venv};
-use crate::system::file;
 use crate::system::process::{self, Event};
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use crate::system::{Progress, Repository, file, human_duration};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

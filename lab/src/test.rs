@@ -6,8 +6,7 @@ use vitlab_dataset::Result;
 
 use crate::setup::{Setup, kernel_build, venv};
 use crate::system::process::run_in_foreground;
-use crate::system::repository::Repository;
-use crate::system::toolchain;
+use crate::system::{Repository, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

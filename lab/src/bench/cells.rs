@@ -9,10 +9,8 @@ use vitlab_dataset::{Error, Result};
 
 use super::report::{Section, optional};
 use super::sample::Sample;
-use crate::setup::launch::Launch;
-use crate::setup::{kernelspec, venv};
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use crate::setup::{Launch, kernelspec, venv};
+use crate::system::{Progress, Repository, human_duration};
 
 /// Cells as in the notebooks: the first brings in the crate, the second has a variable, the last ends with a figure. Between
 /// them are the ordinary cells.

@@ -9,7 +9,7 @@ use super::Bench;
 use super::report::{self, Section};
 use super::sample::Sample;
 use super::worker::{Worker, Workers, number};
-use crate::system::progress::{Progress, human_duration};
+use crate::system::{Progress, human_duration};
 
 /// Batch size of `vitlab explain`.
 const BATCH: u32 = 400;

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use vitlab_dataset::{Result, machine::processor};
 
 use crate::setup::{environment, kernel_build};
-use crate::system::repository::Repository;
-use crate::system::{process, toolchain};
+use crate::system::{Repository, process, toolchain};
 
 /// The instruction sets that influence the measurements.
 const FEATURES: [&str; 6] = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd"];

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use vitlab_dataset::Result;
 
 use crate::setup::Setup;
-use crate::system::repository::Repository;
+use crate::system::Repository;
 use worker::Workers;
 
 #[derive(clap::Args)]

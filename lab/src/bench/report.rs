@@ -7,8 +7,7 @@ use vitlab_dataset::Result;
 use super::machine;
 use super::sample::Sample;
 use super::worker::Workers;
-use crate::system::file;
-use crate::system::repository::Repository;
+use crate::system::{Repository, file};
 
 /// The report of a part.
 pub struct Section {

@@ -8,11 +8,8 @@ use serde_json::{Value, json};
 use vitlab_dataset::{Error, Result};
 
 use super::report::Section;
-use crate::setup::launch::Launch;
-use crate::setup::warm::WarmBuild;
-use crate::system::cache;
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use crate::setup::{Launch, WarmBuild};
+use crate::system::{Progress, Repository, cache, human_duration};
 
 pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Set-up");

@@ -7,7 +7,7 @@ use super::Bench;
 use super::report::{self, Section, optional};
 use super::sample::Sample;
 use super::worker::{Worker, Workers, number};
-use crate::system::progress::Progress;
+use crate::system::Progress;
 
 /// Of one training step of the homework's ViT, with all tokens of all blocks.
 const GFLOP_PER_STEP: f64 = 9.07;

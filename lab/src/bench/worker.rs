@@ -10,8 +10,7 @@ use vitlab_dataset::source::Source;
 use vitlab_dataset::{Error, Result};
 
 use crate::setup::venv;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
+use crate::system::{Progress, Repository};
 
 pub struct Worker {
     name: &'static str,

@@ -4,8 +4,7 @@ use vitlab_dataset::source::{self, Source};
 use vitlab_dataset::{Error, Result, download};
 
 use super::debian;
-use crate::system::cache;
-use crate::system::progress::Progress;
+use crate::system::{Progress, cache};
 
 const PACKAGE: &str = "dataset-fashion-mnist";
 

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use vitlab_dataset::{Error, Result};
 
+use crate::system::Progress;
 use crate::system::process::succeeds;
-use crate::system::progress::Progress;
 
 /// Installs a package.
 ///

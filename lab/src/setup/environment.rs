@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use vitlab_dataset::{Error, Result};
 
-use crate::system::file;
-use crate::system::repository::Repository;
+use crate::system::{Repository, file};
 
 /// The requirements of environment.yml.
 pub struct Environment {

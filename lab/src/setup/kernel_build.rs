@@ -5,9 +5,7 @@ use std::process::Command;
 
 use vitlab_dataset::{Error, Result};
 
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
-use crate::system::{cache, toolchain};
+use crate::system::{Progress, Repository, cache, toolchain};
 
 /// Version of evcxr that `kernel/Cargo.toml` pins.
 pub const EVCXR_VERSION: &str = "0.22.0";

@@ -9,7 +9,7 @@ use serde_json::json;
 use vitlab_dataset::{Error, Result, file};
 
 use crate::system;
-use crate::system::repository::Repository;
+use crate::system::Repository;
 
 pub const NAME: &str = "vitlab";
 pub const DISPLAY_NAME: &str = "Rust (vitlab)";

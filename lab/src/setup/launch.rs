@@ -8,8 +8,7 @@ use std::{env, fs};
 use serde::{Deserialize, Serialize};
 use vitlab_dataset::{Error, Result};
 
-use crate::system::repository::Repository;
-use crate::system::{cache, file, toolchain};
+use crate::system::{Repository, cache, file, toolchain};
 
 /// Name of the file in `.venv`.
 const FILE: &str = "vitlab.json";

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 use vitlab_dataset::{Error, Result};
 
-use crate::system::repository::Repository;
-use crate::system::{cache, file};
+use crate::system::{Repository, cache, file};
 
 /// The manifests that a notebook's build depends on.
 pub struct Manifests {

@@ -1,18 +1,18 @@
 //! `cargo lab setup`: everything that the notebooks need. Each step runs only if its result is missing or out of date.
 
-pub mod copy;
-pub mod data;
-pub mod debian;
+mod copy;
+mod data;
+mod debian;
 pub mod environment;
 pub mod kernel_build;
 pub mod kernelspec;
-pub mod launch;
-pub mod manifests;
-pub mod python;
+mod launch;
+mod manifests;
+mod python;
 pub mod rust_analyzer;
-pub mod stubs;
+mod stubs;
 pub mod venv;
-pub mod warm;
+mod warm;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,12 +21,10 @@ use std::time::Instant;
 use vitlab_dataset::Result;
 use vitlab_dataset::source::{self, Source};
 
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
-use crate::system::{cache, process, toolchain};
-use launch::Launch;
-use python::Python;
-use warm::WarmBuild;
+use crate::system::{Progress, Repository, cache, human_duration, process, toolchain};
+pub use launch::Launch;
+pub use python::Python;
+pub use warm::WarmBuild;
 
 /// Environment variable that names the user's own Python, like `--python`.
 const PYTHON_VARIABLE: &str = "VITLAB_PYTHON";

@@ -10,8 +10,7 @@ use vitlab_dataset::{Error, Result};
 
 use super::debian;
 use super::environment::Environment;
-use crate::system::progress::Progress;
-use crate::system::{cache, file, process};
+use crate::system::{Progress, cache, file, process};
 
 /// A Python installation.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use super::launch::Launch;
+use super::Launch;
 use crate::system::toolchain;
 
 /// Environment variable in which rust-analyzer looks for the standard library.

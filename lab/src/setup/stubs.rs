@@ -11,8 +11,7 @@ use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
 use vitlab_dataset::{Error, Result};
 
-use crate::system::file;
-use crate::system::progress::Progress;
+use crate::system::{Progress, file};
 
 /// Folder of the stub libraries in a warm build. The kernel's program looks for them there.
 const FOLDER: &str = "stubs";

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vitlab_dataset::{Error, Result};
 
-use super::python::Python;
-use crate::system::file;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
+use super::Python;
+use crate::system::{Progress, Repository, file};
 
 /// The inputs of a `.venv`, which is created anew when they change.
 #[derive(PartialEq, Serialize, Deserialize)]

@@ -16,13 +16,8 @@ use serde_json::json;
 use vitlab_dataset::{Error, Result};
 
 use super::manifests::Manifests;
-use super::python::Python;
-use super::{copy, kernel_build, stubs};
-use crate::setup::launch::Launch;
-use crate::setup::rust_analyzer;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
-use crate::system::{cache, file};
+use super::{Launch, Python, copy, kernel_build, rust_analyzer, stubs};
+use crate::system::{Progress, Repository, cache, file};
 
 /// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
 const WORKSPACE: &str = r#"[workspace]

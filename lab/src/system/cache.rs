@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use vitlab_dataset::{Error, Result, checksum};
 use walkdir::WalkDir;
 
-use super::progress::Progress;
+use super::Progress;
 
 /// Returns the cache folder and creates it if it is missing.
 pub fn home() -> Result<PathBuf> {
