@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -56,25 +56,21 @@ impl Kernel {
         // Registered before the program starts, so that an early signal doesn't leave the folder behind.
         let signals = Signals::new([SIGTERM, SIGHUP, SIGINT])
             .map_err(|error| Error::argument(format!("signals can't be handled: {error}")))?;
-        let mut child = command
-            .spawn()
-            .map_err(|error| Error::file(&launch.kernel, format!("doesn't start ({error}); run `cargo lab setup`")))?;
-        end_on_signals(signals, &child);
-        end_with_client(&child);
-        let status = child.wait().map_err(|error| Error::file(&launch.kernel, error.to_string()))?;
+        let failed = |problem| Error::file(&launch.kernel, problem);
+        let child = command.spawn();
+        let mut child = child.map_err(|error| failed(format!("doesn't start ({error}); run `cargo lab setup`")))?;
+        let pid = Pid::from_raw(child.id() as i32);
+        end_on_signals(signals, pid);
+        end_with_client(pid);
+        let status = child.wait().map_err(|error| failed(error.to_string()))?;
         end_descendants();
         Ok(ExitCode::from(status.code().unwrap_or(1).clamp(0, 255) as u8))
     }
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(child.id() as i32)
-}
-
 /// Forwards SIGTERM and SIGHUP to the kernel. SIGINT is ignored: interrupts come as messages, and Ctrl-C is meant for the
 /// client.
-fn end_on_signals(mut signals: Signals, child: &Child) {
-    let kernel = pid(child);
+fn end_on_signals(mut signals: Signals, kernel: Pid) {
     std::thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGINT) {
             let _ = kill(kernel, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
@@ -84,8 +80,7 @@ fn end_on_signals(mut signals: Signals, child: &Child) {
 
 /// Ends the kernel when its client is gone, which may be the case already. Jupyter names the client in `JPY_PARENT_PID`,
 /// unless the kernel is to outlive it.
-fn end_with_client(child: &Child) {
-    let kernel = pid(child);
+fn end_with_client(kernel: Pid) {
     let Some(client) = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse().ok()).map(Pid::from_raw) else {
         return;
     };
@@ -103,13 +98,12 @@ fn end_with_client(child: &Child) {
 /// Kills processes that the kernel left behind, such as compilers. This process is their subreaper, so they have become its
 /// children.
 fn end_descendants() {
-    let children = || fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for _ in 0..100 {
-        let pids: Vec<i32> = children().split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-        if pids.is_empty() {
+        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        if children.is_empty() {
             return;
         }
-        for pid in pids.into_iter().map(Pid::from_raw) {
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw) {
             let _ = kill(pid, Signal::SIGKILL);
             let _ = nix::sys::wait::waitpid(pid, None);
         }

@@ -215,18 +215,18 @@ impl Failure {
 }
 
 /// Returns the folders of this machine and their replacements in an executed notebook, the longest first.
-fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, String)> {
+fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, &'static str)> {
+    let root = repository.root.display();
+    let home = std::env::var_os("HOME").filter(|home| home.len() > 1);
     let mut folders = vec![
-        (format!("{}/", repository.root.display()), String::new()),
-        (repository.root.display().to_string(), ".".to_string()),
-        (ready.launch.home.display().to_string(), "VITLAB_HOME".to_string()),
+        (format!("{root}/"), ""),
+        (root.to_string(), "."),
+        (ready.launch.home.display().to_string(), "VITLAB_HOME"),
     ];
     if let Source::Folder(folder) = &ready.data {
-        folders.push((folder.display().to_string(), "FashionMNIST".to_string()));
+        folders.push((folder.display().to_string(), "FashionMNIST"));
     }
-    if let Some(home) = std::env::var_os("HOME").filter(|home| home.len() > 1) {
-        folders.push((home.to_string_lossy().into_owned(), "~".to_string()));
-    }
+    folders.extend(home.map(|home| (home.to_string_lossy().into_owned(), "~")));
     folders.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
     folders
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use vitlab_dataset::{Result, machine::processor};
 
-use crate::setup::{environment, kernel_build};
+use crate::setup::{Environment, kernel_build};
 use crate::system::{Repository, process, toolchain};
 
 /// The instruction sets that influence the measurements.
@@ -21,7 +21,7 @@ pub fn describe(repository: &Repository) -> Result<Value> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default();
     let has = |feature: &&str| flags.split_whitespace().any(|flag| flag == *feature);
-    let environment = environment::read(repository)?;
+    let environment = Environment::read(repository)?;
     let pinned = |name| {
         let mut pins = environment.pip.iter().filter_map(|requirement| requirement.split_once("=="));
         pins.find_map(|(package, version)| (package == name).then_some(version)).unwrap_or_default()

@@ -9,7 +9,7 @@ use vitlab_dataset::{Error, Result};
 
 use super::report::Section;
 use crate::setup::{Launch, WarmBuild};
-use crate::system::{Progress, Repository, cache, human_duration};
+use crate::system::{Progress, Repository, cache, human_duration, process};
 
 pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Set-up");
@@ -55,9 +55,7 @@ fn time_second_clone(repository: &Repository, home: &Path, progress: &Progress) 
 }
 
 fn time_setup(root: &Path, home: &Path, progress: &Progress) -> Result<f64> {
-    let this = std::env::current_exe()
-        .map_err(|error| Error::argument(format!("the path of this program is unknown ({error})")))?;
-    let mut setup = Command::new(this);
+    let mut setup = Command::new(process::this_program()?);
     setup.arg("setup").current_dir(root).env("VITLAB_HOME", home);
     let started = Instant::now();
     progress.run(&mut setup, |line| Some(line.to_string()))?;

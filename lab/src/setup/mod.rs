@@ -3,7 +3,6 @@
 mod copy;
 mod data;
 mod debian;
-pub mod environment;
 pub mod kernel_build;
 pub mod kernelspec;
 mod launch;
@@ -23,7 +22,7 @@ use vitlab_dataset::source::{self, Source};
 
 use crate::system::{Progress, Repository, cache, human_duration, process, toolchain};
 pub use launch::Launch;
-pub use python::Python;
+pub use python::{Environment, Python};
 pub use warm::WarmBuild;
 
 /// Environment variable that names the user's own Python, like `--python`.
@@ -108,7 +107,7 @@ impl Setup {
 
     /// Installs the shared Python environment and the clone's virtual environment on top of it.
     fn python(&self, repository: &Repository) -> Result<Python> {
-        let environment = environment::read(repository)?;
+        let environment = Environment::read(repository)?;
         let progress = Progress::new("Python environment");
         let variable = || std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
         // Later set-ups of the clone keep an environment that the user chose.

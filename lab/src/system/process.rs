@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -31,6 +32,13 @@ pub fn run_in_foreground(command: &mut Command) -> Result<()> {
         Ok(status) => Err(Error::argument(format!("`{text}` failed ({status})"))),
         Err(error) => Err(Error::argument(format!("`{text}` can't be run ({error})"))),
     }
+}
+
+/// Returns the path of the running program. On Linux, it stays valid when cargo replaces the program's file.
+pub fn this_program() -> Result<PathBuf> {
+    let link = PathBuf::from("/proc/self/exe");
+    let path = if link.exists() { Ok(link) } else { std::env::current_exe() };
+    path.map_err(|error| Error::argument(format!("the path of this program is unknown ({error})")))
 }
 
 /// Sends `signal` to the command's process when the thread that spawns it ends, even by SIGKILL. Linux only.

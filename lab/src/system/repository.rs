@@ -80,22 +80,21 @@ fn select(all: &[PathBuf], name: &str) -> Result<PathBuf> {
         return path.canonicalize().map_err(|error| Error::file(path, error.to_string()));
     }
     let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let list = |paths: &[&PathBuf]| paths.iter().map(|path| stem(path)).collect::<Vec<_>>().join(", ");
+    let list = |paths: &[PathBuf]| paths.iter().map(stem).collect::<Vec<_>>().join(", ");
     let wanted = name.strip_suffix(".ipynb").unwrap_or(name);
-    if let Some(exact) = all.iter().find(|path| stem(path) == wanted) {
-        return Ok(exact.clone());
+    let mut found: Vec<PathBuf> = all.iter().filter(|path| stem(path).starts_with(wanted)).cloned().collect();
+    if let Some(exact) = found.iter().position(|path| stem(path) == wanted) {
+        return Ok(found.swap_remove(exact));
     }
-    match &all.iter().filter(|path| stem(path).starts_with(wanted)).collect::<Vec<_>>()[..] {
-        [only] => Ok((*only).clone()),
-        [] => {
-            let all = list(&all.iter().collect::<Vec<_>>());
-            Err(Error::argument(format!("there is no notebook {name}; there are {all}")))
+    let problem = match &found[..] {
+        [only] => return Ok(only.clone()),
+        [] => format!("there is no notebook {name}; there are {}", list(all)),
+        _ => {
+            let names = list(&found);
+            format!("{name} begins the names of several notebooks: {names}; write more of the one you mean")
         }
-        several => Err(Error::argument(format!(
-            "{name} begins the names of several notebooks: {}; write more of the one you mean",
-            list(several)
-        ))),
-    }
+    };
+    Err(Error::argument(problem))
 }
 
 #[cfg(test)]
