@@ -23,15 +23,16 @@ impl Test {
     /// Sets the clone up, then runs the tests that the arguments select, or all.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         Setup::default().run(repository)?;
-        let cargo_test = |arguments: &[String]| {
-            run_in_foreground(Command::new("cargo").arg("test").args(arguments).current_dir(&repository.root))
+        let cargo_test = |options: &[&str]| {
+            let mut command = Command::new("cargo");
+            run_in_foreground(command.arg("test").args(options).args(&self.arguments).current_dir(&repository.root))
         };
         if !self.arguments.is_empty() {
-            return cargo_test(&self.arguments);
+            return cargo_test(&[]);
         }
-        cargo_test(&["--locked"].map(String::from))?;
+        cargo_test(&["--locked"])?;
         // Separately: lab's dependencies could enable features with which torch-sys would be compiled again.
-        cargo_test(&["--locked", "--package", "lab"].map(String::from))?;
+        cargo_test(&["--locked", "--package", "lab"])?;
         let mut kernel = Command::new("cargo");
         kernel
             .args(["test", "--locked", "--release", "--manifest-path"])

@@ -2,7 +2,6 @@
 
 mod cells;
 mod explain;
-mod machine;
 mod report;
 mod sample;
 mod setup;
@@ -77,7 +76,7 @@ impl Bench {
         let wanted = |part: &Part| self.parts.is_empty() || self.parts.contains(part);
         let needs_workers = wanted(&Part::Train) || wanted(&Part::Explain);
         let workers = needs_workers.then(|| Workers::new(repository, &ready.data, self.threads())).transpose()?;
-        let mut result = machine::describe(repository)?;
+        let mut result = report::describe(repository)?;
         let mut sections = Vec::new();
         for part in Part::value_variants().iter().filter(|part| wanted(part)) {
             let workers = || workers.as_ref().expect("started for these parts");
@@ -99,7 +98,7 @@ impl Bench {
     }
 
     fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(machine::cores)
+        self.threads.unwrap_or_else(cores)
     }
 
     fn rounds(&self) -> u32 {
@@ -110,4 +109,8 @@ impl Bench {
     fn amount(&self, quick: u32, full: u32) -> u32 {
         if self.quick { quick } else { full }
     }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }

@@ -1,13 +1,18 @@
 //! Reports the measurements: tables on the terminal and in BENCHMARKS.md, and pictures of the ratios.
 
+use std::process::Command;
+
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use vitlab_dataset::Result;
+use vitlab_dataset::{Result, machine::processor};
 
-use super::machine;
 use super::sample::Sample;
 use super::worker::Workers;
-use crate::system::{Repository, file};
+use crate::setup::{Environment, kernel_build};
+use crate::system::{Repository, file, process, toolchain};
+
+/// The instruction sets that influence the measurements.
+const FEATURES: [&str; 6] = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd"];
 
 /// The report of a part.
 pub struct Section {
@@ -39,6 +44,45 @@ fn table(section: &Section, preset: &str) -> String {
     table.trim_fmt()
 }
 
+/// Returns the date in UTC, the machine and the versions with which the results of a run begin.
+pub fn describe(repository: &Repository) -> Result<Value> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default();
+    let has = |feature: &&str| flags.split_whitespace().any(|flag| flag == *feature);
+    let environment = Environment::read(repository)?;
+    let pinned = |name| {
+        let mut pins = environment.pip.iter().filter_map(|requirement| requirement.split_once("=="));
+        pins.find_map(|(package, version)| (package == name).then_some(version)).unwrap_or_default()
+    };
+    Ok(json!({
+        "date": process::output(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_default(),
+        "machine": {
+            "cpu": processor(),
+            "cores": super::cores(),
+            "features": FEATURES.into_iter().filter(has).collect::<Vec<_>>(),
+        },
+        "versions": {
+            "vitlab": env!("CARGO_PKG_VERSION"),
+            "torch": pinned("torch"),
+            "torchvision": pinned("torchvision"),
+            "evcxr_jupyter": kernel_build::EVCXR_VERSION,
+            "rustc": toolchain::rustc()?.split(' ').nth(1).unwrap_or_default(),
+        },
+        "ratio": {},
+    }))
+}
+
+/// Formats [`describe`]'s values as "2026-11-27, AMD EPYC, 2 cores (avx2, fma); rustc 1.90.0, torch 2.11.0, …".
+fn origin(result: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let (date, machine) = (text(&result["date"]), &result["machine"]);
+    let features: Vec<String> = machine["features"].as_array().into_iter().flatten().map(text).collect();
+    let versions = result["versions"].as_object().into_iter().flatten();
+    let versions: Vec<String> = versions.map(|(name, version)| format!("{name} {}", text(version))).collect();
+    let (cpu, cores) = (text(&machine["cpu"]), &machine["cores"]);
+    format!("{date}, {cpu}, {cores} cores ({}); {}.", features.join(", "), versions.join(", "))
+}
+
 /// Formats the sections for the terminal.
 pub fn terminal(result: &Value, sections: &[Section]) -> String {
     let mut text = String::new();
@@ -47,7 +91,7 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
         text.extend(section.notes.iter().map(|note| format!("{note}\n")));
         text += "\n";
     }
-    text + &machine::text(result) + "\n"
+    text + &origin(result) + "\n"
 }
 
 const HEAD: &str = "# Benchmarks\n\n`cargo lab bench --write` writes this file. It replaces the sections of the parts that it measures.\n";
@@ -74,7 +118,7 @@ pub fn write(repository: &Repository, result: &Value, sections: &[Section], work
             }))?;
             body += &format!("![{}]({name})\n\n", answer["alt"].as_str().unwrap_or_default());
         }
-        body += &format!("{}\n\n{}\n", section.notes.join(" "), machine::text(result));
+        body += &format!("{}\n\n{}\n", section.notes.join(" "), origin(result));
         text = replace_section(&text, section.name, body.trim());
     }
     file::write(&path, &text)

@@ -1,6 +1,5 @@
 //! `cargo lab setup`: everything that the notebooks need. Each step runs only if its result is missing or out of date.
 
-mod copy;
 mod data;
 mod debian;
 pub mod kernel_build;
@@ -24,9 +23,6 @@ use crate::system::{Progress, Repository, cache, human_duration, process, toolch
 pub use launch::Launch;
 pub use python::{Environment, Python};
 pub use warm::WarmBuild;
-
-/// Environment variable that names the user's own Python, like `--python`.
-const PYTHON_VARIABLE: &str = "VITLAB_PYTHON";
 
 #[derive(Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -59,11 +55,8 @@ impl Setup {
     pub fn run(&self, repository: &Repository) -> Result<Ready> {
         let started = Instant::now();
         if self.verbose {
-            eprintln!(
-                "Setting up {}; all clones share the cache folder {}",
-                repository.root.display(),
-                cache::home()?.display()
-            );
+            let (root, home) = (repository.root.display(), cache::home()?);
+            eprintln!("Setting up {root}; all clones share the cache folder {}", home.display());
         }
         let first = venv::read(repository).is_none();
         // The data come first, so that a wrong data folder is reported at once.
@@ -83,11 +76,8 @@ impl Setup {
         launch.write(repository)?;
         kernelspec::install(repository)?;
         if self.verbose {
-            eprintln!(
-                "✓ Kernelspec: \"{}\" in .venv\nReady after {}. Next: cargo lab run, cargo lab open",
-                kernelspec::DISPLAY_NAME,
-                human_duration(started.elapsed())
-            );
+            eprintln!("✓ Kernelspec: \"{}\" in .venv", kernelspec::DISPLAY_NAME);
+            eprintln!("Ready after {}. Next: cargo lab run, cargo lab open", human_duration(started.elapsed()));
         }
         Ok(Ready { data, launch })
     }
@@ -109,23 +99,24 @@ impl Setup {
     fn python(&self, repository: &Repository) -> Result<Python> {
         let environment = Environment::read(repository)?;
         let progress = Progress::new("Python environment");
-        let variable = || std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = || std::env::var_os("VITLAB_PYTHON").filter(|value| !value.is_empty()).map(PathBuf::from);
         // Later set-ups of the clone keep an environment that the user chose.
         let chosen_before = || venv::read(repository).filter(|venv| venv.own).map(|venv| venv.python.executable);
         let own = self.python.clone().or_else(variable).or_else(chosen_before);
-        let mut worked = false;
+        let found = own.is_some() || python::cached(&environment).is_some();
         let python = match &own {
             Some(executable) => python::own(executable, &environment, &progress)?,
-            None => {
-                worked = python::cached(&environment).is_none();
-                python::install(&environment, &progress)?
-            }
+            None => python::install(&environment, &progress)?,
         };
         debian::ensure_compiler(&progress)?;
         let _lock = cache::lock(&format!("overlay-{}", repository.key()), &progress)?;
-        worked |= venv::install(repository, &python, own.is_some(), &progress)?;
+        let created = venv::install(repository, &python, own.is_some(), &progress)?;
         let (major, minor, patch) = python.version;
-        self.finish(progress, worked, &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()));
+        self.finish(
+            progress,
+            created || !found,
+            &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()),
+        );
         Ok(python)
     }
 

@@ -7,16 +7,17 @@
 //! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
 //! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
 use vitlab_dataset::{Error, Result};
+use walkdir::WalkDir;
 
 use super::manifests::Manifests;
-use super::{Launch, Python, copy, kernel_build, rust_analyzer, stubs};
+use super::{Launch, Python, kernel_build, rust_analyzer, stubs};
 use crate::system::{Progress, Repository, cache, file};
 
 /// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
@@ -121,7 +122,7 @@ impl<'a> WarmBuild<'a> {
         let _ = fs::remove_dir_all(&copied);
         let seeds = [&self.folder, &self.shared.join("base")];
         if let Some(seed) = seeds.into_iter().find(|folder| read_stamp(folder).is_some()) {
-            copy::copy(seed, &copied)?;
+            copy(seed, &copied)?;
         }
         fs::create_dir_all(&copied)?;
         fs::rename(&copied, new)
@@ -148,9 +149,8 @@ impl<'a> WarmBuild<'a> {
         if read_stamp(&self.folder).is_none() {
             return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
         }
-        locked
-            .and_then(|()| copy::copy(&self.folder, to))
-            .map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
+        let copied = locked.and_then(|()| copy(&self.folder, to));
+        copied.map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
     }
 
     /// Opens the lock file: exclusive while replacing the folder, shared while copying it.
@@ -179,7 +179,7 @@ impl<'a> WarmBuild<'a> {
         }
         let new = self.shared.join("base.new");
         let _ = fs::remove_dir_all(&new);
-        copy::copy(&self.folder, &new)?;
+        copy(&self.folder, &new)?;
         fs::write(new.join(STAMP), dependencies)?;
         let _ = fs::remove_dir_all(&base);
         fs::rename(new, base)
@@ -203,4 +203,60 @@ fn remove_cells(ctx: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's fingerprints, locks and
+/// lists) by content.
+///
+/// A build in the copy leaves the original as it is, because rustc and the linkers never overwrite a file: they write under a
+/// new name or remove the old file first. Lock files must not be shared, or two kernels would wait for each other. Times are
+/// kept, because cargo tells by them what is fresh. Incremental data are left out, because they serve only the folder they
+/// were written in.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in WalkDir::new(from).into_iter().filter_entry(|entry| entry.file_name() != "incremental") {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.path().strip_prefix(from).expect("a path below the folder")));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(to)?;
+        } else if !is_result(from) || fs::hard_link(from, &to).is_err() {
+            fs::copy(from, &to)?;
+            let times = FileTimes::new().set_modified(entry.metadata()?.modified()?);
+            File::options().append(true).open(&to)?.set_times(times)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns true for libraries, object files and the programs of build scripts.
+fn is_result(path: &Path) -> bool {
+    let name = file::name(path);
+    match path.extension() {
+        Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
+        None => name.starts_with("build-script-build") || name.starts_with("build_script_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn shares_results_and_copies_the_rest_with_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("deps/incremental")).unwrap();
+        for name in ["deps/libtch.rlib", "deps/tch.d", ".cargo-lock", "deps/incremental/x"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        let old = SystemTime::now() - Duration::from_secs(1000);
+        File::options().append(true).open(from.join("deps/tch.d")).unwrap().set_modified(old).unwrap();
+        copy(&from, &to).unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(&from.join("deps/libtch.rlib")), inode(&to.join("deps/libtch.rlib")));
+        assert_ne!(inode(&from.join(".cargo-lock")), inode(&to.join(".cargo-lock")));
+        assert_eq!(fs::metadata(to.join("deps/tch.d")).unwrap().modified().unwrap(), old);
+        assert!(!to.join("deps/incremental").exists());
+    }
 }
