@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result, download, source};
+use vitlab_dataset::{download, source};
 
 use crate::setup::{Launch, WarmBuild, kernel_build, kernelspec, venv};
-use crate::system::{Repository, cache, process, toolchain};
+use crate::system::{Error, Repository, Result, cache, process, toolchain};
 
 const SETUP: &str = "cargo lab setup";
 

@@ -13,10 +13,9 @@ use nix::unistd::{Pid, getppid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::{TempDir, TempPath};
-use vitlab_dataset::{Error, Result};
 
 use crate::setup::{Launch, WarmBuild, rust_analyzer};
-use crate::system::{Repository, cache, process};
+use crate::system::{Error, Repository, Result, cache, process};
 
 #[derive(clap::Args)]
 pub struct Kernel {

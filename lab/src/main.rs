@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lab::setup::Setup;
-use lab::system::Repository;
+use lab::system::{Repository, Result};
 use lab::{bench, doctor, kernel, open, run, test};
-use vitlab_dataset::Result;
 
 #[derive(Parser)]
 #[command(

@@ -1,9 +1,7 @@
 //! `cargo lab open`: JupyterLab on notebooks/ with the kernel ready.
 
-use vitlab_dataset::Result;
-
 use crate::setup::{Setup, venv};
-use crate::system::{Repository, process};
+use crate::system::{Repository, Result, process};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 use vitlab_dataset::source::{self, Source};
-use vitlab_dataset::{Error, Result};
 
 use crate::setup::{Ready, Setup, kernelspec, venv};
 use crate::system::process::{self, Event};
-use crate::system::{Progress, Repository, file, human_duration};
+use crate::system::{Error, Progress, Repository, Result, file, human_duration};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

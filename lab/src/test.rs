@@ -2,11 +2,9 @@
 
 use std::process::Command;
 
-use vitlab_dataset::Result;
-
 use crate::setup::{Setup, kernel_build, venv};
 use crate::system::process::run_in_foreground;
-use crate::system::{Repository, toolchain};
+use crate::system::{Repository, Result, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

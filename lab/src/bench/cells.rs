@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::report::{Section, optional};
-use super::sample::Sample;
+use super::{Sample, Section, optional};
 use crate::setup::{Launch, kernelspec, venv};
-use crate::system::{Progress, Repository, human_duration};
+use crate::system::{Error, Progress, Repository, Result, human_duration};
 
 /// Cells as in the notebooks: the first brings in the crate, the second has a variable, the last ends with a figure. Between
 /// them are the ordinary cells.

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::Bench;
-use super::report::{self, Section};
-use super::sample::Sample;
-use super::worker::{Worker, Workers, number};
-use crate::system::{Progress, human_duration};
+use super::{Bench, Sample, Section, Worker, Workers, format_rounds, number, optional};
+use crate::system::{Error, Progress, Result, human_duration};
 
 /// Batch size of `vitlab explain`.
 const BATCH: u32 = 400;
@@ -44,8 +40,8 @@ impl Variant {
     }
 
     fn row(&self, ratio: Option<&Sample>) -> Vec<String> {
-        let peak = report::optional(self.peak_mb, |mb| format!("{mb:.0}"));
-        vec![self.name.clone(), self.rates.text(0), peak, report::optional(ratio, |ratio| ratio.text(1))]
+        let peak = optional(self.peak_mb, |mb| format!("{mb:.0}"));
+        vec![self.name.clone(), self.rates.text(0), peak, optional(ratio, |ratio| ratio.text(1))]
     }
 }
 
@@ -120,7 +116,7 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
             "An image takes a forward pass, the rollout (max fusion, 0.9 discarded) and a 28 × 28 map. Median \
              (minimum–maximum) of {}. vitlab and PyTorch take turns, with {threads} threads each. PyTorch explains {singles} \
              images one by one, as users of vit-explain do. Each turn begins with up to {BATCH} images that aren't timed.",
-            report::rounds(rounds)
+            format_rounds(rounds)
         )],
         bars,
     })

@@ -9,11 +9,12 @@ mod train;
 mod worker;
 
 use clap::ValueEnum;
-use vitlab_dataset::Result;
 
 use crate::setup::Setup;
-use crate::system::Repository;
-use worker::Workers;
+use crate::system::{Repository, Result};
+use report::{Section, format_rounds, optional};
+use sample::Sample;
+use worker::{Worker, Workers, number};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

@@ -4,12 +4,11 @@ use std::process::Command;
 
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use vitlab_dataset::{Result, machine::processor};
+use vitlab_dataset::machine::processor;
 
-use super::sample::Sample;
-use super::worker::Workers;
+use super::{Sample, Workers};
 use crate::setup::{Environment, kernel_build};
-use crate::system::{Repository, file, process, toolchain};
+use crate::system::{Repository, Result, file, process, toolchain};
 
 /// The instruction sets that influence the measurements.
 const FEATURES: [&str; 6] = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd"];
@@ -28,7 +27,7 @@ pub struct Section {
 }
 
 /// Formats a number of rounds: "1 round", "5 rounds".
-pub fn rounds(n: u32) -> String {
+pub fn format_rounds(n: u32) -> String {
     format!("{n} round{}", if n == 1 { "" } else { "s" })
 }
 

@@ -5,11 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::report::Section;
+use super::Section;
 use crate::setup::{Launch, WarmBuild};
-use crate::system::{Progress, Repository, cache, human_duration, process};
+use crate::system::{Error, Progress, Repository, Result, cache, human_duration, process};
 
 pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Set-up");

@@ -1,13 +1,9 @@
 //! Training steps, from the data on: vitlab's and PyTorch's in turns.
 
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::Bench;
-use super::report::{self, Section, optional};
-use super::sample::Sample;
-use super::worker::{Worker, Workers, number};
-use crate::system::Progress;
+use super::{Bench, Sample, Section, Worker, Workers, format_rounds, number, optional};
+use crate::system::{Error, Progress, Result};
 
 /// Of one training step of the homework's ViT, with all tokens of all blocks.
 const GFLOP_PER_STEP: f64 = 9.07;
@@ -207,7 +203,7 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
          epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP per step at \
          the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). vitlab computes \
          less, because it skips the rows of the last block that the classifier doesn't read.",
-        report::rounds(rounds)
+        format_rounds(rounds)
     );
     notes.insert(0, method);
     let columns = "model | implementation | ms per step | s per epoch | images/s | peak MB | share of floor \

@@ -7,10 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vitlab_dataset::source::Source;
-use vitlab_dataset::{Error, Result};
 
 use crate::setup::venv;
-use crate::system::{Progress, Repository};
+use crate::system::{Error, Progress, Repository, Result};
 
 pub struct Worker {
     name: &'static str,

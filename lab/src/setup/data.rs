@@ -1,10 +1,10 @@
 //! Finds FashionMNIST on this machine, downloads it, or installs it as a Debian package.
 
+use vitlab_dataset::download;
 use vitlab_dataset::source::{self, Source};
-use vitlab_dataset::{Error, Result, download};
 
 use super::debian;
-use crate::system::{Progress, cache};
+use crate::system::{Error, Progress, Result, cache};
 
 const PACKAGE: &str = "dataset-fashion-mnist";
 

@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
-use crate::system::Progress;
 use crate::system::process::succeeds;
+use crate::system::{Error, Progress, Result};
 
 /// Installs a package.
 ///

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
-use crate::system::{Progress, Repository, cache, toolchain};
+use crate::system::{Error, Progress, Repository, Result, cache, toolchain};
 
 /// Version of evcxr that `kernel/Cargo.toml` pins.
 pub const EVCXR_VERSION: &str = "0.22.0";

@@ -6,9 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
-use vitlab_dataset::Result;
 
-use crate::system::{Repository, file, process};
+use crate::system::{Repository, Result, file, process};
 
 pub const NAME: &str = "vitlab";
 pub const DISPLAY_NAME: &str = "Rust (vitlab)";

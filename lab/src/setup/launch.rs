@@ -6,9 +6,8 @@ use std::process::Command;
 use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::{Repository, cache, file, toolchain};
+use crate::system::{Error, Repository, Result, cache, file, toolchain};
 
 /// Name of the file in `.venv`.
 const FILE: &str = "vitlab.json";

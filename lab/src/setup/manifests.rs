@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::{Repository, cache, file};
+use crate::system::{Error, Repository, Result, cache, file};
 
 /// The manifests that a notebook's build depends on.
 pub struct Manifests {

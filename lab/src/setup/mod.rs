@@ -16,10 +16,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use vitlab_dataset::Result;
 use vitlab_dataset::source::{self, Source};
 
-use crate::system::{Progress, Repository, cache, human_duration, process, toolchain};
+use crate::system::{Progress, Repository, Result, cache, human_duration, process, toolchain};
 pub use launch::Launch;
 pub use python::{Environment, Python};
 pub use warm::WarmBuild;

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use vitlab_dataset::{Error, Result};
 
 use super::debian;
-use crate::system::{Progress, Repository, cache, file, process};
+use crate::system::{Error, Progress, Repository, Result, cache, file, process};
 
 /// The requirements of environment.yml, the one list of the versions on the Python side.
 pub struct Environment {

@@ -9,9 +9,8 @@ use std::process::Command;
 
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::{Progress, file};
+use crate::system::{Error, Progress, Result, file};
 
 /// Folder of the stub libraries in a warm build. The kernel's program looks for them there.
 const FOLDER: &str = "stubs";

@@ -9,10 +9,9 @@ use std::{env, io, iter};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use vitlab_dataset::{Error, Result};
 
 use super::Python;
-use crate::system::{Progress, Repository, file};
+use crate::system::{Error, Progress, Repository, Result, file};
 
 /// The inputs of a `.venv`, which is created anew when they change.
 #[derive(PartialEq, Serialize, Deserialize)]

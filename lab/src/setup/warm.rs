@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use vitlab_dataset::{Error, Result};
 use walkdir::WalkDir;
 
 use super::manifests::Manifests;
 use super::{Launch, Python, kernel_build, rust_analyzer, stubs};
-use crate::system::{Progress, Repository, cache, file};
+use crate::system::{Error, Progress, Repository, Result, cache, file};
 
 /// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
 const WORKSPACE: &str = r#"[workspace]

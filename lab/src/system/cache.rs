@@ -3,10 +3,10 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use vitlab_dataset::{Error, Result, checksum};
+use vitlab_dataset::checksum;
 use walkdir::WalkDir;
 
-use super::Progress;
+use super::{Error, Progress, Result};
 
 /// Returns the cache folder and creates it if it is missing.
 pub fn home() -> Result<PathBuf> {

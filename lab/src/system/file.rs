@@ -6,7 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vitlab_dataset::{Error, Result, file};
+use vitlab_dataset::file;
+
+use super::{Error, Result};
 
 pub fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| Error::file(path, format!("can't be read ({error})")))

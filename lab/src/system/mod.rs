@@ -9,3 +9,4 @@ pub mod toolchain;
 
 pub use progress::{Progress, human_duration};
 pub use repository::Repository;
+pub use vitlab_dataset::{Error, Result};

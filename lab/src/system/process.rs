@@ -8,7 +8,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use vitlab_dataset::{Error, Result};
+
+use super::{Error, Result};
 
 /// Runs a program without showing its output. Returns true if it starts and succeeds.
 pub fn succeeds(command: &mut Command) -> bool {

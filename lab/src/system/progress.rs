@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vitlab_dataset::{Error, Result};
 
 use super::process::{self, Event};
+use super::{Error, Result};
 
 /// Interval between two messages of a step where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);

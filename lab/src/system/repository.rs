@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitlab_dataset::{Error, Result};
-
-use super::cache;
+use super::{Error, Result, cache};
 
 pub struct Repository {
     pub root: PathBuf,

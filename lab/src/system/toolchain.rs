@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
-use super::process;
+use super::{Error, Result, process};
 
 /// Returns the output of `rustc -vV`: version and host, which every build depends on.
 pub fn rustc() -> Result<String> {
