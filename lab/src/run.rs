@@ -108,9 +108,8 @@ impl Run {
         let written = repository.relative(&ipynb).display();
         if self.in_place {
             if file::read(notebook)? != before {
-                return Err(Error::argument(format!(
-                    "{shown} was edited during its execution and stays as it is; the executed notebook is {written}"
-                )));
+                let problem = "was edited during its execution and stays as it is; the executed notebook is";
+                return Err(Error::argument(format!("{shown} {problem} {written}")));
             }
             file::write(notebook, &file::read(&ipynb)?)?;
         }
@@ -137,13 +136,8 @@ impl Run {
             Source::Folder(folder) => command.env(source::VARIABLE, folder),
             Source::Synthetic => command.env(source::VARIABLE, "synthetic"),
         };
-        for (variable, wanted) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
-            if wanted {
-                command.env(variable, "1")
-            } else {
-                command.env_remove(variable)
-            };
-        }
+        command.env_remove("VITLAB_QUICK").envs(self.quick.then_some(("VITLAB_QUICK", "1")));
+        command.env_remove("VITLAB_LOAD_MODEL").envs(self.load_model.then_some(("VITLAB_LOAD_MODEL", "1")));
         command
     }
 }
@@ -154,7 +148,7 @@ fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Res
     let (mut cells, mut activity, mut since) = (0, String::from("starting the kernel"), Instant::now());
     let (mut failure, mut remarks) = (None, Vec::new());
     progress.message(&activity);
-    let status = process::run_with_events(command, |event| {
+    let status = process::follow(command, |event| {
         let mut report = None;
         match event {
             Event::Stdout(line) => report = serde_json::from_str(&line).ok(),

@@ -42,16 +42,13 @@ impl Implementation {
         Implementation { key, name, model, step: Sample::default(), peak_mb: None, epoch: None }
     }
 
-    /// Asks for training steps and returns the answer with its seconds.
-    fn train(&self, worker: &mut Worker, steps: u32) -> Result<(Value, f64)> {
-        let answer = worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))?;
-        let seconds = number(&answer, "seconds")?;
-        Ok((answer, seconds))
+    fn train(&self, worker: &mut Worker, steps: u32) -> Result<Value> {
+        worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))
     }
 
     fn add_round(&mut self, worker: &mut Worker, steps: u32) -> Result<()> {
-        let (answer, seconds) = self.train(worker, steps)?;
-        self.step.0.push(seconds / f64::from(steps));
+        let answer = self.train(worker, steps)?;
+        self.step.0.push(number(&answer, "seconds")? / f64::from(steps));
         self.peak_mb = self.peak_mb.into_iter().chain(answer["peak_mb"].as_f64()).reduce(f64::max);
         Ok(())
     }
@@ -146,7 +143,7 @@ fn measure_model(
     if model == "vit" && bench.epoch {
         for (implementation, worker) in pairs.iter_mut().take(2) {
             progress.message(&format!("ViT: a whole epoch of {}", implementation.name));
-            implementation.epoch = Some(implementation.train(worker, STEPS_PER_EPOCH)?.1);
+            implementation.epoch = Some(number(&implementation.train(worker, STEPS_PER_EPOCH)?, "seconds")?);
         }
     }
     let gflops = [before, gflops(&mut pairs[0].1)?];

@@ -1,6 +1,5 @@
 //! Debian packages, installed where no password is needed.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::system::process::succeeds;
@@ -33,7 +32,7 @@ pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
 }
 
 /// Installs a package unless `test` succeeds already. `problem` says what the user can't do without it.
-fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progress) -> Result<()> {
+pub fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progress) -> Result<()> {
     if succeeds(test) {
         return Ok(());
     }
@@ -44,16 +43,4 @@ fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progress)
         Err(cause) => cause,
     };
     Err(Error::argument(format!("{problem} ({cause}); type: apt-get install {package}")))
-}
-
-/// Installs a C++ compiler if there is none: torch-sys compiles a C++ file.
-pub fn ensure_compiler(progress: &Progress) -> Result<()> {
-    ensure("g++", "there is no C++ compiler", Command::new("c++").arg("--version"), progress)
-}
-
-/// Installs the part of Python 3's `venv` that Debian ships in a package of its own.
-pub fn ensure_venv(executable: &Path, minor: u32, progress: &Progress) -> Result<()> {
-    let problem = format!("{} can't create environments", executable.display());
-    let mut test = Command::new(executable);
-    ensure(&format!("python3.{minor}-venv"), &problem, test.args(["-c", "import venv, ensurepip"]), progress)
 }

@@ -102,18 +102,18 @@ impl Setup {
         // Later set-ups of the clone keep an environment that the user chose.
         let chosen_before = || venv::read(repository).filter(|venv| venv.own).map(|venv| venv.python.executable);
         let own = self.python.clone().or_else(variable).or_else(chosen_before);
-        let found = own.is_some() || python::cached(&environment).is_some();
-        let python = match &own {
-            Some(executable) => python::own(executable, &environment, &progress)?,
+        let (python, installed) = match &own {
+            Some(executable) => (python::own(executable, &environment, &progress)?, false),
             None => python::install(&environment, &progress)?,
         };
-        debian::ensure_compiler(&progress)?;
+        // torch-sys compiles a C++ file.
+        debian::ensure("g++", "there is no C++ compiler", Command::new("c++").arg("--version"), &progress)?;
         let _lock = cache::lock(&format!("overlay-{}", repository.key()), &progress)?;
         let created = venv::install(repository, &python, own.is_some(), &progress)?;
         let (major, minor, patch) = python.version;
         self.finish(
             progress,
-            created || !found,
+            installed || created,
             &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()),
         );
         Ok(python)

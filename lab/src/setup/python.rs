@@ -121,17 +121,12 @@ fn folder(environment: &Environment, python: &Python) -> Result<PathBuf> {
     Ok(cache::home()?.join(format!("env-{key}")))
 }
 
-/// Returns the environment in the cache, if it is complete.
-pub fn cached(environment: &Environment) -> Option<Python> {
-    let folder = folder(environment, &find(environment)?).ok()?;
-    folder.join("complete").is_file().then(|| Python::describe(folder.join("bin/python")))?
-}
-
-/// Returns the environment in the cache, and installs it if it is missing or damaged: some GB, a minute or two.
+/// Returns the environment in the cache, and true if it was missing or damaged and so is installed now: some GB, a minute or
+/// two.
 ///
 /// # Errors
 /// Fails if there is no suitable Python, too little disk space, or if pip fails.
-pub fn install(environment: &Environment, progress: &Progress) -> Result<Python> {
+pub fn install(environment: &Environment, progress: &Progress) -> Result<(Python, bool)> {
     let python = find(environment).ok_or_else(|| {
         let (first, last) = (environment.minor.start, environment.minor.end - 1);
         Error::argument(format!(
@@ -141,12 +136,17 @@ pub fn install(environment: &Environment, progress: &Progress) -> Result<Python>
     let folder = folder(environment, &python)?;
     let _lock = cache::lock("python", progress)?;
     let describe = || Python::describe(folder.join("bin/python"));
-    if !folder.join("complete").is_file() || describe().is_none_or(|python| python.libtorch().is_err()) {
-        debian::ensure_venv(&python.executable, python.version.1, progress)?;
+    let missing = !folder.join("complete").is_file() || describe().is_none_or(|python| python.libtorch().is_err());
+    if missing {
+        let problem = format!("{} can't create environments", python.executable.display());
+        let mut test = Command::new(&python.executable);
+        test.args(["-c", "import venv, ensurepip"]);
+        // Debian ships this part of Python in a package of its own.
+        debian::ensure(&format!("python3.{}-venv", python.version.1), &problem, &mut test, progress)?;
         build(&folder, environment, &python, progress)?;
     }
     let problem = "holds a Python that doesn't start; remove the folder and run `cargo lab setup` again";
-    describe().ok_or_else(|| Error::file(&folder, problem))
+    Ok((describe().ok_or_else(|| Error::file(&folder, problem))?, missing))
 }
 
 fn build(folder: &Path, environment: &Environment, python: &Python, progress: &Progress) -> Result<()> {

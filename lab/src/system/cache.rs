@@ -64,12 +64,12 @@ pub fn lock(name: &str, progress: &Progress) -> Result<File> {
     let path = folder.join(format!("{name}.lock"));
     let failed = |error: std::io::Error| Error::file(&path, format!("can't be locked ({error})"));
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress.message("another set-up is at this step; waiting for it"),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    if let Err(error) = file.try_lock() {
+        if matches!(error, TryLockError::WouldBlock) {
+            progress.message("another set-up is at this step; waiting for it");
+        }
+        file.lock().map_err(failed)?;
     }
-    file.lock().map_err(failed)?;
     Ok(file)
 }
 

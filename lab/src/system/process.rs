@@ -65,10 +65,7 @@ pub enum Event {
 
 /// Runs a command, which ends with this process (SIGTERM). `handle` receives its output line by line, until both streams
 /// have ended or `handle` breaks off.
-pub fn run_with_events(
-    command: &mut Command,
-    mut handle: impl FnMut(Event) -> ControlFlow<()>,
-) -> io::Result<ExitStatus> {
+pub fn follow(command: &mut Command, mut handle: impl FnMut(Event) -> ControlFlow<()>) -> io::Result<ExitStatus> {
     signal_with_parent(command, Signal::SIGTERM);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (sender, events) = channel();

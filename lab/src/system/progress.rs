@@ -66,7 +66,7 @@ impl Progress {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut last = Vec::new();
         let mut shown = String::from("started");
-        let status = process::run_with_events(command, |event| {
+        let status = process::follow(command, |event| {
             match event {
                 Event::Stdout(line) | Event::Stderr(line) => {
                     if let Some(text) = show(&line) {
