@@ -57,9 +57,7 @@ pub fn run(repository: &Repository) -> Result<()> {
 }
 
 fn python(repository: &Repository) -> State {
-    let Some(venv) = venv::read(repository) else {
-        return state(None::<&str>, "missing", SETUP);
-    };
+    let Some(venv) = venv::read(repository) else { return state(None::<&str>, "missing", SETUP) };
     let script = "import torch, jupyterlab, nbclient, nbconvert, sys
 print('Python', sys.version.split()[0], '· torch', torch.__version__, '· JupyterLab', jupyterlab.__version__)";
     let versions = process::output(Command::new(repository.venv_bin("python")).args(["-c", script]));

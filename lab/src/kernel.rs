@@ -67,8 +67,7 @@ impl Kernel {
     }
 }
 
-/// Forwards SIGTERM and SIGHUP to the kernel. SIGINT is ignored: interrupts come as messages, and Ctrl-C is meant for the
-/// client.
+/// Forwards SIGTERM and SIGHUP to the kernel. Ignores SIGINT: interrupts come as messages, and Ctrl-C is for the client.
 fn end_on_signals(mut signals: Signals, kernel: Pid) {
     std::thread::spawn(move || {
         for signal in signals.forever().filter(|signal| *signal != SIGINT) {
@@ -94,8 +93,7 @@ fn end_with_client(kernel: Pid) {
     }
 }
 
-/// Kills processes that the kernel left behind, such as compilers. This process is their subreaper, so they have become its
-/// children.
+/// Kills processes that the kernel left behind, such as compilers. They are children of this process, their subreaper.
 fn end_descendants() {
     for _ in 0..100 {
         let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();

@@ -7,13 +7,9 @@ use lab::setup::Setup;
 use lab::system::{Repository, Result};
 use lab::{bench, doctor, kernel, open, run, test};
 
+/// Sets up, runs and tests the notebooks of vitlab
 #[derive(Parser)]
-#[command(
-    name = "cargo lab",
-    bin_name = "cargo lab",
-    about = "Sets up, runs and tests the notebooks of vitlab",
-    version
-)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version)]
 #[command(after_help = "Begin with:
   cargo lab run --quick    sets up whatever is missing, then executes the notebooks in minutes
   cargo lab open           JupyterLab with the kernel ready")]

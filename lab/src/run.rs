@@ -142,8 +142,7 @@ impl Run {
     }
 }
 
-/// Runs execute.py to its end and shows its reports. The error says what is wrong with the notebook, whose name the caller
-/// adds.
+/// Runs execute.py to its end and shows its reports. The error lacks the notebook's name, which the caller adds.
 fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Result<(), String> {
     let (mut cells, mut activity, mut since) = (0, String::from("starting the kernel"), Instant::now());
     let (mut failure, mut remarks) = (None, Vec::new());
@@ -195,9 +194,7 @@ fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Res
 
 impl Failure {
     fn sentence(&self, ipynb: &Path) -> String {
-        let Some(position) = self.position else {
-            return self.message.clone();
-        };
+        let Some(position) = self.position else { return self.message.clone() };
         let count = self.count.map_or(String::new(), |count| format!(", [{count}]"));
         let mut text = format!("cell {position}{count}: {}", self.message);
         if let Some(traceback) = self.traceback.as_ref().filter(|text| text.trim() != self.message) {

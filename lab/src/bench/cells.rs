@@ -10,8 +10,7 @@ use super::{Sample, Section, optional};
 use crate::setup::{Launch, kernelspec, venv};
 use crate::system::{Error, Progress, Repository, Result, human_duration};
 
-/// Cells as in the notebooks: the first brings in the crate, the second has a variable, the last ends with a figure. Between
-/// them are the ordinary cells.
+/// Cells as in the notebooks: one brings in the crate, one has a variable, the last has a figure, the others are ordinary.
 const CELLS: [&str; 8] = [
     ":dep vitlab = { path = \"../crate\" }\nuse vitlab::tch::{Device, Kind, Tensor};",
     "let config = vitlab::Config::default();",

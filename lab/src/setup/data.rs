@@ -11,8 +11,7 @@ const PACKAGE: &str = "dataset-fashion-mnist";
 /// Finds the data. If none are found and the user chose none, fetches them.
 ///
 /// # Errors
-/// Fails if the user's choice is unusable, or if nothing was found and nothing could be fetched. The message lists what was
-/// tried and the remedies.
+/// Fails if the user's choice is unusable, or if nothing could be found or fetched. The message lists trials and remedies.
 pub fn install(choice: Option<&str>, progress: &Progress) -> Result<Source> {
     let chosen = choice.is_some() || std::env::var_os(source::VARIABLE).is_some_and(|value| !value.is_empty());
     let missing = match source::find(choice) {
@@ -41,12 +40,9 @@ pub fn install(choice: Option<&str>, progress: &Progress) -> Result<Source> {
 
 /// Verifies the checksums of real data, and makes the path absolute because the kernel has another working directory.
 fn verified(found: Source) -> Result<Source> {
-    if let Source::Folder(folder) = &found {
-        if !found.is_synthetic() {
-            source::verify_folder(folder)?;
-        }
-        let absolute = folder.canonicalize();
-        return absolute.map(Source::Folder).map_err(|error| Error::file(folder, error.to_string()));
+    let Source::Folder(folder) = &found else { return Ok(found) };
+    if !found.is_synthetic() {
+        source::verify_folder(folder)?;
     }
-    Ok(found)
+    folder.canonicalize().map(Source::Folder).map_err(|error| Error::file(folder, error.to_string()))
 }

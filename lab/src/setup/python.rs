@@ -121,8 +121,7 @@ fn folder(environment: &Environment, python: &Python) -> Result<PathBuf> {
     Ok(cache::home()?.join(format!("env-{key}")))
 }
 
-/// Returns the environment in the cache, and true if it was missing or damaged and so is installed now: some GB, a minute or
-/// two.
+/// Returns the environment in the cache, and true if it was missing or damaged. Then it is installed: some GB, a minute.
 ///
 /// # Errors
 /// Fails if there is no suitable Python, too little disk space, or if pip fails.
@@ -200,11 +199,8 @@ pub fn own(executable: &Path, environment: &Environment, progress: &Progress) ->
     let text = process::output(Command::new(&python.executable).args(["-c", COMPARE]).args(&environment.pip))
         .ok_or_else(|| Error::file(executable, "can't list its packages; name another Python with --python"))?;
     let differing: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
-    let unmet: Vec<String> = differing
-        .iter()
-        .filter(|line| line[2] == "missing" || line[0] == "torch")
-        .map(|line| format!("{}=={}", line[0], line[1]))
-        .collect();
+    let unmet = differing.iter().filter(|line| line[2] == "missing" || line[0] == "torch");
+    let unmet: Vec<String> = unmet.map(|line| format!("{}=={}", line[0], line[1])).collect();
     if !unmet.is_empty() {
         let install = format!("{} -m pip install {}", executable.display(), unmet.join(" "));
         return Err(Error::file(executable, format!("lacks packages that the notebooks need; type: {install}")));

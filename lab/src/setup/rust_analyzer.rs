@@ -16,12 +16,9 @@ const LATER: &str = "VITLAB_RUST_SRC";
 /// The parts of the standard library that rust-analyzer reads.
 const SOURCES: [&str; 3] = ["core/src", "alloc/src", "std/src"];
 
-/// Points rust-analyzer to links to a reduced standard library and toolchain. If a link can't be created, rust-analyzer
-/// reads everything.
+/// Points rust-analyzer to links to a reduced standard library and toolchain. Without links, it reads everything.
 pub fn limit(launch: &Launch, command: &mut Command) {
-    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else {
-        return;
-    };
+    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else { return };
     // Without the thousands of intrinsics of `std::arch`.
     let (all, reduced) = (toolchain::sources(&launch.rust_libraries), folder.join("rust-src"));
     let link_sources = || SOURCES.iter().try_for_each(|sources| link(&all.join(sources), &reduced.join(sources)));
@@ -40,13 +37,10 @@ pub fn limit(launch: &Launch, command: &mut Command) {
     }
 }
 
-/// Lets a kernel in `folder` start with an empty standard library. The kernel reads the real one when it is idle, or when a
-/// cell has a variable.
+/// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or given a variable.
 pub fn postpone(folder: &Path, command: &mut Command) {
     let sources = command.get_envs().find(|(name, _)| *name == RUST_SRC);
-    let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else {
-        return;
-    };
+    let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else { return };
     let (empty, link) = (folder.join("no-rust-src"), folder.join("rust-src"));
     let mut files = SOURCES.iter().map(|sources| empty.join(sources).join("lib.rs"));
     if files.all(|path| file::write(&path, "").is_ok()) && symlink(&empty, &link).is_ok() {

@@ -17,8 +17,7 @@ const FOLDER: &str = "stubs";
 /// The libraries that torch-sys links.
 const LIBRARIES: [&str; 5] = ["libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so"];
 
-/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing on systems other than
-/// Linux.
+/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing outside of Linux.
 pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<()> {
     let libraries = LIBRARIES.map(|name| (name, libtorch.join("lib").join(name)));
     let libraries: Vec<_> = libraries.iter().filter(|(_, path)| path.exists()).collect();
@@ -69,8 +68,7 @@ fn undefined_symbols(archive: &Path) -> Result<HashSet<String>, String> {
     Ok(names)
 }
 
-/// Returns the symbols of `names` that a shared library defines, in order. Leaves out thread-local ones, which a stub can't
-/// define.
+/// Returns the symbols of `names` that a shared library defines, in order, without thread-local ones: no stub has those.
 fn defined_symbols(library: &Path, names: &HashSet<String>) -> Result<BTreeSet<String>, String> {
     let cache = ReadCache::new(File::open(library).map_err(|error| error.to_string())?);
     let library = object::File::parse(&cache).map_err(|error| error.to_string())?;
@@ -102,16 +100,11 @@ mod tests {
             let status = command.args(arguments).current_dir(folder.path()).status();
             assert!(status.unwrap().success(), "{program} {arguments:?}");
         };
-        fs::write(
-            at("real.c"),
-            "_Thread_local int own; int f(void) { return 1; } int g(void) { return 2; } int h(void) { return 3; }",
-        )
-        .unwrap();
-        fs::write(
-            at("user.c"),
-            "extern _Thread_local int own; int f(void); int h(void); int elsewhere(void); int k(void) { return f() + h() + own + elsewhere(); }",
-        )
-        .unwrap();
+        let write = |name: &str, text: &str| fs::write(at(name), text).unwrap();
+        let functions = "int f(void) { return 1; } int g(void) { return 2; } int h(void) { return 3; }";
+        write("real.c", &format!("_Thread_local int own; {functions}"));
+        let declarations = "extern _Thread_local int own; int f(void); int h(void); int elsewhere(void);";
+        write("user.c", &format!("{declarations} int k(void) {{ return f() + h() + own + elsewhere(); }}"));
         run("cc", &["-shared", "-fPIC", "-o", "libreal.so", "real.c"]);
         run("cc", &["-c", "-fPIC", "-o", "user.o", "user.c"]);
         run("ar", &["rc", "libuser.a", "user.o"]);
@@ -119,7 +112,7 @@ mod tests {
         assert!(used.contains("elsewhere") && used.contains("own"));
         let symbols = defined_symbols(&at("libreal.so"), &used).unwrap();
         assert_eq!(Vec::from_iter(&symbols), ["f", "h"]);
-        fs::write(at("stub.s"), assembly(&symbols)).unwrap();
+        write("stub.s", &assembly(&symbols));
         run("cc", &["-shared", "-nostdlib", "-o", "libstub.so", "stub.s"]);
         let all = HashSet::from(["f", "g", "h", "own"].map(String::from));
         assert_eq!(defined_symbols(&at("libstub.so"), &all).unwrap(), symbols);

@@ -83,9 +83,7 @@ pub fn install(repository: &Repository, python: &Python, own: bool, progress: &P
 
 /// Removes an older `.venv`, unless vitlab didn't create it.
 fn remove_own(venv: &Path) -> Result<()> {
-    let Ok(mut entries) = fs::read_dir(venv) else {
-        return Ok(());
-    };
+    let Ok(mut entries) = fs::read_dir(venv) else { return Ok(()) };
     if entries.next().is_some() && !venv.join(MARK).exists() {
         let remedy = "move it away (--python names a Python environment of yours) and try again";
         return Err(Error::file(venv, format!("wasn't made by vitlab; {remedy}")));

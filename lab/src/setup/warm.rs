@@ -204,13 +204,11 @@ fn remove_cells(ctx: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's fingerprints, locks and
-/// lists) by content.
+/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's own) by content.
 ///
 /// A build in the copy leaves the original as it is, because rustc and the linkers never overwrite a file: they write under a
 /// new name or remove the old file first. Lock files must not be shared, or two kernels would wait for each other. Times are
-/// kept, because cargo tells by them what is fresh. Incremental data are left out, because they serve only the folder they
-/// were written in.
+/// kept, because cargo tells by them what is fresh. Incremental data are left out: they serve only their own folder.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     for entry in WalkDir::new(from).into_iter().filter_entry(|entry| entry.file_name() != "incremental") {
         let entry = entry?;

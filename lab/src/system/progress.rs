@@ -12,11 +12,8 @@ use super::{Error, Result};
 
 /// Interval between two messages of a step where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Number of output lines in the error of a failed command.
-const LAST_LINES: usize = 30;
 
-/// One line on the terminal with a running clock. Without a terminal it prints plain lines instead, at most one per
-/// heartbeat.
+/// One line on the terminal with a running clock. Without a terminal: plain lines, at most one per heartbeat.
 pub struct Progress {
     bar: ProgressBar,
     announced: Cell<Option<Instant>>,
@@ -74,7 +71,7 @@ impl Progress {
                         self.message(&shown);
                     }
                     last.push(line);
-                    last.drain(..last.len().saturating_sub(LAST_LINES));
+                    last.drain(..last.len().saturating_sub(30));
                 }
                 Event::Idle => self.message(&shown),
                 Event::StdoutEnd => {}

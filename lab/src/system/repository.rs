@@ -46,8 +46,7 @@ impl Repository {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// Returns the notebooks that `names` select: by name, unique beginning of the name, or path. No name selects all of
-    /// notebooks/.
+    /// Returns the notebooks that `names` select: by name, unique beginning of the name, or path. No name selects them all.
     ///
     /// # Errors
     /// Fails if a name selects no notebook or several, or if notebooks/ can't be read or holds none.
