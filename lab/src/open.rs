@@ -19,7 +19,7 @@ impl Open {
         Setup::default().run(repository)?;
         let mut jupyter = venv::command(repository, "jupyter");
         jupyter.arg("lab").arg(repository.notebooks());
-        jupyter.arg("--MultiKernelManager.default_kernel_name=vitlab").args(&self.arguments);
-        process::run_in_foreground(&mut jupyter)
+        jupyter.arg("--MultiKernelManager.default_kernel_name=vitlab");
+        process::run_in_foreground(jupyter.args(&self.arguments))
     }
 }

@@ -98,8 +98,6 @@ impl Implementation {
 
 /// The measurements of one model.
 struct ModelRun {
-    title: &'static str,
-    model: &'static str,
     /// vitlab's, PyTorch's and for the ViT torch.compile's.
     implementations: Vec<Implementation>,
     /// The error of torch.compile.
@@ -148,7 +146,7 @@ fn measure_model(
     }
     let gflops = [before, gflops(&mut pairs[0].1)?];
     let implementations = pairs.into_iter().map(|(implementation, _)| implementation).collect();
-    Ok(ModelRun { title, model, implementations, failure, gflops })
+    Ok(ModelRun { implementations, failure, gflops })
 }
 
 fn steps_per_round(bench: &Bench) -> u32 {
@@ -164,15 +162,15 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
     let gflops = runs.iter().flat_map(|run| run.gflops).fold(0.0, f64::max);
     let mut models = json!({});
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    for run in runs {
-        let vit = run.model == "vit";
-        let (key, floor) = (if vit { "end_to_end" } else { run.model }, vit.then_some(gflops));
+    for ((title, model, _), run) in MODELS.into_iter().zip(runs) {
+        let vit = model == "vit";
+        let (key, floor) = (if vit { "end_to_end" } else { model }, vit.then_some(gflops));
         let vitlab = &run.implementations[0];
-        models[run.model]["ours"] = vitlab.json(floor);
-        rows.push(vitlab.row(run.title, floor, None));
+        models[model]["ours"] = vitlab.json(floor);
+        rows.push(vitlab.row(title, floor, None));
         for pytorch in &run.implementations[1..] {
             let ratio = pytorch.step.over(&vitlab.step);
-            models[run.model][pytorch.key] = pytorch.json(floor);
+            models[model][pytorch.key] = pytorch.json(floor);
             let ratios = &mut result["ratio"][pytorch.key];
             ratios[key] = json!(pytorch.step.median() / vitlab.step.median());
             ratios["range"][key] = json!(ratio.range());
@@ -181,7 +179,7 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
             }
             rows.push(pytorch.row("", floor, Some(&ratio)));
         }
-        bars.push((run.title, run.implementations[1].step.over(&vitlab.step)));
+        bars.push((title, run.implementations[1].step.over(&vitlab.step)));
         notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
     if bench.quick {

@@ -17,12 +17,10 @@ pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
     if sudo && !succeeds(Command::new("sudo").args(["-n", "true"])) {
         return Err("apt-get would ask for a password".into());
     }
+    let program: &[&str] = if sudo { &["sudo", "-n", "apt-get"] } else { &["apt-get"] };
     let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if sudo { "sudo" } else { "apt-get" });
-        if sudo {
-            command.args(["-n", "apt-get"]);
-        }
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         progress.run(&mut command, |line| Some(line.to_string()))
     };
     let install = ["install", "-y", "--no-install-recommends", package];

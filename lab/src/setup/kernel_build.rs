@@ -38,9 +38,8 @@ pub fn install(repository: &Repository, progress: &Progress) -> Result<PathBuf> 
     command.arg("--root").arg(&root).arg("--target-dir").arg(target()).current_dir(cache::home()?);
     toolchain::clean_environment(&mut command);
     progress.run(&mut command, compiling())?;
-    find(repository).ok_or_else(|| {
-        Error::file(root, "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again")
-    })
+    let problem = "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again";
+    find(repository).ok_or_else(|| Error::file(root, problem))
 }
 
 /// Returns a function that turns a line of cargo's output into a message such as "crate 12: tch v0.24.0".

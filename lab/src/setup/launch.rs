@@ -63,18 +63,14 @@ impl Launch {
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let inherited = env::split_paths(&inherited).filter(|folder| folder.is_absolute());
         let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()].into_iter().chain(inherited);
+        let libraries = env::join_paths(libraries).expect("split paths can be joined");
         toolchain::clean_environment(command);
-        command
-            .env("EVCXR_TMPDIR", folder)
-            .env("LIBTORCH", &self.libtorch)
-            .env("LD_LIBRARY_PATH", env::join_paths(libraries).expect("split paths can be joined"));
+        command.env("EVCXR_TMPDIR", folder).env("LIBTORCH", &self.libtorch).env("LD_LIBRARY_PATH", libraries);
         if let Some(cargo) = &self.cargo {
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::split_paths(&path).chain([cargo.clone()]);
             command.env("PATH", env::join_paths(path).expect("split paths can be joined"));
         }
-        if let Some(toolchain) = &self.toolchain {
-            command.env("RUSTUP_TOOLCHAIN", toolchain);
-        }
+        command.envs(self.toolchain.iter().map(|toolchain| ("RUSTUP_TOOLCHAIN", toolchain)));
     }
 }

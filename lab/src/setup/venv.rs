@@ -43,8 +43,8 @@ pub fn command(repository: &Repository, program: &str) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = iter::once(repository.venv().join("bin")).chain(env::split_paths(&path));
     let mut command = Command::new(repository.venv_bin(program));
-    command.env("PATH", env::join_paths(path).expect("split paths can be joined"));
-    command.env("VIRTUAL_ENV", repository.venv());
+    let path = env::join_paths(path).expect("split paths can be joined");
+    command.env("PATH", path).env("VIRTUAL_ENV", repository.venv());
     command
 }
 
@@ -141,10 +141,8 @@ mod tests {
     #[test]
     fn shebangs_of_both_forms_are_replaced() {
         assert_eq!(script_body("#!/env/bin/python3\nimport sys\n"), Some("import sys\n"));
-        assert_eq!(
-            script_body("#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''\nimport sys\n"),
-            Some("import sys\n")
-        );
+        let three_lines = "#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''\nimport sys\n";
+        assert_eq!(script_body(three_lines), Some("import sys\n"));
         assert_eq!(script_body("#!/bin/sh\necho\n"), None);
         assert!(shebang(Path::new("/a b/python")).starts_with("#!/bin/sh\n'''exec' \"/a b/python\""));
     }
