@@ -1,5 +1,6 @@
 //! Attention rollout: vitlab in batches and one by one, against PyTorch's loop over single images.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -45,15 +46,8 @@ impl Variant {
     }
 }
 
-pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<Section> {
-    let weights = workers.repository.root.join("models/ViT_model.pt");
-    if !weights.is_file() {
-        let problem = "is missing; train it with `cargo run -p vitlab -- train --model vit --out models`";
-        return Err(Error::file(weights, problem));
-    }
-    // Images per round, in batches and one by one.
-    let images = bench.images.unwrap_or(bench.amount(1000, 10_000));
-    let singles = images.min(bench.amount(50, 300));
+/// Returns vitlab's variants and PyTorch's loop.
+fn variants(weights: &Path, images: u32, singles: u32) -> (Vec<Variant>, Variant) {
     let variant = |key, label, name: &str, images: u32, batch: u32| Variant {
         key,
         label,
@@ -63,14 +57,25 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
         peak_mb: None,
     };
     let name = format!("vitlab, {images} images in batches of {BATCH}");
-    let mut variants = vec![
+    let mut vitlab = vec![
         variant("batch", "in batches", &name, images, BATCH),
         variant("batch_bfloat16", "in batches, bfloat16", &format!("{name}, bfloat16"), images, BATCH),
         variant("one_by_one", "one by one", "vitlab, one image at a time", singles, 1),
     ];
-    variants[1].request["precision"] = "bfloat16".into();
-    let mut pytorch_loop = variant("loop", "PyTorch", "PyTorch, one image at a time", singles, 1);
+    vitlab[1].request["precision"] = "bfloat16".into();
+    (vitlab, variant("loop", "PyTorch", "PyTorch, one image at a time", singles, 1))
+}
 
+pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<Section> {
+    let weights = workers.repository.root.join("models/ViT_model.pt");
+    if !weights.is_file() {
+        let problem = "is missing; train it with `cargo run -p vitlab -- train --model vit --out models`";
+        return Err(Error::file(weights, problem));
+    }
+    // Images per round, in batches and one by one.
+    let images = bench.images.unwrap_or(bench.amount(1000, 10_000));
+    let singles = images.min(bench.amount(50, 300));
+    let (mut variants, mut pytorch_loop) = variants(&weights, images, singles);
     let progress = Progress::new("Attention rollout");
     progress.message("warming up");
     let (mut vitlab, mut pytorch) = (workers.vitlab()?, workers.pytorch()?);

@@ -91,10 +91,8 @@ impl Bench {
         if self.write {
             report::write(repository, &result, &sections, workers.as_ref())?;
         }
-        match self.json {
-            true => println!("{result:#}"),
-            false => print!("{}", report::terminal(&result, &sections)),
-        }
+        let text = if self.json { format!("{result:#}\n") } else { report::terminal(&result, &sections) };
+        print!("{text}");
         Ok(())
     }
 

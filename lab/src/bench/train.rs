@@ -96,12 +96,10 @@ impl Implementation {
     }
 }
 
-/// The measurements of one model.
 struct ModelRun {
     /// vitlab's, PyTorch's and for the ViT torch.compile's.
     implementations: Vec<Implementation>,
-    /// The error of torch.compile.
-    failure: Option<Error>,
+    compile_error: Option<Error>,
     /// Speed of the matrix product before and after, in GFLOP/s.
     gflops: [f64; 2],
 }
@@ -122,14 +120,14 @@ fn measure_model(
     for (implementation, worker) in &mut pairs {
         implementation.train(worker, WARM_UP)?;
     }
-    let mut failure = None;
+    let mut compile_error = None;
     if model == "vit" && !bench.quick {
         progress.message("ViT: torch.compile");
         let compiled = Implementation::new("compile", "PyTorch, torch.compile", "vit-compile");
         let mut worker = workers.pytorch()?;
         match compiled.train(&mut worker, WARM_UP) {
             Ok(_) => pairs.push((compiled, worker)),
-            Err(error) => failure = Some(error),
+            Err(error) => compile_error = Some(error),
         }
     }
     for round in 1..=bench.rounds() {
@@ -146,7 +144,7 @@ fn measure_model(
     }
     let gflops = [before, gflops(&mut pairs[0].1)?];
     let implementations = pairs.into_iter().map(|(implementation, _)| implementation).collect();
-    Ok(ModelRun { implementations, failure, gflops })
+    Ok(ModelRun { implementations, compile_error, gflops })
 }
 
 fn steps_per_round(bench: &Bench) -> u32 {
@@ -180,7 +178,7 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
             rows.push(pytorch.row("", floor, Some(&ratio)));
         }
         bars.push((title, run.implementations[1].step.over(&vitlab.step)));
-        notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
+        notes.extend(run.compile_error.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
     if bench.quick {
         notes.push("torch.compile is left out because of --quick.".to_string());

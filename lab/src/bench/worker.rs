@@ -16,7 +16,6 @@ pub struct Worker {
     child: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
-    /// Receives its standard error.
     stderr: File,
 }
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::system::{Error, Repository, Result, cache, file, toolchain};
 
-/// Name of the file in `.venv`.
 const FILE: &str = "vitlab.json";
 
 #[derive(Serialize, Deserialize)]

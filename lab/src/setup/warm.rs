@@ -7,7 +7,7 @@
 //! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
 //! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
 
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -217,8 +217,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
             fs::create_dir_all(to)?;
         } else if !is_result(from) || fs::hard_link(from, &to).is_err() {
             fs::copy(from, &to)?;
-            let times = FileTimes::new().set_modified(entry.metadata()?.modified()?);
-            File::options().append(true).open(&to)?.set_times(times)?;
+            File::options().append(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
         }
     }
     Ok(())
