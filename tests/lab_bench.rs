@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use lab::system::repository::Repository;
+use lab::system::Repository;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Output {

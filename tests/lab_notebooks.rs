@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::kernel::launch::Launch;
-use lab::system::repository::Repository;
+use lab::setup::Launch;
+use lab::system::Repository;
 use serde_json::{Value, json};
 
 fn repository() -> Repository {

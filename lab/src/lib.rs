@@ -3,11 +3,10 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`system`] | the clone, the cache folder, child processes, the Rust toolchain, progress on the terminal |
-//! | [`kernel`] | starts the Jupyter kernel for a client |
 //! | [`setup`] | installs the Python environment, the data, the kernel's program and its warm build |
-//! | [`run`], [`test`], [`open`], [`bench`], [`doctor`] | one command each |
+//! | [`kernel`], [`run`], [`test`], [`open`], [`bench`], [`doctor`] | one command each |
 //!
-//! Dependencies point upwards in this table: `system` uses none of the others, `kernel` uses `system`, and so on.
+//! Dependencies point upwards in this table: `system` uses none of the others, `setup` uses `system`, and so on.
 
 pub mod bench;
 pub mod doctor;

@@ -1,23 +1,15 @@
 //! The command line of `cargo lab`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::kernel::start;
 use lab::setup::Setup;
-use lab::setup::warm::WarmBuild;
-use lab::system::repository::Repository;
-use lab::{bench, doctor, open, run, test};
-use vitlab_dataset::Result;
+use lab::system::{Repository, Result};
+use lab::{bench, doctor, kernel, open, run, test};
 
+/// Sets up, runs and tests the notebooks of vitlab
 #[derive(Parser)]
-#[command(
-    name = "cargo lab",
-    bin_name = "cargo lab",
-    about = "Sets up, runs and tests the notebooks of vitlab",
-    version
-)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version)]
 #[command(after_help = "Begin with:
   cargo lab run --quick    sets up whatever is missing, then executes the notebooks in minutes
   cargo lab open           JupyterLab with the kernel ready")]
@@ -44,38 +36,26 @@ enum Command {
     Doctor,
     /// Run a kernel for Jupyter
     #[command(hide = true)]
-    Kernel {
-        /// Run evcxr_jupyter without vitlab's additions
-        #[arg(long)]
-        plain: bool,
-        connection_file: PathBuf,
-    },
+    Kernel(kernel::Kernel),
 }
 
 fn main() -> ExitCode {
-    match run_command(Arguments::parse().command) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_command(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn run_command(command: Command) -> Result<ExitCode> {
+    let repository = Repository::find;
     match command {
-        Command::Setup(setup) => drop(Setup { verbose: true, ..setup }.run(&Repository::find()?)?),
-        Command::Run(run) => run.run(&Repository::find()?)?,
-        Command::Open(open) => open.run(&Repository::find()?)?,
-        Command::Test(test) => test.run(&Repository::find()?)?,
-        Command::Bench(bench) => bench.run(&Repository::find()?)?,
-        Command::Doctor => doctor::run(&Repository::find()?)?,
-        Command::Kernel { plain, connection_file } => {
-            let status = start::run(&connection_file, plain, |repository, launch, folder| {
-                WarmBuild::of(repository, launch).copy_to(folder)
-            })?;
-            return Ok(ExitCode::from(status.clamp(0, 255) as u8));
-        }
-    }
+        Command::Setup(setup) => Setup { verbose: true, ..setup }.run(&repository()?).map(drop),
+        Command::Run(run) => run.run(&repository()?),
+        Command::Open(open) => open.run(&repository()?),
+        Command::Test(test) => test.run(&repository()?),
+        Command::Bench(bench) => bench.run(&repository()?),
+        Command::Doctor => doctor::run(&repository()?),
+        Command::Kernel(kernel) => return kernel.run(),
+    }?;
     Ok(ExitCode::SUCCESS)
 }

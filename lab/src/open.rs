@@ -1,10 +1,7 @@
 //! `cargo lab open`: JupyterLab on notebooks/ with the kernel ready.
 
-use vitlab_dataset::Result;
-
 use crate::setup::{Setup, venv};
-use crate::system::process;
-use crate::system::repository::Repository;
+use crate::system::{Repository, Result, process};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -22,7 +19,7 @@ impl Open {
         Setup::default().run(repository)?;
         let mut jupyter = venv::command(repository, "jupyter");
         jupyter.arg("lab").arg(repository.notebooks());
-        jupyter.arg("--MultiKernelManager.default_kernel_name=vitlab").args(&self.arguments);
-        process::run_in_foreground(&mut jupyter)
+        jupyter.arg("--MultiKernelManager.default_kernel_name=vitlab");
+        process::run_in_foreground(jupyter.args(&self.arguments))
     }
 }

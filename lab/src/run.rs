@@ -1,23 +1,20 @@
 //! `cargo lab run`: executes notebooks on fresh kernels and writes them, with an HTML copy, to outputs/.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
 use vitlab_dataset::source::{self, Source};
-use vitlab_dataset::{Error, Result};
 
 use crate::setup::{Ready, Setup, kernelspec, venv};
-use crate::system::file;
-use crate::system::process::{self, Line};
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use crate::system::process::{self, Event};
+use crate::system::{Error, Progress, Repository, Result, file, human_duration};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -47,10 +44,10 @@ pub struct Run {
     out: Option<PathBuf>,
 }
 
-/// An event of execute.py, one line of its standard output.
+/// A report of execute.py, one line of its standard output.
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Event {
+enum Report {
     Start { cells: usize },
     Cell { number: usize, title: String },
     Line { text: String },
@@ -75,7 +72,7 @@ impl Run {
     /// Fails if a notebook isn't found, the output folder can't be written, the set-up fails or a cell fails.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         let notebooks = repository.select_notebooks(&self.notebooks)?;
-        let out = self.out.clone().unwrap_or_else(|| repository.outputs());
+        let out = self.out.clone().unwrap_or_else(|| repository.root.join("outputs"));
         fs::create_dir_all(&out).and_then(|()| tempfile::tempfile_in(&out)).map_err(|error| {
             Error::file(&out, format!("can't be written to ({error}); name another folder with --out"))
         })?;
@@ -95,27 +92,24 @@ impl Run {
     }
 
     fn execute(&self, repository: &Repository, ready: &Ready, notebook: &Path, out: &Path) -> Result<()> {
-        let variant = if self.quick { Some("quick") } else { self.load_model.then_some("loaded") };
-        let mut name = notebook.file_stem().expect("a notebook's name").to_string_lossy().into_owned();
-        let shown = repository.relative(notebook).display().to_string();
-        let mut title = shown.clone();
-        if let Some(variant) = variant {
-            name += &format!("-{variant}");
-            title += &format!(" ({variant})");
-        }
-        let ipynb = out.join(format!("{name}.ipynb"));
+        let (suffix, note) = match (self.quick, self.load_model) {
+            (true, _) => ("-quick", " (quick)"),
+            (_, true) => ("-loaded", " (loaded)"),
+            _ => ("", ""),
+        };
+        let shown = repository.relative(notebook).display();
+        let name = notebook.file_stem().expect("a notebook's name").to_string_lossy();
+        let ipynb = out.join(format!("{name}{suffix}.ipynb"));
         let before = file::read(notebook)?;
         let mut command = self.executor(repository, ready, notebook, &ipynb);
-        let progress = Progress::new(title);
-        progress.message("starting the kernel");
+        let progress = Progress::new(format!("{shown}{note}"));
         run_executor(&mut command, &ipynb, &progress)
             .map_err(|problem| Error::argument(format!("{shown}: {problem}")))?;
         let written = repository.relative(&ipynb).display();
         if self.in_place {
             if file::read(notebook)? != before {
-                return Err(Error::argument(format!(
-                    "{shown} was edited during its execution and stays as it is; the executed notebook is {written}"
-                )));
+                let problem = "was edited during its execution and stays as it is; the executed notebook is";
+                return Err(Error::argument(format!("{shown} {problem} {written}")));
             }
             file::write(notebook, &file::read(&ipynb)?)?;
         }
@@ -142,58 +136,35 @@ impl Run {
             Source::Folder(folder) => command.env(source::VARIABLE, folder),
             Source::Synthetic => command.env(source::VARIABLE, "synthetic"),
         };
-        for (variable, wanted) in [("VITLAB_QUICK", self.quick), ("VITLAB_LOAD_MODEL", self.load_model)] {
-            match wanted {
-                true => command.env(variable, "1"),
-                false => command.env_remove(variable),
-            };
-        }
+        command.env_remove("VITLAB_QUICK").envs(self.quick.then_some(("VITLAB_QUICK", "1")));
+        command.env_remove("VITLAB_LOAD_MODEL").envs(self.load_model.then_some(("VITLAB_LOAD_MODEL", "1")));
         command
     }
 }
 
-/// Runs execute.py to its end. The error says what is wrong with the notebook, whose name the caller adds.
+/// Runs execute.py to its end and shows its reports. The error lacks the notebook's name, which the caller adds.
 fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("can't be executed ({error}); run `cargo lab setup`");
-    let (mut child, lines) = process::spawn_with_lines(command).map_err(failed)?;
-    let (failure, remarks) = follow(&lines, progress);
-    let status = child.wait().map_err(failed)?;
-    match (failure, status.code()) {
-        (Some(failure), _) => Err(failure.sentence(ipynb)),
-        (None, Some(0)) => Ok(()),
-        (None, Some(130)) => Err("was interrupted".to_string()),
-        (None, _) => Err(format!(
-            "the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{}",
-            remarks.join("\n")
-        )),
-    }
-}
-
-/// Shows the events of an execution. Returns the failure, if there is one, and the last lines of the standard error.
-fn follow(lines: &Receiver<Line>, progress: &Progress) -> (Option<Failure>, Vec<String>) {
     let (mut cells, mut activity, mut since) = (0, String::from("starting the kernel"), Instant::now());
     let (mut failure, mut remarks) = (None, Vec::new());
-    loop {
-        let event = match lines.recv_timeout(Duration::from_secs(1)) {
-            Ok(Line::Stdout(line)) => serde_json::from_str(&line).ok(),
-            Ok(Line::Stderr(line)) => {
+    progress.message(&activity);
+    let status = process::follow(command, |event| {
+        let mut report = None;
+        match event {
+            Event::Stdout(line) => report = serde_json::from_str(&line).ok(),
+            Event::Stderr(line) => {
                 // "   Compiling rand v0.10.0": a dependency that isn't in the warm build.
                 if line.trim().starts_with("Compiling ") {
                     progress.message(&format!("{activity} · {}", line.trim()));
                 }
                 remarks.push(line);
                 remarks.drain(..remarks.len().saturating_sub(10));
-                continue;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                progress.message(&format!("{activity} · {}", human_duration(since.elapsed())));
-                continue;
-            }
-            Ok(Line::StdoutEnd) | Err(RecvTimeoutError::Disconnected) => break,
-        };
-        match event {
-            Some(Event::Start { cells: total }) => cells = total,
-            Some(Event::Cell { number, title }) => {
+            Event::Idle => progress.message(&format!("{activity} · {}", human_duration(since.elapsed()))),
+            Event::StdoutEnd => return ControlFlow::Break(()),
+        }
+        match report {
+            Some(Report::Start { cells: total }) => cells = total,
+            Some(Report::Cell { number, title }) => {
                 if number > 1 && since.elapsed() > Duration::from_secs(20) {
                     progress.print_line(&format!("{activity} took {}", human_duration(since.elapsed())));
                 }
@@ -201,21 +172,29 @@ fn follow(lines: &Receiver<Line>, progress: &Progress) -> (Option<Failure>, Vec<
                 since = Instant::now();
                 progress.message(&activity);
             }
-            Some(Event::Line { text }) => {
+            Some(Report::Line { text }) => {
                 progress.message(&format!("{activity} · {} · {text}", human_duration(since.elapsed())));
             }
-            Some(Event::Failed(event)) => failure = Some(event),
-            Some(Event::Done) | None => {}
+            Some(Report::Failed(report)) => failure = Some(report),
+            Some(Report::Done) | None => {}
+        }
+        ControlFlow::Continue(())
+    });
+    let status = status.map_err(|error| format!("can't be executed ({error}); run `cargo lab setup`"))?;
+    match (failure, status.code()) {
+        (Some(failure), _) => Err(failure.sentence(ipynb)),
+        (None, Some(0)) => Ok(()),
+        (None, Some(130)) => Err("was interrupted".to_string()),
+        (None, _) => {
+            let last = remarks.join("\n");
+            Err(format!("the executor ended with {status}; see `cargo lab doctor`. Its last lines:\n{last}"))
         }
     }
-    (failure, remarks)
 }
 
 impl Failure {
     fn sentence(&self, ipynb: &Path) -> String {
-        let Some(position) = self.position else {
-            return self.message.clone();
-        };
+        let Some(position) = self.position else { return self.message.clone() };
         let count = self.count.map_or(String::new(), |count| format!(", [{count}]"));
         let mut text = format!("cell {position}{count}: {}", self.message);
         if let Some(traceback) = self.traceback.as_ref().filter(|text| text.trim() != self.message) {
@@ -226,18 +205,18 @@ impl Failure {
 }
 
 /// Returns the folders of this machine and their replacements in an executed notebook, the longest first.
-fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, String)> {
+fn machine_folders(repository: &Repository, ready: &Ready) -> Vec<(String, &'static str)> {
+    let root = repository.root.display();
+    let home = std::env::var_os("HOME").filter(|home| home.len() > 1);
     let mut folders = vec![
-        (format!("{}/", repository.root.display()), String::new()),
-        (repository.root.display().to_string(), ".".to_string()),
-        (ready.launch.home.display().to_string(), "VITLAB_HOME".to_string()),
+        (format!("{root}/"), ""),
+        (root.to_string(), "."),
+        (ready.launch.home.display().to_string(), "VITLAB_HOME"),
     ];
     if let Source::Folder(folder) = &ready.data {
-        folders.push((folder.display().to_string(), "FashionMNIST".to_string()));
+        folders.push((folder.display().to_string(), "FashionMNIST"));
     }
-    if let Some(home) = std::env::var_os("HOME").filter(|home| home.len() > 1) {
-        folders.push((home.to_string_lossy().into_owned(), "~".to_string()));
-    }
+    folders.extend(home.map(|home| (home.to_string_lossy().into_owned(), "~")));
     folders.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
     folders
 }

@@ -2,12 +2,9 @@
 
 use std::process::Command;
 
-use vitlab_dataset::Result;
-
 use crate::setup::{Setup, kernel_build, venv};
 use crate::system::process::run_in_foreground;
-use crate::system::repository::Repository;
-use crate::system::toolchain;
+use crate::system::{Repository, Result, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -24,17 +21,20 @@ impl Test {
     /// Sets the clone up, then runs the tests that the arguments select, or all.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         Setup::default().run(repository)?;
-        let cargo_test = |arguments: &[String]| {
-            run_in_foreground(Command::new("cargo").arg("test").args(arguments).current_dir(&repository.root))
+        let cargo_test = |options: &[&str]| {
+            let mut command = Command::new("cargo");
+            run_in_foreground(command.arg("test").args(options).args(&self.arguments).current_dir(&repository.root))
         };
         if !self.arguments.is_empty() {
-            return cargo_test(&self.arguments);
+            return cargo_test(&[]);
         }
-        cargo_test(&["--locked"].map(String::from))?;
+        cargo_test(&["--locked"])?;
         // Separately: lab's dependencies could enable features with which torch-sys would be compiled again.
-        cargo_test(&["--locked", "--package", "lab"].map(String::from))?;
+        cargo_test(&["--locked", "--package", "lab"])?;
         let mut kernel = Command::new("cargo");
-        kernel.args(["test", "--locked", "--release", "--manifest-path"]).arg(repository.kernel().join("Cargo.toml"));
+        kernel
+            .args(["test", "--locked", "--release", "--manifest-path"])
+            .arg(repository.root.join("kernel/Cargo.toml"));
         // Set-up has compiled the kernel's dependencies there.
         kernel.arg("--target-dir").arg(kernel_build::target());
         toolchain::clean_environment(&mut kernel);

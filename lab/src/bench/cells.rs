@@ -5,18 +5,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::Measured;
-use super::report::Section;
-use super::sample::Sample;
-use crate::kernel::launch::Launch;
-use crate::setup::{Ready, kernelspec, venv};
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use super::{Sample, Section, optional};
+use crate::setup::{Launch, kernelspec, venv};
+use crate::system::{Error, Progress, Repository, Result, human_duration};
 
-/// Cells as in the notebooks: the first brings in the crate, the second has a variable, the last ends with a figure. Between
-/// them are the ordinary cells.
+/// Cells as in the notebooks: one brings in the crate, one has a variable, the last has a figure, the others are ordinary.
 const CELLS: [&str; 8] = [
     ":dep vitlab = { path = \"../crate\" }\nuse vitlab::tch::{Device, Kind, Tensor};",
     "let config = vitlab::Config::default();",
@@ -38,40 +32,33 @@ struct Times {
     cells: Vec<f64>,
 }
 
-pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Measured> {
+pub fn measure(repository: &Repository, launch: &Launch, plain: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Cells");
     progress.message("a kernel of vitlab");
-    let job = json!({ "kernel": kernelspec::NAME, "cells": CELLS });
-    let vitlab = run_cells(&mut venv::command(repository, "python"), repository, job, &progress)?;
-    let job = json!({ "kernel": kernelspec::NAME, "cells": CELLS[..1], "pause": PAUSE });
-    let paused = run_cells(&mut venv::command(repository, "python"), repository, job, &progress)?.cells[0];
-    let mut value = json!({ "vitlab": vitlab.json() });
-    value["vitlab"]["first_after_pause_seconds"] = json!(paused);
-    let mut ratios = json!({});
+    let run = |job| run_cells(&mut venv::command(repository, "python"), repository, job, &progress);
+    let vitlab = run(json!({ "kernel": kernelspec::NAME, "cells": CELLS }))?;
+    let paused = run(json!({ "kernel": kernelspec::NAME, "cells": CELLS[..1], "pause": PAUSE }))?.cells[0];
+    result["cells"]["vitlab"] = vitlab.json();
+    result["cells"]["vitlab"]["first_after_pause_seconds"] = json!(paused);
     let mut rows = vec![vitlab.row("vitlab", Some(paused))];
     if plain {
         progress.message("a plain evcxr_jupyter, which builds everything in its first cell");
-        let plain = run_plain(repository, &ready.launch, &progress)?;
-        value["plain"] = plain.json();
-        ratios["cells"] = json!({
+        let plain = run_plain(repository, launch, &progress)?;
+        result["cells"]["plain"] = plain.json();
+        result["ratio"]["cells"] = json!({
             "first": plain.cells[0] / vitlab.cells[0],
             "ordinary": plain.ordinary().median() / vitlab.ordinary().median(),
             "figure": plain.figure() / vitlab.figure(),
         });
         rows.push(plain.row("plain evcxr_jupyter", None));
     }
-    let section = Section {
+    let first = Duration::from_secs_f64(vitlab.cells[0]);
+    progress.finish(&format!("the first cell takes {}", human_duration(first)));
+    Ok(Section {
         name: "cells",
         title: "Cells of a notebook",
-        columns: &[
-            "kernel",
-            "ready, s",
-            "first cell (`:dep`), s",
-            "first cell after 10 s, s",
-            "second cell, s",
-            "ordinary cell, s",
-            "cell that ends with a figure, s",
-        ],
+        columns: "kernel | ready, s | first cell (`:dep`), s | first cell after 10 s, s | second cell, s | ordinary cell, s \
+                  | cell that ends with a figure, s",
         rows,
         notes: vec![format!(
             "Each kernel is new. The first cell brings in the crate, the second is the first with a variable. Then come {} \
@@ -80,10 +67,7 @@ pub fn measure(repository: &Repository, ready: &Ready, plain: bool) -> Result<Me
             CELLS.len() - 3
         )],
         bars: Vec::new(),
-    };
-    let first = Duration::from_secs_f64(vitlab.cells[0]);
-    progress.finish(&format!("the first cell takes {}", human_duration(first)));
-    Ok(Measured { value, ratios, section })
+    })
 }
 
 /// Runs the cells on the kernel's program as evcxr_jupyter, with libtorch's paths but without vitlab's additions.
@@ -131,7 +115,7 @@ impl Times {
             name.to_string(),
             format!("{:.1}", self.ready),
             format!("{:.1}", self.cells[0]),
-            paused.map_or("–".to_string(), |seconds| format!("{seconds:.1}")),
+            optional(paused, |seconds| format!("{seconds:.1}")),
             format!("{:.1}", self.cells[1]),
             self.ordinary().text(2),
             format!("{:.2}", self.figure()),

@@ -2,24 +2,19 @@
 
 mod cells;
 mod explain;
-mod machine;
 mod report;
 mod sample;
 mod setup;
 mod train;
 mod worker;
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
-use serde_json::{Map, Value, json};
-use vitlab_dataset::source::Source;
-use vitlab_dataset::{Error, Result};
 
-use crate::setup::{Ready, Setup};
-use crate::system::repository::Repository;
-use report::Section;
-use worker::Workers;
+use crate::setup::Setup;
+use crate::system::{Repository, Result};
+use report::{Section, format_rounds, optional};
+use sample::Sample;
+use worker::{Worker, Workers, number};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -75,102 +70,46 @@ enum Part {
     Setup,
 }
 
-/// The measurements of a part.
-struct Measured {
-    /// All of them, as JSON.
-    value: Value,
-    /// JSON object of ratios to PyTorch or to a plain kernel.
-    ratios: Value,
-    section: Section,
-}
-
 impl Bench {
     /// Sets the clone up, measures the selected parts and reports them.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         let ready = Setup::default().run(repository)?;
         let wanted = |part: &Part| self.parts.is_empty() || self.parts.contains(part);
-        let workers = match wanted(&Part::Train) || wanted(&Part::Explain) {
-            true => Some(self.workers(repository, &ready)?),
-            false => None,
-        };
-        let mut result = Map::from_iter([
-            ("date".to_string(), json!(machine::date())),
-            ("machine".to_string(), machine::machine()),
-            ("versions".to_string(), machine::versions(repository)?),
-        ]);
-        let (mut ratios, mut sections) = (Map::new(), Vec::new());
+        let needs_workers = wanted(&Part::Train) || wanted(&Part::Explain);
+        let workers = needs_workers.then(|| Workers::new(repository, &ready.data, self.threads())).transpose()?;
+        let mut result = report::describe(repository)?;
+        let mut sections = Vec::new();
         for part in Part::value_variants().iter().filter(|part| wanted(part)) {
             let workers = || workers.as_ref().expect("started for these parts");
-            let measured = match part {
-                Part::Train => train::measure(workers(), &self.train_settings()),
-                Part::Explain => explain::measure(workers(), &self.explain_settings(repository)?),
-                Part::Cells => cells::measure(repository, &ready, self.plain),
-                Part::Setup => setup::measure(repository, self.cold),
-            }?;
-            result.insert(measured.section.name.to_string(), measured.value);
-            ratios.extend(measured.ratios.as_object().cloned().unwrap_or_default());
-            sections.push(measured.section);
+            sections.push(match part {
+                Part::Train => train::measure(self, workers(), &mut result),
+                Part::Explain => explain::measure(self, workers(), &mut result),
+                Part::Cells => cells::measure(repository, &ready.launch, self.plain, &mut result),
+                Part::Setup => setup::measure(repository, self.cold, &mut result),
+            }?);
         }
-        result.insert("ratio".to_string(), Value::Object(ratios));
-        let result = Value::Object(result);
         if self.write {
             report::write(repository, &result, &sections, workers.as_ref())?;
         }
-        match self.json {
-            true => println!("{result:#}"),
-            false => print!("{}", report::terminal(&result, &sections)),
-        }
+        let text = if self.json { format!("{result:#}\n") } else { report::terminal(&result, &sections) };
+        print!("{text}");
         Ok(())
     }
 
-    fn workers<'a>(&self, repository: &'a Repository, ready: &Ready) -> Result<Workers<'a>> {
-        let Source::Folder(folder) = &ready.data else {
-            return Err(Error::argument(
-                "PyTorch can't read the synthetic stand-in, which has no files; unset VITLAB_DATA or name a folder with FashionMNIST",
-            ));
-        };
-        Workers::new(repository, folder, self.threads())
-    }
-
     fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(machine::cores)
-    }
-
-    /// Returns `quick` with `--quick`, otherwise `full`.
-    fn amount(&self, quick: u32, full: u32) -> u32 {
-        if self.quick { quick } else { full }
+        self.threads.unwrap_or_else(cores)
     }
 
     fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(self.amount(2, 5))
     }
 
-    fn train_settings(&self) -> train::Settings {
-        train::Settings {
-            rounds: self.rounds(),
-            steps: self.steps.unwrap_or(self.amount(5, 20)),
-            epoch: self.epoch,
-            compile: !self.quick,
-            threads: self.threads(),
-        }
-    }
-
-    fn explain_settings(&self, repository: &Repository) -> Result<explain::Settings> {
-        let images = self.images.unwrap_or(self.amount(1000, 10_000));
-        Ok(explain::Settings {
-            rounds: self.rounds(),
-            images,
-            singles: images.min(self.amount(50, 300)),
-            weights: weights(repository)?,
-            threads: self.threads(),
-        })
+    /// Returns `quick` with `--quick`, otherwise `full`.
+    fn amount(&self, quick: u32, full: u32) -> u32 {
+        if self.quick { quick } else { full }
     }
 }
 
-fn weights(repository: &Repository) -> Result<PathBuf> {
-    let path = repository.root.join("models/ViT_model.pt");
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(Error::file(path, "is missing; train it with `cargo run -p vitlab -- train --model vit --out models`"))
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }

@@ -1,68 +1,85 @@
 //! Reports the measurements: tables on the terminal and in BENCHMARKS.md, and pictures of the ratios.
 
+use std::process::Command;
+
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use vitlab_dataset::Result;
+use vitlab_dataset::machine::processor;
 
-use super::machine;
-use super::sample::Sample;
-use super::worker::Workers;
-use crate::system::file;
-use crate::system::repository::Repository;
+use super::{Sample, Workers};
+use crate::setup::{Environment, kernel_build};
+use crate::system::{Repository, Result, file, process, toolchain};
+
+/// The instruction sets that influence the measurements.
+const FEATURES: [&str; 6] = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd"];
 
 /// The report of a part.
 pub struct Section {
     pub name: &'static str,
     pub title: &'static str,
-    pub columns: &'static [&'static str],
+    /// Titles, with bars between them.
+    pub columns: &'static str,
     pub rows: Vec<Vec<String>>,
     /// Sentences that explain the table.
     pub notes: Vec<String>,
-    /// Ratios for the picture. Without any, there is none.
-    pub bars: Vec<Bar>,
-}
-
-/// A ratio in the picture.
-pub struct Bar {
-    name: String,
-    median: f64,
-    /// Half the range.
-    error: f64,
-}
-
-impl Bar {
-    pub fn of(name: &str, ratio: &Sample) -> Self {
-        let (min, max) = ratio.range();
-        Bar { name: name.to_string(), median: ratio.median(), error: (max - min) / 2.0 }
-    }
+    /// Names and ratios for the picture. Without any, there is none.
+    pub bars: Vec<(&'static str, Sample)>,
 }
 
 /// Formats a number of rounds: "1 round", "5 rounds".
-pub fn rounds(n: u32) -> String {
+pub fn format_rounds(n: u32) -> String {
     format!("{n} round{}", if n == 1 { "" } else { "s" })
+}
+
+/// Formats a cell of a table, which has a dash if there is no value.
+pub fn optional<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String {
+    value.map_or("–".to_string(), format)
 }
 
 fn table(section: &Section, preset: &str) -> String {
     let mut table = Table::new();
-    table.load_preset(preset).set_header(section.columns);
+    table.load_preset(preset).set_header(section.columns.split(" | "));
     table.add_rows(&section.rows);
     table.trim_fmt()
 }
 
-/// Date, machine and versions of the measurements.
+/// Returns the date in UTC, the machine and the versions with which the results of a run begin.
+pub fn describe(repository: &Repository) -> Result<Value> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default();
+    let has = |feature: &&str| flags.split_whitespace().any(|flag| flag == *feature);
+    let environment = Environment::read(repository)?;
+    let pinned = |name| {
+        let mut pins = environment.pip.iter().filter_map(|requirement| requirement.split_once("=="));
+        pins.find_map(|(package, version)| (package == name).then_some(version)).unwrap_or_default()
+    };
+    Ok(json!({
+        "date": process::output(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_default(),
+        "machine": {
+            "cpu": processor(),
+            "cores": super::cores(),
+            "features": FEATURES.into_iter().filter(has).collect::<Vec<_>>(),
+        },
+        "versions": {
+            "vitlab": env!("CARGO_PKG_VERSION"),
+            "torch": pinned("torch"),
+            "torchvision": pinned("torchvision"),
+            "evcxr_jupyter": kernel_build::EVCXR_VERSION,
+            "rustc": toolchain::rustc()?.split(' ').nth(1).unwrap_or_default(),
+        },
+        "ratio": {},
+    }))
+}
+
+/// Formats [`describe`]'s values as "2026-11-27, AMD EPYC, 2 cores (avx2, fma); rustc 1.90.0, torch 2.11.0, …".
 fn origin(result: &Value) -> String {
-    let versions: Vec<String> = result["versions"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or_default()))
-        .collect();
-    format!(
-        "{}, {}; {}.",
-        result["date"].as_str().unwrap_or_default(),
-        machine::text(&result["machine"]),
-        versions.join(", ")
-    )
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let (date, machine) = (text(&result["date"]), &result["machine"]);
+    let features: Vec<String> = machine["features"].as_array().into_iter().flatten().map(text).collect();
+    let versions = result["versions"].as_object().into_iter().flatten();
+    let versions: Vec<String> = versions.map(|(name, version)| format!("{name} {}", text(version))).collect();
+    let (cpu, cores) = (text(&machine["cpu"]), &machine["cores"]);
+    format!("{date}, {cpu}, {cores} cores ({}); {}.", features.join(", "), versions.join(", "))
 }
 
 /// Formats the sections for the terminal.
@@ -70,9 +87,7 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
     let mut text = String::new();
     for section in sections {
         text += &format!("{}\n{}\n", section.title, table(section, presets::UTF8_FULL_CONDENSED));
-        for note in &section.notes {
-            text += &format!("{note}\n");
-        }
+        text.extend(section.notes.iter().map(|note| format!("{note}\n")));
         text += "\n";
     }
     text + &origin(result) + "\n"
@@ -88,7 +103,11 @@ pub fn write(repository: &Repository, result: &Value, sections: &[Section], work
         let mut body = format!("## {}\n\n{}\n\n", section.title, table(section, presets::ASCII_MARKDOWN));
         if let (Some(workers), false) = (workers, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
-            let groups: Vec<_> = section.bars.iter().map(|bar| (&bar.name, bar.median, bar.error)).collect();
+            let group = |(name, ratio): &(&'static str, Sample)| {
+                let (min, max) = ratio.range();
+                (*name, ratio.median(), (max - min) / 2.0)
+            };
+            let groups: Vec<_> = section.bars.iter().map(group).collect();
             let answer = workers.vitlab()?.ask(&json!({
                 "do": "plot",
                 "out": repository.root.join(&name),

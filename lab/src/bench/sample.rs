@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Sample(pub Vec<f64>);
 
 impl Sample {
@@ -16,11 +16,6 @@ impl Sample {
     pub fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();
         (sorted[0], sorted[sorted.len() - 1])
-    }
-
-    pub fn range_json(&self) -> Value {
-        let (min, max) = self.range();
-        json!([min, max])
     }
 
     fn sorted(&self) -> Vec<f64> {

@@ -4,46 +4,40 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use vitlab_dataset::{Error, Result};
+use serde_json::{Value, json};
 
-use super::Measured;
-use super::report::Section;
-use crate::kernel::launch::Launch;
-use crate::setup::warm::WarmBuild;
-use crate::system::cache;
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
+use super::Section;
+use crate::setup::{Launch, WarmBuild};
+use crate::system::{Error, Progress, Repository, Result, cache, human_duration, process};
 
-pub fn measure(repository: &Repository, cold: bool) -> Result<Measured> {
+pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Set-up");
     progress.message("of this clone");
     let warm = time_setup(&repository.root, &cache::path(), &progress)?;
     progress.message("of a second clone");
     let second = time_second_clone(repository, &cache::path(), &progress)?;
-    let mut value = json!({ "warm_seconds": warm, "second_clone_seconds": second });
+    result["setup"] = json!({ "warm_seconds": warm, "second_clone_seconds": second });
+    let row = |name: &str, seconds: String| vec![name.to_string(), seconds];
     let mut rows = vec![
-        vec!["a clone that is set up".to_string(), format!("{warm:.1}")],
-        vec!["a second clone of the same version".to_string(), format!("{second:.1}")],
+        row("a clone that is set up", format!("{warm:.1}")),
+        row("a second clone of the same version", format!("{second:.1}")),
     ];
     if cold {
         progress.message("with an empty cache folder");
-        let home = temporary_folder()?;
-        let cold = time_second_clone(repository, home.path(), &progress)?;
-        value["cold_seconds"] = json!(cold);
-        rows.push(vec!["a clone with an empty cache folder".to_string(), format!("{cold:.0}")]);
+        let cold = time_second_clone(repository, temporary_folder()?.path(), &progress)?;
+        result["setup"]["cold_seconds"] = json!(cold);
+        rows.push(row("a clone with an empty cache folder", format!("{cold:.0}")));
     }
-    let section = Section {
+    let [warm, second] = [warm, second].map(|seconds| human_duration(Duration::from_secs_f64(seconds)));
+    progress.finish(&format!("{warm}, in a second clone {second}"));
+    Ok(Section {
         name: "setup",
         title: "Set-up",
-        columns: &["`cargo lab setup` of", "s"],
+        columns: "`cargo lab setup` of | s",
         rows,
         notes: vec!["The build of `lab` itself isn't counted. The second clone holds the committed files.".to_string()],
         bars: Vec::new(),
-    };
-    let [warm, second] = [warm, second].map(|seconds| human_duration(Duration::from_secs_f64(seconds)));
-    progress.finish(&format!("{warm}, in a second clone {second}"));
-    Ok(Measured { value, ratios: json!({}), section })
+    })
 }
 
 /// Returns the seconds of the set-up of a new clone, and removes it with its warm build.
@@ -60,9 +54,7 @@ fn time_second_clone(repository: &Repository, home: &Path, progress: &Progress) 
 }
 
 fn time_setup(root: &Path, home: &Path, progress: &Progress) -> Result<f64> {
-    let this = std::env::current_exe()
-        .map_err(|error| Error::argument(format!("the path of this program is unknown ({error})")))?;
-    let mut setup = Command::new(this);
+    let mut setup = Command::new(process::this_program()?);
     setup.arg("setup").current_dir(root).env("VITLAB_HOME", home);
     let started = Instant::now();
     progress.run(&mut setup, |line| Some(line.to_string()))?;

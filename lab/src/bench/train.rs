@@ -1,13 +1,9 @@
 //! Training steps, from the data on: vitlab's and PyTorch's in turns.
 
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
 
-use super::Measured;
-use super::report::{self, Bar, Section};
-use super::sample::Sample;
-use super::worker::{Worker, Workers, number};
-use crate::system::progress::Progress;
+use super::{Bench, Sample, Section, Worker, Workers, format_rounds, number, optional};
+use crate::system::{Error, Progress, Result};
 
 /// Of one training step of the homework's ViT, with all tokens of all blocks.
 const GFLOP_PER_STEP: f64 = 9.07;
@@ -26,17 +22,6 @@ const MODELS: [(&str, &str, &str); 4] = [
     ("CNN", "cnn", "cnn"),
     ("CNN, vitlab in bfloat16", "cnn-bfloat16", "cnn"),
 ];
-
-pub struct Settings {
-    pub rounds: u32,
-    /// Per round.
-    pub steps: u32,
-    /// Also measure a whole epoch of the ViT.
-    pub epoch: bool,
-    /// Also measure the ViT with torch.compile.
-    pub compile: bool,
-    pub threads: u32,
-}
 
 /// One implementation of a model, with its measurements.
 struct Implementation {
@@ -57,16 +42,13 @@ impl Implementation {
         Implementation { key, name, model, step: Sample::default(), peak_mb: None, epoch: None }
     }
 
-    /// Asks for training steps and returns the answer with its seconds.
-    fn train(&self, worker: &mut Worker, steps: u32) -> Result<(Value, f64)> {
-        let answer = worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))?;
-        let seconds = number(&answer, "seconds")?;
-        Ok((answer, seconds))
+    fn train(&self, worker: &mut Worker, steps: u32) -> Result<Value> {
+        worker.ask(&json!({ "do": "train", "model": self.model, "steps": steps }))
     }
 
     fn add_round(&mut self, worker: &mut Worker, steps: u32) -> Result<()> {
-        let (answer, seconds) = self.train(worker, steps)?;
-        self.step.0.push(seconds / f64::from(steps));
+        let answer = self.train(worker, steps)?;
+        self.step.0.push(number(&answer, "seconds")? / f64::from(steps));
         self.peak_mb = self.peak_mb.into_iter().chain(answer["peak_mb"].as_f64()).reduce(f64::max);
         Ok(())
     }
@@ -98,7 +80,6 @@ impl Implementation {
     }
 
     fn row(&self, title: &str, floor: Option<f64>, ratio: Option<&Sample>) -> Vec<String> {
-        let none = || "–".to_string();
         vec![
             title.to_string(),
             self.name.to_string(),
@@ -108,36 +89,24 @@ impl Implementation {
                 None => format!("{:.1}", self.scaled_epoch().median()),
             },
             format!("{:.0}", f64::from(BATCH) / self.step.median()),
-            self.peak_mb.map_or_else(none, |mb| format!("{mb:.0}")),
-            floor.map_or_else(none, |gflops| format!("{:.0} %", 100.0 * self.share_of_floor(gflops))),
-            ratio.map_or_else(none, |ratio| ratio.text(2)),
+            optional(self.peak_mb, |mb| format!("{mb:.0}")),
+            optional(floor, |gflops| format!("{:.0} %", 100.0 * self.share_of_floor(gflops))),
+            optional(ratio, |ratio| ratio.text(2)),
         ]
     }
 }
 
-/// The measurements of one model.
 struct ModelRun {
-    title: &'static str,
-    model: &'static str,
     /// vitlab's, PyTorch's and for the ViT torch.compile's.
     implementations: Vec<Implementation>,
-    /// The error of torch.compile.
-    failure: Option<Error>,
+    compile_error: Option<Error>,
     /// Speed of the matrix product before and after, in GFLOP/s.
     gflops: [f64; 2],
 }
 
-pub fn measure(workers: &Workers, settings: &Settings) -> Result<Measured> {
-    let progress = Progress::new("Training");
-    let runs = MODELS.into_iter().map(|model| measure_model(workers, settings, model, &progress));
-    let measured = summarise(settings, &runs.collect::<Result<Vec<_>>>()?);
-    progress.finish("measured");
-    Ok(measured)
-}
-
 fn measure_model(
+    bench: &Bench,
     workers: &Workers,
-    settings: &Settings,
     (title, model, reference): (&'static str, &'static str, &'static str),
     progress: &Progress,
 ) -> Result<ModelRun> {
@@ -151,87 +120,86 @@ fn measure_model(
     for (implementation, worker) in &mut pairs {
         implementation.train(worker, WARM_UP)?;
     }
-    let mut failure = None;
-    if model == "vit" && settings.compile {
+    let mut compile_error = None;
+    if model == "vit" && !bench.quick {
         progress.message("ViT: torch.compile");
         let compiled = Implementation::new("compile", "PyTorch, torch.compile", "vit-compile");
         let mut worker = workers.pytorch()?;
         match compiled.train(&mut worker, WARM_UP) {
             Ok(_) => pairs.push((compiled, worker)),
-            Err(error) => failure = Some(error),
+            Err(error) => compile_error = Some(error),
         }
     }
-    for round in 1..=settings.rounds {
-        progress.message(&format!("{title}: round {round} of {}", settings.rounds));
+    for round in 1..=bench.rounds() {
+        progress.message(&format!("{title}: round {round} of {}", bench.rounds()));
         for (implementation, worker) in &mut pairs {
-            implementation.add_round(worker, settings.steps)?;
+            implementation.add_round(worker, steps_per_round(bench))?;
         }
     }
-    if model == "vit" && settings.epoch {
+    if model == "vit" && bench.epoch {
         for (implementation, worker) in pairs.iter_mut().take(2) {
             progress.message(&format!("ViT: a whole epoch of {}", implementation.name));
-            implementation.epoch = Some(implementation.train(worker, STEPS_PER_EPOCH)?.1);
+            implementation.epoch = Some(number(&implementation.train(worker, STEPS_PER_EPOCH)?, "seconds")?);
         }
     }
     let gflops = [before, gflops(&mut pairs[0].1)?];
     let implementations = pairs.into_iter().map(|(implementation, _)| implementation).collect();
-    Ok(ModelRun { title, model, implementations, failure, gflops })
+    Ok(ModelRun { implementations, compile_error, gflops })
 }
 
-fn summarise(settings: &Settings, runs: &[ModelRun]) -> Measured {
+fn steps_per_round(bench: &Bench) -> u32 {
+    bench.steps.unwrap_or(bench.amount(5, 20))
+}
+
+pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<Section> {
+    let progress = Progress::new("Training");
+    let runs = MODELS.into_iter().map(|model| measure_model(bench, workers, model, &progress));
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    progress.finish("measured");
     // The fastest product of the run shows best what the machine can do.
     let gflops = runs.iter().flat_map(|run| run.gflops).fold(0.0, f64::max);
-    let (mut models, mut ratios) = (json!({}), json!({}));
+    let mut models = json!({});
     let (mut rows, mut bars, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-    for run in runs {
-        let vit = run.model == "vit";
-        let (key, floor) = (if vit { "end_to_end" } else { run.model }, vit.then_some(gflops));
+    for ((title, model, _), run) in MODELS.into_iter().zip(runs) {
+        let vit = model == "vit";
+        let (key, floor) = (if vit { "end_to_end" } else { model }, vit.then_some(gflops));
         let vitlab = &run.implementations[0];
-        models[run.model]["ours"] = vitlab.json(floor);
-        rows.push(vitlab.row(run.title, floor, None));
+        models[model]["ours"] = vitlab.json(floor);
+        rows.push(vitlab.row(title, floor, None));
         for pytorch in &run.implementations[1..] {
             let ratio = pytorch.step.over(&vitlab.step);
-            models[run.model][pytorch.key] = pytorch.json(floor);
-            ratios[pytorch.key][key] = json!(pytorch.step.median() / vitlab.step.median());
-            ratios[pytorch.key]["range"][key] = ratio.range_json();
+            models[model][pytorch.key] = pytorch.json(floor);
+            let ratios = &mut result["ratio"][pytorch.key];
+            ratios[key] = json!(pytorch.step.median() / vitlab.step.median());
+            ratios["range"][key] = json!(ratio.range());
             if let (Some(theirs), Some(ours)) = (pytorch.epoch, vitlab.epoch) {
-                ratios[pytorch.key]["whole_epoch"] = json!(theirs / ours);
+                ratios["whole_epoch"] = json!(theirs / ours);
             }
             rows.push(pytorch.row("", floor, Some(&ratio)));
         }
-        bars.push(Bar::of(run.title, &run.implementations[1].step.over(&vitlab.step)));
-        notes.extend(run.failure.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
+        bars.push((title, run.implementations[1].step.over(&vitlab.step)));
+        notes.extend(run.compile_error.iter().map(|error| format!("torch.compile failed and is left out: {error}.")));
     }
-    if !settings.compile {
+    if bench.quick {
         notes.push("torch.compile is left out because of --quick.".to_string());
     }
-    let value = json!({
-        "settings": { "rounds": settings.rounds, "steps": settings.steps, "batch": BATCH, "threads": settings.threads },
+    let (rounds, steps, threads) = (bench.rounds(), steps_per_round(bench), bench.threads());
+    result["train"] = json!({
+        "settings": { "rounds": rounds, "steps": steps, "batch": BATCH, "threads": threads },
         "floor": { "gflops": gflops, "gflop_per_step": GFLOP_PER_STEP },
         "models": models,
         "notes": notes,
     });
-    notes.insert(0, method(settings, gflops));
-    let columns = &[
-        "model",
-        "implementation",
-        "ms per step",
-        "s per epoch",
-        "images/s",
-        "peak MB",
-        "share of floor",
-        "PyTorch's time / vitlab's",
-    ];
-    Measured { value, ratios, section: Section { name: "train", title: "Training", columns, rows, notes, bars } }
-}
-
-fn method(settings: &Settings, gflops: f64) -> String {
-    let (rounds, steps, threads) = (report::rounds(settings.rounds), settings.steps, settings.threads);
-    format!(
-        "Median (minimum–maximum) of {rounds} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with \
-         {threads} threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the \
-         optimizer. An epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP \
-         per step at the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). \
-         vitlab computes less, because it skips the rows of the last block that the classifier doesn't read."
-    )
+    let method = format!(
+        "Median (minimum–maximum) of {} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with {threads} \
+         threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the optimizer. An \
+         epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP per step at \
+         the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). vitlab computes \
+         less, because it skips the rows of the last block that the classifier doesn't read.",
+        format_rounds(rounds)
+    );
+    notes.insert(0, method);
+    let columns = "model | implementation | ms per step | s per epoch | images/s | peak MB | share of floor \
+                   | PyTorch's time / vitlab's";
+    Ok(Section { name: "train", title: "Training", columns, rows, notes, bars })
 }

@@ -1,24 +1,21 @@
 //! The programs that measure, one of vitlab and one of PyTorch: a line of JSON asks for a measurement, a line answers.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vitlab_dataset::{Error, Result};
+use vitlab_dataset::source::Source;
 
 use crate::setup::venv;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
+use crate::system::{Error, Progress, Repository, Result};
 
 pub struct Worker {
     name: &'static str,
     child: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
-    /// Receives its standard error.
     stderr: File,
 }
 
@@ -30,26 +27,6 @@ enum Reply {
 }
 
 impl Worker {
-    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::argument(format!("{name}: can't be started ({error}); run `cargo lab setup`"))
-        };
-        let stderr = tempfile::tempfile().map_err(failed)?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr.try_clone().map_err(failed)?)
-            .spawn()
-            .map_err(failed)?;
-        Ok(Worker {
-            name,
-            requests: child.stdin.take().expect("piped"),
-            replies: BufReader::new(child.stdout.take().expect("piped")),
-            child,
-            stderr,
-        })
-    }
-
     /// Sends a request and waits for the answer.
     ///
     /// # Errors
@@ -59,22 +36,19 @@ impl Worker {
         let sent = writeln!(self.requests, "{request}").and_then(|()| self.requests.flush());
         let read = sent.and_then(|()| self.replies.read_line(&mut line));
         if read.is_err() || line.is_empty() {
-            let last = self.last_lines();
+            let mut text = String::new();
+            let _ = self.stderr.rewind();
+            let _ = self.stderr.read_to_string(&mut text);
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(10)..].join("\n");
             return Err(Error::argument(format!("{}: ended during {request}; its last lines:\n{last}", self.name)));
         }
-        match serde_json::from_str(&line) {
-            Ok(Reply::Ok(value)) => Ok(value),
-            Ok(Reply::Error(error)) => Err(Error::argument(format!("{}: {error}", self.name))),
-            Err(error) => Err(Error::argument(format!("{}: its answer can't be read ({error})", self.name))),
-        }
-    }
-
-    fn last_lines(&mut self) -> String {
-        let mut text = String::new();
-        let _ = self.stderr.rewind();
-        let _ = self.stderr.read_to_string(&mut text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
+        let problem = match serde_json::from_str(&line) {
+            Ok(Reply::Ok(value)) => return Ok(value),
+            Ok(Reply::Error(error)) => error,
+            Err(error) => format!("its answer can't be read ({error})"),
+        };
+        Err(Error::argument(format!("{}: {problem}", self.name)))
     }
 }
 
@@ -87,46 +61,56 @@ impl Drop for Worker {
 
 /// Starts workers. Each model gets workers of its own, so that its peak memory isn't another model's.
 pub struct Workers<'a> {
-    repository: &'a Repository,
+    pub repository: &'a Repository,
     hello: Value,
 }
 
 impl<'a> Workers<'a> {
-    /// Builds the command `vitlab`. `data` is the folder of FashionMNIST, `threads` the number of threads of a worker.
-    pub fn new(repository: &'a Repository, data: &Path, threads: u32) -> Result<Self> {
+    /// Builds the command `vitlab`. `threads` is the number of threads of a worker.
+    ///
+    /// # Errors
+    /// Fails if the command can't be built, or if the data aren't in files.
+    pub fn new(repository: &'a Repository, data: &Source, threads: u32) -> Result<Self> {
+        let Source::Folder(data) = data else {
+            return Err(Error::argument(
+                "PyTorch can't read the synthetic stand-in, which has no files; unset VITLAB_DATA or name a folder with FashionMNIST",
+            ));
+        };
         let progress = Progress::new("Command vitlab");
-        progress.run(&mut cargo(repository, "build", &[]), |line| Some(line.to_string()))?;
+        progress.run(&mut cargo(repository, "build"), |line| Some(line.to_string()))?;
         progress.clear();
-        let hello = json!({ "do": "hello", "data": data, "threads": threads });
-        Ok(Workers { repository, hello })
+        Ok(Workers { repository, hello: json!({ "do": "hello", "data": data, "threads": threads }) })
     }
 
     pub fn vitlab(&self) -> Result<Worker> {
         // On Unix, `cargo run` replaces itself by the program.
-        let mut command = cargo(self.repository, "run", &["--", "bench"]);
-        self.with_hello(Worker::start("vitlab", &mut command)?)
+        self.start("vitlab", cargo(self.repository, "run").args(["--", "bench"]))
     }
 
     pub fn pytorch(&self) -> Result<Worker> {
         let root = &self.repository.root;
         let mut python = venv::command(self.repository, "python");
-        python.arg(root.join("tests/reference/bench.py")).current_dir(root);
-        self.with_hello(Worker::start("PyTorch", &mut python)?)
+        self.start("PyTorch", python.arg(root.join("tests/reference/bench.py")).current_dir(root))
     }
 
-    fn with_hello(&self, mut worker: Worker) -> Result<Worker> {
+    fn start(&self, name: &'static str, command: &mut Command) -> Result<Worker> {
+        let failed =
+            |error: io::Error| Error::argument(format!("{name}: can't be started ({error}); run `cargo lab setup`"));
+        let stderr = tempfile::tempfile().map_err(failed)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr.try_clone().map_err(failed)?);
+        let mut child = command.spawn().map_err(failed)?;
+        let requests = child.stdin.take().expect("piped");
+        let replies = BufReader::new(child.stdout.take().expect("piped"));
+        let mut worker = Worker { name, child, requests, replies, stderr };
         worker.ask(&self.hello)?;
         Ok(worker)
     }
 }
 
-fn cargo(repository: &Repository, subcommand: &str, arguments: &[&str]) -> Command {
+fn cargo(repository: &Repository, subcommand: &str) -> Command {
     let mut cargo = Command::new("cargo");
-    cargo
-        .args([subcommand, "--quiet", "--locked"])
-        .args(["--package", "vitlab", "--bin", "vitlab"])
-        .args(arguments)
-        .current_dir(&repository.root);
+    cargo.args([subcommand, "--quiet", "--locked", "--package", "vitlab", "--bin", "vitlab"]);
+    cargo.current_dir(&repository.root);
     cargo
 }
 

@@ -2,10 +2,8 @@
 
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
 use crate::system::process::succeeds;
-use crate::system::progress::Progress;
+use crate::system::{Error, Progress, Result};
 
 /// Installs a package.
 ///
@@ -19,12 +17,10 @@ pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
     if sudo && !succeeds(Command::new("sudo").args(["-n", "true"])) {
         return Err("apt-get would ask for a password".into());
     }
+    let program: &[&str] = if sudo { &["sudo", "-n", "apt-get"] } else { &["apt-get"] };
     let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if sudo { "sudo" } else { "apt-get" });
-        if sudo {
-            command.args(["-n", "apt-get"]);
-        }
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         progress.run(&mut command, |line| Some(line.to_string()))
     };
     let install = ["install", "-y", "--no-install-recommends", package];
@@ -33,29 +29,16 @@ pub fn install(package: &str, progress: &Progress) -> Result<(), String> {
     installed.map_err(|_| format!("`apt-get install {package}` failed"))
 }
 
-/// Installs a package unless `works` returns true already. `problem` says what the user can't do without it.
-fn ensure(package: &str, problem: &str, works: impl Fn() -> bool, progress: &Progress) -> Result<()> {
-    if works() {
+/// Installs a package unless `test` succeeds already. `problem` says what the user can't do without it.
+pub fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progress) -> Result<()> {
+    if succeeds(test) {
         return Ok(());
     }
     progress.message(&format!("installing {package}"));
     let cause = match install(package, progress) {
-        Ok(()) if works() => return Ok(()),
+        Ok(()) if succeeds(test) => return Ok(()),
         Ok(()) => format!("installing {package} didn't help"),
         Err(cause) => cause,
     };
     Err(Error::argument(format!("{problem} ({cause}); type: apt-get install {package}")))
-}
-
-/// Installs a C++ compiler if there is none: torch-sys compiles a C++ file.
-pub fn ensure_compiler(progress: &Progress) -> Result<()> {
-    let works = || succeeds(Command::new("c++").arg("--version"));
-    ensure("g++", "there is no C++ compiler", works, progress)
-}
-
-/// Installs the part of Python 3's `venv` that Debian ships in a package of its own.
-pub fn ensure_venv(executable: &std::path::Path, minor: u32, progress: &Progress) -> Result<()> {
-    let works = || succeeds(Command::new(executable).args(["-c", "import venv, ensurepip"]));
-    let problem = format!("{} can't create environments", executable.display());
-    ensure(&format!("python3.{minor}-venv"), &problem, works, progress)
 }

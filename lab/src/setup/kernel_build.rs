@@ -3,18 +3,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
-use crate::system::{cache, toolchain};
+use crate::system::{Error, Progress, Repository, Result, cache, toolchain};
 
 /// Version of evcxr that `kernel/Cargo.toml` pins.
 pub const EVCXR_VERSION: &str = "0.22.0";
 
 /// Returns the folder of the program that is built from the clone's present `kernel/`. It may not exist.
 fn folder(repository: &Repository) -> Result<PathBuf> {
-    let key = cache::key(&[toolchain::rustc()?, cache::folder_key(&repository.kernel())?]);
+    let key = cache::key(&[toolchain::rustc()?, cache::folder_key(&repository.root.join("kernel"))?]);
     Ok(cache::path().join(format!("kernel-{key}")))
 }
 
@@ -38,13 +34,12 @@ pub fn install(repository: &Repository, progress: &Progress) -> Result<PathBuf> 
     }
     let root = folder(repository)?;
     let mut command = Command::new("cargo");
-    command.args(["install", "--locked", "--path"]).arg(repository.kernel());
+    command.args(["install", "--locked", "--path"]).arg(repository.root.join("kernel"));
     command.arg("--root").arg(&root).arg("--target-dir").arg(target()).current_dir(cache::home()?);
     toolchain::clean_environment(&mut command);
     progress.run(&mut command, compiling())?;
-    find(repository).ok_or_else(|| {
-        Error::file(root, "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again")
-    })
+    let problem = "holds no vitlab-kernel after building it; remove it and run `cargo lab setup` again";
+    find(repository).ok_or_else(|| Error::file(root, problem))
 }
 
 /// Returns a function that turns a line of cargo's output into a message such as "crate 12: tch v0.24.0".

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::repository::Repository;
-use crate::system::{cache, file};
+use crate::system::{Error, Repository, Result, cache, file};
 
 /// The manifests that a notebook's build depends on.
 pub struct Manifests {
@@ -52,9 +50,7 @@ impl Manifests {
     /// Returns the tables `[profile.dev.package.*]` of the workspace's manifest.
     pub fn profile_overrides(&self) -> String {
         let dev = self.workspace.get("profile").and_then(|profile| profile.get("dev"));
-        let Some(packages) = dev.and_then(|dev| dev.get("package")) else {
-            return String::new();
-        };
+        let Some(packages) = dev.and_then(|dev| dev.get("package")) else { return String::new() };
         let nested = ["package", "dev", "profile"]
             .iter()
             .fold(packages.clone(), |inner, name| Value::Table(Table::from_iter([(name.to_string(), inner)])));

@@ -1,33 +1,27 @@
 //! `cargo lab setup`: everything that the notebooks need. Each step runs only if its result is missing or out of date.
 
-pub mod copy;
-pub mod data;
-pub mod debian;
-pub mod environment;
+mod data;
+mod debian;
 pub mod kernel_build;
 pub mod kernelspec;
-pub mod manifests;
-pub mod python;
-pub mod stubs;
+mod launch;
+mod manifests;
+mod python;
+pub mod rust_analyzer;
+mod stubs;
 pub mod venv;
-pub mod warm;
+mod warm;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use vitlab_dataset::Result;
 use vitlab_dataset::source::{self, Source};
 
-use crate::kernel::launch::Launch;
-use crate::system::progress::{Progress, human_duration};
-use crate::system::repository::Repository;
-use crate::system::{cache, process, toolchain};
-use python::Python;
-use warm::WarmBuild;
-
-/// Environment variable that names the user's own Python, like `--python`.
-const PYTHON_VARIABLE: &str = "VITLAB_PYTHON";
+use crate::system::{Progress, Repository, Result, cache, human_duration, process, toolchain};
+pub use launch::Launch;
+pub use python::{Environment, Python};
+pub use warm::WarmBuild;
 
 #[derive(Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -60,32 +54,29 @@ impl Setup {
     pub fn run(&self, repository: &Repository) -> Result<Ready> {
         let started = Instant::now();
         if self.verbose {
-            eprintln!(
-                "Setting up {}; all clones share the cache folder {}",
-                repository.root.display(),
-                cache::home()?.display()
-            );
+            let (root, home) = (repository.root.display(), cache::home()?);
+            eprintln!("Setting up {root}; all clones share the cache folder {}", home.display());
         }
         let first = venv::read(repository).is_none();
         // The data come first, so that a wrong data folder is reported at once.
         let data = self.data()?;
         let python = self.python(repository)?;
-        let kernel = self.kernel(repository)?;
+        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
+        let built = kernel_build::find(repository).is_none();
+        let kernel = kernel_build::install(repository, &progress)?;
+        self.finish(progress, built, &kernel.display().to_string());
         if first || self.verbose {
             ensure_rust_src();
         }
         let launch = Launch::new(kernel, python.libtorch()?)?;
         let progress = Progress::new("Warm build of the kernel");
-        let built = WarmBuild::of(repository, &launch).install(repository, &launch, &python, &progress)?;
+        let built = WarmBuild::of(repository, &launch).install(&python, &progress)?;
         self.finish(progress, built, "first cells start in seconds");
         launch.write(repository)?;
         kernelspec::install(repository)?;
         if self.verbose {
-            eprintln!(
-                "✓ Kernelspec: \"{}\" in .venv\nReady after {}. Next: cargo lab run, cargo lab open",
-                kernelspec::DISPLAY_NAME,
-                human_duration(started.elapsed())
-            );
+            eprintln!("✓ Kernelspec: \"{}\" in .venv", kernelspec::DISPLAY_NAME);
+            eprintln!("Ready after {}. Next: cargo lab run, cargo lab open", human_duration(started.elapsed()));
         }
         Ok(Ready { data, launch })
     }
@@ -105,35 +96,27 @@ impl Setup {
 
     /// Installs the shared Python environment and the clone's virtual environment on top of it.
     fn python(&self, repository: &Repository) -> Result<Python> {
-        let environment = environment::read(&repository.environment_yml())?;
+        let environment = Environment::read(repository)?;
         let progress = Progress::new("Python environment");
-        let variable = || std::env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = || std::env::var_os("VITLAB_PYTHON").filter(|value| !value.is_empty()).map(PathBuf::from);
         // Later set-ups of the clone keep an environment that the user chose.
         let chosen_before = || venv::read(repository).filter(|venv| venv.own).map(|venv| venv.python.executable);
         let own = self.python.clone().or_else(variable).or_else(chosen_before);
-        let mut worked = false;
-        let python = match &own {
-            Some(executable) => python::own(executable, &environment, &progress)?,
-            None => {
-                worked = python::cached(&environment).is_none();
-                python::install(&environment, &progress)?
-            }
+        let (python, installed) = match &own {
+            Some(executable) => (python::own(executable, &environment, &progress)?, false),
+            None => python::install(&environment, &progress)?,
         };
-        debian::ensure_compiler(&progress)?;
-        let name = format!("overlay-{}", cache::key(&[repository.root.to_string_lossy().as_bytes()]));
-        let _lock = cache::lock(&name, &progress)?;
-        worked |= venv::install(repository, &python, own.is_some(), &progress)?;
+        // torch-sys compiles a C++ file.
+        debian::ensure("g++", "there is no C++ compiler", Command::new("c++").arg("--version"), &progress)?;
+        let _lock = cache::lock(&format!("overlay-{}", repository.key()), &progress)?;
+        let created = venv::install(repository, &python, own.is_some(), &progress)?;
         let (major, minor, patch) = python.version;
-        self.finish(progress, worked, &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()));
+        self.finish(
+            progress,
+            installed || created,
+            &format!("Python {major}.{minor}.{patch} in {}", python.prefix.display()),
+        );
         Ok(python)
-    }
-
-    fn kernel(&self, repository: &Repository) -> Result<PathBuf> {
-        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
-        let found = kernel_build::find(repository).is_some();
-        let program = kernel_build::install(repository, &progress)?;
-        self.finish(progress, !found, &program.display().to_string());
-        Ok(program)
     }
 
     fn finish(&self, progress: Progress, worked: bool, result: &str) {

@@ -1,17 +1,69 @@
-//! Finds a Python environment, or installs one per user into the cache folder.
+//! The Python environment that environment.yml describes: finds one, or installs one per user into the cache folder.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use vitlab_dataset::{Error, Result};
 
 use super::debian;
-use super::environment::Environment;
-use crate::system::progress::Progress;
-use crate::system::{cache, file, process};
+use crate::system::{Error, Progress, Repository, Result, cache, file, process};
+
+/// The requirements of environment.yml, the one list of the versions on the Python side.
+pub struct Environment {
+    /// Range of Python 3's minor version.
+    pub minor: Range<u32>,
+    /// Requirements for pip, all of the form `name==version`.
+    pub pip: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Dependency {
+    Conda(String),
+    Pip { pip: Vec<String> },
+}
+
+impl Environment {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Fails if the file is unreadable or malformed, or if a requirement names no version.
+    pub fn read(repository: &Repository) -> Result<Self> {
+        let path = repository.root.join("environment.yml");
+        parse(&file::read(&path)?).map_err(|problem| Error::file(path, problem))
+    }
+}
+
+fn parse(text: &str) -> Result<Environment, String> {
+    let file: File = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let mut minor = None;
+    let mut pip = Vec::new();
+    for dependency in file.dependencies {
+        match dependency {
+            Dependency::Conda(text) => minor = python_range(&text).or(minor),
+            Dependency::Pip { pip: list } => pip.extend(list),
+        }
+    }
+    if let Some(loose) = pip.iter().find(|requirement| !requirement.contains("==")) {
+        return Err(format!("{loose} names no version; write it as name==version"));
+    }
+    let minor = minor.ok_or("has no line of the form python>=3.A,<3.B")?;
+    Ok(Environment { minor, pip })
+}
+
+/// Parses "python>=3.11,<3.14" as 11..14.
+fn python_range(text: &str) -> Option<Range<u32>> {
+    let (from, to) = text.strip_prefix("python>=3.")?.split_once(",<3.")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
 
 /// A Python installation.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -56,12 +108,8 @@ impl Python {
     pub fn libtorch(&self) -> Result<PathBuf> {
         let mut torch = self.site_packages.iter().map(|folder| folder.join("torch"));
         let found = torch.find(|folder| folder.join("lib").is_dir() && folder.join("include").is_dir());
-        let folder = found.ok_or_else(|| {
-            Error::file(
-                &self.prefix,
-                "holds no torch with lib/ and include/; install it with pip and run `cargo lab setup` again",
-            )
-        })?;
+        let problem = "holds no torch with lib/ and include/; install it with pip and run `cargo lab setup` again";
+        let folder = found.ok_or_else(|| Error::file(&self.prefix, problem))?;
         folder.canonicalize().map_err(|error| Error::file(&folder, error.to_string()))
     }
 }
@@ -73,17 +121,11 @@ fn folder(environment: &Environment, python: &Python) -> Result<PathBuf> {
     Ok(cache::home()?.join(format!("env-{key}")))
 }
 
-/// Returns the environment in the cache, if it is complete.
-pub fn cached(environment: &Environment) -> Option<Python> {
-    let folder = folder(environment, &find(environment)?).ok()?;
-    folder.join("complete").is_file().then(|| Python::describe(folder.join("bin/python")))?
-}
-
-/// Returns the environment in the cache, and installs it if it is missing or damaged: some GB, a minute or two.
+/// Returns the environment in the cache, and true if it was missing or damaged. Then it is installed: some GB, a minute.
 ///
 /// # Errors
 /// Fails if there is no suitable Python, too little disk space, or if pip fails.
-pub fn install(environment: &Environment, progress: &Progress) -> Result<Python> {
+pub fn install(environment: &Environment, progress: &Progress) -> Result<(Python, bool)> {
     let python = find(environment).ok_or_else(|| {
         let (first, last) = (environment.minor.start, environment.minor.end - 1);
         Error::argument(format!(
@@ -93,13 +135,17 @@ pub fn install(environment: &Environment, progress: &Progress) -> Result<Python>
     let folder = folder(environment, &python)?;
     let _lock = cache::lock("python", progress)?;
     let describe = || Python::describe(folder.join("bin/python"));
-    if !folder.join("complete").is_file() || describe().is_none_or(|python| python.libtorch().is_err()) {
-        debian::ensure_venv(&python.executable, python.version.1, progress)?;
+    let missing = !folder.join("complete").is_file() || describe().is_none_or(|python| python.libtorch().is_err());
+    if missing {
+        let problem = format!("{} can't create environments", python.executable.display());
+        let mut test = Command::new(&python.executable);
+        test.args(["-c", "import venv, ensurepip"]);
+        // Debian ships this part of Python in a package of its own.
+        debian::ensure(&format!("python3.{}-venv", python.version.1), &problem, &mut test, progress)?;
         build(&folder, environment, &python, progress)?;
     }
-    describe().ok_or_else(|| {
-        Error::file(&folder, "holds a Python that doesn't start; remove the folder and run `cargo lab setup` again")
-    })
+    let problem = "holds a Python that doesn't start; remove the folder and run `cargo lab setup` again";
+    Ok((describe().ok_or_else(|| Error::file(&folder, problem))?, missing))
 }
 
 fn build(folder: &Path, environment: &Environment, python: &Python, progress: &Progress) -> Result<()> {
@@ -129,12 +175,8 @@ fn check_disk_space(folder: &Path) -> Result<()> {
     if free >= NEEDED {
         return Ok(());
     }
-    Err(Error::file(
-        home,
-        format!(
-            "has {free} GB free, the Python environment needs {NEEDED}; free some or set VITLAB_HOME to another disk"
-        ),
-    ))
+    let remedy = "free some or set VITLAB_HOME to another disk";
+    Err(Error::file(home, format!("has {free} GB free, the Python environment needs {NEEDED}; {remedy}")))
 }
 
 /// Finds a Python that environment.yml allows: `python3` first, then `python3.N` from the newest to the oldest.
@@ -157,11 +199,8 @@ pub fn own(executable: &Path, environment: &Environment, progress: &Progress) ->
     let text = process::output(Command::new(&python.executable).args(["-c", COMPARE]).args(&environment.pip))
         .ok_or_else(|| Error::file(executable, "can't list its packages; name another Python with --python"))?;
     let differing: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
-    let unmet: Vec<String> = differing
-        .iter()
-        .filter(|line| line[2] == "missing" || line[0] == "torch")
-        .map(|line| format!("{}=={}", line[0], line[1]))
-        .collect();
+    let unmet = differing.iter().filter(|line| line[2] == "missing" || line[0] == "torch");
+    let unmet: Vec<String> = unmet.map(|line| format!("{}=={}", line[0], line[1])).collect();
     if !unmet.is_empty() {
         let install = format!("{} -m pip install {}", executable.display(), unmet.join(" "));
         return Err(Error::file(executable, format!("lacks packages that the notebooks need; type: {install}")));
@@ -170,4 +209,23 @@ pub fn own(executable: &Path, environment: &Environment, progress: &Progress) ->
         progress.print_line(&format!("{} has version {}, tested is {}", line[0], line[2], line[1]));
     }
     Ok(python)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pins_and_python_range() {
+        let text = "name: x\ndependencies:\n  - python>=3.11,<3.14\n  - pip\n  - pip:\n    - torch==2.11.0\n    - numpy==2.4.6\n";
+        let environment = parse(text).unwrap();
+        assert_eq!(environment.minor, 11..14);
+        assert_eq!(environment.pip, ["torch==2.11.0", "numpy==2.4.6"]);
+    }
+
+    #[test]
+    fn refuses_a_requirement_without_a_version() {
+        let error = parse("dependencies:\n  - python>=3.11,<3.14\n  - pip:\n    - torch\n").err().unwrap();
+        assert!(error.contains("torch names no version"), "{error}");
+    }
 }

@@ -3,62 +3,52 @@
 //! library is loaded, because it has the same name.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::progress::Progress;
+use crate::system::{Error, Progress, Result, file};
 
 /// Folder of the stub libraries in a warm build. The kernel's program looks for them there.
 const FOLDER: &str = "stubs";
 /// The libraries that torch-sys links.
-const LIBRARIES: [&str; 5] = ["c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda"];
+const LIBRARIES: [&str; 5] = ["libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so"];
 
-/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing on systems other than
-/// Linux.
+/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing outside of Linux.
 pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<()> {
-    let libraries = LIBRARIES.map(|name| libtorch.join(format!("lib/lib{name}.so")));
-    let libraries: Vec<&PathBuf> = libraries.iter().filter(|path| path.exists()).collect();
+    let libraries = LIBRARIES.map(|name| (name, libtorch.join("lib").join(name)));
+    let libraries: Vec<_> = libraries.iter().filter(|(_, path)| path.exists()).collect();
     if libraries.is_empty() {
         return Ok(());
     }
-    let failed =
-        |path: &Path, cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"));
-    let folder = warm_build.join(FOLDER);
-    fs::create_dir_all(&folder).map_err(|error| failed(&folder, error.to_string()))?;
-    let bindings =
-        torch_sys(&warm_build.join("ctx/target")).ok_or_else(|| failed(warm_build, "torch-sys isn't built".into()))?;
-    let used = undefined_symbols(&bindings).map_err(|cause| failed(&bindings, cause))?;
-    for library in libraries {
-        let name = library.file_name().unwrap_or_default();
-        let mut soname = OsString::from("-Wl,-soname,");
-        soname.push(name);
-        let symbols = defined_symbols(library, &used).map_err(|cause| failed(library, cause))?;
-        let source = folder.join("stub.s");
-        fs::write(&source, assembly(&symbols)).map_err(|error| failed(&source, error.to_string()))?;
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"))
+    };
+    let bindings = torch_sys(&warm_build.join("ctx/target"));
+    let bindings = bindings.ok_or_else(|| failed(warm_build)("torch-sys isn't built".into()))?;
+    let used = undefined_symbols(&bindings).map_err(failed(&bindings))?;
+    for (name, library) in libraries {
+        let symbols = defined_symbols(library, &used).map_err(failed(library))?;
+        let source = warm_build.join(FOLDER).join("stub.s");
+        file::write(&source, &assembly(&symbols))?;
         let mut linker = Command::new("cc");
-        linker.args(["-shared", "-nostdlib"]).arg(soname).arg("-o").arg(folder.join(name)).arg(&source);
-        progress.run(&mut linker, |_| None)?;
+        linker.args(["-shared", "-nostdlib", &format!("-Wl,-soname,{name}"), "-o"]);
+        progress.run(linker.arg(source.with_file_name(name)).arg(&source), |_| None)?;
     }
     Ok(())
 }
 
 /// Returns the newest compiled torch-sys in a target folder.
 fn torch_sys(target: &Path) -> Option<PathBuf> {
-    let files = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-    files(target.into())
-        .flat_map(|triple| files(triple.path().join("debug/deps")))
-        .map(|file| file.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
-        })
-        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
+    let compiled = file::entries(target).flat_map(|triple| file::entries(&triple.join("debug/deps"))).filter(|path| {
+        let name = file::name(path);
+        name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
+    });
+    compiled.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
 /// Returns the symbols that the objects of an archive use without defining them.
@@ -78,8 +68,7 @@ fn undefined_symbols(archive: &Path) -> Result<HashSet<String>, String> {
     Ok(names)
 }
 
-/// Returns the symbols of `names` that a shared library defines, in order. Leaves out thread-local ones, which a stub can't
-/// define.
+/// Returns the symbols of `names` that a shared library defines, in order, without thread-local ones: no stub has those.
 fn defined_symbols(library: &Path, names: &HashSet<String>) -> Result<BTreeSet<String>, String> {
     let cache = ReadCache::new(File::open(library).map_err(|error| error.to_string())?);
     let library = object::File::parse(&cache).map_err(|error| error.to_string())?;
@@ -111,16 +100,11 @@ mod tests {
             let status = command.args(arguments).current_dir(folder.path()).status();
             assert!(status.unwrap().success(), "{program} {arguments:?}");
         };
-        fs::write(
-            at("real.c"),
-            "_Thread_local int own; int f(void) { return 1; } int g(void) { return 2; } int h(void) { return 3; }",
-        )
-        .unwrap();
-        fs::write(
-            at("user.c"),
-            "extern _Thread_local int own; int f(void); int h(void); int elsewhere(void); int k(void) { return f() + h() + own + elsewhere(); }",
-        )
-        .unwrap();
+        let write = |name: &str, text: &str| fs::write(at(name), text).unwrap();
+        let functions = "int f(void) { return 1; } int g(void) { return 2; } int h(void) { return 3; }";
+        write("real.c", &format!("_Thread_local int own; {functions}"));
+        let declarations = "extern _Thread_local int own; int f(void); int h(void); int elsewhere(void);";
+        write("user.c", &format!("{declarations} int k(void) {{ return f() + h() + own + elsewhere(); }}"));
         run("cc", &["-shared", "-fPIC", "-o", "libreal.so", "real.c"]);
         run("cc", &["-c", "-fPIC", "-o", "user.o", "user.c"]);
         run("ar", &["rc", "libuser.a", "user.o"]);
@@ -128,7 +112,7 @@ mod tests {
         assert!(used.contains("elsewhere") && used.contains("own"));
         let symbols = defined_symbols(&at("libreal.so"), &used).unwrap();
         assert_eq!(Vec::from_iter(&symbols), ["f", "h"]);
-        fs::write(at("stub.s"), assembly(&symbols)).unwrap();
+        write("stub.s", &assembly(&symbols));
         run("cc", &["-shared", "-nostdlib", "-o", "libstub.so", "stub.s"]);
         let all = HashSet::from(["f", "g", "h", "own"].map(String::from));
         assert_eq!(defined_symbols(&at("libstub.so"), &all).unwrap(), symbols);

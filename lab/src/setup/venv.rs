@@ -1,19 +1,17 @@
 //! The clone's `.venv`: a thin virtual environment on top of the shared Python environment. torch is stored once, and each
 //! clone has a kernelspec of its own.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, io, iter};
 
 use serde::{Deserialize, Serialize};
-use vitlab_dataset::{Error, Result};
+use serde_json::json;
 
-use super::python::Python;
-use crate::system::file;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
+use super::Python;
+use crate::system::{Error, Progress, Repository, Result, file};
 
 /// The inputs of a `.venv`, which is created anew when they change.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -45,8 +43,8 @@ pub fn command(repository: &Repository, program: &str) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = iter::once(repository.venv().join("bin")).chain(env::split_paths(&path));
     let mut command = Command::new(repository.venv_bin(program));
-    command.env("PATH", env::join_paths(path).expect("split paths can be joined"));
-    command.env("VIRTUAL_ENV", repository.venv());
+    let path = env::join_paths(path).expect("split paths can be joined");
+    command.env("PATH", path).env("VIRTUAL_ENV", repository.venv());
     command
 }
 
@@ -70,12 +68,14 @@ pub fn install(repository: &Repository, python: &Python, own: bool, progress: &P
     progress.run(Command::new(&python.executable).args(["-m", "venv", "--without-pip"]).arg(&venv), |_| None)?;
     let (major, minor, _) = python.version;
     let site_packages = venv.join(format!("lib/python{major}.{minor}/site-packages"));
-    let add = |folder: &PathBuf| format!("import site; site.addsitedir({})\n", python_string(folder));
+    // Python shares JSON's string literals.
+    let add = |folder: &PathBuf| format!("import site; site.addsitedir({})\n", json!(folder));
     let lines: String = python.site_packages.iter().map(add).collect();
     fs::write(site_packages.join("vitlab.pth"), lines).map_err(failed)?;
     copy_scripts(&python.prefix.join("bin"), &venv.join("bin")).map_err(failed)?;
-    link_entries(&python.prefix.join("etc"), &venv.join("etc")).map_err(failed)?;
-    link_entries(&python.prefix.join("share/jupyter"), &venv.join("share/jupyter")).map_err(failed)?;
+    for folder in ["etc", "share/jupyter"] {
+        link_entries(&python.prefix.join(folder), &venv.join(folder)).map_err(failed)?;
+    }
     symlink(python.libtorch()?, venv.join("libtorch")).map_err(failed)?;
     file::write_json(&venv.join(STAMP), &wanted)?;
     Ok(true)
@@ -83,33 +83,27 @@ pub fn install(repository: &Repository, python: &Python, own: bool, progress: &P
 
 /// Removes an older `.venv`, unless vitlab didn't create it.
 fn remove_own(venv: &Path) -> Result<()> {
-    let Ok(mut entries) = fs::read_dir(venv) else {
-        return Ok(());
-    };
+    let Ok(mut entries) = fs::read_dir(venv) else { return Ok(()) };
     if entries.next().is_some() && !venv.join(MARK).exists() {
-        let problem =
-            "wasn't made by vitlab; move it away (--python names a Python environment of yours) and try again";
-        return Err(Error::file(venv, problem));
+        let remedy = "move it away (--python names a Python environment of yours) and try again";
+        return Err(Error::file(venv, format!("wasn't made by vitlab; {remedy}")));
     }
     fs::remove_dir_all(venv).map_err(|error| Error::file(venv, error.to_string()))
 }
 
 /// Copies the console scripts of an environment, with the Python of `.venv` as their interpreter. Skips pip.
 fn copy_scripts(from: &Path, to: &Path) -> io::Result<()> {
-    let python = to.join("python");
+    let shebang = shebang(&to.join("python"));
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        // Binary programs aren't UTF-8.
-        let Ok(text) = fs::read_to_string(entry.path()) else {
+        if target.exists() || entry.file_name().to_string_lossy().starts_with("pip") {
             continue;
-        };
-        if let Some(body) = script_body(&text)
-            && !target.exists()
-            && !entry.file_name().to_string_lossy().starts_with("pip")
-        {
-            fs::write(&target, format!("{}{body}", shebang(&python)))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
+        }
+        // Binary programs aren't UTF-8.
+        if let Some(body) = fs::read_to_string(entry.path()).ok().as_deref().and_then(script_body) {
+            fs::write(&target, format!("{shebang}{body}"))?;
+            fs::set_permissions(&target, Permissions::from_mode(0o755))?;
         }
     }
     Ok(())
@@ -135,21 +129,9 @@ fn shebang(python: &Path) -> String {
 /// Links each entry of a folder into another one. Skips `kernels`, because the clone has a kernelspec of its own.
 fn link_entries(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
-    let Ok(entries) = fs::read_dir(from) else {
-        return Ok(());
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() != "kernels" {
-            symlink(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Quotes a path as a Python string literal, by JSON's rules, which Python shares.
-fn python_string(path: &Path) -> String {
-    serde_json::to_string(&path.to_string_lossy()).expect("a string")
+    file::entries(from)
+        .filter(|entry| !entry.ends_with("kernels"))
+        .try_for_each(|entry| symlink(&entry, to.join(entry.file_name().unwrap_or_default())))
 }
 
 #[cfg(test)]
@@ -159,10 +141,8 @@ mod tests {
     #[test]
     fn shebangs_of_both_forms_are_replaced() {
         assert_eq!(script_body("#!/env/bin/python3\nimport sys\n"), Some("import sys\n"));
-        assert_eq!(
-            script_body("#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''\nimport sys\n"),
-            Some("import sys\n")
-        );
+        let three_lines = "#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''\nimport sys\n";
+        assert_eq!(script_body(three_lines), Some("import sys\n"));
         assert_eq!(script_body("#!/bin/sh\necho\n"), None);
         assert!(shebang(Path::new("/a b/python")).starts_with("#!/bin/sh\n'''exec' \"/a b/python\""));
     }

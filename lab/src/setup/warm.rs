@@ -13,16 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use vitlab_dataset::{Error, Result};
+use walkdir::WalkDir;
 
 use super::manifests::Manifests;
-use super::python::Python;
-use super::{copy, kernel_build, stubs};
-use crate::kernel::launch::Launch;
-use crate::kernel::rust_analyzer;
-use crate::system::progress::Progress;
-use crate::system::repository::Repository;
-use crate::system::{cache, file};
+use super::{Launch, Python, kernel_build, rust_analyzer, stubs};
+use crate::system::{Error, Progress, Repository, Result, cache, file};
 
 /// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
 const WORKSPACE: &str = r#"[workspace]
@@ -44,38 +39,32 @@ const CELLS: [&str; 2] =
 /// File that marks a complete build and holds the key of its inputs.
 const STAMP: &str = "made-from";
 
-/// The warm build of one clone.
-pub struct WarmBuild {
+/// The warm build of one clone, which may not exist yet.
+pub struct WarmBuild<'a> {
+    repository: &'a Repository,
+    launch: &'a Launch,
     folder: PathBuf,
     /// Holds the base and the builds of all clones with this toolchain and libtorch.
     shared: PathBuf,
 }
 
-impl WarmBuild {
-    /// Returns the warm build of a clone, which may not exist yet.
-    pub fn of(repository: &Repository, launch: &Launch) -> Self {
+impl<'a> WarmBuild<'a> {
+    pub fn of(repository: &'a Repository, launch: &'a Launch) -> Self {
         let libtorch = launch.libtorch.to_string_lossy();
         let key = cache::key(&[kernel_build::EVCXR_VERSION, &launch.rustc, &libtorch, WORKSPACE]);
         let shared = launch.home.join(format!("warm-{key}"));
-        let clone = cache::key(&[repository.root.to_string_lossy().as_bytes()]);
-        WarmBuild { folder: shared.join(format!("clone-{clone}")), shared }
+        WarmBuild { folder: shared.join(format!("clone-{}", repository.key())), shared, repository, launch }
     }
 
     /// Returns true if it was built from the clone's present sources.
-    pub fn is_fresh(&self, repository: &Repository) -> Result<bool> {
-        Ok(read_stamp(&self.folder) == Some(Manifests::read(repository)?.sources_key()?))
+    pub fn is_fresh(&self) -> Result<bool> {
+        Ok(read_stamp(&self.folder) == Some(Manifests::read(self.repository)?.sources_key()?))
     }
 
     /// Builds it or brings it up to date. Returns false if it was up to date.
-    pub fn install(
-        &self,
-        repository: &Repository,
-        launch: &Launch,
-        python: &Python,
-        progress: &Progress,
-    ) -> Result<bool> {
-        let _lock = cache::lock(&self.shared.file_name().expect("a name").to_string_lossy(), progress)?;
-        let manifests = Manifests::read(repository)?;
+    pub fn install(&self, python: &Python, progress: &Progress) -> Result<bool> {
+        let _lock = cache::lock(&file::name(&self.shared), progress)?;
+        let manifests = Manifests::read(self.repository)?;
         let sources = manifests.sources_key()?;
         if read_stamp(&self.folder).as_deref() == Some(&sources) {
             return Ok(false);
@@ -89,14 +78,41 @@ impl WarmBuild {
             self.seed(&new).map_err(failed)?;
         }
         let _ = fs::remove_file(new.join(STAMP));
-        write_workspace(&new, repository, &manifests)?;
-        run_cells(&new, repository, launch, python, progress)?;
-        stubs::build(&new, &launch.libtorch, progress)?;
+        self.write_workspace(&new, &manifests)?;
+        self.run_cells(&new, python, progress)?;
+        stubs::build(&new, &self.launch.libtorch, progress)?;
         remove_cells(&new.join("ctx")).map_err(failed)?;
         file::write(&new.join(STAMP), &sources)?;
         self.replace(&new).map_err(failed)?;
         self.renew_base(&manifests.dependencies_key).map_err(failed)?;
         Ok(true)
+    }
+
+    fn write_workspace(&self, folder: &Path, manifests: &Manifests) -> Result<()> {
+        let root = &self.repository.root;
+        // JSON's strings are TOML's, too.
+        let vitlab = json!(root.join("crate"));
+        let hold = format!(
+            "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {vitlab} }}\n"
+        );
+        file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
+        file::write(&folder.join("hold/Cargo.toml"), &hold)?;
+        file::write(&folder.join("hold/src/lib.rs"), "")?;
+        file::write(&folder.join("Cargo.lock"), &file::read(&root.join("Cargo.lock"))?)?;
+        cache::create(&folder.join("ctx"))
+    }
+
+    /// Runs a plain kernel in the folder, through the client library that also runs the notebooks.
+    fn run_cells(&self, folder: &Path, python: &Python, progress: &Progress) -> Result<()> {
+        let notebooks = self.repository.notebooks();
+        cache::create(&notebooks)?;
+        let argv = json!([self.launch.kernel, "--control_file", "{connection_file}"]);
+        let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
+        let mut command = Command::new(&python.executable);
+        command.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
+        self.launch.prepare(&mut command, &folder.join("ctx"));
+        rust_analyzer::limit(self.launch, &mut command);
+        progress.run(&mut command, kernel_build::compiling())
     }
 
     /// Starts a new build from a copy of the clone's present build or of the base.
@@ -105,7 +121,7 @@ impl WarmBuild {
         let _ = fs::remove_dir_all(&copied);
         let seeds = [&self.folder, &self.shared.join("base")];
         if let Some(seed) = seeds.into_iter().find(|folder| read_stamp(folder).is_some()) {
-            copy::copy(seed, &copied)?;
+            copy(seed, &copied)?;
         }
         fs::create_dir_all(&copied)?;
         fs::rename(&copied, new)
@@ -132,9 +148,8 @@ impl WarmBuild {
         if read_stamp(&self.folder).is_none() {
             return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
         }
-        locked
-            .and_then(|()| copy::copy(&self.folder, to))
-            .map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
+        let copied = locked.and_then(|()| copy(&self.folder, to));
+        copied.map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
     }
 
     /// Opens the lock file: exclusive while replacing the folder, shared while copying it.
@@ -163,7 +178,7 @@ impl WarmBuild {
         }
         let new = self.shared.join("base.new");
         let _ = fs::remove_dir_all(&new);
-        copy::copy(&self.folder, &new)?;
+        copy(&self.folder, &new)?;
         fs::write(new.join(STAMP), dependencies)?;
         let _ = fs::remove_dir_all(&base);
         fs::rename(new, base)
@@ -174,56 +189,70 @@ fn read_stamp(folder: &Path) -> Option<String> {
     fs::read_to_string(folder.join(STAMP)).ok()
 }
 
-fn write_workspace(folder: &Path, repository: &Repository, manifests: &Manifests) -> Result<()> {
-    // JSON's strings are TOML's, too.
-    let vitlab = serde_json::to_string(&repository.root.join("crate").to_string_lossy()).expect("a string");
-    let hold = format!(
-        "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {vitlab} }}\n"
-    );
-    file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
-    file::write(&folder.join("hold/Cargo.toml"), &hold)?;
-    file::write(&folder.join("hold/src/lib.rs"), "")?;
-    file::write(&folder.join("Cargo.lock"), &file::read(&repository.root.join("Cargo.lock"))?)?;
-    cache::create(&folder.join("ctx"))
-}
-
-/// Runs a plain kernel in the folder, through the client library that also runs the notebooks.
-fn run_cells(
-    folder: &Path,
-    repository: &Repository,
-    launch: &Launch,
-    python: &Python,
-    progress: &Progress,
-) -> Result<()> {
-    let notebooks = repository.notebooks();
-    cache::create(&notebooks)?;
-    let argv = json!([launch.kernel, "--control_file", "{connection_file}"]);
-    let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
-    let mut command = Command::new(&python.executable);
-    command.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
-    launch.prepare(&mut command, &folder.join("ctx"));
-    rust_analyzer::limit(launch, &mut command);
-    progress.run(&mut command, kernel_build::compiling())
-}
-
 /// Removes the results of the cells that were run: a kernel builds its own.
 fn remove_cells(ctx: &Path) -> io::Result<()> {
     for target in fs::read_dir(ctx.join("target"))? {
         let debug = target?.path().join("debug");
-        for folder in [debug.clone(), debug.join("deps"), debug.join(".fingerprint")] {
-            for entry in fs::read_dir(folder).into_iter().flatten() {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
-                    continue;
-                }
-                match entry.metadata()?.is_dir() {
-                    true => fs::remove_dir_all(entry.path())?,
-                    false => fs::remove_file(entry.path())?,
-                }
+        for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
+            let name = file::name(&path);
+            if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
+                continue;
             }
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
     }
     Ok(())
+}
+
+/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's own) by content.
+///
+/// A build in the copy leaves the original as it is, because rustc and the linkers never overwrite a file: they write under a
+/// new name or remove the old file first. Lock files must not be shared, or two kernels would wait for each other. Times are
+/// kept, because cargo tells by them what is fresh. Incremental data are left out: they serve only their own folder.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in WalkDir::new(from).into_iter().filter_entry(|entry| entry.file_name() != "incremental") {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.path().strip_prefix(from).expect("a path below the folder")));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(to)?;
+        } else if !is_result(from) || fs::hard_link(from, &to).is_err() {
+            fs::copy(from, &to)?;
+            File::options().append(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns true for libraries, object files and the programs of build scripts.
+fn is_result(path: &Path) -> bool {
+    let name = file::name(path);
+    match path.extension() {
+        Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
+        None => name.starts_with("build-script-build") || name.starts_with("build_script_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn shares_results_and_copies_the_rest_with_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("deps/incremental")).unwrap();
+        for name in ["deps/libtch.rlib", "deps/tch.d", ".cargo-lock", "deps/incremental/x"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        let old = SystemTime::now() - Duration::from_secs(1000);
+        File::options().append(true).open(from.join("deps/tch.d")).unwrap().set_modified(old).unwrap();
+        copy(&from, &to).unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(&from.join("deps/libtch.rlib")), inode(&to.join("deps/libtch.rlib")));
+        assert_ne!(inode(&from.join(".cargo-lock")), inode(&to.join(".cargo-lock")));
+        assert_eq!(fs::metadata(to.join("deps/tch.d")).unwrap().modified().unwrap(), old);
+        assert!(!to.join("deps/incremental").exists());
+    }
 }

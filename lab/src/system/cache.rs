@@ -3,9 +3,10 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use vitlab_dataset::{Error, Result, checksum};
+use vitlab_dataset::checksum;
+use walkdir::WalkDir;
 
-use super::progress::Progress;
+use super::{Error, Progress, Result};
 
 /// Returns the cache folder and creates it if it is missing.
 pub fn home() -> Result<PathBuf> {
@@ -39,23 +40,16 @@ pub fn key(parts: &[impl AsRef<[u8]>]) -> String {
 
 /// Returns the [`key`] of all files below `folder`: their relative paths and contents. Skips build folders (`target`).
 pub fn folder_key(folder: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    let mut pending = vec![folder.to_path_buf()];
-    while let Some(current) = pending.pop() {
-        let failed = |error: std::io::Error| Error::file(&current, format!("can't be read ({error})"));
-        for entry in fs::read_dir(&current).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            match path.is_dir() {
-                true if path.ends_with("target") => {}
-                true => pending.push(path),
-                false => files.push(path),
-            }
-        }
-    }
-    files.sort();
+    let failed = |error: walkdir::Error| Error::file(folder, format!("can't be read ({error})"));
     let mut parts = Vec::new();
-    for path in files {
-        let content = fs::read(&path).map_err(|error| Error::file(&path, format!("can't be read ({error})")))?;
+    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| entry.file_name() != "target" || !entry.file_type().is_dir()) {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        let path = entry.path();
+        let content = fs::read(path).map_err(|error| Error::file(path, format!("can't be read ({error})")))?;
         let name = path.strip_prefix(folder).expect("a path below the folder");
         parts.extend([name.as_os_str().as_encoded_bytes().to_vec(), content]);
     }
@@ -70,12 +64,12 @@ pub fn lock(name: &str, progress: &Progress) -> Result<File> {
     let path = folder.join(format!("{name}.lock"));
     let failed = |error: std::io::Error| Error::file(&path, format!("can't be locked ({error})"));
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress.message("another set-up is at this step; waiting for it"),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    if let Err(error) = file.try_lock() {
+        if matches!(error, TryLockError::WouldBlock) {
+            progress.message("another set-up is at this step; waiting for it");
+        }
+        file.lock().map_err(failed)?;
     }
-    file.lock().map_err(failed)?;
     Ok(file)
 }
 

@@ -3,6 +3,10 @@
 pub mod cache;
 pub mod file;
 pub mod process;
-pub mod progress;
-pub mod repository;
+mod progress;
+mod repository;
 pub mod toolchain;
+
+pub use progress::{Progress, human_duration};
+pub use repository::Repository;
+pub use vitlab_dataset::{Error, Result};

@@ -1,11 +1,15 @@
 //! Child processes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use vitlab_dataset::{Error, Result};
+
+use super::{Error, Result};
 
 /// Runs a program without showing its output. Returns true if it starts and succeeds.
 pub fn succeeds(command: &mut Command) -> bool {
@@ -31,6 +35,13 @@ pub fn run_in_foreground(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Returns the path of the running program. On Linux, it stays valid when cargo replaces the program's file.
+pub fn this_program() -> Result<PathBuf> {
+    let link = PathBuf::from("/proc/self/exe");
+    let path = if link.exists() { Ok(link) } else { std::env::current_exe() };
+    path.map_err(|error| Error::argument(format!("the path of this program is unknown ({error})")))
+}
+
 /// Sends `signal` to the command's process when the thread that spawns it ends, even by SIGKILL. Linux only.
 pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     #[cfg(target_os = "linux")]
@@ -42,30 +53,41 @@ pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     let _ = (command, signal);
 }
 
-/// A line of a child's output.
-pub enum Line {
+/// An event of a running command.
+pub enum Event {
     Stdout(String),
     Stderr(String),
     /// The standard output has ended. A grandchild may still hold the standard error open.
     StdoutEnd,
+    /// No line came for a second.
+    Idle,
 }
 
-/// Starts a command that ends with this process (SIGTERM), and returns it with the lines of its output as they come. The
-/// channel disconnects when both streams have ended.
-pub fn spawn_with_lines(command: &mut Command) -> std::io::Result<(Child, Receiver<Line>)> {
+/// Runs a command, which ends with this process (SIGTERM). `handle` receives its output line by line, until both streams
+/// have ended or `handle` breaks off.
+pub fn follow(command: &mut Command, mut handle: impl FnMut(Event) -> ControlFlow<()>) -> io::Result<ExitStatus> {
     signal_with_parent(command, Signal::SIGTERM);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (sender, lines) = channel();
-    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), Line::Stderr, None);
-    forward(child.stdout.take().expect("stdout is piped"), sender, Line::Stdout, Some(Line::StdoutEnd));
-    Ok((child, lines))
+    let (sender, events) = channel();
+    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), Event::Stderr, None);
+    forward(child.stdout.take().expect("stdout is piped"), sender, Event::Stdout, Some(Event::StdoutEnd));
+    loop {
+        let event = match events.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            event => event.unwrap_or(Event::Idle),
+        };
+        if handle(event).is_break() {
+            break;
+        }
+    }
+    child.wait()
 }
 
 /// Sends each line of `stream`, then `end`, from a thread of its own.
-fn forward(stream: impl Read + Send + 'static, sender: Sender<Line>, line: fn(String) -> Line, end: Option<Line>) {
+fn forward(stream: impl Read + Send + 'static, sender: Sender<Event>, event: fn(String) -> Event, end: Option<Event>) {
     std::thread::spawn(move || {
         let lines = BufReader::new(stream).split(b'\n').map_while(|bytes| bytes.ok());
-        for item in lines.map(|bytes| line(String::from_utf8_lossy(&bytes).trim_end().to_string())).chain(end) {
+        for item in lines.map(|bytes| event(String::from_utf8_lossy(&bytes).trim_end().to_string())).chain(end) {
             let _ = sender.send(item);
         }
     });

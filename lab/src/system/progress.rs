@@ -1,38 +1,30 @@
 //! Progress of a long step: its title, its present activity and the elapsed time.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::process::Command;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vitlab_dataset::{Error, Result};
 
-use super::process::{self, Line};
+use super::process::{self, Event};
+use super::{Error, Result};
 
 /// Interval between two messages of a step where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Number of output lines in the error of a failed command.
-const LAST_LINES: usize = 30;
 
-/// One line on the terminal with a running clock. Without a terminal it prints plain lines instead, at most one per
-/// heartbeat.
+/// One line on the terminal with a running clock. Without a terminal: plain lines, at most one per heartbeat.
 pub struct Progress {
     bar: ProgressBar,
-    title: String,
-    started: Instant,
     announced: Cell<Option<Instant>>,
 }
 
 impl Progress {
     pub fn new(title: impl Into<String>) -> Self {
-        let title = title.into();
-        let bar = ProgressBar::new_spinner().with_prefix(title.clone());
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}").expect("a fixed template"),
-        );
+        let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}");
+        let bar = ProgressBar::new_spinner().with_prefix(title.into()).with_style(style.expect("a fixed template"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Progress { bar, title, started: Instant::now(), announced: Cell::new(None) }
+        Progress { bar, announced: Cell::new(None) }
     }
 
     /// Shows the present activity.
@@ -43,7 +35,7 @@ impl Progress {
         let now = Instant::now();
         if self.announced.get().is_none_or(|last| now - last >= HEARTBEAT) {
             self.announced.set(Some(now));
-            eprintln!("… {} ({}): {}", self.title, human_duration(self.started.elapsed()), text.trim());
+            eprintln!("… {} ({}): {}", self.bar.prefix(), human_duration(self.bar.elapsed()), text.trim());
         }
     }
 
@@ -55,7 +47,7 @@ impl Progress {
     /// Replaces the progress line by the result and the elapsed time.
     pub fn finish(self, result: &str) {
         self.bar.finish_and_clear();
-        eprintln!("✓ {}: {result} ({})", self.title, human_duration(self.started.elapsed()));
+        eprintln!("✓ {}: {result} ({})", self.bar.prefix(), human_duration(self.bar.elapsed()));
     }
 
     /// Removes the progress line.
@@ -69,32 +61,30 @@ impl Progress {
     /// Fails if the program doesn't start or fails; the error quotes the last lines of its output.
     pub fn run(&self, command: &mut Command, mut show: impl FnMut(&str) -> Option<String>) -> Result<()> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let failed = |error: std::io::Error| Error::argument(format!("{name} can't be run ({error})"));
-        let (mut child, lines) = process::spawn_with_lines(command).map_err(failed)?;
         let mut last = Vec::new();
         let mut shown = String::from("started");
-        loop {
-            match lines.recv_timeout(Duration::from_secs(1)) {
-                Ok(Line::Stdout(line) | Line::Stderr(line)) => {
+        let status = process::follow(command, |event| {
+            match event {
+                Event::Stdout(line) | Event::Stderr(line) => {
                     if let Some(text) = show(&line) {
                         shown = text;
                         self.message(&shown);
                     }
                     last.push(line);
-                    last.drain(..last.len().saturating_sub(LAST_LINES));
+                    last.drain(..last.len().saturating_sub(30));
                 }
-                Ok(Line::StdoutEnd) => {}
-                Err(RecvTimeoutError::Timeout) => self.message(&shown),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Event::Idle => self.message(&shown),
+                Event::StdoutEnd => {}
             }
-        }
-        let status = child.wait().map_err(failed)?;
+            ControlFlow::Continue(())
+        });
+        let status = status.map_err(|error| Error::argument(format!("{name} can't be run ({error})")))?;
         if status.success() {
             return Ok(());
         }
         self.bar.finish_and_clear();
-        let last = last.join("\n");
-        Err(Error::argument(format!("{}: {name} failed ({status}); its last lines:\n{last}", self.title)))
+        let (title, last) = (self.bar.prefix(), last.join("\n"));
+        Err(Error::argument(format!("{title}: {name} failed ({status}); its last lines:\n{last}")))
     }
 }
 

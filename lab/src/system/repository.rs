@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitlab_dataset::{Error, Result};
+use super::{Error, Result, cache};
 
 pub struct Repository {
     pub root: PathBuf,
@@ -23,8 +23,9 @@ impl Repository {
             .ok_or_else(|| Error::file(path, "is not inside a clone of vitlab; change to one and try again"))
     }
 
-    pub fn environment_yml(&self) -> PathBuf {
-        self.root.join("environment.yml")
+    /// Names this clone's entries in the cache folder.
+    pub fn key(&self) -> String {
+        cache::key(&[self.root.to_string_lossy().as_bytes()])
     }
 
     /// The virtual environment of this clone.
@@ -36,17 +37,8 @@ impl Repository {
         self.venv().join("bin").join(program)
     }
 
-    /// The package of the kernel.
-    pub fn kernel(&self) -> PathBuf {
-        self.root.join("kernel")
-    }
-
     pub fn notebooks(&self) -> PathBuf {
         self.root.join("notebooks")
-    }
-
-    pub fn outputs(&self) -> PathBuf {
-        self.root.join("outputs")
     }
 
     /// Shortens a path inside the clone to one relative to its root.
@@ -54,8 +46,7 @@ impl Repository {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// Returns the notebooks that `names` select: by name, unique beginning of the name, or path. No name selects all of
-    /// notebooks/.
+    /// Returns the notebooks that `names` select: by name, unique beginning of the name, or path. No name selects them all.
     ///
     /// # Errors
     /// Fails if a name selects no notebook or several, or if notebooks/ can't be read or holds none.
@@ -86,22 +77,21 @@ fn select(all: &[PathBuf], name: &str) -> Result<PathBuf> {
         return path.canonicalize().map_err(|error| Error::file(path, error.to_string()));
     }
     let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let list = |paths: &[&PathBuf]| paths.iter().map(|path| stem(path)).collect::<Vec<_>>().join(", ");
+    let list = |paths: &[PathBuf]| paths.iter().map(stem).collect::<Vec<_>>().join(", ");
     let wanted = name.strip_suffix(".ipynb").unwrap_or(name);
-    if let Some(exact) = all.iter().find(|path| stem(path) == wanted) {
-        return Ok(exact.clone());
+    let mut found: Vec<PathBuf> = all.iter().filter(|path| stem(path).starts_with(wanted)).cloned().collect();
+    if let Some(exact) = found.iter().position(|path| stem(path) == wanted) {
+        return Ok(found.swap_remove(exact));
     }
-    match &all.iter().filter(|path| stem(path).starts_with(wanted)).collect::<Vec<_>>()[..] {
-        [only] => Ok((*only).clone()),
-        [] => {
-            let all = list(&all.iter().collect::<Vec<_>>());
-            Err(Error::argument(format!("there is no notebook {name}; there are {all}")))
+    let problem = match &found[..] {
+        [only] => return Ok(only.clone()),
+        [] => format!("there is no notebook {name}; there are {}", list(all)),
+        _ => {
+            let names = list(&found);
+            format!("{name} begins the names of several notebooks: {names}; write more of the one you mean")
         }
-        several => Err(Error::argument(format!(
-            "{name} begins the names of several notebooks: {}; write more of the one you mean",
-            list(several)
-        ))),
-    }
+    };
+    Err(Error::argument(problem))
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vitlab_dataset::{Error, Result};
-
-use super::process;
+use super::{Error, Result, process};
 
 /// Returns the output of `rustc -vV`: version and host, which every build depends on.
 pub fn rustc() -> Result<String> {
@@ -24,8 +22,7 @@ fn ask_rustc(arguments: &[&str]) -> Result<String> {
 
 /// Returns the folder of the standard library's sources that belongs to these shared libraries. It may not exist.
 pub fn sources(libraries: &Path) -> PathBuf {
-    let rustlib = libraries.ancestors().nth(2);
-    rustlib.unwrap_or(libraries).join("src/rust/library")
+    libraries.ancestors().nth(2).unwrap_or(libraries).join("src/rust/library")
 }
 
 /// Returns true if the component rust-src is installed. The kernel needs it to find the types of variables.

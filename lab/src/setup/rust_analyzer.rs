@@ -6,25 +6,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use super::launch::Launch;
-use crate::system::toolchain;
+use super::Launch;
+use crate::system::{file, toolchain};
 
 /// Environment variable in which rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
 /// Environment variable that tells the kernel where the standard library really is.
 const LATER: &str = "VITLAB_RUST_SRC";
 /// The parts of the standard library that rust-analyzer reads.
-const CRATES: [&str; 3] = ["core", "alloc", "std"];
+const SOURCES: [&str; 3] = ["core/src", "alloc/src", "std/src"];
 
-/// Points rust-analyzer to links to a reduced standard library and toolchain. If a link can't be created, rust-analyzer
-/// reads everything.
+/// Points rust-analyzer to links to a reduced standard library and toolchain. Without links, it reads everything.
 pub fn limit(launch: &Launch, command: &mut Command) {
-    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else {
-        return;
-    };
-    let sources = folder.join("rust-src");
-    if std::env::var_os(RUST_SRC).is_none() && link_standard_library(launch, &sources).is_ok() {
-        command.env(RUST_SRC, sources);
+    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else { return };
+    // Without the thousands of intrinsics of `std::arch`.
+    let (all, reduced) = (toolchain::sources(&launch.rust_libraries), folder.join("rust-src"));
+    let link_sources = || SOURCES.iter().try_for_each(|sources| link(&all.join(sources), &reduced.join(sources)));
+    if std::env::var_os(RUST_SRC).is_none() && link_sources().is_ok() {
+        command.env(RUST_SRC, &reduced);
     }
     let tools = folder.join("toolchain");
     if let Some(sysroot) = launch.rust_libraries.ancestors().nth(4)
@@ -38,34 +37,15 @@ pub fn limit(launch: &Launch, command: &mut Command) {
     }
 }
 
-/// Lets a kernel in `folder` start with an empty standard library. The kernel reads the real one when it is idle, or when a
-/// cell has a variable.
+/// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or given a variable.
 pub fn postpone(folder: &Path, command: &mut Command) {
     let sources = command.get_envs().find(|(name, _)| *name == RUST_SRC);
-    let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else {
-        return;
-    };
+    let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else { return };
     let (empty, link) = (folder.join("no-rust-src"), folder.join("rust-src"));
-    if create_empty_library(&empty).is_ok() && symlink(&empty, &link).is_ok() {
+    let mut files = SOURCES.iter().map(|sources| empty.join(sources).join("lib.rs"));
+    if files.all(|path| file::write(&path, "").is_ok()) && symlink(&empty, &link).is_ok() {
         command.env(RUST_SRC, link).env(LATER, sources);
     }
-}
-
-fn create_empty_library(folder: &Path) -> io::Result<()> {
-    CRATES.iter().try_for_each(|name| {
-        let sources = folder.join(name).join("src");
-        fs::create_dir_all(&sources)?;
-        fs::write(sources.join("lib.rs"), "")
-    })
-}
-
-/// Links the standard library without the thousands of intrinsics of `std::arch`.
-fn link_standard_library(launch: &Launch, folder: &Path) -> io::Result<()> {
-    let all = toolchain::sources(&launch.rust_libraries);
-    CRATES.iter().try_for_each(|name| {
-        let sources = Path::new(name).join("src");
-        link(&all.join(&sources), &folder.join(&sources))
-    })
 }
 
 /// Links the Rust toolchain with the kernel's program in the place of cargo, which reports fewer crates.

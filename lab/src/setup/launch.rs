@@ -1,17 +1,17 @@
 //! The environment that the kernel's program is launched in, for a client or for the warm build. Set-up saves it in
-//! `.venv/vitlab.json`, because any client may start the kernel from any environment.
+//! `.venv`, because any client may start the kernel from any environment.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
-use vitlab_dataset::{Error, Result};
 
-use crate::system::repository::Repository;
-use crate::system::{cache, file, toolchain};
+use crate::system::{Error, Repository, Result, cache, file, toolchain};
 
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+const FILE: &str = "vitlab.json";
+
+#[derive(Serialize, Deserialize)]
 pub struct Launch {
     /// The kernel's program.
     pub kernel: PathBuf,
@@ -46,20 +46,15 @@ impl Launch {
 
     /// Reads the description that the last set-up of this clone saved.
     pub fn read(repository: &Repository) -> Result<Self> {
-        let path = Self::path(repository);
-        let text =
-            std::fs::read_to_string(&path).map_err(|_| Error::file(&path, "is missing; run `cargo lab setup`"))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Error::file(&path, format!("can't be read ({error}); run `cargo lab setup`")))
+        let path = repository.venv().join(FILE);
+        let failed = |problem: &str| Error::file(&path, format!("{problem}; run `cargo lab setup`"));
+        let text = fs::read_to_string(&path).map_err(|_| failed("is missing"))?;
+        serde_json::from_str(&text).map_err(|error| failed(&format!("can't be read ({error})")))
     }
 
     /// Saves the description for the kernels of this clone.
     pub fn write(&self, repository: &Repository) -> Result<()> {
-        file::write_json(&Self::path(repository), self)
-    }
-
-    fn path(repository: &Repository) -> PathBuf {
-        repository.venv().join("vitlab.json")
+        file::write_json(&repository.venv().join(FILE), self)
     }
 
     /// Sets the environment of a command that runs the kernel with `folder` as evcxr's build folder.
@@ -67,18 +62,14 @@ impl Launch {
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let inherited = env::split_paths(&inherited).filter(|folder| folder.is_absolute());
         let libraries = [self.libtorch.join("lib"), self.rust_libraries.clone()].into_iter().chain(inherited);
+        let libraries = env::join_paths(libraries).expect("split paths can be joined");
         toolchain::clean_environment(command);
-        command
-            .env("EVCXR_TMPDIR", folder)
-            .env("LIBTORCH", &self.libtorch)
-            .env("LD_LIBRARY_PATH", env::join_paths(libraries).expect("split paths can be joined"));
+        command.env("EVCXR_TMPDIR", folder).env("LIBTORCH", &self.libtorch).env("LD_LIBRARY_PATH", libraries);
         if let Some(cargo) = &self.cargo {
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::split_paths(&path).chain([cargo.clone()]);
             command.env("PATH", env::join_paths(path).expect("split paths can be joined"));
         }
-        if let Some(toolchain) = &self.toolchain {
-            command.env("RUSTUP_TOOLCHAIN", toolchain);
-        }
+        command.envs(self.toolchain.iter().map(|toolchain| ("RUSTUP_TOOLCHAIN", toolchain)));
     }
 }
