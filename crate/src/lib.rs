@@ -63,3 +63,8 @@ pub use vitlab_dataset::file;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use learner::Learner;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
