@@ -244,7 +244,7 @@ def test_figures_show_where_they_occur_and_change_in_place(kernel):
     ids = {content["transient"]["display_id"] for kind, content in shown[3:6]}
     assert len(ids) == 1
     # A later cell can replace it, too.
-    _, shown = kernel.run("place.show(&table(7));")
+    _, shown = kernel.run("handle.show(&table(7));")
     assert shown[0][0] == "update_display_data" and shown[0][1]["transient"]["display_id"] in ids
 
 
