@@ -19,7 +19,7 @@ fn vitlab(folder: &Path, line: &str) -> Output {
     command(folder, line).output().expect("the command starts")
 }
 
-/// What it prints when it succeeds.
+/// Standard output of a successful run.
 fn printed(folder: &Path, line: &str) -> String {
     let output = vitlab(folder, line);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -27,7 +27,7 @@ fn printed(folder: &Path, line: &str) -> String {
     text(&output.stdout)
 }
 
-/// What it says when it fails: a sentence, a status that is not 0 and no trace of libtorch.
+/// Standard error of a failing run: a sentence, a status that is not 0 and no trace of libtorch.
 fn refused(folder: &Path, line: &str) -> String {
     let output = vitlab(folder, line);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -120,7 +120,7 @@ fn a_killed_training_resumes_to_the_same_weights() {
     assert!(!folder.join("parts/ViT_model.pt").exists());
 
     let unfinished = refused(folder, &train("--out parts"));
-    assert!(unfinished.contains("add --resume to go on with it"), "{unfinished}");
+    assert!(unfinished.contains("add --resume to continue it"), "{unfinished}");
     let other = refused(folder, &train("--out parts --resume --seed 9"));
     assert!(other.contains("another configuration (SEED: 9 here, 42 there)"), "{other}");
     let out = printed(folder, &train("--out parts --resume"));
@@ -200,7 +200,7 @@ fn bad_arguments_are_sentences() {
     }
 }
 
-/// Where the processor doesn't multiply such numbers, that is said.
+/// Without AVX512-BF16, the error says so.
 #[test]
 fn bfloat16_changes_little() {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");

@@ -1,9 +1,9 @@
 //! Random changes to bytes.
 
-/// SplitMix64: the same mutations in every run.
-pub struct Random(pub u64);
+/// The SplitMix64 generator: the same mutations in every run.
+pub struct SplitMix64(pub u64);
 
-impl Random {
+impl SplitMix64 {
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -18,7 +18,7 @@ impl Random {
 }
 
 /// Changes `bytes` in one to eight places within `from..`. Few changes are more likely than many.
-pub fn mutate(bytes: &mut Vec<u8>, from: usize, random: &mut Random) {
+pub fn mutate(bytes: &mut Vec<u8>, from: usize, random: &mut SplitMix64) {
     let most = 1 + random.below(8);
     for _ in 0..=random.below(most) {
         let at = from + random.below(bytes.len().saturating_sub(from));

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use archive::{TensorPickle, VALID, archive, dict};
 use memory::peak;
-use mutation::{Random, mutate};
+use mutation::{SplitMix64, mutate};
 use tch::Tensor;
 use vitlab::checkpoint::{StateDict, read};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// A .pt file whose pickle is damaged and whose checksums are right.
-fn with_mutated_pickle(original: &[u8], random: &mut Random) -> Vec<u8> {
+fn with_mutated_pickle(original: &[u8], random: &mut SplitMix64) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(original)).unwrap();
     let mut entries = Vec::new();
     for index in 0..from.len() {
@@ -111,26 +111,26 @@ fn storage_bytes(dict: &StateDict) -> usize {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Target {
+enum Format {
     PtFile,
     Pickle,
     SafetensorsFile,
 }
 
 /// A copy of the file of that stem, damaged where its reader has to notice it.
-fn damaged(target: Target, stem: &Path, round: usize, random: &mut Random) -> Vec<u8> {
-    let extension = if target == Target::SafetensorsFile { "safetensors" } else { "pt" };
+fn damaged(format: Format, stem: &Path, round: usize, random: &mut SplitMix64) -> Vec<u8> {
+    let extension = if format == Format::SafetensorsFile { "safetensors" } else { "pt" };
     let original = fs::read(stem.with_extension(extension)).unwrap();
     let mut bytes = original.clone();
-    match target {
-        Target::PtFile => {
-            // Every other one in the directory at the end, where a change does more than break a checksum.
+    match format {
+        Format::PtFile => {
+            // Every second mutation hits the directory at the end, where a change does more than break a checksum.
             let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
             mutate(&mut bytes, if round.is_multiple_of(2) { 0 } else { end }, random);
             bytes
         }
-        Target::Pickle => with_mutated_pickle(&original, random),
-        Target::SafetensorsFile => {
+        Format::Pickle => with_mutated_pickle(&original, random),
+        Format::SafetensorsFile => {
             // In the header alone: the tensors after it may have any values.
             let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             bytes.truncate(8 + header);
@@ -151,24 +151,24 @@ fn mutated_files() {
     common::reference("weights.py", &["make".as_ref(), folder.path()]);
     let stems = ["vit", "views", "cnn", "dtypes", "protocol4"];
     let path = folder.path().join("mutated");
-    let mut random = Random(2026);
-    for target in [Target::PtFile, Target::Pickle, Target::SafetensorsFile] {
+    let mut random = SplitMix64(2026);
+    for format in [Format::PtFile, Format::Pickle, Format::SafetensorsFile] {
         let mut seen = Seen::default();
         let start = Instant::now();
         for round in 0..rounds {
             let stem = stems[round % stems.len()];
-            let bytes = damaged(target, &folder.path().join(stem), round, &mut random);
+            let bytes = damaged(format, &folder.path().join(stem), round, &mut random);
             if let Some(dict) = check(&path, &bytes, &mut seen) {
                 let content = content(&dict);
                 // An archive that is accepted has its original content: checksums cover all that matters.
-                if target == Target::PtFile {
+                if format == Format::PtFile {
                     let original = read(folder.path().join(format!("{stem}.pt"))).unwrap();
                     assert!(content == self::content(&original), "{stem}, round {round}");
                 }
             }
         }
         println!(
-            "{rounds} × {target:?}: {} accepted, {} different errors; slowest {:?}, all {:?}; at most {:.2} × a file \
+            "{rounds} × {format:?}: {} accepted, {} different errors; slowest {:?}, all {:?}; at most {:.2} × a file \
              above 100 kB, {} bytes beyond twice a file",
             seen.accepted,
             seen.messages.len(),
@@ -190,7 +190,7 @@ fn mutated_files() {
     }
 }
 
-/// Measures the whole process, libtorch included: the peak that the kernel has seen.
+/// Measures the whole process, libtorch included: the peak that Linux reports.
 #[cfg(target_os = "linux")]
 #[test]
 fn large_files_take_at_most_twice_their_size() {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, ensure};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialisation {
-    /// Normal with standard deviation 0.02, as in the material notebook.
+    /// Normal with standard deviation 0.02, as in the homework's material notebook.
     #[default]
     Normal,
     /// Uniform in ±√(6 / (inputs + outputs)) (Glorot and Bengio 2010), like `torch.nn.init.xavier_uniform_`.
@@ -171,7 +171,7 @@ impl Config {
         }
     }
 
-    /// Applies what `cargo lab run` asks for: [`Config::quick`] for VITLAB_QUICK, LOAD_MODEL for VITLAB_LOAD_MODEL.
+    /// Applies the environment variables that `cargo lab run` sets: VITLAB_QUICK and VITLAB_LOAD_MODEL.
     pub fn as_asked(self) -> Self {
         let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let config = if asked("VITLAB_QUICK") { self.quick() } else { self };
@@ -256,7 +256,7 @@ impl Config {
         Ok(())
     }
 
-    /// The constants with different values, as "NAME: ours here, theirs there", but for paths and LOAD_MODEL.
+    /// The constants that differ, except paths and LOAD_MODEL, as "NAME: ours here, theirs there".
     ///
     /// ```
     /// use vitlab::Config;

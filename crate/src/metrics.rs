@@ -37,7 +37,7 @@ pub fn evaluate(model: &impl Model, data: &Dataset) -> Result<Evaluation> {
 /// Evaluates any function from images [B, 1, 28, 28] to scores [B, classes].
 ///
 /// # Errors
-/// What `predict` returns, or scores that are not finite.
+/// An error of `predict`, or scores that are not finite.
 pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Evaluation> {
     Ok(evaluate_heads(data, |images| Ok(vec![predict(images)?]))?.remove(0))
 }
@@ -46,7 +46,7 @@ pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<
 /// [`Learner::heads`](crate::Learner::heads) does. [`Evaluation::mean`] evaluates both heads of a DeiT together.
 ///
 /// # Errors
-/// What `heads` returns, or scores that are not finite.
+/// An error of `heads`, or scores that are not finite.
 pub fn evaluate_heads(data: &Dataset, heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Evaluation>> {
     let labels = data.labels.to_device(Device::Cpu);
     let heads = in_batches(&data.images, BATCH, heads)?.into_iter();
@@ -57,7 +57,7 @@ pub fn evaluate_heads(data: &Dataset, heads: impl FnMut(&Tensor) -> Result<Vec<T
 /// it returns, [B, …], becomes one of all images [N, …] on the CPU.
 ///
 /// # Errors
-/// What `predict` returns.
+/// An error of `predict`.
 pub fn in_batches(
     images: &Tensor,
     batch: i64,

@@ -90,10 +90,10 @@ fn request(url: &str, part: &Path, progress: &dyn Fn(&str)) -> Result<(), Failur
         .http_status_as_error(false)
         .build()
         .into();
-    let there = fs::metadata(part).map_or(0, |metadata| metadata.len());
+    let resume_from = fs::metadata(part).map_or(0, |metadata| metadata.len());
     let mut request = agent.get(url);
-    if there > 0 {
-        request = request.header("Range", format!("bytes={there}-"));
+    if resume_from > 0 {
+        request = request.header("Range", format!("bytes={resume_from}-"));
     }
     let response = request.call().map_err(|error| Failure::Final(format!("can't be reached ({error})")))?;
     let (resumed, status) = (response.status() == 206, response.status());
@@ -105,7 +105,7 @@ fn request(url: &str, part: &Path, progress: &dyn Fn(&str)) -> Result<(), Failur
         return Err(Failure::Final(format!("the server answers {status}")));
     }
     let length = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let start = if resumed { there } else { 0 };
+    let start = if resumed { resume_from } else { 0 };
     let whole = length("content-length").map(|rest| start + rest);
 
     let full = |error: std::io::Error| match error.kind() {

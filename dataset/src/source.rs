@@ -20,7 +20,7 @@ pub const SYNTHETIC_MARK: &str = "SYNTHETIC";
 /// Environment variable that names a data folder, or holds the word `synthetic`.
 pub const VARIABLE: &str = "VITLAB_DATA";
 
-/// Origin of the images.
+/// Where the images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A folder that holds the four [`FILES`], plain or gzipped.
@@ -65,7 +65,7 @@ impl Split {
         }
     }
 
-    fn files(self) -> (&'static File, &'static File) {
+    fn files(self) -> (&'static DataFile, &'static DataFile) {
         match self {
             Split::Train => (&FILES[0], &FILES[1]),
             Split::Test => (&FILES[2], &FILES[3]),
@@ -75,7 +75,7 @@ impl Split {
 
 /// One file of the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct File {
+pub struct DataFile {
     /// File name without `.gz`.
     pub name: &'static str,
     /// MD5 of the uncompressed content; archives of the same content differ between distributors.
@@ -83,11 +83,11 @@ pub struct File {
 }
 
 /// Training images, training labels, test images, test labels.
-pub const FILES: [File; 4] = [
-    File { name: "train-images-idx3-ubyte", md5: "f4a8712d7a061bf5bd6d2ca38dc4d50a" },
-    File { name: "train-labels-idx1-ubyte", md5: "9018921c3c673c538a1fc5bad174d6f9" },
-    File { name: "t10k-images-idx3-ubyte", md5: "8181f5470baa50b63fa0f6fddb340f0a" },
-    File { name: "t10k-labels-idx1-ubyte", md5: "15d484375f8d13e6eb1aabb0c3f46965" },
+pub const FILES: [DataFile; 4] = [
+    DataFile { name: "train-images-idx3-ubyte", md5: "f4a8712d7a061bf5bd6d2ca38dc4d50a" },
+    DataFile { name: "train-labels-idx1-ubyte", md5: "9018921c3c673c538a1fc5bad174d6f9" },
+    DataFile { name: "t10k-images-idx3-ubyte", md5: "8181f5470baa50b63fa0f6fddb340f0a" },
+    DataFile { name: "t10k-labels-idx1-ubyte", md5: "15d484375f8d13e6eb1aabb0c3f46965" },
 ];
 
 /// One split whose sizes and labels have been checked.
@@ -182,12 +182,12 @@ pub fn verify_folder(folder: &Path) -> Result<()> {
 }
 
 fn missing(folder: &Path) -> Vec<&'static str> {
-    let absent = |file: &&File| !locate(folder, file).exists();
+    let absent = |file: &&DataFile| !locate(folder, file).exists();
     FILES.iter().filter(absent).map(|file| file.name).collect()
 }
 
 /// Prefers the plain file, which is read faster, to the gzipped one.
-fn locate(folder: &Path, file: &File) -> PathBuf {
+fn locate(folder: &Path, file: &DataFile) -> PathBuf {
     let plain = folder.join(file.name);
     if plain.exists() { plain } else { folder.join(format!("{}.gz", file.name)) }
 }
@@ -196,7 +196,7 @@ fn locate(folder: &Path, file: &File) -> PathBuf {
 ///
 /// # Errors
 /// Fails if the file is missing, damaged, or has other content.
-pub fn verify(path: &Path, file: &File) -> Result<()> {
+pub fn verify(path: &Path, file: &DataFile) -> Result<()> {
     let found = checksum::md5(idx::content(path)?).map_err(|error| idx::unreadable(path, error))?;
     if found == file.md5 {
         return Ok(());

@@ -61,23 +61,23 @@ pub fn write_folder(folder: &Path, n_train: usize, n_test: usize, seed: u64) -> 
 }
 
 /// A polygon in pixel coordinates, filled with `shade` times the brightness of the cloth.
-struct Part {
+struct Polygon {
     shade: f32,
-    /// `points` are the right half, from top to bottom; the left half mirrors them about x = 14.
+    /// True if `points` are only the right half, from top to bottom, mirrored about x = 14.
     symmetric: bool,
     points: &'static [(f32, f32)],
 }
 
-const fn half(shade: f32, points: &'static [(f32, f32)]) -> Part {
-    Part { shade, symmetric: true, points }
+const fn half(shade: f32, points: &'static [(f32, f32)]) -> Polygon {
+    Polygon { shade, symmetric: true, points }
 }
 
-const fn whole(shade: f32, points: &'static [(f32, f32)]) -> Part {
-    Part { shade, symmetric: false, points }
+const fn whole(shade: f32, points: &'static [(f32, f32)]) -> Polygon {
+    Polygon { shade, symmetric: false, points }
 }
 
-/// The parts of each class, in the order of [`CLASSES`]; later parts cover earlier ones.
-const TEMPLATES: [&[Part]; 10] = [
+/// The polygons of each class, in the order of [`CLASSES`]; later ones cover earlier ones.
+const TEMPLATES: [&[Polygon]; 10] = [
     &[
         half(1.0, &[(16.0, 4.0), (20.0, 4.5), (25.5, 9.0), (23.0, 12.0), (19.5, 10.0), (19.8, 25.0)]),
         half(0.0, &[(17.0, 3.0), (14.5, 6.5)]),
@@ -119,11 +119,11 @@ const TEMPLATES: [&[Part]; 10] = [
     ],
 ];
 
-impl Part {
+impl Polygon {
     /// Even-odd rule: counts the edges to the right of the point.
     fn contains(&self, x: f32, y: f32) -> bool {
         let x = if self.symmetric { 14.0 + (x - 14.0).abs() } else { x };
-        // The axis closes a symmetric part, the first point any other.
+        // The axis closes a symmetric polygon, the first point any other.
         let (first, last) = (self.points[0], self.points[self.points.len() - 1]);
         let closing =
             if self.symmetric { [((14.0, first.1), first), (last, (14.0, last.1))] } else { [(last, first); 2] };
@@ -134,7 +134,7 @@ impl Part {
     }
 }
 
-fn draw(template: &[Part], rng: &mut Rng) -> [u8; SIDE * SIDE] {
+fn draw(template: &[Polygon], rng: &mut Rng) -> [u8; SIDE * SIDE] {
     let mut between = |low: f32, high: f32| low + (high - low) * rng.f32();
     // Inverse of the affine map: from a pixel to the template.
     let (stretch_x, stretch_y, angle) = (between(0.95, 1.2), between(0.95, 1.15), between(-0.09, 0.09));
@@ -147,9 +147,9 @@ fn draw(template: &[Part], rng: &mut Rng) -> [u8; SIDE * SIDE] {
         let (sin, cos) = angle.sin_cos();
         let (x, y) = (14.0 + stretch_x * (cos * x + sin * y), 14.0 + stretch_y * (cos * y - sin * x));
         let grain = between(-noise, noise);
-        if let Some(part) = template.iter().rev().find(|part| part.contains(x, y)) {
+        if let Some(polygon) = template.iter().rev().find(|polygon| polygon.contains(x, y)) {
             let wave = stripes.0 * (stripes.1 * x + stripes.2 * y).sin();
-            *pixel = (cloth * part.shade * (1.0 + wave + grain)) as u8;
+            *pixel = (cloth * polygon.shade * (1.0 + wave + grain)) as u8;
         }
     }
     pixels

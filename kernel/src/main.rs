@@ -40,7 +40,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// rust-analyzer, which finds the types of variables, spends most of its time on allocations.
+/// mimalloc, because rust-analyzer spends most of its time on allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

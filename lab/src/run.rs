@@ -13,7 +13,7 @@ use serde_json::json;
 use vitlab_dataset::source::{self, Source};
 
 use crate::setup::{Ready, Setup, kernelspec, venv};
-use crate::system::process::{self, Event};
+use crate::system::process::{self, OutputEvent};
 use crate::system::{Error, Progress, Repository, Result, file, human_duration};
 
 #[derive(clap::Args)]
@@ -150,8 +150,8 @@ fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Res
     let status = process::follow(command, |event| {
         let mut report = None;
         match event {
-            Event::Stdout(line) => report = serde_json::from_str(&line).ok(),
-            Event::Stderr(line) => {
+            OutputEvent::Stdout(line) => report = serde_json::from_str(&line).ok(),
+            OutputEvent::Stderr(line) => {
                 // "   Compiling rand v0.10.0": a dependency that isn't in the warm build.
                 if line.trim().starts_with("Compiling ") {
                     progress.message(&format!("{activity} · {}", line.trim()));
@@ -159,8 +159,8 @@ fn run_executor(command: &mut Command, ipynb: &Path, progress: &Progress) -> Res
                 remarks.push(line);
                 remarks.drain(..remarks.len().saturating_sub(10));
             }
-            Event::Idle => progress.message(&format!("{activity} · {}", human_duration(since.elapsed()))),
-            Event::StdoutEnd => return ControlFlow::Break(()),
+            OutputEvent::Idle => progress.message(&format!("{activity} · {}", human_duration(since.elapsed()))),
+            OutputEvent::StdoutEnd => return ControlFlow::Break(()),
         }
         match report {
             Some(Report::Start { cells: total }) => cells = total,

@@ -2,7 +2,7 @@
 
 use crate::{largest_difference, reference, refusal, softmax_attention};
 use tch::{Device, Kind, Tensor};
-use vitlab::explain::{Heatmap, Query, Rollout, Scale, Upsample, grid, rollout};
+use vitlab::explain::{Heatmap, MapScale, Query, Rollout, Upsample, grid, rollout};
 
 #[test]
 fn maps_equal_pytorch_interpolation() {
@@ -33,12 +33,12 @@ fn an_empty_or_flat_map_has_no_nan_and_no_contrast() {
         let matrix = Tensor::full([2, 50, 50], value, (Kind::Double, Device::Cpu));
         // Rounding noise, as in float32 attention, must not show as structure.
         let noise = Tensor::rand([2, 50, 50], (Kind::Double, Device::Cpu)) * 1e-9 * value;
-        for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {
+        for scale in [MapScale::Max, MapScale::MinMax, MapScale::Raw] {
             for upsample in [Upsample::Bilinear, Upsample::Nearest] {
                 let maps = Heatmap { scale, upsample, ..Heatmap::default() }.maps(&(&matrix + &noise)).unwrap();
                 let expected = match scale {
-                    Scale::Max if value > 0.0 => 1.0,
-                    Scale::Raw => value as f32,
+                    MapScale::Max if value > 0.0 => 1.0,
+                    MapScale::Raw => value as f32,
                     _ => 0.0,
                 };
                 assert!(maps.iter().all(|v| (v - expected).abs() < 1e-6), "{scale} {upsample} of {value}");
@@ -48,7 +48,7 @@ fn an_empty_or_flat_map_has_no_nan_and_no_contrast() {
     // A map is also empty if everything but the entry (class, class) is discarded.
     let options = Rollout { discard_ratio: 0.999, ..Rollout::default() };
     let product = rollout(&softmax_attention([1, 6, 4, 50, 50]), &options).unwrap();
-    for scale in [Scale::Max, Scale::MinMax, Scale::Raw] {
+    for scale in [MapScale::Max, MapScale::MinMax, MapScale::Raw] {
         assert!(Heatmap { scale, ..Heatmap::default() }.maps(&product).unwrap().iter().all(|v| v.is_finite()));
     }
 }

@@ -1,4 +1,4 @@
-"""Learning rates of the material notebook's two schedulers for each epoch, as JSON.
+"""Learning rates of the two schedulers of the homework's material notebook for each epoch, as JSON.
 
 Covers several pairs (EPOCHS, WARMUP_EPOCHS) with LR 5e-4. Takes no arguments.
 """

@@ -1,7 +1,7 @@
 """The homework's Vision Transformer in PyTorch: the independent reference for the Rust models.
 
-Follows the paper (arXiv 2010.11929, section 3.1) with the material notebook's parameter names and PyTorch's own modules
-where they exist, so that it shares only the mathematics with the Rust code.
+Follows the paper (arXiv 2010.11929, section 3.1) with the parameter names of the homework's material notebook and
+PyTorch's own modules where they exist, so that it shares only the mathematics with the Rust code.
 """
 
 import torch

@@ -18,7 +18,7 @@ use super::{StateDict, about, about_tensor, open};
 use crate::error::ensure;
 use crate::{Error, Result, file};
 
-/// Room for about ten thousand tensors. Parsing a header takes many times its own size.
+/// Largest header in bytes: about 10,000 tensors. Parsing takes many times a header's size.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Writes a safetensors file with text metadata (its `__metadata__`).

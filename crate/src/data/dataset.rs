@@ -13,12 +13,12 @@ use crate::error::{Result, ensure};
 pub struct Origin {
     /// Whether the generated stand-in replaces FashionMNIST.
     pub synthetic: bool,
-    /// Number of training images, from the first (`None`: all).
+    /// Uses only the first N training images (`None`: all).
     pub subset: Option<i64>,
-    /// Number of test images, from the first (`None`: all).
+    /// Uses only the first N test images (`None`: all).
     #[serde(default)]
     pub test_subset: Option<i64>,
-    /// Number of training images, from the last, that replace the test set (`None`: the test set is used).
+    /// Holds out the last N training images in place of the test set (`None`: the test set is used).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<i64>,
 }

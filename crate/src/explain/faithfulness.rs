@@ -83,7 +83,7 @@ impl Faithfulness {
     /// unchanged image. Compare the curve with that of [`random_maps`]: a map is informative only if it does better.
     ///
     /// # Errors
-    /// Maps that don't fit or aren't finite, images that aren't floats, impossible steps or class, those of `model`.
+    /// Maps that don't fit or aren't finite, images that aren't floats, an invalid `steps` or class; errors of `model`.
     ///
     /// ```
     /// use vitlab::{explain::{Faithfulness, Target}, tch::Tensor};

@@ -35,7 +35,7 @@ pub enum Query {
 string_conversions!(Query);
 
 impl Query {
-    /// Index of the token among `tokens` tokens, the first `prefix_tokens` of which aren't patches.
+    /// Index of the token. The first `prefix_tokens` of `tokens` tokens aren't patches.
     pub(crate) fn index(self, tokens: i64, prefix_tokens: i64) -> Result<i64> {
         let (index, exists, missing) = match self {
             Query::Class => (0, prefix_tokens >= 1, "class token; name a token by its number"),
@@ -94,7 +94,7 @@ pub fn row(matrix: &Tensor, query: Query, prefix_tokens: i64) -> Result<Tensor> 
     Ok(matrix.detach().select(1, query.index(tokens, prefix_tokens)?)) // [B, S, S] -> [B, S]
 }
 
-/// Side of the square grid that the patches among `tokens` tokens form.
+/// Patches per side of the grid: √(tokens − prefix_tokens).
 pub(super) fn grid_side(tokens: i64, prefix_tokens: i64) -> Result<i64> {
     let patches = tokens - prefix_tokens;
     let side = patches.max(0).isqrt();
@@ -159,7 +159,7 @@ fn array(tensor: &Tensor) -> Array3<f32> {
 /// Divisor of a map's values, for each image, after upsampling. A map of zeros stays zero under all three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scale {
+pub enum MapScale {
     /// Divides by the largest value: a flat map stays flat.
     #[default]
     Max,
@@ -181,14 +181,14 @@ pub enum Upsample {
     Nearest,
 }
 
-by_serde_name!(Scale, "scale");
+by_serde_name!(MapScale, "scale");
 by_serde_name!(Upsample, "upsample");
 
 /// Options of a heatmap. The default fits a ViT on 28 × 28 images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Heatmap {
-    pub scale: Scale,
+    pub scale: MapScale,
     pub upsample: Upsample,
     pub query: Query,
     /// Tokens before the patches: 1 in a ViT (class), 2 in a DeiT (class, distillation).
@@ -199,7 +199,7 @@ pub struct Heatmap {
 
 impl Default for Heatmap {
     fn default() -> Self {
-        let (scale, upsample, query) = (Scale::Max, Upsample::Bilinear, Query::Class);
+        let (scale, upsample, query) = (MapScale::Max, Upsample::Bilinear, Query::Class);
         Heatmap { scale, upsample, query, prefix_tokens: 1, image_size: 28 }
     }
 }
@@ -212,14 +212,14 @@ impl Heatmap {
     /// Those of [`grid`], and an image smaller than the grid.
     ///
     /// ```
-    /// use vitlab::{explain::{Heatmap, Scale, Upsample}, tch::Tensor};
+    /// use vitlab::{explain::{Heatmap, MapScale, Upsample}, tch::Tensor};
     /// // One image, a class token and four patches: 0 1 / 0 4 in the class token's row.
     /// let row = Tensor::from_slice(&[0.5, 0.0, 1.0, 0.0, 4.0]);
     /// let matrix = row.repeat([1, 5, 1]);
     /// let map = Heatmap { image_size: 4, ..Heatmap::default() };
     /// // Columns 0 to 3 lie 0, ¼, ¾ and 1 of the way from the left patches' centres to the right ones'.
     /// let first = |maps: ndarray::Array3<f32>| maps.slice(ndarray::s![0, 0, ..]).to_vec();
-    /// assert_eq!(first(Heatmap { scale: Scale::Raw, ..map.clone() }.maps(&matrix)?), [0.0, 0.25, 0.75, 1.0]);
+    /// assert_eq!(first(Heatmap { scale: MapScale::Raw, ..map.clone() }.maps(&matrix)?), [0.0, 0.25, 0.75, 1.0]);
     /// assert_eq!(first(map.maps(&matrix)?), [0.0, 0.0625, 0.1875, 0.25]);
     /// assert_eq!(first(Heatmap { upsample: Upsample::Nearest, ..map }.maps(&matrix)?), [0.0, 0.0, 0.25, 0.25]);
     /// # Ok::<(), vitlab::Error>(())
@@ -254,9 +254,9 @@ impl Heatmap {
         let divided =
             |mut maps: Tensor, by: &Tensor, valid: &Tensor| maps.g_div_(&by.where_self(valid, &by.ones_like()));
         match self.scale {
-            Scale::Raw => maps,
-            Scale::Max => divided(maps, &high, &high.gt(0.0)),
-            Scale::MinMax => {
+            MapScale::Raw => maps,
+            MapScale::Max => divided(maps, &high, &high.gt(0.0)),
+            MapScale::MinMax => {
                 let low = maps.amin([1i64, 2].as_slice(), true); // [B, 1, 1]
                 let range = &high - &low;
                 let flat = range.le_tensor(&(high.abs().maximum(&low.abs()) * 1e-6));

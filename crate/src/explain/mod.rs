@@ -57,7 +57,7 @@ use crate::error::{Error, Result, ensure};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use gradient::{Target, gradient_attention, relevance};
 use heatmap::grid_side;
-pub use heatmap::{Heatmap, Query, Scale, Upsample, grid, grid_of_rows, row};
+pub use heatmap::{Heatmap, MapScale, Query, Upsample, grid, grid_of_rows, row};
 pub use rollout::{DiscardPer, Fusion, Layers, Normalisation, Rollout, rollout};
 pub use statistics::{attention_distance, attention_entropy};
 

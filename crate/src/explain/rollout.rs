@@ -214,8 +214,8 @@ impl Rollout {
     }
 
     /// Sets the smallest entries of each image's fused matrix `[B, S, S]` to zero: `floor(n · discard_ratio)` of the
-    /// n = S·S entries of the matrix, or of the n = S entries of each row. Of equal entries, those earlier in reading
-    /// order go first. The entry (class, class) counts like the others but keeps its value, as in vit-explain.
+    /// n = S·S entries of the matrix, or of the n = S entries of each row. Among equal entries, the first in reading
+    /// order is discarded first. (class, class) may count among the smallest but is never zeroed, as in vit-explain.
     ///
     /// # Errors
     /// A ratio outside [0, 1), another shape.

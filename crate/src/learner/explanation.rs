@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Learner, mean};
 use crate::data::{CLASSES, normalise};
 use crate::error::{Error, Result, ensure};
-use crate::explain::{self, Heatmap, Query, Rollout, Scale, Target, gradient_attention, relevance, rollout};
+use crate::explain::{self, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
 
 /// Images per batch; the maps don't depend on it.
@@ -86,7 +86,7 @@ impl Explanation {
     ///
     /// # Errors
     /// Another number of images or labels than of maps.
-    pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: Scale) -> Result<Figure> {
+    pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: MapScale) -> Result<Figure> {
         let count = self.predicted.len();
         let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
         ensure!(fits, "give {count} images, and as many labels: there are {count} maps");

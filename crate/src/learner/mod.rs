@@ -23,11 +23,11 @@ pub use explanation::{Explanation, Method, pipelined};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
 
-/// A model with weights, which alone decides between the two ways to compute.
+/// A model with its weights. Only this type chooses between the CPU engine and libtorch.
 ///
-/// On a CPU an engine written out by hand computes, several times as fast as libtorch, which does so on a GPU and for
-/// sizes that the engine doesn't have ([`Learner::is_fused`]). Both read the model's variables: changes by an optimizer
-/// or [`assign`] take effect at once. Creating a learner draws no random numbers.
+/// The hand-written engine computes on the CPU, several times as fast as libtorch. libtorch computes on a GPU and for
+/// sizes that the engine lacks ([`Learner::is_fused`]). Both read the model's variables: changes by an optimizer or
+/// [`assign`] take effect at once. Creating a learner draws no random numbers.
 ///
 /// ```
 /// use vitlab::{Config, learner::{Learner, Loss}, model::{Model, VisionTransformer}, tch::{Device, Kind, Tensor}};
@@ -44,7 +44,7 @@ use network::{mean, no_attention};
 /// ```
 pub struct Learner {
     network: Network,
-    /// `None` where libtorch computes. Its workspace changes with every call.
+    /// `None` if libtorch computes. In a RefCell because each call changes the workspace.
     engine: Option<RefCell<Engine>>,
 }
 
@@ -83,7 +83,8 @@ impl Learner {
         })
     }
 
-    /// The model in a file of any format and layout that [`crate::checkpoint`] knows, which tells kind and sizes.
+    /// Reads a model from a file of any format and layout that [`crate::checkpoint`] knows. Kind and sizes come from
+    /// the file, the number of heads from the history beside it.
     ///
     /// # Errors
     /// A file that can't be read or is damaged, or tensors that don't make up a model.
@@ -118,12 +119,12 @@ impl Learner {
         Ok(self)
     }
 
-    /// Whether the fast engine computes, not libtorch.
+    /// Whether the CPU engine computes.
     pub fn is_fused(&self) -> bool {
         self.engine.is_some()
     }
 
-    /// The model as it is.
+    /// The wrapped model.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -233,7 +234,7 @@ impl Model for Learner {
     }
 }
 
-/// The fast engines behind one type.
+/// The CPU engine of either model family.
 enum Engine {
     Transformer(Fused),
     Cnn(FusedCnn),

@@ -7,7 +7,7 @@ use super::Learner;
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::{Error, Result};
 
-/// Names a model.
+/// Selects a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     Vit,

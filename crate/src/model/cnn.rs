@@ -36,7 +36,7 @@ pub(crate) struct ConvBlock {
 impl ConvBlock {
     fn new(path: nn::Path, inputs: i64, outputs: i64) -> Self {
         let conv = nn::ConvConfig { padding: 1, bias: false, ws_init: uniform(inputs * 9), ..Default::default() };
-        // PyTorch's scales are 1, with which deep networks learn faster; tch's default draws them from [0, 1).
+        // PyTorch's scales are 1; deep networks learn faster with that. tch draws them from [0, 1).
         let ws_init = nn::Init::Const(1.0);
         let bn = nn::BatchNormConfig { ws_init, eps: EPS, momentum: MOMENTUM, ..Default::default() };
         ConvBlock {

@@ -155,7 +155,7 @@ impl MyDeiT {
         Ok((heads, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// [`MyDeiT::forward`] with the attention as one [B, H, S, S] per layer. These are the tensors of the graph.
+    /// [`MyDeiT::forward`] with the attention as one tensor [B, H, S, S] per layer, part of the graph.
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

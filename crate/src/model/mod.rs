@@ -1,4 +1,4 @@
-//! The models. Each file reads from the configuration over the parts to the whole, as its paper does.
+//! The models. Each file defines the layers, then the model; `vit.rs` begins with the configuration.
 
 mod cnn;
 mod deit;
@@ -34,8 +34,8 @@ pub trait Model {
     }
 }
 
-/// Initial weights of the material notebook: normal with standard deviation 0.02. Its truncation at ±2 lies 100
-/// standard deviations out and is left out here.
+/// Initial weights of the homework's material notebook: normal with standard deviation 0.02. PyTorch truncates at ±2,
+/// 100 standard deviations; omitted here.
 const NORMAL: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 fn linear(path: nn::Path, inputs: i64, outputs: i64) -> nn::Linear {

@@ -50,8 +50,9 @@ pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D
 
 /// Images to tokens (equation 1): projects each patch, prepends the class token, adds the position embedding.
 ///
-/// The material notebook's checkpoint files exist in two layouts, and both load: one position row per patch, added before
-/// the class token is prepended ([1, 49, 64]), or one row per token, added afterwards ([1, 50, 64]; new models).
+/// The checkpoint files of the homework's material notebook exist in two layouts, and both load: one position row per
+/// patch, added before the class token is prepended ([1, 49, 64]), or one row per token, added afterwards ([1, 50, 64];
+/// new models).
 #[derive(Debug)]
 pub struct EmbedLayer {
     pub conv1: nn::Conv2D,
@@ -109,8 +110,8 @@ impl SelfAttention {
         }
     }
 
-    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention [B, H, S, S], whose row i holds each token's weight in
-    /// token i.
+    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention [B, H, S, S]; row i says how much token i attends to
+    /// each token.
     pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
         let head_dim = embed / self.heads;
@@ -244,7 +245,7 @@ impl VisionTransformer {
         Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
-    /// [`VisionTransformer::forward`] with one attention [B, H, S, S] per layer, the graph's own for gradients.
+    /// [`VisionTransformer::forward`] with the attention as one tensor [B, H, S, S] per layer, part of the graph.
     ///
     /// # Errors
     /// Images of another shape or type than the model's.

@@ -43,7 +43,7 @@ pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
             "lib" => String::new(),
             module => module.trim_end_matches("/mod").replace('/', "::"),
         };
-        let file = File { path, lines: text.lines().collect() };
+        let file = SourceFile { path, lines: text.lines().collect() };
         file.add_items(&module, &syntax.items, &mut declared, &mut implemented);
     }
     // An `impl` block can be in another module than its type, and types of several modules can have one name.
@@ -60,12 +60,12 @@ pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
     declared
 }
 
-struct File<'a> {
+struct SourceFile<'a> {
     path: &'a str,
     lines: Vec<&'a str>,
 }
 
-impl File<'_> {
+impl SourceFile<'_> {
     /// Adds the items of a module to `declared`, and its `impl` blocks with their methods and constants to `implemented`.
     fn add_items(&self, module: &str, items: &[Item], declared: &mut Vec<Entry>, implemented: &mut Vec<Entry>) {
         for item in items.iter().filter(|item| !self.is_for_tests(*item)) {

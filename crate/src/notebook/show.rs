@@ -73,8 +73,8 @@ pub fn clear_output(wait: bool) {
     }
 }
 
-/// Sends whole lines in one write: evcxr appends its mark for the end of a cell to an incomplete line and then waits
-/// for the mark forever.
+/// Sends whole lines in one write: evcxr appends its marker for the end of a cell to an incomplete line and then
+/// waits for the marker forever.
 fn write(lines: &str) {
     let mut stdout = std::io::stdout().lock();
     // A kernel that has closed its end of the pipe shows nothing more, an error message included.

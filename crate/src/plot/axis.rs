@@ -14,7 +14,7 @@ pub struct Axis {
     step: Option<f64>,
 }
 
-/// The smallest and the largest of `values`; infinite ends in the wrong order if there are none.
+/// The smallest and the largest of `values`; (∞, −∞) if empty.
 pub fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }

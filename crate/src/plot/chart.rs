@@ -109,7 +109,7 @@ fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Colo
         let [dash, gap] = DASH.map(pixels);
         chart.draw_series(DashedLineSeries::new(run.iter().copied(), dash, gap, line)).expect(IN_MEMORY);
     } else {
-        // Each section by itself with round ends: the joints of plotters reach far out where a noisy line turns back.
+        // Draws segments singly with round ends, because plotters' joints overshoot at sharp turns.
         for ends in run.windows(run.len().clamp(1, 2)) {
             let section = LineSeries::new(ends.to_vec(), line.filled()).point_size(line.stroke_width / 2);
             chart.draw_series(section).expect(IN_MEMORY);

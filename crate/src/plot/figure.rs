@@ -125,7 +125,7 @@ pub fn palette(rgb: &[Rgb]) -> Option<(Vec<Rgb>, Vec<u8>)> {
     (error <= MEAN_ERROR * rgb.len()).then_some((palette, indices))
 }
 
-/// The first colour of each cube of this side and the number of pixels of all its colours, the most frequent cube first.
+/// Groups colours into cubes with side `side`: the first colour and the pixel count of each, most frequent first.
 fn cubes(colors: impl Iterator<Item = (Rgb, usize)>, side: u8) -> Vec<(Rgb, usize)> {
     let mut cubes: HashMap<Rgb, (Rgb, usize)> = HashMap::new();
     for (color, count) in colors {

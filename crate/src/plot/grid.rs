@@ -66,7 +66,7 @@ impl Tile {
     pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
         let (rows, columns) = self.image.dim();
         let (map_rows, map_columns) = self.overlay.as_ref().map_or((0, 0), |overlay| overlay.values.dim());
-        // In each direction the finer of the two grids shows both exactly if one size divides the other.
+        // Draws on the finer grid in each direction; exact if one size divides the other.
         let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
         canvas.cells(area, fine_rows, fine_columns, |y, x| {
             let below = self.scale.color(self.image[[y * rows / fine_rows, x * columns / fine_columns]]);

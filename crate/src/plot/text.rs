@@ -19,7 +19,7 @@ const CAPITALS: f64 = 0.729;
 /// Offset from the vertical middle of the capitals to the y that plotters takes for the top of the text, relative to the
 /// text size. plotters assumes a baseline half a line below the top and a text height of 1 / 1.24 of a line.
 pub const TOP_OFFSET: f32 = ((CAPITALS - LINE) / 2.0) as f32;
-/// The same offset for text that plotters centres vertically.
+/// [`TOP_OFFSET`] for text that plotters centres vertically.
 pub const CENTRED_OFFSET: f32 = TOP_OFFSET + (LINE / 1.24 / 2.0) as f32;
 /// Magnification of text for measuring, because plotters measures in whole pixels.
 const MEASURING_SCALE: f64 = 16.0;

@@ -12,9 +12,9 @@ use crate::{Error, Result};
 const REDRAW: Duration = Duration::from_secs(5);
 
 /// Loss and accuracy by epoch of one or several trainings, each with the name of its network in the legend, which may be
-/// empty for a single one. Each training has one colour, by its name that of the network in all figures; without a name
-/// that of the ViT. Training scores are dashed, because they are measured with augmentation and dropout; test scores are
-/// solid. The title is marked with the data of the first training.
+/// empty for a single one. A training has the colour of the network that it is named after; an unnamed one has the
+/// ViT's. Training scores are dashed, because they are measured with augmentation and dropout; test scores are solid.
+/// The title is marked with the data of the first training.
 ///
 /// # Errors
 /// No training, or trainings without any epoch.
@@ -46,7 +46,7 @@ fn score_panels(runs: &[(&str, &History)]) -> [Panel; 2] {
     ]
 }
 
-pub(super) struct View {
+pub(super) struct LiveCurves {
     /// The number of the cell whose output contains the view.
     cell: Option<String>,
     bar: DisplayHandle,
@@ -56,10 +56,10 @@ pub(super) struct View {
     running: [Vec<(f64, f64)>; 2],
 }
 
-impl View {
+impl LiveCurves {
     /// `None` on a kernel that can't replace output.
     pub(super) fn open() -> Option<Self> {
-        kernel().map(|_| View {
+        kernel().map(|_| LiveCurves {
             cell: cell(),
             bar: DisplayHandle::new(),
             curves: DisplayHandle::new(),
@@ -68,7 +68,7 @@ impl View {
         })
     }
 
-    /// Whether the view was opened by a cell before the running one, which needs a view in its own output.
+    /// Whether an earlier cell opened the view; the running cell then opens its own.
     pub(super) fn is_of_another_cell(&self) -> bool {
         self.cell != cell()
     }

@@ -32,7 +32,7 @@ pub struct Step {
     pub left: Duration,
 }
 
-pub(super) struct Pass {
+pub(super) struct EpochPass {
     /// Number of the epoch, counted from 0.
     index: usize,
     pub batch_size: i64,
@@ -49,7 +49,7 @@ pub(super) struct Pass {
     last_report: Instant,
 }
 
-impl Pass {
+impl EpochPass {
     /// Seeds the generators of the next epoch, and takes up the sums of an interrupted one.
     pub fn begin(history: &History, data: &Dataset) -> Result<Self> {
         let (index, batch_size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
@@ -69,7 +69,7 @@ impl Pass {
                 (batches, (means * batches as f64).to_device(device))
             }
         };
-        Ok(Pass { index, batch_size, batches, first, done: first, order, sums, last_report: Instant::now() })
+        Ok(EpochPass { index, batch_size, batches, first, done: first, order, sums, last_report: Instant::now() })
     }
 
     pub fn learning_rate(&self, config: &Config) -> f64 {

@@ -12,8 +12,8 @@ use crate::Config;
 
 /// The learning rate of an epoch, counted from 0. The warm-up takes WARMUP_EPOCHS.
 ///
-/// Equals PyTorch's `LinearLR` followed by `CosineAnnealingLR`, as in the material notebook: the last epoch is one unit
-/// of the cosine before MIN_LR.
+/// Equals PyTorch's `LinearLR` followed by `CosineAnnealingLR`, as in the homework's material notebook: the last epoch
+/// is one unit of the cosine before MIN_LR.
 ///
 /// ```
 /// use vitlab::{Config, train::learning_rate};

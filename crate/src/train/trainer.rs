@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use super::curves::View;
-use super::pass::{Pass, Step, TrainScore};
+use super::curves::LiveCurves;
+use super::pass::{EpochPass, Step, TrainScore};
 use super::{AdamW, Epoch, History};
 use crate::data::Dataset;
 use crate::device::{describe, on_one_thread, versions};
@@ -32,7 +32,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One step of the optimizer against the gradient, at learning rate `lr`.
+    /// Takes one optimizer step with learning rate `lr`.
     ///
     /// # Errors
     /// As [`AdamW::step`] and [`AdamW::backward_step`].
@@ -81,7 +81,7 @@ pub struct Trainer {
     epoch_started: Instant,
     /// Number of batches of the latest epoch, if the user interrupted it.
     stopped_after: Option<i64>,
-    view: Option<View>,
+    view: Option<LiveCurves>,
 }
 
 /// The epochs that remain; ends early when the user interrupts the training.
@@ -129,7 +129,7 @@ impl Trainer {
     /// done, so that the weights differ from those of an uninterrupted run.
     ///
     /// # Errors
-    /// What `loss` returns; too few images for a batch; a loss that isn't finite.
+    /// An error of `loss`; too few images for a batch; a loss that isn't finite.
     pub fn epoch<B: Into<Batch>>(
         &mut self,
         data: &Dataset,
@@ -137,9 +137,9 @@ impl Trainer {
     ) -> Result<TrainScore> {
         self.epoch_started = Instant::now();
         self.history.origin = data.origin.clone();
-        let mut pass = Pass::begin(&self.history, data)?;
-        if self.view.as_ref().is_none_or(View::is_of_another_cell) {
-            self.view = View::open();
+        let mut pass = EpochPass::begin(&self.history, data)?;
+        if self.view.as_ref().is_none_or(LiveCurves::is_of_another_cell) {
+            self.view = LiveCurves::open();
         }
         let interrupt = Interrupt::listen();
         while pass.done < pass.batches {

@@ -1,5 +1,5 @@
-//! The programs `cargo` and `rustc` as evcxr and rust-analyzer find them in a kernel. Both call the real ones, with
-//! less work.
+//! Replacements for `cargo` and `rustc` that evcxr and rust-analyzer call. They call the real ones and skip needless
+//! work.
 
 pub mod cargo;
 mod crates;

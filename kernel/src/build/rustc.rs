@@ -1,8 +1,7 @@
 //! Builds a cell without cargo. If nothing but the cell has changed since cargo built one, rustc is started as cargo
-//! started it then. This spares cargo's look at every crate, and the half minute in which cargo checks every crate when
-//! evcxr wants a cell checked, for example one with a closure that can't be kept. Changes are found as cargo finds
-//! them: by the modification times of the manifests and of the sources that cargo lists beside its output, and by the
-//! environment.
+//! started it then. This avoids cargo's freshness check of every crate, and the half minute of `cargo check`, which
+//! evcxr runs for example on a cell with a closure that can't be kept. Changes are found as cargo finds them: by the
+//! modification times of the manifests and of the sources that cargo lists beside its output, and by the environment.
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -20,7 +19,7 @@ use serde_json::json;
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
-/// The set-up puts small stand-ins for libtorch's libraries here, which the linker reads faster.
+/// Folder of the set-up's stubs of libtorch's libraries, which the linker reads faster.
 const STUBS: &str = "stubs";
 
 /// A successful build by cargo.

@@ -1,5 +1,5 @@
-//! The process that runs the cells' code. Like evcxr's own, it loads the libraries that evcxr compiles; unlike it, it
-//! leaves signals to the system, so that the watcher learns which signal ended it.
+//! The process that runs the cells' code. Loads the libraries that evcxr compiles, as evcxr's runtime does. It installs
+//! no signal handlers, so that the watcher sees the signal that ended it.
 
 use std::ffi::c_void;
 use std::io::BufRead;

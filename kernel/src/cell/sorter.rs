@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::event::{Bundle, Event, EventSender, Output, Stream};
 use super::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
 
-/// Output that may belong together with the next is held back for this time: a part of a line, a figure that may be the
-/// cell's result, a line on standard error that may be the cell's error.
+/// Holds back output that may be incomplete: a part of a line, a figure that may be the cell's result, a line on
+/// standard error that may be the cell's error.
 const HOLD: Duration = Duration::from_millis(30);
 /// A panic's message is held back for longer, because the cell's values are dropped before the marker comes.
 const HOLD_PANIC: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! The watcher: the process between evcxr and the one that runs cells. It passes the lines for evcxr on and reports
-//! everything else to the kernel at once. Output keeps its order within a stream. Between the two streams, the order of
-//! reading counts.
+//! everything else to the kernel at once. Output keeps its order within a stream. Across streams, events have the order
+//! in which they were read.
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};

@@ -26,8 +26,8 @@ impl LibraryLink {
     pub fn set(&mut self, context: &mut CommandContext) {
         let Some((link, library)) = self.0.take() else { return };
         if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
-            // evcxr reads the link again when its manifest changes. The additional space is such a change, the level
-            // isn't.
+            // evcxr reads the link again when its manifest changes. The trailing space changes the manifest; `:opt 2`
+            // alone would not.
             let _ = context.execute(":opt 2 ");
         }
     }

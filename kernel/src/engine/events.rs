@@ -12,10 +12,10 @@ use super::state::{KernelState, Phase};
 use crate::cell::event::{Event, Output};
 use crate::cell::watch::ready;
 
-/// More bytes than a socket's buffers hold. A wait ends after so many bytes, even if a thread of the cell continues to
-/// write.
+/// Most bytes handled during one [`EventReader::wait`]. Larger than a socket's buffers. Without it, a thread that keeps
+/// writing would make the wait endless.
 const MAX_WAIT: usize = 1 << 20;
-/// The reader checks after so many bytes whether the engine waits.
+/// Most bytes read between two checks whether the engine waits.
 const CHECK_INTERVAL: usize = 1 << 16;
 
 /// The thread that reads events. Each byte written to the socket asks for an answer of one byte.
@@ -39,7 +39,7 @@ impl EventReader {
 fn read(state: &KernelState, events: UnixStream, mut wakes: UnixStream) {
     let mut events = BufReader::new(events);
     let mut line = Vec::new();
-    // Bytes read since the last check, and since the engine waits.
+    // Bytes since the last check, and since the wait began.
     let (mut unchecked, mut waited) = (0, 0);
     loop {
         let buffered = !events.buffer().is_empty();

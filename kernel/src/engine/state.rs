@@ -24,7 +24,7 @@ pub struct CellState {
     /// Number of the cell in this session, from 1.
     pub number: u64,
     pub phase: Phase,
-    /// The request that outputs answer.
+    /// The request to which outputs are attributed.
     pub request: Option<Arc<JupyterMessage>>,
     pub silent: bool,
     /// The number in brackets beside the cell.

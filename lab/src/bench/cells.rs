@@ -79,7 +79,7 @@ fn run_plain(repository: &Repository, launch: &Launch, progress: &Progress) -> R
     run_cells(&mut python, repository, json!({ "argv": argv, "cells": CELLS }), progress)
 }
 
-/// Runs cells.py on a job, to which this adds the working folder.
+/// Adds the working folder to `job` and runs cells.py on it.
 fn run_cells(python: &mut Command, repository: &Repository, mut job: Value, progress: &Progress) -> Result<Times> {
     job["folder"] = json!(repository.notebooks());
     python.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);

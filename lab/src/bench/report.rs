@@ -43,7 +43,7 @@ fn table(section: &Section, preset: &str) -> String {
     table.trim_fmt()
 }
 
-/// Returns the date in UTC, the machine and the versions with which the results of a run begin.
+/// Returns date (UTC), machine and versions, the head of a report.
 pub fn describe(repository: &Repository) -> Result<Value> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default();

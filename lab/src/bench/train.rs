@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use super::{Bench, Sample, Section, Worker, Workers, format_rounds, number, optional};
 use crate::system::{Error, Progress, Result};
 
-/// Of one training step of the homework's ViT, with all tokens of all blocks.
+/// Floating-point operations of one training step of the homework's ViT, in 10⁹, with all tokens of all blocks.
 const GFLOP_PER_STEP: f64 = 9.07;
 const BATCH: u32 = 128;
 /// Full batches in 60,000 images.
 const STEPS_PER_EPOCH: u32 = 468;
 /// Steps before the first round of a model.
 const WARM_UP: u32 = 3;
-/// Rows and columns of the matrices whose product sets the floor of a step's time.
+/// Rows and columns of the matrices whose product gives the lower bound (floor) of a step's time.
 const FLOOR_SIZE: u32 = 2048;
 
 /// Title, and name in requests to vitlab and to PyTorch.
@@ -58,7 +58,7 @@ impl Implementation {
         self.step.map(|seconds| seconds * f64::from(STEPS_PER_EPOCH))
     }
 
-    /// The floor of a step's time, as a share of the measured time.
+    /// The lower bound of a step's time, as a share of the measured time.
     fn share_of_floor(&self, gflops: f64) -> f64 {
         GFLOP_PER_STEP / self.step.median() / gflops
     }
@@ -193,9 +193,9 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
     let method = format!(
         "Median (minimum–maximum) of {} of {steps} steps with {BATCH} images. vitlab and PyTorch take turns, with {threads} \
          threads each. A step draws and augments the batch and runs the forward pass, the backward pass and the optimizer. An \
-         epoch is {STEPS_PER_EPOCH} steps at this speed. The floor is the time of a ViT's {GFLOP_PER_STEP} GFLOP per step at \
-         the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} GFLOP/s). vitlab computes \
-         less, because it skips the rows of the last block that the classifier doesn't read.",
+         epoch is {STEPS_PER_EPOCH} steps at this speed. The floor, a lower bound, is the time of a ViT's {GFLOP_PER_STEP} \
+         GFLOP per step at the speed of a product of two {FLOOR_SIZE} × {FLOOR_SIZE} matrices in this run ({gflops:.0} \
+         GFLOP/s). vitlab computes less, because it skips the rows of the last block that the classifier doesn't read.",
         format_rounds(rounds)
     );
     notes.insert(0, method);

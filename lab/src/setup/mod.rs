@@ -50,7 +50,7 @@ impl Setup {
     /// Sets the clone up.
     ///
     /// # Errors
-    /// Fails with the error of the first step that fails. The next set-up goes on from there.
+    /// Fails with the error of the first step that fails. The next set-up continues with that step.
     pub fn run(&self, repository: &Repository) -> Result<Ready> {
         let started = Instant::now();
         if self.verbose {

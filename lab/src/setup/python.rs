@@ -20,7 +20,7 @@ pub struct Environment {
 }
 
 #[derive(Deserialize)]
-struct File {
+struct EnvironmentFile {
     dependencies: Vec<Dependency>,
 }
 
@@ -43,7 +43,7 @@ impl Environment {
 }
 
 fn parse(text: &str) -> Result<Environment, String> {
-    let file: File = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+    let file: EnvironmentFile = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
     let mut minor = None;
     let mut pip = Vec::new();
     for dependency in file.dependencies {

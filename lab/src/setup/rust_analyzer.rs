@@ -48,7 +48,7 @@ pub fn postpone(folder: &Path, command: &mut Command) {
     }
 }
 
-/// Links the Rust toolchain with the kernel's program in the place of cargo, which reports fewer crates.
+/// Links a toolchain whose `cargo` is the kernel's program, which reports fewer crates.
 fn link_toolchain(launch: &Launch, sysroot: &Path, folder: &Path) -> io::Result<()> {
     sysroot.join("bin/cargo").metadata()?;
     link(&launch.kernel, &folder.join("bin/cargo"))?;

@@ -68,7 +68,7 @@ fn undefined_symbols(archive: &Path) -> Result<HashSet<String>, String> {
     Ok(names)
 }
 
-/// Returns the symbols of `names` that a shared library defines, in order, without thread-local ones: no stub has those.
+/// Returns the symbols of `names` that a shared library defines. Omits thread-local ones, which stubs can't contain.
 fn defined_symbols(library: &Path, names: &HashSet<String>) -> Result<BTreeSet<String>, String> {
     let cache = ReadCache::new(File::open(library).map_err(|error| error.to_string())?);
     let library = object::File::parse(&cache).map_err(|error| error.to_string())?;

@@ -66,7 +66,7 @@ pub fn lock(name: &str, progress: &Progress) -> Result<File> {
     let file = File::create(&path).map_err(failed)?;
     if let Err(error) = file.try_lock() {
         if matches!(error, TryLockError::WouldBlock) {
-            progress.message("another set-up is at this step; waiting for it");
+            progress.message("another set-up is running this step; waiting");
         }
         file.lock().map_err(failed)?;
     }

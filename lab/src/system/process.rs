@@ -53,8 +53,8 @@ pub fn signal_with_parent(command: &mut Command, signal: Signal) {
     let _ = (command, signal);
 }
 
-/// An event of a running command.
-pub enum Event {
+/// A line of a running command's output, its end, or its absence.
+pub enum OutputEvent {
     Stdout(String),
     Stderr(String),
     /// The standard output has ended. A grandchild may still hold the standard error open.
@@ -65,16 +65,16 @@ pub enum Event {
 
 /// Runs a command, which ends with this process (SIGTERM). `handle` receives its output line by line, until both streams
 /// have ended or `handle` breaks off.
-pub fn follow(command: &mut Command, mut handle: impl FnMut(Event) -> ControlFlow<()>) -> io::Result<ExitStatus> {
+pub fn follow(command: &mut Command, mut handle: impl FnMut(OutputEvent) -> ControlFlow<()>) -> io::Result<ExitStatus> {
     signal_with_parent(command, Signal::SIGTERM);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (sender, events) = channel();
-    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), Event::Stderr, None);
-    forward(child.stdout.take().expect("stdout is piped"), sender, Event::Stdout, Some(Event::StdoutEnd));
+    forward(child.stderr.take().expect("stderr is piped"), sender.clone(), OutputEvent::Stderr, None);
+    forward(child.stdout.take().expect("stdout is piped"), sender, OutputEvent::Stdout, Some(OutputEvent::StdoutEnd));
     loop {
         let event = match events.recv_timeout(Duration::from_secs(1)) {
             Err(RecvTimeoutError::Disconnected) => break,
-            event => event.unwrap_or(Event::Idle),
+            event => event.unwrap_or(OutputEvent::Idle),
         };
         if handle(event).is_break() {
             break;
@@ -84,7 +84,12 @@ pub fn follow(command: &mut Command, mut handle: impl FnMut(Event) -> ControlFlo
 }
 
 /// Sends each line of `stream`, then `end`, from a thread of its own.
-fn forward(stream: impl Read + Send + 'static, sender: Sender<Event>, event: fn(String) -> Event, end: Option<Event>) {
+fn forward(
+    stream: impl Read + Send + 'static,
+    sender: Sender<OutputEvent>,
+    event: fn(String) -> OutputEvent,
+    end: Option<OutputEvent>,
+) {
     std::thread::spawn(move || {
         let lines = BufReader::new(stream).split(b'\n').map_while(|bytes| bytes.ok());
         for item in lines.map(|bytes| event(String::from_utf8_lossy(&bytes).trim_end().to_string())).chain(end) {

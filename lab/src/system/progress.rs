@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::process::{self, Event};
+use super::process::{self, OutputEvent};
 use super::{Error, Result};
 
 /// Interval between two messages of a step where there is no terminal.
@@ -65,7 +65,7 @@ impl Progress {
         let mut shown = String::from("started");
         let status = process::follow(command, |event| {
             match event {
-                Event::Stdout(line) | Event::Stderr(line) => {
+                OutputEvent::Stdout(line) | OutputEvent::Stderr(line) => {
                     if let Some(text) = show(&line) {
                         shown = text;
                         self.message(&shown);
@@ -73,8 +73,8 @@ impl Progress {
                     last.push(line);
                     last.drain(..last.len().saturating_sub(30));
                 }
-                Event::Idle => self.message(&shown),
-                Event::StdoutEnd => {}
+                OutputEvent::Idle => self.message(&shown),
+                OutputEvent::StdoutEnd => {}
             }
             ControlFlow::Continue(())
         });

@@ -41,20 +41,20 @@ enum Request {
 }
 
 #[derive(Default)]
-struct Worker {
+struct Measurements {
     data: Option<FashionMnist>,
     /// The models of the latest requests.
-    training: Option<Training>,
+    training: Option<BenchTraining>,
     explained: Option<((PathBuf, Precision), Learner)>,
 }
 
 pub fn run() -> Result<()> {
-    let mut worker = Worker::default();
+    let mut measurements = Measurements::default();
     let (stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
     for line in stdin.lines().map_while(|line| line.ok()) {
         let reply = serde_json::from_str(&line)
             .map_err(|error| Error::argument(format!("the request can't be read ({error})")))
-            .and_then(|request| worker.answer(request))
+            .and_then(|request| measurements.answer(request))
             .map_or_else(|error| json!({ "error": error.to_string() }), |value| json!({ "ok": value }));
         // The other side has gone when this fails.
         if writeln!(stdout, "{reply}").and_then(|()| stdout.flush()).is_err() {
@@ -64,7 +64,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-impl Worker {
+impl Measurements {
     fn answer(&mut self, request: Request) -> Result<Value> {
         match request {
             Request::Hello { data, threads } => {
@@ -90,7 +90,7 @@ impl Worker {
         let data = &self.data.as_ref().ok_or_else(no_data)?.train;
         let training = match self.training.take() {
             Some(training) if training.model == model => self.training.insert(training),
-            _ => self.training.insert(Training::new(model)?),
+            _ => self.training.insert(BenchTraining::new(model)?),
         };
         let (images, count) = (steps * Config::default().batch_size, data.len());
         if steps < 1 || images > count {
@@ -98,7 +98,7 @@ impl Worker {
         }
         let (part, labels) = data.range(0, images);
         let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
-        let Training { learner, teacher, trainer, .. } = training;
+        let BenchTraining { learner, teacher, trainer, .. } = training;
         let epoch = || {
             trainer.epoch(&part, |images, labels| {
                 let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
@@ -146,14 +146,14 @@ fn no_data() -> Error {
 }
 
 /// A training as `vitlab train` runs it.
-struct Training {
+struct BenchTraining {
     model: String,
     learner: Learner,
     teacher: Option<Learner>,
     trainer: Trainer,
 }
 
-impl Training {
+impl BenchTraining {
     fn new(model: String) -> Result<Self> {
         let (kind, precision) = match model.as_str() {
             "vit" => (ModelKind::Vit, Precision::Float32),
@@ -167,7 +167,7 @@ impl Training {
         let learner = Learner::create(kind, &config, Device::Cpu)?;
         let teacher =
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
-        Ok(Training { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
+        Ok(BenchTraining { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
     }
 }
 

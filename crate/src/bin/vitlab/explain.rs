@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tch::Tensor;
 use vitlab::checkpoint::{self, StateDict};
 use vitlab::config::Precision;
-use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, Normalisation, Query, Rollout, Scale, Upsample};
+use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, MapScale, Normalisation, Query, Rollout, Upsample};
 use vitlab::learner::Method;
 use vitlab::{Error, Result};
 
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, default_value = "class", value_name = "class|dist|N")]
     token: Query,
     #[arg(long, default_value = "max", value_name = "max|minmax|raw")]
-    scale: Scale,
+    scale: MapScale,
     #[arg(long, default_value = "bilinear", value_name = "bilinear|nearest")]
     upsample: Upsample,
     /// Normalise as vit-explain does, for comparison with its numbers.

@@ -83,7 +83,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let done = trainer.resume(&learner, &checkpoint, &data.train)?;
         println!("resuming after {done} epochs");
     } else if checkpoint.exists() {
-        let problem = "is the checkpoint of an unfinished training; add --resume to go on with it, or delete it";
+        let problem = "is the checkpoint of an unfinished training; add --resume to continue it, or delete it";
         return Err(Error::file(checkpoint, problem));
     }
     let bar = bar(0, "{prefix} {bar:30} {pos}/{len}  {msg}");

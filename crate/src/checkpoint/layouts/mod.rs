@@ -2,11 +2,11 @@
 //!
 //! [`architecture`] is the one place that reads the sizes of a model from a checkpoint. Each layout is a module with a
 //! function `architecture(dict, path)`, which returns `None` if the names belong to another layout. A new layout needs a
-//! name that no other has, such as `embedding.cls_token`. It reads the sizes from the shapes, and renames, splits or
-//! transposes the tensors to fit the model's variables, which bear the names of [`material`].
-//! [`assign`](super::assign) compares every name, shape and type with the model's afterwards.
+//! name that no other has, such as `embedding.cls_token`, and reads the sizes from the shapes. The model's variables
+//! have the names of [`homework`]. A layout with other tensor names also needs a function that renames, splits or
+//! transposes the tensors before [`assign`](super::assign) compares them with the variables; none does yet.
 
-mod material;
+mod homework;
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub enum Architecture {
 /// # Errors
 /// Names that no layout knows, a missing tensor, or sizes that fit no model.
 pub fn architecture(dict: &StateDict, path: &Path) -> Result<Architecture> {
-    material::architecture(dict, path)?.ok_or_else(|| {
+    homework::architecture(dict, path)?.ok_or_else(|| {
         let names: Vec<&str> = dict.0.iter().take(3).map(|(name, _)| name.as_str()).collect();
         Error::file(path, format!("holds no model of vitlab: its first tensors are {}", names.join(", ")))
     })

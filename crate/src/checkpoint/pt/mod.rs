@@ -23,10 +23,10 @@ use zip::unstable::read::ZipIterable;
 
 use super::{StateDict, about_tensor, printable, tensor};
 use crate::error::{Error, Result, ensure};
-use pickle::{Storage, View};
+use pickle::{Storage, TensorView};
 pub(super) use write::write;
 
-/// Advice for a file that holds something else than a state dict.
+/// Advice for a file that holds something other than a state dict.
 const SAVE_STATE_DICT: &str = "in Python, save just the weights: torch.save(model.state_dict(), \"model.pt\")";
 
 /// A state dict has at most one entry for each tensor, and a few more.
@@ -59,7 +59,7 @@ pub(super) fn read(file: File, file_len: u64) -> Result<StateDict> {
 }
 
 /// Creates the view without a copy, so that a file's tensors never take more memory than the file.
-fn view_of(storage: &Tensor, view: &View, budget: &mut u64) -> Result<Tensor> {
+fn view_of(storage: &Tensor, view: &TensorView, budget: &mut u64) -> Result<Tensor> {
     let elements = tensor::elements(&view.size)?;
     ensure!(view.size.len() == view.stride.len() && view.offset >= 0, "has strides that don't match its shape");
     let last = view.size.iter().zip(&view.stride).try_fold(view.offset, |last, (&size, &stride)| {
@@ -89,7 +89,7 @@ struct Archive {
 impl Archive {
     fn open(file: File, file_len: u64) -> Result<Self> {
         let mut file = BufReader::new(file);
-        // A search for the start takes a first directory entry of 76 bytes (a name of 21 letters) for a zip64 record.
+        // ArchiveOffset::Detect mistakes a 76-byte first directory entry (a folder of 21 letters) for a zip64 record.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let mut directory = ZipIterable::try_new(&mut file, config).map_err(damaged)?.enforce_header_consistency(true);
         ensure!(directory.len() <= MAX_ENTRIES, "is an archive of {} files", directory.len());
@@ -111,7 +111,7 @@ impl Archive {
         Ok(Archive { file, entries })
     }
 
-    /// Takes an entry out of the archive and returns its content, if there is one of that name. Verifies its checksum.
+    /// Removes the entry and returns its content, or `None` if absent. Verifies its checksum.
     fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(entry) = self.entries.remove(name.as_bytes()) else { return Ok(None) };
         let mut bytes = vec![0; entry.size() as usize];
@@ -154,7 +154,8 @@ fn folder(entries: &[ZipFileEntry]) -> Result<Vec<u8>> {
     }
 }
 
-/// The message for a truncated or otherwise damaged archive; the zip crate says the cause.
+/// The message for a truncated or otherwise damaged archive. An empty file is reported in `checkpoint/mod.rs`, a cut
+/// pickle in `unpickler.rs`.
 fn damaged(cause: impl Display) -> Error {
     Error::argument(format!("is damaged ({cause}); copy or save it again"))
 }

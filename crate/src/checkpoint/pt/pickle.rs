@@ -21,7 +21,7 @@ pub(super) struct Storage<'a> {
 
 /// A tensor as the pickle describes it: a view of a storage. Offset and strides count elements.
 #[derive(Clone, Debug)]
-pub(super) struct View<'a> {
+pub(super) struct TensorView<'a> {
     pub storage: Storage<'a>,
     pub offset: i64,
     pub size: Vec<i64>,
@@ -29,7 +29,7 @@ pub(super) struct View<'a> {
 }
 
 /// The tensors of a pickled state dict in their order. An error is a phrase for the user.
-pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, View<'_>)>> {
+pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, TensorView<'_>)>> {
     let mut unpickler = Unpickler::new(pickle);
     let Value::Dict(dict) = unpickler.run()? else {
         return Err(Error::argument(format!("doesn't hold a dictionary of tensors; {SAVE_STATE_DICT}")));
@@ -102,7 +102,7 @@ impl<'a> Unpickler<'a> {
                 &[Value::Storage(storage), Value::Int(offset), Value::Tuple(size), Value::Tuple(stride), _grad, _hooks],
             ) => {
                 let (size, stride) = (self.integers(size)?, self.integers(stride)?);
-                self.views.push(View { storage: self.storages[storage as usize], offset, size, stride });
+                self.views.push(TensorView { storage: self.storages[storage as usize], offset, size, stride });
                 self.push(Value::View(self.views.len() as u32 - 1))
             }
             (Class::RebuildParameter, &[view @ Value::View(_), _grad, _hooks]) => self.push(view),

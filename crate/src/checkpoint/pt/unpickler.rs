@@ -6,7 +6,7 @@
 
 use super::SAVE_STATE_DICT;
 use super::opcode::Opcode;
-use super::pickle::{Class, Storage, View};
+use super::pickle::{Class, Storage, TensorView};
 use crate::checkpoint::tensor::MAX_DIMENSIONS;
 use crate::error::{Error, Result, ensure};
 
@@ -42,7 +42,7 @@ pub(super) struct Unpickler<'a> {
     pub tuples: Vec<Vec<Value<'a>>>,
     pub dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
     pub storages: Vec<Storage<'a>>,
-    pub views: Vec<View<'a>>,
+    pub views: Vec<TensorView<'a>>,
 }
 
 impl<'a> Unpickler<'a> {

@@ -1,4 +1,4 @@
-//! The homework's own names, which the variables in [`crate::model`] bear: `embedding.cls_token`,
+//! The homework's own names, which the variables in [`crate::model`] have: `embedding.cls_token`,
 //! `encoder.0.attention.queries.weight`, `classifier.fc2.bias`; `stages.0.0.conv.weight` in the CNN.
 
 use std::path::Path;
@@ -56,7 +56,7 @@ fn sizes(dict: &StateDict, path: &Path, prefix: i64) -> Result<ViTConfig> {
     })
 }
 
-/// The number of heads, which no shape tells: from the history that `vitlab train` writes beside the weights, if any.
+/// Reads the number of heads, which shapes don't give, from the JSON history beside the file, else assumes width 16.
 fn attention_heads(path: &Path, embed: i64) -> i64 {
     let text = std::fs::read(path.with_extension("json")).ok();
     let history: Option<serde_json::Value> = text.and_then(|text| serde_json::from_slice(&text).ok());
