@@ -5,7 +5,7 @@
 use super::winograd::{self, TILE, Winograd, Workspace};
 use crate::cpu::CpuLevel;
 use crate::layout::LayerOffsets;
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 
 /// A square image within zeros: whole Winograd tiles cover the image, and a border of one position surrounds them.
 #[derive(Clone, Copy)]
@@ -158,13 +158,13 @@ impl Layer {
         (first, last): (bool, bool),
         workspace: &mut Workspace,
     ) {
-        let start = if first { Start::Zero } else { Start::Out };
+        let start = if first { Start::Zero } else { Start::Present };
         match &self.convolution {
             Convolution::Direct(_) => {
                 let positions = self.grid.positions();
                 let images = input.chunks_exact(positions * self.inputs);
                 for (i, image) in images.zip(d.chunks_exact(positions * self.outputs)).enumerate() {
-                    let start = if i == 0 { start } else { Start::Out };
+                    let start = if i == 0 { start } else { Start::Present };
                     self.weight_gradient_direct(level, image, gradient, start);
                 }
             }
@@ -182,14 +182,10 @@ impl Layer {
         let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
         let three = 3 * inputs * outputs;
         for (i, weights) in weights.chunks_exact(three).enumerate() {
-            matmul(
-                level,
-                (self.grid.span(), outputs, 3 * inputs),
-                Left::rows(&input[i * row * inputs..], inputs),
-                Right::rows(weights, outputs),
-                Out::rows(&mut out[self.grid.at(0, 0) * outputs..], outputs),
-                if i == 0 { Start::Zero } else { Start::Out },
-            );
+            let start = if i == 0 { Start::Zero } else { Start::Present };
+            let size = (self.grid.span(), outputs, 3 * inputs);
+            let (input, out) = (&input[i * row * inputs..], &mut out[self.grid.at(0, 0) * outputs..]);
+            matmul(level, size, rows(input, inputs), (weights, outputs), (out, outputs), start);
         }
     }
 
@@ -204,14 +200,9 @@ impl Layer {
         let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
         let three = 3 * inputs * outputs;
         for (i, gradient) in gradient.chunks_exact_mut(three).enumerate() {
-            matmul(
-                level,
-                (3 * inputs, outputs, self.grid.span()),
-                Left::transposed(&input[i * row * inputs..], inputs),
-                Right::rows(&d[self.grid.at(0, 0) * outputs..], outputs),
-                Out::rows(gradient, outputs),
-                start,
-            );
+            let (size, d) = ((3 * inputs, outputs, self.grid.span()), &d[self.grid.at(0, 0) * outputs..]);
+            let left = transposed(&input[i * row * inputs..], inputs);
+            matmul(level, size, left, (d, outputs), (gradient, outputs), start);
         }
     }
 }

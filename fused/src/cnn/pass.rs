@@ -9,7 +9,7 @@ use super::winograd::Workspace;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
 use crate::loss::{Training, loss_gradient};
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
 use crate::rows::add_column_sums;
 
@@ -254,28 +254,18 @@ impl Pass<'_> {
         if let Some(seed) = dropout {
             Random::new(seed, FEATURES).dropout(&mut part.features, network.shape.dropout);
         }
-        matmul(
-            self.level,
-            (part.images, hidden, features),
-            Left::rows(&part.features, features),
-            Right::rows(&network.fc1_weights, hidden),
-            Out::rows(&mut part.hidden, hidden),
-            Start::Bias(&network.flat[network.fc1.bias..network.fc1.bias + hidden]),
-        );
+        let (size, bias) = ((part.images, hidden, features), &network.flat[network.fc1.bias..][..hidden]);
+        let (x, out) = (rows(&part.features, features), (&mut part.hidden[..], hidden));
+        matmul(self.level, size, x, (&network.fc1_weights, hidden), out, Start::Bias(bias));
         for x in &mut part.hidden {
             *x = if *x < 0.0 { 0.0 } else { *x };
         }
         if let Some(seed) = dropout {
             Random::new(seed, HIDDEN).dropout(&mut part.hidden, network.shape.dropout);
         }
-        matmul(
-            self.level,
-            (part.images, columns, hidden),
-            Left::rows(&part.hidden, hidden),
-            Right::rows(&network.fc2_weights, columns),
-            Out::rows(&mut part.logits, columns),
-            Start::Bias(&network.fc2_bias),
-        );
+        let (size, bias) = ((part.images, columns, hidden), Start::Bias(&network.fc2_bias));
+        let (x, out) = (rows(&part.hidden, hidden), (&mut part.logits[..], columns));
+        matmul(self.level, size, x, (&network.fc2_weights, columns), out, bias);
     }
 
     /// Loss of the logits -> gradients of the linear layers' parameters, and of the last layer's output
@@ -328,25 +318,13 @@ impl Pass<'_> {
         x: &[f32],
         (gradient, d_x): (&mut [f32], &mut [f32]),
     ) {
-        matmul(
-            self.level,
-            (outputs, inputs, images),
-            Left::transposed(d, row),
-            Right::rows(x, inputs),
-            Out::rows(&mut gradient[layer.weight..], inputs),
-            Start::Zero,
-        );
+        let d_weight = (&mut gradient[layer.weight..], inputs);
+        matmul(self.level, (outputs, inputs, images), transposed(d, row), (x, inputs), d_weight, Start::Zero);
         let bias = &mut gradient[layer.bias..layer.bias + outputs];
         bias.fill(0.0);
         add_column_sums(d, row, bias);
-        matmul(
-            self.level,
-            (images, inputs, outputs),
-            Left::rows(d, row),
-            Right::rows(&self.network.flat[layer.weight..], inputs),
-            Out::rows(d_x, inputs),
-            Start::Zero,
-        );
+        let weight = (&self.network.flat[layer.weight..], inputs);
+        matmul(self.level, (images, inputs, outputs), rows(d, row), weight, (d_x, inputs), Start::Zero);
     }
 
     /// Calls `each` with every feature, in the order of the tensor [C, I, I], and its place in the last layer's output.

@@ -50,15 +50,15 @@ impl ResolvedRollout {
     }
 }
 
-/// Memory of one thread.
+/// Memory of one thread. `tokens` is S, and `width` is S padded to whole vectors, the length of a row.
+#[derive(Default)]
 pub(super) struct Matrices {
     tokens: usize,
-    /// S, padded to whole vectors: the length of a row.
     width: usize,
-    /// [L, G, S, width]: the finished matrices of the layers.
-    steps: Aligned,
     /// Images for which `steps` has room.
     group: usize,
+    /// [L, G, S, width]: the finished matrices of the layers.
+    steps: Aligned,
     /// [S, S] and room for a row: bits of a fused matrix's entries, to find the smallest.
     entries: Aligned<i32>,
     /// [width]
@@ -69,15 +69,9 @@ pub(super) struct Matrices {
 impl Matrices {
     pub fn new(shape: &Shape, group: usize) -> Self {
         let (tokens, width) = (shape.tokens(), shape.padded_tokens());
-        Matrices {
-            tokens,
-            width,
-            steps: Aligned::zeros(shape.layers * group * tokens * width),
-            group,
-            entries: Aligned::zeros(tokens * tokens + width),
-            row: Aligned::zeros(width),
-            next: Aligned::zeros(width),
-        }
+        let steps = Aligned::zeros(shape.layers * group * tokens * width);
+        let entries = Aligned::zeros(tokens * tokens + width);
+        Matrices { tokens, width, group, steps, entries, row: Aligned::zeros(width), next: Aligned::zeros(width) }
     }
 
     /// The matrices [G, S, width] of a step: of the layer at that index of [`ResolvedRollout::layers`].
