@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::layer::{Grid, Layer};
 use super::network::Network;
-use super::norm::Moments;
+use super::norm::{Moments, pooled, squares};
 use super::winograd::Workspace;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
+use crate::layout::LayerOffsets;
 use crate::loss::{Training, loss_gradient};
 use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
@@ -211,35 +212,32 @@ impl Pass<'_> {
         for i in group.clone() {
             let z = image_mut(&mut part.outputs[l], i, part.images);
             let d_next = image(&part.d_inputs[l + 1], i, part.images);
-            layer.norm_backward(norm, z, d_next);
+            pooled!(layer.norm_backward(norm, z, d_next));
         }
         let (input, d) = (&part.inputs[l], &part.outputs[l]);
         let inputs = range(group, input.len(), part.images);
-        let outputs = range(group, d.len(), part.images);
-        layer.convolve_backward(
-            self.level,
-            (&input[inputs.clone()], &d[outputs]),
-            (&mut part.gradient[layer.conv..][..layer.weights()], &mut part.d_inputs[l][inputs]),
-            (group.start == 0, group.end == part.images),
-            workspace,
-        );
+        let inputs_and_d = (&input[inputs.clone()], &d[range(group, d.len(), part.images)]);
+        let gradient = &mut part.gradient[layer.conv..][..layer.weights()];
+        let gradients = (gradient, &mut part.d_inputs[l][inputs]);
+        let first_and_last = (group.start == 0, group.end == part.images);
+        layer.convolve_backward(self.level, inputs_and_d, gradients, first_and_last, workspace);
     }
 
     /// Norm, ReLU and pooling of image `i`: output of layer `l` -> input of the next layer
     #[inline(always)]
     fn activate(&self, part: &mut Part, i: usize, l: usize) {
+        let (layer, norm) = (&self.network.layers[l], &self.network.norms[l]);
         let z = image(&part.outputs[l], i, part.images);
         let next = image_mut(&mut part.inputs[l + 1], i, part.images);
-        self.network.layers[l].activate(&self.network.norms[l], z, next);
+        pooled!(layer.activate(norm, z, next));
     }
 
     #[inline(always)]
     fn norm_sums(&self, part: &mut Part, i: usize, l: usize) {
+        let (layer, norm) = (&self.network.layers[l], &self.network.norms[l]);
         let z = image(&part.outputs[l], i, part.images);
         let d_next = image(&part.d_inputs[l + 1], i, part.images);
-        let [d_sums, along_sums] = &mut part.norm_sums[l];
-        let sums = (&mut d_sums[..], &mut along_sums[..]);
-        self.network.layers[l].norm_sums(&self.network.norms[l], z, d_next, sums);
+        pooled!(layer.norm_sums(norm, z, d_next, &mut part.norm_sums[l]));
     }
 
     /// Output of the last layer -> logits, through the linear layers. A training step has a seed for dropout.
@@ -282,24 +280,14 @@ impl Pass<'_> {
             part.loss += loss_gradient(&mut z[..classes], t, target, training.batch);
             z[classes..].fill(0.0);
         }
-        self.linear_backward(
-            network.fc2,
-            (images, hidden, classes),
-            (&d_logits, columns),
-            &part.hidden,
-            (&mut part.gradient, &mut part.d_hidden),
-        );
+        let (size, gradients) = ((images, hidden, classes), (&mut part.gradient[..], &mut part.d_hidden[..]));
+        self.linear_backward(network.fc2, size, (&d_logits, columns), &part.hidden, gradients);
         Random::new(seed, HIDDEN).dropout(&mut part.d_hidden, network.shape.dropout);
         for (d, x) in part.d_hidden.iter_mut().zip(&part.hidden) {
             *d = if *x > 0.0 { *d } else { 0.0 };
         }
-        self.linear_backward(
-            network.fc1,
-            (images, features, hidden),
-            (&part.d_hidden, hidden),
-            &part.features,
-            (&mut part.gradient, &mut part.d_features),
-        );
+        let (size, gradients) = ((images, features, hidden), (&mut part.gradient[..], &mut part.d_features[..]));
+        self.linear_backward(network.fc1, size, (&part.d_hidden, hidden), &part.features, gradients);
         Random::new(seed, FEATURES).dropout(&mut part.d_features, network.shape.dropout);
         for i in 0..images {
             let to = image_mut(&mut part.d_inputs[network.layers.len()], i, images);
@@ -312,7 +300,7 @@ impl Pass<'_> {
     #[inline(always)]
     fn linear_backward(
         &self,
-        layer: crate::layout::LayerOffsets,
+        layer: LayerOffsets,
         (images, inputs, outputs): (usize, usize, usize),
         (d, row): (&[f32], usize),
         x: &[f32],
@@ -332,12 +320,10 @@ impl Pass<'_> {
     fn feature_positions(&self, mut each: impl FnMut(usize, usize)) {
         let last: &Layer = self.network.last();
         let (grid, channels) = (last.next_grid(), last.outputs);
-        for y in 0..grid.side {
-            for x in 0..grid.side {
-                for channel in 0..channels {
-                    let feature = (channel * grid.side + y) * grid.side + x;
-                    each(feature, grid.at(y, x) * channels + channel);
-                }
+        for (y, x) in squares(grid.side) {
+            for channel in 0..channels {
+                let feature = (channel * grid.side + y) * grid.side + x;
+                each(feature, grid.at(y, x) * channels + channel);
             }
         }
     }

@@ -158,7 +158,7 @@ impl Transformer {
         let rows_of_groups = rows.chunks_mut((GROUP * width).max(1)).chain(repeat_with(Default::default));
         let jobs = images.zip(logits).zip(rows_of_groups).collect();
         run_jobs(&mut self.workspaces, jobs, |workspace, ((images, mut logits), rows)| {
-            pass.run_predict(workspace, images, &mut logits, rollout.map(|rollout| (rollout, rows)));
+            pass.run_predict(workspace, images, &mut logits, rollout, rows);
         });
         Ok((rows, heads))
     }
@@ -181,7 +181,7 @@ impl Transformer {
         run_jobs(&mut self.workspaces, jobs, |workspace, (i, ((images, mut logits), (gradient, loss)))| {
             gradient.clear();
             gradient.resize(pass.network.flat.len(), 0.0);
-            *loss = pass.run_train(workspace, images, i * part, &training, &mut logits, gradient);
+            *loss = pass.run_train(workspace, images, &mut logits, &training, i * part, gradient);
         });
         let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
         for other in &others[..losses.len() - 1] {

@@ -3,7 +3,7 @@
 use super::bfloat;
 use super::block::{Activations, Block, BlockRun, Scratch};
 use super::network::Network;
-use super::rollout::{Fusion, Matrices, ResolvedRollout};
+use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::Shape;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
@@ -60,6 +60,9 @@ impl Workspace {
     }
 }
 
+/// Logits of each head, [B, classes].
+type Heads<'a> = [&'a mut [f32]];
+
 /// A network at one CPU level.
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
@@ -72,30 +75,25 @@ impl Pass<'_> {
         Pass,
         run_predict,
         predict,
-        (workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]], rollout: Option<(&ResolvedRollout, &mut [f32])>)
+        (workspace: &mut Workspace, images: &[f32], logits: &mut Heads, rollout: Option<&ResolvedRollout>, rows: &mut [f32])
     );
     dispatch!(
         Pass,
         run_train,
         train,
-        (
-            workspace: &mut Workspace,
-            images: &[f32],
-            first: usize,
-            training: &Training,
-            logits: &mut [&mut [f32]],
-            gradient: &mut [f32]
-        ) -> f64
+        (workspace: &mut Workspace, images: &[f32], logits: &mut Heads, training: &Training, first: usize, gradient: &mut [f32])
+        -> f64
     );
 
-    /// Images [B, C, I, I] -> logits, heads × [B, classes], and the query's row of each image's rollout, [B, S]
+    /// Images [B, C, I, I] -> logits, and with a rollout the query's row of each image, [B, S]
     #[inline(always)]
     fn predict(
         &self,
         workspace: &mut Workspace,
         images: &[f32],
-        logits: &mut [&mut [f32]],
-        mut rollout: Option<(&ResolvedRollout, &mut [f32])>,
+        logits: &mut Heads,
+        rollout: Option<&ResolvedRollout>,
+        rows: &mut [f32],
     ) {
         let (shape, image_len, tokens) =
             (&self.network.shape, self.network.shape.image_len(), self.network.shape.tokens());
@@ -103,20 +101,9 @@ impl Pass<'_> {
             let group = images.len() / image_len;
             self.embed(workspace, images, group, None);
             for block in 0..shape.layers {
-                let mut run = self.block_run(block, group, None);
-                let Some((rollout, _)) = &rollout else {
-                    self.infer(block, workspace, run, None);
-                    continue;
-                };
-                // Discarding compares the attention of all queries, also in the last block.
-                run.queries = tokens;
-                let step = rollout.layers.binary_search(&block).ok();
-                self.infer(block, workspace, run, step.map(|step| (step, rollout.fusion)));
-                if let Some(step) = step {
-                    workspace.matrices.complete(group, shape.heads, step, rollout);
-                }
+                self.infer(block, workspace, group, rollout);
             }
-            if let Some((rollout, rows)) = &mut rollout {
+            if let Some(rollout) = rollout {
                 let rows = rows[i * GROUP * tokens..].chunks_exact_mut(tokens).take(group);
                 for (image, row) in rows.enumerate() {
                     workspace.matrices.row(self.level, image, rollout, row);
@@ -134,9 +121,9 @@ impl Pass<'_> {
         &self,
         workspace: &mut Workspace,
         images: &[f32],
-        first: usize,
+        logits: &mut Heads,
         training: &Training,
-        logits: &mut [&mut [f32]],
+        first: usize,
         gradient: &mut [f32],
     ) -> f64 {
         let (image_len, classes) = (self.network.shape.image_len(), self.network.shape.classes);
@@ -175,24 +162,33 @@ impl Pass<'_> {
         Block { level: self.level, network: self.network, weights, layout, run }
     }
 
-    /// A block without dropout. With `fuse`, all tokens must be queries, and the heads' attention is fused into the
-    /// matrices of that step.
+    /// A block without dropout. With a rollout, also the block's matrices.
     #[inline(always)]
-    fn infer(&self, i: usize, workspace: &mut Workspace, run: BlockRun, fuse: Option<(usize, Fusion)>) {
-        let (x, matrices, shape) = (&mut workspace.x, &mut workspace.matrices, &self.network.shape);
-        if let Some(weights) = self.network.bfloat.get(i) {
-            let fused = fuse.map(|(step, fusion)| (fusion, matrices.of_step(step)));
-            return weights.forward(self.network, i, x, fused, &mut workspace.bfloat, run);
+    fn infer(&self, i: usize, workspace: &mut Workspace, group: usize, rollout: Option<&ResolvedRollout>) {
+        let (shape, x, matrices) = (&self.network.shape, &mut workspace.x, &mut workspace.matrices);
+        let mut run = self.block_run(i, group, None);
+        if rollout.is_some() {
+            // Discarding compares the attention of all queries, also in the last block.
+            run.queries = shape.tokens();
         }
-        let saved = &mut workspace.blocks[0];
-        self.block(i, run).forward(x, saved, &mut workspace.scratch);
-        if let Some((step, fusion)) = fuse {
-            matrices.fuse(&saved.attention, shape.heads, step, fusion);
+        let step = rollout.and_then(|rollout| Some((rollout.layers.binary_search(&i).ok()?, rollout)));
+        if let Some(weights) = self.network.bfloat.get(i) {
+            let fused = step.map(|(step, rollout)| (rollout.fusion, matrices.of_step(step)));
+            weights.forward(self.network, i, x, fused, &mut workspace.bfloat, run);
+        } else {
+            let saved = &mut workspace.blocks[0];
+            self.block(i, run).forward(x, saved, &mut workspace.scratch);
+            if let Some((step, rollout)) = step {
+                matrices.fuse(&saved.attention, shape.heads, step, rollout.fusion);
+            }
+        }
+        if let Some((step, rollout)) = step {
+            matrices.complete(group, shape.heads, step, rollout);
         }
     }
 
     /// Copies the logits of group `i` to those of all images.
-    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut [&mut [f32]]) {
+    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut Heads) {
         let classes = self.network.shape.classes;
         for (all, logits) in logits.iter_mut().zip(&workspace.logits) {
             all[i * GROUP * classes..][..group * classes].copy_from_slice(&logits[..group * classes]);
