@@ -100,13 +100,12 @@ pub(super) struct Pass<'a> {
 
 /// The elements of image `i` in those of all `images`.
 fn image(all: &[f32], i: usize, images: usize) -> &[f32] {
-    let length = all.len() / images;
-    &all[i * length..(i + 1) * length]
+    &all[range(&(i..i + 1), all.len(), images)]
 }
 
 fn image_mut(all: &mut [f32], i: usize, images: usize) -> &mut [f32] {
-    let length = all.len() / images;
-    &mut all[i * length..(i + 1) * length]
+    let range = range(&(i..i + 1), all.len(), images);
+    &mut all[range]
 }
 
 /// The elements of a group of images in `length` elements of all `images`.

@@ -43,6 +43,7 @@ pub(super) struct Winograd {
 }
 
 /// Memory of one thread, for a group of images.
+#[derive(Default)]
 pub(super) struct Workspace {
     /// 36 × [tiles, inputs]: mapped inputs, and their gradient in the backward pass.
     inputs: Aligned,
@@ -50,22 +51,6 @@ pub(super) struct Workspace {
     outputs: Aligned,
     /// 36 × [inputs, outputs]: gradient of the mapped weights.
     gradient: Aligned,
-}
-
-impl Workspace {
-    /// Memory that is large enough for each of the layers.
-    pub fn new<'a>(layers: impl Iterator<Item = (Grid, &'a Winograd)>) -> Self {
-        let mut most = [0; 3];
-        for (grid, layer) in layers {
-            let tiles = images_together(grid) * tiles(grid);
-            let lengths = [tiles * layer.inputs, tiles * layer.outputs, layer.inputs * layer.outputs];
-            for (most, length) in most.iter_mut().zip(lengths) {
-                *most = (*most).max(ELEMENTS * plane(length));
-            }
-        }
-        let [inputs, outputs, gradient] = most.map(Aligned::zeros);
-        Workspace { inputs, outputs, gradient }
-    }
 }
 
 /// Number of images whose tiles are multiplied together.
@@ -97,12 +82,13 @@ impl Winograd {
         let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
         let tiles = self.map_inputs(level, grid, input, workspace);
         let (from, to) = (plane(tiles * inputs), plane(tiles * outputs));
+        let products = workspace.outputs.room(ELEMENTS * to);
         for element in 0..ELEMENTS {
             let (left, weights) = (&workspace.inputs[element * from..], &self.forward[element * weights..]);
-            product(level, (tiles, outputs, inputs), left, weights, &mut workspace.outputs[element * to..]);
+            product(level, (tiles, outputs, inputs), left, weights, &mut products[element * to..]);
         }
         for (tile, at) in tile_positions(grid, tiles) {
-            let mapped = (&workspace.outputs[tile * outputs..], 6 * to, to);
+            let mapped = (&products[tile * outputs..], 6 * to, to);
             let out = (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
             map::<Outputs, 6, 4>(level, mapped, out, outputs);
         }
@@ -113,9 +99,10 @@ impl Winograd {
         let inputs = self.inputs;
         let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
         let to = plane(tiles * inputs);
+        let mapped = workspace.inputs.room(ELEMENTS * to);
         for (tile, at) in tile_positions(grid, tiles) {
             let input = (&input[at * inputs..], grid.row() * inputs, inputs);
-            map::<Inputs, 6, 6>(level, input, (&mut workspace.inputs[tile * inputs..], 6 * to, to), inputs);
+            map::<Inputs, 6, 6>(level, input, (&mut mapped[tile * inputs..], 6 * to, to), inputs);
         }
         tiles
     }
@@ -134,13 +121,15 @@ impl Winograd {
         let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
         let tiles = self.map_inputs(level, grid, input, workspace);
         let (to, from) = (plane(tiles * inputs), plane(tiles * outputs));
+        let mapped_d = workspace.outputs.room(ELEMENTS * from);
         for (tile, at) in tile_positions(grid, tiles) {
             let d = (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
-            map::<OutputsBack, 4, 6>(level, d, (&mut workspace.outputs[tile * outputs..], 6 * from, from), outputs);
+            map::<OutputsBack, 4, 6>(level, d, (&mut mapped_d[tile * outputs..], 6 * from, from), outputs);
         }
+        let gradients = workspace.gradient.room(ELEMENTS * weights);
         for element in 0..ELEMENTS {
-            let (d, mapped) = (&workspace.outputs[element * from..], &mut workspace.inputs[element * to..]);
-            let gradient = (&mut workspace.gradient[element * weights..], outputs);
+            let (d, mapped) = (&mapped_d[element * from..], &mut workspace.inputs[element * to..]);
+            let gradient = (&mut gradients[element * weights..], outputs);
             matmul(level, (inputs, outputs, tiles), transposed(mapped, inputs), (d, outputs), gradient, start);
             product(level, (tiles, inputs, outputs), d, &self.backward[element * weights..], mapped);
         }

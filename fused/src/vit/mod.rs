@@ -14,7 +14,7 @@ mod shape;
 pub use rollout::{Fusion, ResolvedRollout};
 pub use shape::Shape;
 
-use std::iter::repeat_with;
+use std::iter::{from_fn, repeat_with};
 
 use crate::cpu::CpuLevel;
 use crate::error::batch_size;
@@ -214,15 +214,7 @@ impl Transformer {
 }
 
 /// Heads × [B · classes] -> parts × heads × [part]
-fn split_heads(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
-    for head in heads {
-        for (i, part) in head.chunks_mut(part).enumerate() {
-            if i == parts.len() {
-                parts.push(Vec::new());
-            }
-            parts[i].push(part);
-        }
-    }
-    parts
+fn split_heads(heads: &mut [Vec<f32>], part: usize) -> impl Iterator<Item = Vec<&mut [f32]>> {
+    let mut heads: Vec<_> = heads.iter_mut().map(|head| head.chunks_mut(part)).collect();
+    from_fn(move || heads.iter_mut().map(Iterator::next).collect())
 }

@@ -80,13 +80,24 @@ impl Matrices {
         &mut self.steps[step * size..(step + 1) * size]
     }
 
-    /// Fuses a layer's attention [G, H, S, width].
+    /// Fuses a layer's attention, [G, H, S, width] -> [G, S, width].
     #[inline(always)]
     pub fn fuse(&mut self, attention: &[f32], heads: usize, step: usize, fusion: Fusion) {
         let size = self.tokens * self.width;
         let matrices = self.of_step(step).chunks_exact_mut(size);
         for (matrix, attention) in matrices.zip(attention.chunks_exact(heads * size)) {
-            fuse(attention, fusion, matrix);
+            let (first, others) = attention.split_at(size);
+            matrix.copy_from_slice(first);
+            for head in others.chunks_exact(size) {
+                for (x, y) in matrix.iter_mut().zip(head) {
+                    *x = match fusion {
+                        Fusion::Mean => *x + *y,
+                        Fusion::Max if *y > *x => *y,
+                        Fusion::Min if *y < *x => *y,
+                        Fusion::Max | Fusion::Min => *x,
+                    };
+                }
+            }
         }
     }
 
@@ -208,23 +219,6 @@ fn normalise(matrix: &mut [f32], width: usize, compat: bool) {
             for i in 0..LANES {
                 row[i] *= inverse[i];
             }
-        }
-    }
-}
-
-/// [H, S, width] -> [S, width]
-#[inline(always)]
-fn fuse(attention: &[f32], fusion: Fusion, matrix: &mut [f32]) {
-    let mut heads = attention.chunks_exact(matrix.len());
-    matrix.copy_from_slice(heads.next().expect("there is a head"));
-    for head in heads {
-        for (x, y) in matrix.iter_mut().zip(head) {
-            *x = match fusion {
-                Fusion::Mean => *x + *y,
-                Fusion::Max if *y > *x => *y,
-                Fusion::Min if *y < *x => *y,
-                Fusion::Max | Fusion::Min => *x,
-            };
         }
     }
 }
