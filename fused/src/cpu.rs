@@ -69,6 +69,33 @@ impl CpuLevel {
     }
 }
 
+/// Defines the method `$run`, which calls the method `$body` compiled for `self.level`.
+macro_rules! dispatch {
+    ($pass:ident, $run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
+        pub(super) fn $run(&self, $($name: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            unsafe fn avx512(pass: &$pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2(pass: &$pass, $($name: $type),*) $(-> $result)? {
+                pass.$body($($name),*)
+            }
+            // SAFETY: the CPU has this level, see `CpuLevel::detect` and `CpuLevel::check`.
+            match self.level {
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Avx512 => unsafe { avx512(self, $($name),*) },
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Avx2 => unsafe { avx2(self, $($name),*) },
+                _ => self.$body($($name),*),
+            }
+        }
+    };
+}
+pub(super) use dispatch;
+
 /// An operation on the vector registers of a level. Implementations are `#[inline(always)]`.
 pub(super) trait Operation {
     unsafe fn run<V: Vector>(self);
@@ -111,6 +138,7 @@ macro_rules! operations {
         }
     )*};
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use operations;
 
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use super::network::Network;
 use super::norm::{Moments, pooled, squares};
 use super::winograd::Workspace;
 use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
+use crate::cpu::{CpuLevel, dispatch};
 use crate::layout::LayerOffsets;
 use crate::loss::{Training, loss_gradient};
 use crate::matmul::{Start, matmul, rows, transposed};

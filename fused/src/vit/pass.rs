@@ -6,7 +6,7 @@ use super::network::Network;
 use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::Shape;
 use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
+use crate::cpu::{CpuLevel, dispatch};
 use crate::loss::{Training, loss_gradient};
 use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
@@ -82,7 +82,7 @@ impl Pass<'_> {
         run_train,
         train,
         (workspace: &mut Workspace, images: &[f32], logits: &mut Heads, training: &Training, first: usize, gradient: &mut [f32])
-        -> f64
+            -> f64
     );
 
     /// Images [B, C, I, I] -> logits, and with a rollout the query's row of each image, [B, S]
@@ -95,12 +95,11 @@ impl Pass<'_> {
         rollout: Option<&ResolvedRollout>,
         rows: &mut [f32],
     ) {
-        let (shape, image_len, tokens) =
-            (&self.network.shape, self.network.shape.image_len(), self.network.shape.tokens());
+        let (image_len, tokens) = (self.network.shape.image_len(), self.network.shape.tokens());
         for (i, images) in images.chunks(GROUP * image_len).enumerate() {
             let group = images.len() / image_len;
             self.embed(workspace, images, group, None);
-            for block in 0..shape.layers {
+            for block in 0..self.network.shape.layers {
                 self.infer(block, workspace, group, rollout);
             }
             if let Some(rollout) = rollout {
