@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --profile dev --package vitlab --bench speed
 //!
-//! The profile is the one that libtorch's glue is already built in. `cargo bench --profile dev --package vitlab-fused` runs
-//! the benchmarks of the CPU engine, and `cargo lab bench` compares whole steps with PyTorch's.
+//! The profile is the one that libtorch's glue is already built in. `benches/engine.rs` measures
+//! the CPU engine alone, and `cargo lab bench` compares whole steps with PyTorch's.
 
 use std::hint::black_box;
 

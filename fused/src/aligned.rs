@@ -25,6 +25,15 @@ impl<T: Copy + Default> Aligned<T> {
         elements.truncate(first + length);
         Aligned { elements, first }
     }
+
+    /// The first `length` elements. Replaces a shorter buffer by zeros.
+    #[inline]
+    pub fn room(&mut self, length: usize) -> &mut [T] {
+        if self.len() < length {
+            *self = Aligned::zeros(length);
+        }
+        &mut self[..length]
+    }
 }
 
 impl<T> Deref for Aligned<T> {

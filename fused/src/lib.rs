@@ -6,7 +6,7 @@
 //! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout, bfloat16 predictions |
 //! | `cnn` | [`Cnn`]: Winograd convolutions, batch norm, pooling, linear layers |
 //! | `matmul`, `rows`, `random` | matrix products, operations on rows and columns, dropout |
-//! | `cpu` | [`CpuLevel`] and its vector registers |
+//! | `cpu` | [`CpuLevel`], its vector registers, and the dispatch of functions compiled for it |
 //!
 //! Three decisions make it fast:
 //!
@@ -14,36 +14,14 @@
 //! - Matrix products keep their sums in registers. Sizes are multiples of 16, the lanes of the widest register.
 //! - Dropout draws its bits again in the backward pass instead of storing masks.
 //!
+//! `unsafe` is in the files with vector instructions: `cpu.rs`, `matmul.rs`, `cnn/tile.rs`, and `norm.rs`, `pairs.rs`,
+//! `product.rs` and `softmax.rs` in `vit/bfloat/`. Their functions check all lengths, and the engine only takes levels that
+//! the CPU has.
+//!
 //! Results don't depend on the number of threads. They agree with libtorch's float32 results to 1e-5 of the largest value.
 //!
 //! Axis letters in shape comments: B batch, G images of a group, C channels, I image side, N patches, S tokens,
 //! E embedding, F hidden width of the MLP, H heads, L layers.
-
-/// Defines the method `$run`, which calls the method `$body` compiled for `self.level`.
-macro_rules! dispatch {
-    ($pass:ident, $run:ident, $body:ident, ($($name:ident: $type:ty),*) $(-> $result:ty)?) => {
-        pub(super) fn $run(&self, $($name: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-            unsafe fn avx512(pass: &$pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2(pass: &$pass, $($name: $type),*) $(-> $result)? {
-                pass.$body($($name),*)
-            }
-            // SAFETY: the CPU has this level, see `CpuLevel::detect` and `CpuLevel::check`.
-            match self.level {
-                #[cfg(target_arch = "x86_64")]
-                CpuLevel::Avx512 => unsafe { avx512(self, $($name),*) },
-                #[cfg(target_arch = "x86_64")]
-                CpuLevel::Avx2 => unsafe { avx2(self, $($name),*) },
-                _ => self.$body($($name),*),
-            }
-        }
-    };
-}
 
 mod aligned;
 mod cnn;

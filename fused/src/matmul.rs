@@ -1,9 +1,6 @@
 //! Products of small matrices whose operands are in the CPU's caches.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
-
-use crate::cpu::{CpuLevel, Vector};
+use crate::cpu::{CpuLevel, Operation, Register, Vector};
 
 /// The left operand: element (i, k) is `data[i · row + k · column]`, so that transposing needs no copy.
 #[derive(Clone, Copy)]
@@ -13,43 +10,14 @@ pub(super) struct Left<'a, T> {
     column: usize,
 }
 
-impl<'a, T> Left<'a, T> {
-    /// A matrix whose rows start `row` elements apart.
-    pub fn rows(data: &'a [T], row: usize) -> Self {
-        Left { data, row, column: 1 }
-    }
-
-    /// The transpose of a matrix whose rows start `row` elements apart.
-    pub fn transposed(data: &'a [T], row: usize) -> Self {
-        Left { data, row: 1, column: row }
-    }
+/// A left operand whose rows start `row` elements apart.
+pub(super) fn rows<T>(data: &[T], row: usize) -> Left<'_, T> {
+    Left { data, row, column: 1 }
 }
 
-/// The right operand: element (k, j) is `data[k · row + j]`.
-#[derive(Clone, Copy)]
-pub(super) struct Right<'a, T> {
-    data: &'a [T],
-    row: usize,
-}
-
-impl<'a, T> Right<'a, T> {
-    /// A matrix whose rows start `row` elements apart.
-    pub fn rows(data: &'a [T], row: usize) -> Self {
-        Right { data, row }
-    }
-}
-
-/// The result: element (i, j) is `data[i · row + j]`.
-pub(super) struct Out<'a, T> {
-    data: &'a mut [T],
-    row: usize,
-}
-
-impl<'a, T> Out<'a, T> {
-    /// A matrix whose rows start `row` elements apart.
-    pub fn rows(data: &'a mut [T], row: usize) -> Self {
-        Out { data, row }
-    }
+/// The transpose of a matrix whose rows start `row` elements apart, as a left operand.
+pub(super) fn transposed<T>(data: &[T], row: usize) -> Left<'_, T> {
+    Left { data, row: 1, column: row }
 }
 
 /// Initial value of the sums.
@@ -57,7 +25,7 @@ impl<'a, T> Out<'a, T> {
 pub(super) enum Start<'a> {
     Zero,
     /// The present content of the result.
-    Out,
+    Present,
     /// The same row [n] for all rows of the result.
     Bias(&'a [f32]),
 }
@@ -71,7 +39,7 @@ pub(super) trait Kernel {
 
     /// # Safety
     /// The CPU must have the level. All accesses of the product must be in bounds.
-    unsafe fn multiply(level: CpuLevel, product: Product, m: usize, n: usize);
+    unsafe fn multiply(level: CpuLevel, product: Product);
 }
 
 /// Operands and results in float32.
@@ -82,26 +50,19 @@ impl Kernel for Float32 {
     type Result = f32;
     const COLUMNS: usize = 1;
 
-    unsafe fn multiply(level: CpuLevel, product: Product, m: usize, n: usize) {
-        unsafe {
-            match level {
-                #[cfg(target_arch = "x86_64")]
-                CpuLevel::Avx512 => avx512(product, m, n),
-                #[cfg(target_arch = "x86_64")]
-                CpuLevel::Avx2 => avx2(product, m, n),
-                _ => product.columns::<[f32; 4]>(m, n),
-            }
-        }
+    unsafe fn multiply(level: CpuLevel, product: Product) {
+        unsafe { level.run(product) }
     }
 }
 
-/// [m, k] · [k, n] -> [m, n]; n is a multiple of 16.
+/// [m, k] · [k, n] -> [m, n]; n is a multiple of 16. The right operand and the result are given with the distance of their
+/// rows' starts.
 pub(super) fn matmul(
     level: CpuLevel,
     sizes: (usize, usize, usize),
     left: Left<f32>,
-    right: Right<f32>,
-    out: Out<f32>,
+    right: (&[f32], usize),
+    out: (&mut [f32], usize),
     start: Start,
 ) {
     multiply::<Float32>(level, sizes, left, right, out, start);
@@ -112,87 +73,58 @@ pub(super) fn multiply<K: Kernel>(
     level: CpuLevel,
     (m, n, k): (usize, usize, usize),
     left: Left<K::Operand>,
-    right: Right<K::Operand>,
-    out: Out<K::Result>,
+    (right, right_row): (&[K::Operand], usize),
+    (out, out_row): (&mut [K::Result], usize),
     start: Start,
 ) {
     assert!(m > 0 && k > 0 && n > 0 && n.is_multiple_of(16));
     assert!((m - 1) * left.row + (k - 1) * left.column < left.data.len());
-    assert!((k - 1) * right.row + n <= right.data.len());
-    assert!((m - 1) * out.row + n / K::COLUMNS <= out.data.len());
+    assert!((k - 1) * right_row + n <= right.len());
+    assert!((m - 1) * out_row + n / K::COLUMNS <= out.len());
     let (start, start_row) = match start {
         Start::Zero => (std::ptr::null(), 0),
-        Start::Out => (out.data.as_ptr().cast(), out.row),
+        Start::Present => (out.as_ptr().cast(), out_row),
         Start::Bias(bias) => {
             assert!(bias.len() >= n);
             (bias.as_ptr(), 0)
         }
     };
-    let product = Product {
-        left: left.data.as_ptr().cast(),
-        left_row: left.row,
-        left_column: left.column,
-        right: right.data.as_ptr().cast(),
-        right_row: right.row,
-        out: out.data.as_mut_ptr().cast(),
-        out_row: out.row,
-        start,
-        start_row,
-        k,
-    };
+    let (left_row, left_column, left) = (left.row, left.column, left.data.as_ptr().cast());
+    let (right, out) = (right.as_ptr().cast(), out.as_mut_ptr().cast());
     // SAFETY: the bounds are checked above, the level is one of this CPU.
-    unsafe { K::multiply(level, product, m, n) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512(product: Product, m: usize, n: usize) {
-    unsafe { product.columns::<__m512>(m, n) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(product: Product, m: usize, n: usize) {
-    unsafe { product.columns::<__m256>(m, n) }
+    unsafe {
+        K::multiply(
+            level,
+            Product { m, n, k, left, left_row, left_column, right, right_row, out, out_row, start, start_row },
+        )
+    }
 }
 
 /// [m, k] · [k] -> [m]; k is a multiple of 16.
 pub(super) fn dots(level: CpuLevel, matrix: &[f32], vector: &[f32], out: &mut [f32]) {
     assert!(vector.len().is_multiple_of(16) && out.len() >= matrix.len() / vector.len());
     // SAFETY: the bounds are checked above, the level is one of this CPU.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx512 => dots_avx512(matrix, vector, out),
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx2 => dots_avx2(matrix, vector, out),
-            _ => dots_of::<[f32; 4]>(matrix, vector, out),
-        }
-    }
+    unsafe { level.run(Dots { matrix, vector, out }) }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn dots_avx512(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
-    unsafe { dots_of::<__m512>(matrix, vector, out) }
+struct Dots<'a> {
+    matrix: &'a [f32],
+    vector: &'a [f32],
+    out: &'a mut [f32],
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
-    unsafe { dots_of::<__m256>(matrix, vector, out) }
-}
-
-#[inline(always)]
-unsafe fn dots_of<V: Vector>(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
-    for (row, out) in matrix.chunks_exact(vector.len()).zip(out) {
-        unsafe {
-            let mut sums = V::splat(0.0);
-            for i in (0..vector.len()).step_by(V::LANES) {
-                let x = V::load(vector.as_ptr().add(i));
-                sums = sums.fma(x, V::load(row.as_ptr().add(i)));
+impl Operation for Dots<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (row, out) in self.matrix.chunks_exact(self.vector.len()).zip(self.out) {
+            unsafe {
+                let mut sums = V::splat(0.0);
+                for i in (0..self.vector.len()).step_by(V::LANES) {
+                    let x = V::load(self.vector.as_ptr().add(i));
+                    sums = sums.fma(x, V::load(row.as_ptr().add(i)));
+                }
+                *out = sums.sum();
             }
-            *out = sums.sum();
         }
     }
 }
@@ -200,6 +132,9 @@ unsafe fn dots_of<V: Vector>(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
 /// A product whose bounds have been checked.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
+    m: usize,
+    n: usize,
+    k: usize,
     left: *const f32,
     left_row: usize,
     left_column: usize,
@@ -210,29 +145,35 @@ pub(super) struct Product {
     /// Null for [`Start::Zero`].
     start: *const f32,
     start_row: usize,
-    k: usize,
+}
+
+impl Operation for Product {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        unsafe { self.columns::<V>() }
+    }
 }
 
 impl Product {
     /// Computes all columns, one tile's width at a time.
     #[inline(always)]
-    pub unsafe fn columns<V: Vector>(mut self, m: usize, n: usize) {
-        let mut vectors = n / V::LANES;
+    pub unsafe fn columns<V: Register>(mut self) {
+        let mut vectors = self.n / V::LANES;
         unsafe {
             while vectors > 0 {
                 // A larger tile needs fewer loads; its sums must fit the registers. Rows of one register belong to a head:
                 // tiles of ten tokens divide fifty.
                 let width = match vectors.min(V::TILE) {
-                    4 => self.rows::<V, 6, 4>(m),
-                    3 => self.rows::<V, 8, 3>(m),
-                    2 if V::TILE == 4 => self.rows::<V, 8, 2>(m),
-                    2 => self.rows::<V, 6, 2>(m),
-                    _ if V::TILE == 4 => self.rows::<V, 10, 1>(m),
-                    _ => self.rows::<V, 6, 1>(m),
+                    4 => self.rows::<V, 6, 4>(),
+                    3 => self.rows::<V, 8, 3>(),
+                    2 if V::TILE == 4 => self.rows::<V, 8, 2>(),
+                    2 => self.rows::<V, 6, 2>(),
+                    _ if V::TILE == 4 => self.rows::<V, 10, 1>(),
+                    _ => self.rows::<V, 6, 1>(),
                 };
                 vectors -= width;
                 self.right = self.right.add(width * V::LANES);
-                self.out = self.out.add(width * V::FINISHED);
+                self.out = self.out.add(width * V::STORED);
                 if !self.start.is_null() {
                     self.start = self.start.add(width * V::LANES);
                 }
@@ -242,8 +183,8 @@ impl Product {
 
     /// Computes all rows of `WIDTH` registers, `HEIGHT` at a time. Returns `WIDTH`.
     #[inline(always)]
-    unsafe fn rows<V: Vector, const HEIGHT: usize, const WIDTH: usize>(self, mut m: usize) -> usize {
-        let mut tile = self;
+    unsafe fn rows<V: Register, const HEIGHT: usize, const WIDTH: usize>(self) -> usize {
+        let (mut tile, mut m) = (self, self.m);
         unsafe {
             while m >= HEIGHT {
                 tile = tile.tile::<V, HEIGHT, WIDTH>();
@@ -267,7 +208,7 @@ impl Product {
 
     /// Computes `HEIGHT` rows of `WIDTH` registers. Returns the product of the rows below.
     #[inline(always)]
-    unsafe fn tile<V: Vector, const HEIGHT: usize, const WIDTH: usize>(mut self) -> Self {
+    unsafe fn tile<V: Register, const HEIGHT: usize, const WIDTH: usize>(mut self) -> Self {
         unsafe {
             let mut sums = [[V::splat(0.0); WIDTH]; HEIGHT];
             if !self.start.is_null() {
@@ -295,7 +236,7 @@ impl Product {
             }
             for (i, row) in sums.iter().enumerate() {
                 for (j, sum) in row.iter().enumerate() {
-                    sum.finish(self.out.add(i * self.out_row + j * V::FINISHED));
+                    sum.store(self.out.add(i * self.out_row + j * V::STORED));
                 }
             }
             self.left = self.left.add(HEIGHT * self.left_row);

@@ -1,7 +1,7 @@
 //! Matrix products and operations on rows against their definitions in float64 at every level of this CPU.
 
 use crate::cpu::CpuLevel;
-use crate::matmul::{Left, Out, Right, Start, dots, matmul};
+use crate::matmul::{Start, dots, matmul, rows, transposed};
 use crate::rows::*;
 
 /// Values between −2 and 2, the same in each run.
@@ -64,24 +64,23 @@ fn products_equal_their_definition() {
     for level in CpuLevel::available() {
         for (m, k) in [(1, 1), (7, 16), (23, 37)].into_iter().chain((2..20).map(|m| (m, 5))) {
             for n in [16, 32, 48, 64, 80, 96] {
-                for (name, start) in [("zero", Start::Zero), ("out", Start::Out), ("bias", Start::Bias(&bias))] {
+                for (name, start) in [("zero", Start::Zero), ("out", Start::Present), ("bias", Start::Bias(&bias))] {
                     let element = |i: usize, left: &dyn Fn(usize, usize) -> f32| -> f64 {
                         let (row, column) = (i / n, i % n);
                         let terms = (0..k).map(|k| f64::from(left(row, k)) * f64::from(right[k * 96 + column]));
                         let start = match start {
                             Start::Zero => 0.0,
-                            Start::Out => 0.5,
+                            Start::Present => 0.5,
                             Start::Bias(bias) => f64::from(bias[column]),
                         };
                         start + terms.sum::<f64>()
                     };
                     let mut out = vec![0.5; m * n];
-                    let operands = (Left::rows(&left, 37), Right::rows(&right, 96));
-                    matmul(level, (m, n, k), operands.0, operands.1, Out::rows(&mut out, n), start);
+                    matmul(level, (m, n, k), rows(&left, 37), (&right, 96), (&mut out, n), start);
                     let expected: Vec<f64> = (0..m * n).map(|i| element(i, &|row, k| left[row * 37 + k])).collect();
                     assert_close(&out, &expected, 1e-4, &format!("{level:?} {m} {n} {k} {name}"));
                     let mut out = vec![0.5; m * n];
-                    matmul(level, (m, n, k), Left::transposed(&left, 23), operands.1, Out::rows(&mut out, n), start);
+                    matmul(level, (m, n, k), transposed(&left, 23), (&right, 96), (&mut out, n), start);
                     let expected: Vec<f64> = (0..m * n).map(|i| element(i, &|row, k| left[k * 23 + row])).collect();
                     assert_close(&out, &expected, 1e-4, &format!("{level:?} {m} {n} {k} {name}, transposed"));
                 }

@@ -5,7 +5,7 @@
 use super::winograd::{self, TILE, Winograd, Workspace};
 use crate::cpu::CpuLevel;
 use crate::layout::LayerOffsets;
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 
 /// A square image within zeros: whole Winograd tiles cover the image, and a border of one position surrounds them.
 #[derive(Clone, Copy)]
@@ -93,13 +93,6 @@ impl Layer {
         Grid { side: self.grid.side / if self.pool { 2 } else { 1 } }
     }
 
-    pub fn winograd(&self) -> Option<(Grid, &Winograd)> {
-        match &self.convolution {
-            Convolution::Direct(_) => None,
-            Convolution::Winograd(winograd) => Some((self.grid, winograd)),
-        }
-    }
-
     /// Copies the weights [outputs, inputs, 3, 3], once the returned jobs have run.
     pub fn load<'a>(&'a mut self, weights: &'a [f32]) -> Vec<winograd::Load<'a>> {
         match &mut self.convolution {
@@ -118,7 +111,10 @@ impl Layer {
 
     /// Number of images that the layer convolves at a time.
     pub fn together(&self) -> usize {
-        self.winograd().map_or(1, |(grid, _)| winograd::images_together(grid))
+        match self.convolution {
+            Convolution::Direct(_) => 1,
+            Convolution::Winograd(_) => winograd::images_together(self.grid),
+        }
     }
 
     /// Weights in the order of [`Layer::convolve_backward`] -> [outputs, inputs, 3, 3]
@@ -131,23 +127,23 @@ impl Layer {
         }
     }
 
-    /// Inputs -> outputs of the convolution of some images, both on the layer's grid
+    /// Inputs -> outputs of the convolution of up to [`Layer::together`] images, both on the layer's grid
     pub fn convolve(&self, level: CpuLevel, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
+        let (inputs, outputs, row) = (self.inputs, self.outputs, self.grid.row() * self.inputs);
         match &self.convolution {
             Convolution::Direct(weights) => {
-                let positions = self.grid.positions();
-                let images = input.chunks_exact(positions * self.inputs);
-                for (input, out) in images.zip(out.chunks_exact_mut(positions * self.outputs)) {
-                    self.convolve_direct(level, weights, input, out);
+                let out = &mut out[self.grid.at(0, 0) * outputs..];
+                for (i, weights) in weights.chunks_exact(3 * inputs * outputs).enumerate() {
+                    let start = if i == 0 { Start::Zero } else { Start::Present };
+                    let (size, left) = ((self.grid.span(), outputs, 3 * inputs), rows(&input[i * row..], inputs));
+                    matmul(level, size, left, (weights, outputs), (out, outputs), start);
                 }
             }
-            Convolution::Winograd(winograd) => {
-                winograd.convolve(level, self.grid, input, out, workspace);
-            }
+            Convolution::Winograd(winograd) => winograd.convolve(level, self.grid, input, out, workspace),
         }
     }
 
-    /// Gradient `d` of the outputs of some images, zero outside the image -> gradient of the weights, 9 × [inputs, outputs],
+    /// Gradient `d` of the outputs of these images, zero outside the image -> gradient of the weights, 9 × [inputs, outputs],
     /// and of the inputs, except in a direct convolution. The gradient of the weights is the sum over all images of a part:
     /// `first` and `last` say whether the part's first and last images are among these.
     pub fn convolve_backward(
@@ -158,14 +154,14 @@ impl Layer {
         (first, last): (bool, bool),
         workspace: &mut Workspace,
     ) {
-        let start = if first { Start::Zero } else { Start::Out };
+        let (inputs, outputs, row) = (self.inputs, self.outputs, self.grid.row() * self.inputs);
+        let start = if first { Start::Zero } else { Start::Present };
         match &self.convolution {
             Convolution::Direct(_) => {
-                let positions = self.grid.positions();
-                let images = input.chunks_exact(positions * self.inputs);
-                for (i, image) in images.zip(d.chunks_exact(positions * self.outputs)).enumerate() {
-                    let start = if i == 0 { start } else { Start::Out };
-                    self.weight_gradient_direct(level, image, gradient, start);
+                let d = &d[self.grid.at(0, 0) * outputs..];
+                for (i, gradient) in gradient.chunks_exact_mut(3 * inputs * outputs).enumerate() {
+                    let (size, left) = ((3 * inputs, outputs, self.grid.span()), transposed(&input[i * row..], inputs));
+                    matmul(level, size, left, (d, outputs), (gradient, outputs), start);
                 }
             }
             Convolution::Winograd(winograd) => {
@@ -174,44 +170,6 @@ impl Layer {
                     winograd.weight_gradient(level, workspace, gradient);
                 }
             }
-        }
-    }
-
-    /// Direct convolution of one image.
-    fn convolve_direct(&self, level: CpuLevel, weights: &[f32], input: &[f32], out: &mut [f32]) {
-        let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
-        let three = 3 * inputs * outputs;
-        for (i, weights) in weights.chunks_exact(three).enumerate() {
-            matmul(
-                level,
-                (self.grid.span(), outputs, 3 * inputs),
-                Left::rows(&input[i * row * inputs..], inputs),
-                Right::rows(weights, outputs),
-                Out::rows(&mut out[self.grid.at(0, 0) * outputs..], outputs),
-                if i == 0 { Start::Zero } else { Start::Out },
-            );
-        }
-    }
-
-    /// Gradient of the weights of a direct convolution from one image, added to `start`.
-    fn weight_gradient_direct(
-        &self,
-        level: CpuLevel,
-        (input, d): (&[f32], &[f32]),
-        gradient: &mut [f32],
-        start: Start,
-    ) {
-        let (row, inputs, outputs) = (self.grid.row(), self.inputs, self.outputs);
-        let three = 3 * inputs * outputs;
-        for (i, gradient) in gradient.chunks_exact_mut(three).enumerate() {
-            matmul(
-                level,
-                (3 * inputs, outputs, self.grid.span()),
-                Left::transposed(&input[i * row * inputs..], inputs),
-                Right::rows(&d[self.grid.at(0, 0) * outputs..], outputs),
-                Out::rows(gradient, outputs),
-                start,
-            );
         }
     }
 }
@@ -281,7 +239,7 @@ mod tests {
             for level in CpuLevel::available() {
                 let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
                 layer.load(&weights).into_iter().for_each(|load| load.run(level));
-                let mut workspace = Workspace::new(layer.winograd().into_iter());
+                let mut workspace = Workspace::default();
                 let (mut z, mut d_input) = (vec![0.0; d.len()], vec![0.0; x.len()]);
                 let mut gradient = vec![0.0; weights.len()];
                 for first in (0..n).step_by(layer.together()) {
@@ -302,7 +260,7 @@ mod tests {
                 let mut unloaded = vec![0.0; weights.len()];
                 layer.unload(&gradient, &mut unloaded);
                 assert_near(unloaded.into_iter(), &d_w, &format!("{what}, weights"));
-                if layer.winograd().is_some() {
+                if matches!(layer.convolution, Convolution::Winograd(_)) {
                     let ours = (0..d_x.len()).map(|i| d_input[place(grid, i, inputs)]);
                     assert_near(ours, &d_x, &format!("{what}, inputs"));
                 }

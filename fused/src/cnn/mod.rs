@@ -131,10 +131,9 @@ impl Cnn {
     pub fn new(shape: CnnShape, threads: usize) -> Result<Self> {
         shape.check()?;
         let network = Network::new(shape);
-        let workspace = || Workspace::new(network.layers.iter().filter_map(Layer::winograd));
         Ok(Cnn {
             level: CpuLevel::detect(),
-            workspaces: (0..threads.clamp(1, PARTS)).map(|_| workspace()).collect(),
+            workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::default()).collect(),
             parts: (0..PARTS).map(|_| Part::default()).collect(),
             gradient: vec![0.0; network.flat.len()],
             network,

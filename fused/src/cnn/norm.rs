@@ -54,6 +54,14 @@ impl Moments {
     }
 }
 
+/// Calls a method of a layer for its pooling: of 4 positions, or of 1.
+macro_rules! pooled {
+    ($layer:ident.$method:ident($($argument:expr),*)) => {
+        if $layer.pool { $layer.$method::<4>($($argument),*) } else { $layer.$method::<1>($($argument),*) }
+    };
+}
+pub(super) use pooled;
+
 impl Layer {
     /// Adds the moments of an image's convolution outputs z.
     #[inline(always)]
@@ -90,16 +98,7 @@ impl Layer {
 
     /// Norm, ReLU and pooling: outputs z of the convolution -> inputs of the next layer
     #[inline(always)]
-    pub fn activate(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
-        if self.pool {
-            self.activate_pooled::<4>(norm, z, next);
-        } else {
-            self.activate_pooled::<1>(norm, z, next);
-        }
-    }
-
-    #[inline(always)]
-    fn activate_pooled<const POOL: usize>(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
+    pub fn activate<const POOL: usize>(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
             let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
@@ -127,25 +126,10 @@ impl Layer {
         std::array::from_fn(|i| at(i) * self.outputs + channel)
     }
 
-    /// Sums over an image's positions: adds the gradient of the norm's output to `d`, and that gradient times the
-    /// standardised z to `along`.
+    /// Adds up an image's positions: the gradient of the norm's output, and that gradient times the standardised z.
     #[inline(always)]
-    pub fn norm_sums(&self, norm: &Norm, z: &[f32], d_next: &[f32], (d, along): (&mut [f64], &mut [f64])) {
-        if self.pool {
-            self.norm_sums_pooled::<4>(norm, z, d_next, (d, along));
-        } else {
-            self.norm_sums_pooled::<1>(norm, z, d_next, (d, along));
-        }
-    }
-
-    #[inline(always)]
-    fn norm_sums_pooled<const POOL: usize>(
-        &self,
-        norm: &Norm,
-        z: &[f32],
-        d_next: &[f32],
-        (d_sums, along_sums): (&mut [f64], &mut [f64]),
-    ) {
+    pub fn norm_sums<const POOL: usize>(&self, norm: &Norm, z: &[f32], d_next: &[f32], totals: &mut [Vec<f64>; 2]) {
+        let [d_sums, along_sums] = totals;
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
             let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
@@ -171,17 +155,7 @@ impl Layer {
 
     /// Replaces the outputs z of an image's convolution by their gradient, with zeros outside the image.
     #[inline(always)]
-    pub fn norm_backward(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
-        if self.pool {
-            self.norm_backward_pooled::<4>(norm, z, d_next);
-        } else {
-            self.norm_backward_pooled::<1>(norm, z, d_next);
-        }
-        self.grid.clear(z, self.outputs);
-    }
-
-    #[inline(always)]
-    fn norm_backward_pooled<const POOL: usize>(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
+    pub fn norm_backward<const POOL: usize>(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
         let to = self.next_grid();
         // With an odd side, pooling ignores the last row and column.
         let pooled = to.side * if POOL == 4 { 2 } else { 1 };
@@ -210,6 +184,7 @@ impl Layer {
                 }
             }
         }
+        self.grid.clear(z, self.outputs);
     }
 }
 
@@ -265,7 +240,7 @@ fn slopes<const POOL: usize>(z: &[Lanes; POOL], scale: &Lanes, shift: &Lanes, d_
 
 /// All positions (y, x) of a square, row by row.
 #[inline(always)]
-fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..side).flat_map(move |y| (0..side).map(move |x| (y, x)))
 }
 

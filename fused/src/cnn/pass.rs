@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::layer::{Grid, Layer};
 use super::network::Network;
-use super::norm::Moments;
+use super::norm::{Moments, pooled, squares};
 use super::winograd::Workspace;
 use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
+use crate::cpu::{CpuLevel, dispatch};
+use crate::layout::LayerOffsets;
 use crate::loss::{Training, loss_gradient};
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
 use crate::rows::add_column_sums;
 
@@ -99,13 +100,12 @@ pub(super) struct Pass<'a> {
 
 /// The elements of image `i` in those of all `images`.
 fn image(all: &[f32], i: usize, images: usize) -> &[f32] {
-    let length = all.len() / images;
-    &all[i * length..(i + 1) * length]
+    &all[range(&(i..i + 1), all.len(), images)]
 }
 
 fn image_mut(all: &mut [f32], i: usize, images: usize) -> &mut [f32] {
-    let length = all.len() / images;
-    &mut all[i * length..(i + 1) * length]
+    let range = range(&(i..i + 1), all.len(), images);
+    &mut all[range]
 }
 
 /// The elements of a group of images in `length` elements of all `images`.
@@ -211,35 +211,32 @@ impl Pass<'_> {
         for i in group.clone() {
             let z = image_mut(&mut part.outputs[l], i, part.images);
             let d_next = image(&part.d_inputs[l + 1], i, part.images);
-            layer.norm_backward(norm, z, d_next);
+            pooled!(layer.norm_backward(norm, z, d_next));
         }
         let (input, d) = (&part.inputs[l], &part.outputs[l]);
         let inputs = range(group, input.len(), part.images);
-        let outputs = range(group, d.len(), part.images);
-        layer.convolve_backward(
-            self.level,
-            (&input[inputs.clone()], &d[outputs]),
-            (&mut part.gradient[layer.conv..][..layer.weights()], &mut part.d_inputs[l][inputs]),
-            (group.start == 0, group.end == part.images),
-            workspace,
-        );
+        let inputs_and_d = (&input[inputs.clone()], &d[range(group, d.len(), part.images)]);
+        let gradient = &mut part.gradient[layer.conv..][..layer.weights()];
+        let gradients = (gradient, &mut part.d_inputs[l][inputs]);
+        let first_and_last = (group.start == 0, group.end == part.images);
+        layer.convolve_backward(self.level, inputs_and_d, gradients, first_and_last, workspace);
     }
 
     /// Norm, ReLU and pooling of image `i`: output of layer `l` -> input of the next layer
     #[inline(always)]
     fn activate(&self, part: &mut Part, i: usize, l: usize) {
+        let (layer, norm) = (&self.network.layers[l], &self.network.norms[l]);
         let z = image(&part.outputs[l], i, part.images);
         let next = image_mut(&mut part.inputs[l + 1], i, part.images);
-        self.network.layers[l].activate(&self.network.norms[l], z, next);
+        pooled!(layer.activate(norm, z, next));
     }
 
     #[inline(always)]
     fn norm_sums(&self, part: &mut Part, i: usize, l: usize) {
+        let (layer, norm) = (&self.network.layers[l], &self.network.norms[l]);
         let z = image(&part.outputs[l], i, part.images);
         let d_next = image(&part.d_inputs[l + 1], i, part.images);
-        let [d_sums, along_sums] = &mut part.norm_sums[l];
-        let sums = (&mut d_sums[..], &mut along_sums[..]);
-        self.network.layers[l].norm_sums(&self.network.norms[l], z, d_next, sums);
+        pooled!(layer.norm_sums(norm, z, d_next, &mut part.norm_sums[l]));
     }
 
     /// Output of the last layer -> logits, through the linear layers. A training step has a seed for dropout.
@@ -254,28 +251,18 @@ impl Pass<'_> {
         if let Some(seed) = dropout {
             Random::new(seed, FEATURES).dropout(&mut part.features, network.shape.dropout);
         }
-        matmul(
-            self.level,
-            (part.images, hidden, features),
-            Left::rows(&part.features, features),
-            Right::rows(&network.fc1_weights, hidden),
-            Out::rows(&mut part.hidden, hidden),
-            Start::Bias(&network.flat[network.fc1.bias..network.fc1.bias + hidden]),
-        );
+        let (size, bias) = ((part.images, hidden, features), &network.flat[network.fc1.bias..][..hidden]);
+        let (x, out) = (rows(&part.features, features), (&mut part.hidden[..], hidden));
+        matmul(self.level, size, x, (&network.fc1_weights, hidden), out, Start::Bias(bias));
         for x in &mut part.hidden {
             *x = if *x < 0.0 { 0.0 } else { *x };
         }
         if let Some(seed) = dropout {
             Random::new(seed, HIDDEN).dropout(&mut part.hidden, network.shape.dropout);
         }
-        matmul(
-            self.level,
-            (part.images, columns, hidden),
-            Left::rows(&part.hidden, hidden),
-            Right::rows(&network.fc2_weights, columns),
-            Out::rows(&mut part.logits, columns),
-            Start::Bias(&network.fc2_bias),
-        );
+        let (size, bias) = ((part.images, columns, hidden), Start::Bias(&network.fc2_bias));
+        let (x, out) = (rows(&part.hidden, hidden), (&mut part.logits[..], columns));
+        matmul(self.level, size, x, (&network.fc2_weights, columns), out, bias);
     }
 
     /// Loss of the logits -> gradients of the linear layers' parameters, and of the last layer's output
@@ -292,24 +279,14 @@ impl Pass<'_> {
             part.loss += loss_gradient(&mut z[..classes], t, target, training.batch);
             z[classes..].fill(0.0);
         }
-        self.linear_backward(
-            network.fc2,
-            (images, hidden, classes),
-            (&d_logits, columns),
-            &part.hidden,
-            (&mut part.gradient, &mut part.d_hidden),
-        );
+        let (size, gradients) = ((images, hidden, classes), (&mut part.gradient[..], &mut part.d_hidden[..]));
+        self.linear_backward(network.fc2, size, (&d_logits, columns), &part.hidden, gradients);
         Random::new(seed, HIDDEN).dropout(&mut part.d_hidden, network.shape.dropout);
         for (d, x) in part.d_hidden.iter_mut().zip(&part.hidden) {
             *d = if *x > 0.0 { *d } else { 0.0 };
         }
-        self.linear_backward(
-            network.fc1,
-            (images, features, hidden),
-            (&part.d_hidden, hidden),
-            &part.features,
-            (&mut part.gradient, &mut part.d_features),
-        );
+        let (size, gradients) = ((images, features, hidden), (&mut part.gradient[..], &mut part.d_features[..]));
+        self.linear_backward(network.fc1, size, (&part.d_hidden, hidden), &part.features, gradients);
         Random::new(seed, FEATURES).dropout(&mut part.d_features, network.shape.dropout);
         for i in 0..images {
             let to = image_mut(&mut part.d_inputs[network.layers.len()], i, images);
@@ -322,31 +299,19 @@ impl Pass<'_> {
     #[inline(always)]
     fn linear_backward(
         &self,
-        layer: crate::layout::LayerOffsets,
+        layer: LayerOffsets,
         (images, inputs, outputs): (usize, usize, usize),
         (d, row): (&[f32], usize),
         x: &[f32],
         (gradient, d_x): (&mut [f32], &mut [f32]),
     ) {
-        matmul(
-            self.level,
-            (outputs, inputs, images),
-            Left::transposed(d, row),
-            Right::rows(x, inputs),
-            Out::rows(&mut gradient[layer.weight..], inputs),
-            Start::Zero,
-        );
+        let d_weight = (&mut gradient[layer.weight..], inputs);
+        matmul(self.level, (outputs, inputs, images), transposed(d, row), (x, inputs), d_weight, Start::Zero);
         let bias = &mut gradient[layer.bias..layer.bias + outputs];
         bias.fill(0.0);
         add_column_sums(d, row, bias);
-        matmul(
-            self.level,
-            (images, inputs, outputs),
-            Left::rows(d, row),
-            Right::rows(&self.network.flat[layer.weight..], inputs),
-            Out::rows(d_x, inputs),
-            Start::Zero,
-        );
+        let weight = (&self.network.flat[layer.weight..], inputs);
+        matmul(self.level, (images, inputs, outputs), rows(d, row), weight, (d_x, inputs), Start::Zero);
     }
 
     /// Calls `each` with every feature, in the order of the tensor [C, I, I], and its place in the last layer's output.
@@ -354,12 +319,10 @@ impl Pass<'_> {
     fn feature_positions(&self, mut each: impl FnMut(usize, usize)) {
         let last: &Layer = self.network.last();
         let (grid, channels) = (last.next_grid(), last.outputs);
-        for y in 0..grid.side {
-            for x in 0..grid.side {
-                for channel in 0..channels {
-                    let feature = (channel * grid.side + y) * grid.side + x;
-                    each(feature, grid.at(y, x) * channels + channel);
-                }
+        for (y, x) in squares(grid.side) {
+            for channel in 0..channels {
+                let feature = (channel * grid.side + y) * grid.side + x;
+                each(feature, grid.at(y, x) * channels + channel);
             }
         }
     }

@@ -1,10 +1,9 @@
 //! The maps of Winograd tiles and their transposes.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::marker::PhantomData;
 
-use crate::cpu::{CpuLevel, Vector};
+use crate::cpu::{CpuLevel, Operation, Vector};
 
 /// A linear map of the rows and of the columns of a tile.
 pub(super) trait Map<const FROM: usize, const TO: usize> {
@@ -160,53 +159,31 @@ pub(super) fn map<M: Map<FROM, TO>, const FROM: usize, const TO: usize>(
     assert!(channels.is_multiple_of(16));
     assert!((FROM - 1) * (from_row + from_column) + channels <= from.len());
     assert!((TO - 1) * (to_row + to_column) + channels <= to.len());
-    let tile = Tile { from: from.as_ptr(), from_row, from_column, to: to.as_mut_ptr(), to_row, to_column, channels };
+    let (from, to) = ((from.as_ptr(), from_row, from_column), (to.as_mut_ptr(), to_row, to_column));
     // SAFETY: the bounds are checked above, the level is one of this CPU.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx512 => avx512::<M, FROM, TO>(tile),
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx2 => avx2::<M, FROM, TO>(tile),
-            _ => tile.map::<[f32; 4], M, FROM, TO>(),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512<M: Map<FROM, TO>, const FROM: usize, const TO: usize>(tile: Tile) {
-    unsafe { tile.map::<__m512, M, FROM, TO>() }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<M: Map<FROM, TO>, const FROM: usize, const TO: usize>(tile: Tile) {
-    unsafe { tile.map::<__m256, M, FROM, TO>() }
+    unsafe { level.run(Tile::<M, FROM, TO> { from, to, channels, map: PhantomData }) }
 }
 
 /// A tile whose bounds have been checked.
-struct Tile {
-    from: *const f32,
-    from_row: usize,
-    from_column: usize,
-    to: *mut f32,
-    to_row: usize,
-    to_column: usize,
+struct Tile<M, const FROM: usize, const TO: usize> {
+    from: (*const f32, usize, usize),
+    to: (*mut f32, usize, usize),
     channels: usize,
+    map: PhantomData<M>,
 }
 
-impl Tile {
+impl<M: Map<FROM, TO>, const FROM: usize, const TO: usize> Operation for Tile<M, FROM, TO> {
     #[inline(always)]
-    unsafe fn map<V: Vector, M: Map<FROM, TO>, const FROM: usize, const TO: usize>(self) {
-        unsafe {
-            for first in (0..self.channels).step_by(V::LANES) {
-                let (from, to) = (self.from.add(first), self.to.add(first));
+    unsafe fn run<V: Vector>(self) {
+        let ((from, from_row, from_column), (to, to_row, to_column)) = (self.from, self.to);
+        for first in (0..self.channels).step_by(V::LANES) {
+            unsafe {
+                let (from, to) = (from.add(first), to.add(first));
                 let mut half = [[V::splat(0.0); FROM]; TO];
                 for x in 0..FROM {
                     let mut column = [V::splat(0.0); FROM];
                     for (y, element) in column.iter_mut().enumerate() {
-                        *element = V::load(from.add(y * self.from_row + x * self.from_column));
+                        *element = V::load(from.add(y * from_row + x * from_column));
                     }
                     for (half, mapped) in half.iter_mut().zip(M::map(column)) {
                         half[x] = mapped;
@@ -214,7 +191,7 @@ impl Tile {
                 }
                 for (y, half) in half.into_iter().enumerate() {
                     for (x, mapped) in M::map(half).into_iter().enumerate() {
-                        let to = to.add(y * self.to_row + x * self.to_column);
+                        let to = to.add(y * to_row + x * to_column);
                         let sum = if M::ADD { V::load(to).add(mapped) } else { mapped };
                         sum.store(to);
                     }

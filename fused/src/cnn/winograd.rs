@@ -12,7 +12,7 @@ use super::layer::Grid;
 use super::tile::{Inputs, InputsBack, Outputs, OutputsBack, Weights, WeightsBack, map};
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 
 /// Side of a tile's outputs.
 pub(super) const TILE: usize = 4;
@@ -43,6 +43,7 @@ pub(super) struct Winograd {
 }
 
 /// Memory of one thread, for a group of images.
+#[derive(Default)]
 pub(super) struct Workspace {
     /// 36 × [tiles, inputs]: mapped inputs, and their gradient in the backward pass.
     inputs: Aligned,
@@ -50,22 +51,6 @@ pub(super) struct Workspace {
     outputs: Aligned,
     /// 36 × [inputs, outputs]: gradient of the mapped weights.
     gradient: Aligned,
-}
-
-impl Workspace {
-    /// Memory that is large enough for each of the layers.
-    pub fn new<'a>(layers: impl Iterator<Item = (Grid, &'a Winograd)>) -> Self {
-        let mut most = [0; 3];
-        for (grid, layer) in layers {
-            let tiles = images_together(grid) * tiles(grid);
-            let lengths = [tiles * layer.inputs, tiles * layer.outputs, layer.inputs * layer.outputs];
-            for (most, length) in most.iter_mut().zip(lengths) {
-                *most = (*most).max(ELEMENTS * plane(length));
-            }
-        }
-        let [inputs, outputs, gradient] = most.map(Aligned::zeros);
-        Workspace { inputs, outputs, gradient }
-    }
 }
 
 /// Number of images whose tiles are multiplied together.
@@ -94,42 +79,32 @@ impl Winograd {
 
     /// Inputs -> outputs of the convolution of some images on the grid
     pub fn convolve(&self, level: CpuLevel, grid: Grid, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
-        let (inputs, outputs) = (self.inputs, self.outputs);
-        let rows = self.map_inputs(level, grid, input, workspace);
-        let (from, to) = (plane(rows * inputs), plane(rows * outputs));
+        let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
+        let tiles = self.map_inputs(level, grid, input, workspace);
+        let (from, to) = (plane(tiles * inputs), plane(tiles * outputs));
+        let products = workspace.outputs.room(ELEMENTS * to);
         for element in 0..ELEMENTS {
-            product(
-                level,
-                (rows, outputs, inputs),
-                &workspace.inputs[element * from..],
-                &self.forward[element * plane(inputs * outputs)..],
-                &mut workspace.outputs[element * to..],
-            );
+            let (left, weights) = (&workspace.inputs[element * from..], &self.forward[element * weights..]);
+            product(level, (tiles, outputs, inputs), left, weights, &mut products[element * to..]);
         }
-        for (tile, at) in tile_positions(grid, rows) {
-            map::<Outputs, 6, 4>(
-                level,
-                (&workspace.outputs[tile * outputs..], 6 * to, to),
-                (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
-                outputs,
-            );
+        for (tile, at) in tile_positions(grid, tiles) {
+            let mapped = (&products[tile * outputs..], 6 * to, to);
+            let out = (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
+            map::<Outputs, 6, 4>(level, mapped, out, outputs);
         }
     }
 
     /// Maps the inputs of some images. Returns the number of tiles.
     fn map_inputs(&self, level: CpuLevel, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
         let inputs = self.inputs;
-        let rows = input.len() / (grid.positions() * inputs) * tiles(grid);
-        let to = plane(rows * inputs);
-        for (tile, at) in tile_positions(grid, rows) {
-            map::<Inputs, 6, 6>(
-                level,
-                (&input[at * inputs..], grid.row() * inputs, inputs),
-                (&mut workspace.inputs[tile * inputs..], 6 * to, to),
-                inputs,
-            );
+        let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
+        let to = plane(tiles * inputs);
+        let mapped = workspace.inputs.room(ELEMENTS * to);
+        for (tile, at) in tile_positions(grid, tiles) {
+            let input = (&input[at * inputs..], grid.row() * inputs, inputs);
+            map::<Inputs, 6, 6>(level, input, (&mut mapped[tile * inputs..], 6 * to, to), inputs);
         }
-        rows
+        tiles
     }
 
     /// Gradient `d` of the outputs of some images, zero outside the image -> gradient of the inputs, and of the mapped
@@ -143,40 +118,25 @@ impl Winograd {
         start: Start,
         workspace: &mut Workspace,
     ) {
-        let (inputs, outputs) = (self.inputs, self.outputs);
-        let weights = plane(inputs * outputs);
-        let rows = self.map_inputs(level, grid, input, workspace);
-        let (to, from) = (plane(rows * inputs), plane(rows * outputs));
-        for (tile, at) in tile_positions(grid, rows) {
-            map::<OutputsBack, 4, 6>(
-                level,
-                (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs),
-                (&mut workspace.outputs[tile * outputs..], 6 * from, from),
-                outputs,
-            );
+        let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
+        let tiles = self.map_inputs(level, grid, input, workspace);
+        let (to, from) = (plane(tiles * inputs), plane(tiles * outputs));
+        let mapped_d = workspace.outputs.room(ELEMENTS * from);
+        for (tile, at) in tile_positions(grid, tiles) {
+            let d = (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
+            map::<OutputsBack, 4, 6>(level, d, (&mut mapped_d[tile * outputs..], 6 * from, from), outputs);
         }
+        let gradients = workspace.gradient.room(ELEMENTS * weights);
         for element in 0..ELEMENTS {
-            let d = &workspace.outputs[element * from..];
-            let mapped = &mut workspace.inputs[element * to..];
-            matmul(
-                level,
-                (inputs, outputs, rows),
-                Left::transposed(mapped, inputs),
-                Right::rows(d, outputs),
-                Out::rows(&mut workspace.gradient[element * weights..], outputs),
-                start,
-            );
-            let back = &self.backward[element * weights..];
-            product(level, (rows, inputs, outputs), d, back, mapped);
+            let (d, mapped) = (&mapped_d[element * from..], &mut workspace.inputs[element * to..]);
+            let gradient = (&mut gradients[element * weights..], outputs);
+            matmul(level, (inputs, outputs, tiles), transposed(mapped, inputs), (d, outputs), gradient, start);
+            product(level, (tiles, inputs, outputs), d, &self.backward[element * weights..], mapped);
         }
         d_input.fill(0.0);
-        for (tile, at) in tile_positions(grid, rows) {
-            map::<InputsBack, 6, 6>(
-                level,
-                (&workspace.inputs[tile * inputs..], 6 * to, to),
-                (&mut d_input[at * inputs..], grid.row() * inputs, inputs),
-                inputs,
-            );
+        for (tile, at) in tile_positions(grid, tiles) {
+            let d_input = (&mut d_input[at * inputs..], grid.row() * inputs, inputs);
+            map::<InputsBack, 6, 6>(level, (&workspace.inputs[tile * inputs..], 6 * to, to), d_input, inputs);
         }
     }
 
@@ -200,18 +160,12 @@ pub(super) struct Load<'a> {
 impl Load<'_> {
     pub fn run(self, level: CpuLevel) {
         let length = self.inputs * self.outputs;
-        let (rows, columns) = match self.back {
-            false => (self.inputs, self.outputs),
-            true => (self.outputs, self.inputs),
-        };
+        let forward_or_back = |pair: (usize, usize)| if self.back { (pair.1, pair.0) } else { pair };
+        let (rows, columns) = forward_or_back((self.inputs, self.outputs));
         // 9 × panels × [rows, panel]
         let mut taps = Aligned::zeros(9 * length);
         for (i, weights) in self.weights.chunks_exact(9).enumerate() {
-            let (output, input) = (i / self.inputs, i % self.inputs);
-            let (row, column) = match self.back {
-                false => (input, output),
-                true => (output, input),
-            };
+            let (row, column) = forward_or_back((i % self.inputs, i / self.inputs));
             let first = column / PANEL * PANEL;
             let at = first * rows + row * panel(columns, first) + column - first;
             for (tap, weight) in weights.iter().enumerate() {
@@ -228,18 +182,12 @@ fn panel(columns: usize, first: usize) -> usize {
     PANEL.min(columns - first)
 }
 
-/// [rows, k] · panels × [k, panel] -> [rows, columns]
-fn product(level: CpuLevel, (rows, columns, k): (usize, usize, usize), left: &[f32], panels: &[f32], out: &mut [f32]) {
+/// [m, k] · panels × [k, panel] -> [m, columns]
+fn product(level: CpuLevel, (m, columns, k): (usize, usize, usize), left: &[f32], panels: &[f32], out: &mut [f32]) {
     for first in (0..columns).step_by(PANEL) {
         let panel = panel(columns, first);
-        matmul(
-            level,
-            (rows, panel, k),
-            Left::rows(left, k),
-            Right::rows(&panels[first * k..], panel),
-            Out::rows(&mut out[first..], columns),
-            Start::Zero,
-        );
+        let (right, out) = ((&panels[first * k..], panel), (&mut out[first..], columns));
+        matmul(level, (m, panel, k), rows(left, k), right, out, Start::Zero);
     }
 }
 

@@ -5,19 +5,20 @@
 //! standardised rows of a norm.
 
 use super::network::{BlockWeights, Network};
-use super::shape::{BlockLayout, Shape};
+use super::shape::BlockLayout;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
 use crate::layout::LayerOffsets;
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Left, Start, matmul, rows, transposed};
 use crate::random::Random;
 use crate::rows::{
     add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift, softmax_columns,
     softmax_columns_backward, standardise, transpose,
 };
 
-/// Activations that the backward pass of a block reads, with room for all tokens as queries and rows.
-pub(super) struct SavedActivations {
+/// Activations that the backward pass of a block reads.
+#[derive(Default)]
+pub(super) struct Activations {
     /// Norm 1: [G · S, E] and [G · S].
     hat1: Aligned,
     rstd1: Aligned,
@@ -26,7 +27,7 @@ pub(super) struct SavedActivations {
     /// [G · S, 2E]
     keys_values: Aligned,
     /// [G, H, S, padded queries]: the attention, one column per query.
-    attention: Aligned,
+    pub attention: Aligned,
     /// [G · rows, E]: sums of the values weighted by the attention.
     mixed: Aligned,
     /// Norm 2: [G · rows, E] and [G · rows].
@@ -37,30 +38,8 @@ pub(super) struct SavedActivations {
     slope: Aligned,
 }
 
-impl SavedActivations {
-    pub fn new(shape: &Shape, group: usize) -> Self {
-        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
-        SavedActivations {
-            hat1: Aligned::zeros(all * e),
-            rstd1: Aligned::zeros(all),
-            queries: Aligned::zeros(all * e),
-            keys_values: Aligned::zeros(all * 2 * e),
-            attention: Aligned::zeros(group * shape.heads * tokens * shape.padded_tokens()),
-            mixed: Aligned::zeros(all * e),
-            hat2: Aligned::zeros(all * e),
-            rstd2: Aligned::zeros(all),
-            hidden: Aligned::zeros(all * shape.hidden),
-            slope: Aligned::zeros(all * shape.hidden),
-        }
-    }
-
-    /// [G, H, S, padded S], if all tokens were queries.
-    pub fn attention(&self) -> &[f32] {
-        &self.attention
-    }
-}
-
 /// Memory that a block needs only while it runs.
+#[derive(Default)]
 pub(super) struct Scratch {
     /// [G · S, E]: a norm's output, of all tokens and of those with a query.
     normed: Aligned,
@@ -76,23 +55,6 @@ pub(super) struct Scratch {
     transposed: Aligned,
     /// [S, padded S]
     d_attention: Aligned,
-}
-
-impl Scratch {
-    pub fn new(shape: &Shape, group: usize) -> Self {
-        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
-        Scratch {
-            normed: Aligned::zeros(all * e),
-            some_normed: Aligned::zeros(all * e),
-            out: Aligned::zeros(all * e),
-            d_hidden: Aligned::zeros(all * shape.hidden),
-            d_mixed: Aligned::zeros(all * e),
-            d_queries: Aligned::zeros(all * e),
-            d_keys_values: Aligned::zeros(all * 2 * e),
-            transposed: Aligned::zeros(e / shape.heads * shape.padded_tokens()),
-            d_attention: Aligned::zeros(tokens * shape.padded_tokens()),
-        }
-    }
 }
 
 /// Sizes and dropout of one run of a block.
@@ -152,241 +114,185 @@ impl BlockRun {
     }
 }
 
-/// A network's block at one CPU level.
-#[derive(Clone, Copy)]
+/// One run of a network's block at a CPU level.
 pub(super) struct Block<'a> {
     pub level: CpuLevel,
     pub network: &'a Network,
     pub weights: &'a BlockWeights,
     pub layout: &'a BlockLayout,
+    pub run: BlockRun,
 }
 
 impl Block<'_> {
     /// Adds the attention and the MLP to `x`: [G · S, E] -> [G · rows, E].
     #[inline(always)]
-    pub fn forward(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
-        self.attention_sublayer(x, saved, scratch, run);
-        self.mlp_sublayer(x, saved, scratch, run);
+    pub fn forward(&self, x: &mut [f32], saved: &mut Activations, scratch: &mut Scratch) {
+        self.attention(x, saved, scratch);
+        self.mlp(x, saved, scratch);
     }
 
     /// `d`: gradient of the block's output [G · rows, E] -> of its input [G · S, E]. Adds the gradients of the parameters
     /// to `gradient`.
     #[inline(always)]
-    pub fn backward(
-        &self,
-        d: &mut [f32],
-        saved: &SavedActivations,
-        scratch: &mut Scratch,
-        run: BlockRun,
-        gradient: &mut [f32],
-    ) {
-        self.mlp_sublayer_backward(d, saved, scratch, run, gradient);
-        self.attention_sublayer_backward(d, saved, scratch, run, gradient);
+    pub fn backward(&self, d: &mut [f32], saved: &Activations, scratch: &mut Scratch, gradient: &mut [f32]) {
+        self.mlp_backward(d, saved, scratch, gradient);
+        self.attention_backward(d, saved, scratch, gradient);
     }
 
     /// Norm 1, attention and output projection, added to `x`: [G · S, E] -> [G · rows, E].
     #[inline(always)]
-    fn attention_sublayer(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
-        let shape = &self.network.shape;
-        let (e, tokens) = (shape.embed, shape.tokens());
-        let (all, some) = (run.group * tokens, run.group * run.rows);
-        let normed = &mut scratch.normed[..all * e];
-        self.norm(&x[..all * e], self.layout.norm1, &mut saved.hat1, &mut saved.rstd1, normed);
-        let bias = Start::Bias(&self.weights.keys_values_bias);
-        self.linear(normed, &self.weights.keys_values, bias, (all, e, 2 * e), &mut saved.keys_values);
-        let asking = if run.queries < tokens {
-            run.gather(normed, &mut scratch.some_normed, e, tokens);
-            &scratch.some_normed
+    fn attention(&self, x: &mut [f32], saved: &mut Activations, scratch: &mut Scratch) {
+        let (run, layout, weights) = (self.run, self.layout, self.weights);
+        let (e, tokens) = (self.network.shape.embed, self.network.shape.tokens());
+        let (all, some, asking) = (run.group * tokens, run.group * run.rows, run.group * run.queries);
+        let normed = scratch.normed.room(all * e);
+        self.norm(&x[..all * e], layout.norm1, &mut saved.hat1, &mut saved.rstd1, normed);
+        let keys_values = saved.keys_values.room(all * 2 * e);
+        let bias = Start::Bias(&weights.keys_values_bias);
+        self.linear(normed, &weights.keys_values, bias, (all, e, 2 * e), keys_values);
+        let with_query = if run.queries < tokens {
+            let some_normed = scratch.some_normed.room(asking * e);
+            run.gather(normed, some_normed, e, tokens);
+            some_normed
         } else {
-            &*normed
+            normed
         };
-        let bias = self.bias(self.layout.queries, e);
-        self.linear(asking, &self.weights.queries, bias, (run.group * run.queries, e, e), &mut saved.queries);
-        self.attention(saved, &mut scratch.transposed, run);
-        let out = &mut scratch.out[..some * e];
-        self.linear(&saved.mixed, &self.weights.out, self.bias(self.layout.out, e), (some, e, e), out);
-        run.drop(out, 0, shape.dropout);
+        let queries = saved.queries.room(asking * e);
+        self.linear(with_query, &weights.queries, self.bias(layout.queries, e), (asking, e, e), queries);
+        self.attention_heads(saved, scratch);
+        let out = scratch.out.room(some * e);
+        self.linear(&saved.mixed, &weights.out, self.bias(layout.out, e), (some, e, e), out);
+        run.drop(out, 0, self.network.shape.dropout);
         run.keep_rows(x, e, tokens);
         add(&mut x[..some * e], out);
     }
 
     /// `d`: gradient of the output [G · rows, E] -> of the input [G · S, E].
     #[inline(always)]
-    fn attention_sublayer_backward(
-        &self,
-        d: &mut [f32],
-        saved: &SavedActivations,
-        scratch: &mut Scratch,
-        run: BlockRun,
-        gradient: &mut [f32],
-    ) {
-        let (shape, flat) = (&self.network.shape, &self.network.flat);
-        let (e, tokens) = (shape.embed, shape.tokens());
+    fn attention_backward(&self, d: &mut [f32], saved: &Activations, scratch: &mut Scratch, gradient: &mut [f32]) {
+        let (run, layout, flat) = (self.run, self.layout, &self.network.flat);
+        let (e, tokens) = (self.network.shape.embed, self.network.shape.tokens());
         let (all, some) = (run.group * tokens, run.group * run.rows);
-        let out = &mut scratch.out[..some * e];
+        let out = scratch.out.room(some * e);
         out.copy_from_slice(&d[..some * e]);
-        run.drop(out, 0, shape.dropout);
-        self.linear_gradient(out, &saved.mixed, (some, e, e), self.layout.out, gradient);
-        let d_mixed = &mut scratch.d_mixed[..some * e];
-        self.linear(out, &flat[self.layout.out.weight..], Start::Zero, (some, e, e), d_mixed);
-        self.attention_backward(saved, scratch, run);
+        run.drop(out, 0, self.network.shape.dropout);
+        self.linear_gradient(out, &saved.mixed, (some, e, e), layout.out, gradient);
+        self.linear(out, &flat[layout.out.weight..], Start::Zero, (some, e, e), scratch.d_mixed.room(some * e));
+        self.attention_heads_backward(saved, scratch);
 
-        let normed = &mut scratch.normed[..all * e];
-        self.shift(&saved.hat1, self.layout.norm1, normed);
-        run.gather(normed, &mut scratch.some_normed, e, tokens);
+        let normed = scratch.normed.room(all * e);
+        self.shift(&saved.hat1, layout.norm1, normed);
+        let some_normed = scratch.some_normed.room(some * e);
+        run.gather(normed, some_normed, e, tokens);
         let d_queries = &scratch.d_queries[..some * e];
-        self.linear_gradient(d_queries, &scratch.some_normed, (some, e, e), self.layout.queries, gradient);
+        self.linear_gradient(d_queries, some_normed, (some, e, e), layout.queries, gradient);
         let d_keys_values = &scratch.d_keys_values[..all * 2 * e];
-        for (i, layer) in [self.layout.keys, self.layout.values].into_iter().enumerate() {
-            let left = Left::transposed(&d_keys_values[i * e..], 2 * e);
-            self.weight_gradient(left, normed, (all, e, e), layer, gradient);
-            add_column_sums(&d_keys_values[i * e..], 2 * e, &mut gradient[layer.bias..layer.bias + e]);
+        for (i, layer) in [layout.keys, layout.values].into_iter().enumerate() {
+            let d = &d_keys_values[i * e..];
+            self.weight_gradient(transposed(d, 2 * e), normed, (all, e, e), layer, gradient);
+            add_column_sums(d, 2 * e, &mut gradient[layer.bias..layer.bias + e]);
         }
 
         // Keys and values give a gradient for all tokens, queries for the first tokens of each image.
-        let d_normed = &mut scratch.out[..all * e];
+        let d_normed = scratch.out.room(all * e);
         self.linear(d_keys_values, &self.weights.keys_values_back, Start::Zero, (all, 2 * e, e), d_normed);
-        let back = &mut scratch.some_normed[..some * e];
-        self.linear(d_queries, &flat[self.layout.queries.weight..], Start::Zero, (some, e, e), back);
-        for (d_normed, back) in d_normed.chunks_exact_mut(tokens * e).zip(back.chunks_exact(run.rows * e)) {
+        self.linear(d_queries, &flat[layout.queries.weight..], Start::Zero, (some, e, e), some_normed);
+        for (d_normed, back) in d_normed.chunks_exact_mut(tokens * e).zip(some_normed.chunks_exact(run.rows * e)) {
             add(d_normed, back);
         }
         run.spread_rows(d, e, tokens);
         let hat = (&saved.hat1[..all * e], &saved.rstd1[..all]);
-        self.norm_backward(d_normed, hat, self.layout.norm1, gradient, &mut d[..all * e]);
+        self.norm_backward(d_normed, hat, layout.norm1, gradient, &mut d[..all * e]);
     }
 
     /// Norm 2 and MLP, added to `x` [G · rows, E].
     #[inline(always)]
-    fn mlp_sublayer(&self, x: &mut [f32], saved: &mut SavedActivations, scratch: &mut Scratch, run: BlockRun) {
-        let shape = &self.network.shape;
-        let (e, f, some) = (shape.embed, shape.hidden, run.group * run.rows);
+    fn mlp(&self, x: &mut [f32], saved: &mut Activations, scratch: &mut Scratch) {
+        let (shape, layout, weights) = (&self.network.shape, self.layout, self.weights);
+        let (e, f, some) = (shape.embed, shape.hidden, self.run.group * self.run.rows);
         let x = &mut x[..some * e];
-        let normed = &mut scratch.normed[..some * e];
-        self.norm(x, self.layout.norm2, &mut saved.hat2, &mut saved.rstd2, normed);
-        let hidden = &mut saved.hidden[..some * f];
-        self.linear(normed, &self.weights.fc1, self.bias(self.layout.fc1, f), (some, e, f), hidden);
-        match run.dropout {
-            Some(_) => gelu_slope(hidden, &mut saved.slope),
+        let normed = scratch.normed.room(some * e);
+        self.norm(x, layout.norm2, &mut saved.hat2, &mut saved.rstd2, normed);
+        let hidden = saved.hidden.room(some * f);
+        self.linear(normed, &weights.fc1, self.bias(layout.fc1, f), (some, e, f), hidden);
+        match self.run.dropout {
+            Some(_) => gelu_slope(hidden, saved.slope.room(some * f)),
             None => gelu(hidden),
         }
-        let out = &mut scratch.out[..some * e];
-        self.linear(hidden, &self.weights.fc2, self.bias(self.layout.fc2, e), (some, f, e), out);
-        run.drop(out, 1, shape.dropout);
+        let out = scratch.out.room(some * e);
+        self.linear(hidden, &weights.fc2, self.bias(layout.fc2, e), (some, f, e), out);
+        self.run.drop(out, 1, shape.dropout);
         add(x, out);
     }
 
     /// `d`: gradient of the output -> of the input, both [G · rows, E].
     #[inline(always)]
-    fn mlp_sublayer_backward(
-        &self,
-        d: &mut [f32],
-        saved: &SavedActivations,
-        scratch: &mut Scratch,
-        run: BlockRun,
-        gradient: &mut [f32],
-    ) {
-        let (shape, flat) = (&self.network.shape, &self.network.flat);
-        let (e, f, some) = (shape.embed, shape.hidden, run.group * run.rows);
-        let d = &mut d[..some * e];
-        let out = &mut scratch.out[..some * e];
+    fn mlp_backward(&self, d: &mut [f32], saved: &Activations, scratch: &mut Scratch, gradient: &mut [f32]) {
+        let (shape, layout, flat) = (&self.network.shape, self.layout, &self.network.flat);
+        let (e, f, some) = (shape.embed, shape.hidden, self.run.group * self.run.rows);
+        let (d, out) = (&mut d[..some * e], scratch.out.room(some * e));
         out.copy_from_slice(d);
-        run.drop(out, 1, shape.dropout);
-        self.linear_gradient(out, &saved.hidden[..some * f], (some, f, e), self.layout.fc2, gradient);
-        let d_hidden = &mut scratch.d_hidden[..some * f];
-        self.linear(out, &flat[self.layout.fc2.weight..], Start::Zero, (some, e, f), d_hidden);
+        self.run.drop(out, 1, shape.dropout);
+        self.linear_gradient(out, &saved.hidden[..some * f], (some, f, e), layout.fc2, gradient);
+        let d_hidden = scratch.d_hidden.room(some * f);
+        self.linear(out, &flat[layout.fc2.weight..], Start::Zero, (some, e, f), d_hidden);
         multiply(d_hidden, &saved.slope[..some * f]);
-        let normed = &mut scratch.normed[..some * e];
-        self.shift(&saved.hat2, self.layout.norm2, normed);
-        self.linear_gradient(d_hidden, normed, (some, e, f), self.layout.fc1, gradient);
-        self.linear(d_hidden, &flat[self.layout.fc1.weight..], Start::Zero, (some, f, e), out);
+        let normed = scratch.normed.room(some * e);
+        self.shift(&saved.hat2, layout.norm2, normed);
+        self.linear_gradient(d_hidden, normed, (some, e, f), layout.fc1, gradient);
+        self.linear(d_hidden, &flat[layout.fc1.weight..], Start::Zero, (some, f, e), out);
         let hat = (&saved.hat2[..some * e], &saved.rstd2[..some]);
-        self.norm_backward(out, hat, self.layout.norm2, gradient, d);
+        self.norm_backward(out, hat, layout.norm2, gradient, d);
     }
 
     /// Queries, keys and values -> attention and mixed values, head by head
     #[inline(always)]
-    fn attention(&self, saved: &mut SavedActivations, transposed: &mut [f32], run: BlockRun) {
-        let shape = &self.network.shape;
+    fn attention_heads(&self, saved: &mut Activations, scratch: &mut Scratch) {
+        let (shape, run, level) = (&self.network.shape, self.run, self.level);
         let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
         let columns = run.queries.next_multiple_of(16);
-        let maps = saved.attention.chunks_exact_mut(tokens * columns);
-        for (i, map) in maps.take(run.group * shape.heads).enumerate() {
+        let by_head = scratch.transposed.room(d * columns);
+        let all_mixed = saved.mixed.room(run.group * run.rows * e);
+        let maps = saved.attention.room(run.group * shape.heads * tokens * columns);
+        for (i, map) in maps.chunks_exact_mut(tokens * columns).enumerate() {
             let (image, head) = (i / shape.heads, i % shape.heads);
-            let queries = image * run.queries * e + head * d;
-            let mixed = image * run.rows * e + head * d;
-            let keys = image * tokens * 2 * e + head * d;
-            let transposed = &mut transposed[..d * columns];
-            transpose(&saved.queries[queries..], (run.queries, e), d, transposed, columns);
-            matmul(
-                self.level,
-                (tokens, columns, d),
-                Left::rows(&saved.keys_values[keys..], 2 * e),
-                Right::rows(transposed, columns),
-                Out::rows(map, columns),
-                Start::Zero,
-            );
+            let keys = &saved.keys_values[image * tokens * 2 * e + head * d..];
+            let mixed = &mut all_mixed[image * run.rows * e + head * d..];
+            transpose(&saved.queries[image * run.queries * e + head * d..], (run.queries, e), d, by_head, columns);
+            let size = (tokens, columns, d);
+            matmul(level, size, rows(keys, 2 * e), (by_head, columns), (map, columns), Start::Zero);
             softmax_columns(map, columns, 1.0 / (d as f32).sqrt());
-            matmul(
-                self.level,
-                (run.rows, d, tokens),
-                Left::transposed(map, columns),
-                Right::rows(&saved.keys_values[keys + e..], 2 * e),
-                Out::rows(&mut saved.mixed[mixed..], e),
-                Start::Zero,
-            );
+            let size = (run.rows, d, tokens);
+            matmul(level, size, transposed(map, columns), (&keys[e..], 2 * e), (mixed, e), Start::Zero);
         }
     }
 
     /// `d_mixed` -> `d_queries` and `d_keys_values`
     #[inline(always)]
-    fn attention_backward(&self, saved: &SavedActivations, scratch: &mut Scratch, run: BlockRun) {
-        let shape = &self.network.shape;
+    fn attention_heads_backward(&self, saved: &Activations, scratch: &mut Scratch) {
+        let (shape, run, level) = (&self.network.shape, self.run, self.level);
         let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
         let columns = run.rows.next_multiple_of(16);
+        let by_head = scratch.transposed.room(d * columns);
+        let d_map = scratch.d_attention.room(tokens * columns);
+        let d_all_queries = scratch.d_queries.room(run.group * run.rows * e);
+        let d_all_keys = scratch.d_keys_values.room(run.group * tokens * 2 * e);
         let maps = saved.attention.chunks_exact(tokens * columns);
         for (i, map) in maps.take(run.group * shape.heads).enumerate() {
             let (image, head) = (i / shape.heads, i % shape.heads);
-            let queries = image * run.rows * e + head * d;
-            let keys = image * tokens * 2 * e + head * d;
-            let transposed = &mut scratch.transposed[..d * columns];
-            transpose(&scratch.d_mixed[queries..], (run.rows, e), d, transposed, columns);
-
-            let d_map = &mut scratch.d_attention[..tokens * columns];
-            matmul(
-                self.level,
-                (tokens, columns, d),
-                Left::rows(&saved.keys_values[keys + e..], 2 * e),
-                Right::rows(transposed, columns),
-                Out::rows(d_map, columns),
-                Start::Zero,
-            );
+            let query = image * run.rows * e + head * d;
+            let key = image * tokens * 2 * e + head * d;
+            let (queries, d_mixed) = (&saved.queries[query..], &scratch.d_mixed[query..]);
+            let (keys, d_keys) = (&saved.keys_values[key..], &mut d_all_keys[key..]);
+            transpose(d_mixed, (run.rows, e), d, by_head, columns);
+            let size = (tokens, columns, d);
+            matmul(level, size, rows(&keys[e..], 2 * e), (by_head, columns), (d_map, columns), Start::Zero);
             softmax_columns_backward(d_map, map, columns, 1.0 / (d as f32).sqrt());
-
-            matmul(
-                self.level,
-                (tokens, d, run.rows),
-                Left::rows(map, columns),
-                Right::rows(&scratch.d_mixed[queries..], e),
-                Out::rows(&mut scratch.d_keys_values[keys + e..], 2 * e),
-                Start::Zero,
-            );
-            matmul(
-                self.level,
-                (tokens, d, run.rows),
-                Left::rows(d_map, columns),
-                Right::rows(&saved.queries[queries..], e),
-                Out::rows(&mut scratch.d_keys_values[keys..], 2 * e),
-                Start::Zero,
-            );
-            matmul(
-                self.level,
-                (run.rows, d, tokens),
-                Left::transposed(d_map, columns),
-                Right::rows(&saved.keys_values[keys..], 2 * e),
-                Out::rows(&mut scratch.d_queries[queries..], e),
-                Start::Zero,
-            );
+            let size = (tokens, d, run.rows);
+            matmul(level, size, rows(map, columns), (d_mixed, e), (&mut d_keys[e..], 2 * e), Start::Zero);
+            matmul(level, size, rows(d_map, columns), (queries, e), (d_keys, 2 * e), Start::Zero);
+            let (size, d_queries) = ((run.rows, d, tokens), &mut d_all_queries[query..]);
+            matmul(level, size, transposed(d_map, columns), (keys, 2 * e), (d_queries, e), Start::Zero);
         }
     }
 
@@ -403,14 +309,7 @@ impl Block<'_> {
         (m, inputs, outputs): (usize, usize, usize),
         out: &mut [f32],
     ) {
-        matmul(
-            self.level,
-            (m, outputs, inputs),
-            Left::rows(x, inputs),
-            Right::rows(weight, outputs),
-            Out::rows(out, outputs),
-            start,
-        );
+        matmul(self.level, (m, outputs, inputs), rows(x, inputs), (weight, outputs), (out, outputs), start);
     }
 
     /// Adds the gradients of a linear layer's weight [outputs, inputs] and bias. `d` is the gradient of its output, `x` its
@@ -424,8 +323,7 @@ impl Block<'_> {
         layer: LayerOffsets,
         gradient: &mut [f32],
     ) {
-        let left = Left::transposed(d, outputs);
-        self.weight_gradient(left, x, (m, inputs, outputs), layer, gradient);
+        self.weight_gradient(transposed(d, outputs), x, (m, inputs, outputs), layer, gradient);
         add_column_sums(&d[..m * outputs], outputs, &mut gradient[layer.bias..layer.bias + outputs]);
     }
 
@@ -437,15 +335,14 @@ impl Block<'_> {
         layer: LayerOffsets,
         gradient: &mut [f32],
     ) {
-        let right = Right::rows(x, inputs);
-        let out = Out::rows(&mut gradient[layer.weight..], inputs);
-        matmul(self.level, (outputs, inputs, m), d, right, out, Start::Out);
+        let out = &mut gradient[layer.weight..];
+        matmul(self.level, (outputs, inputs, m), d, (x, inputs), (out, inputs), Start::Present);
     }
 
     #[inline(always)]
-    fn norm(&self, x: &[f32], layer: LayerOffsets, hat: &mut [f32], rstd: &mut [f32], out: &mut [f32]) {
-        let hat = &mut hat[..x.len()];
-        standardise(x, self.network.shape.embed, hat, rstd);
+    fn norm(&self, x: &[f32], layer: LayerOffsets, hat: &mut Aligned, rstd: &mut Aligned, out: &mut [f32]) {
+        let (e, hat) = (self.network.shape.embed, hat.room(x.len()));
+        standardise(x, e, hat, rstd.room(x.len() / e));
         self.shift(hat, layer, out);
     }
 

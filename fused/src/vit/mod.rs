@@ -1,5 +1,9 @@
 //! Vision Transformer and DeiT student.
 
+#[cfg(target_arch = "x86_64")]
+mod bfloat;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "bfloat/absent.rs"]
 mod bfloat;
 mod block;
 mod network;
@@ -9,6 +13,8 @@ mod shape;
 
 pub use rollout::{Fusion, ResolvedRollout};
 pub use shape::Shape;
+
+use std::iter::{from_fn, repeat_with};
 
 use crate::cpu::CpuLevel;
 use crate::error::batch_size;
@@ -124,15 +130,7 @@ impl Transformer {
     /// # Errors
     /// Images of another size.
     pub fn heads(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let shape = self.network.shape;
-        let mut heads = self.empty_heads(batch_size(images, shape.image_len())?);
-        let pass = Pass { level: self.level, network: &self.network };
-        let logits = split_heads(&mut heads, GROUP * shape.classes);
-        let jobs = images.chunks(GROUP * shape.image_len()).zip(logits).collect();
-        run_jobs(&mut self.workspaces, jobs, |workspace, (images, mut logits)| {
-            pass.run_predict(workspace, images, &mut logits);
-        });
-        Ok(heads)
+        Ok(self.predict(images, None)?.1)
     }
 
     /// The query token's row of each image's attention rollout, [B, S], and the logits of [`Transformer::heads`].
@@ -143,17 +141,24 @@ impl Transformer {
     /// # Errors
     /// Images of another size; a layer, query or discard ratio out of range.
     pub fn rollout(&mut self, images: &[f32], rollout: &ResolvedRollout) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
-        let (shape, tokens) = (self.network.shape, self.network.shape.tokens());
-        rollout.check(&shape)?;
+        rollout.check(&self.network.shape)?;
+        self.predict(images, Some(rollout))
+    }
+
+    /// Rows of the rollout, if there is one, and logits.
+    fn predict(&mut self, images: &[f32], rollout: Option<&ResolvedRollout>) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        let shape = &self.network.shape;
         let batch = batch_size(images, shape.image_len())?;
         let mut heads = self.empty_heads(batch);
-        let mut rows = vec![0.0; batch * tokens];
+        let width = if rollout.is_some() { shape.tokens() } else { 0 };
+        let mut rows = vec![0.0; batch * width];
         let pass = Pass { level: self.level, network: &self.network };
         let logits = split_heads(&mut heads, GROUP * shape.classes);
         let images = images.chunks(GROUP * shape.image_len());
-        let jobs = images.zip(logits).zip(rows.chunks_mut(GROUP * tokens)).collect();
+        let rows_of_groups = rows.chunks_mut((GROUP * width).max(1)).chain(repeat_with(Default::default));
+        let jobs = images.zip(logits).zip(rows_of_groups).collect();
         run_jobs(&mut self.workspaces, jobs, |workspace, ((images, mut logits), rows)| {
-            pass.run_explain(workspace, images, rollout, &mut logits, rows);
+            pass.run_predict(workspace, images, &mut logits, rollout, rows);
         });
         Ok((rows, heads))
     }
@@ -176,7 +181,7 @@ impl Transformer {
         run_jobs(&mut self.workspaces, jobs, |workspace, (i, ((images, mut logits), (gradient, loss)))| {
             gradient.clear();
             gradient.resize(pass.network.flat.len(), 0.0);
-            *loss = pass.run_train(workspace, images, i * part, &training, &mut logits, gradient);
+            *loss = pass.run_train(workspace, images, &mut logits, &training, i * part, gradient);
         });
         let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
         for other in &others[..losses.len() - 1] {
@@ -209,15 +214,7 @@ impl Transformer {
 }
 
 /// Heads × [B · classes] -> parts × heads × [part]
-fn split_heads(heads: &mut [Vec<f32>], part: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut parts: Vec<Vec<&mut [f32]>> = Vec::new();
-    for head in heads {
-        for (i, part) in head.chunks_mut(part).enumerate() {
-            if i == parts.len() {
-                parts.push(Vec::new());
-            }
-            parts[i].push(part);
-        }
-    }
-    parts
+fn split_heads(heads: &mut [Vec<f32>], part: usize) -> impl Iterator<Item = Vec<&mut [f32]>> {
+    let mut heads: Vec<_> = heads.iter_mut().map(|head| head.chunks_mut(part)).collect();
+    from_fn(move || heads.iter_mut().map(Iterator::next).collect())
 }

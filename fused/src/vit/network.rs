@@ -9,6 +9,7 @@ use crate::layout::LayerOffsets;
 use crate::rows::transpose;
 
 /// The matrices of a block as right operands of products: [inputs, outputs].
+#[derive(Default)]
 pub(super) struct BlockWeights {
     pub queries: Aligned,
     /// Keys and values side by side: [E, 2E].
@@ -22,37 +23,23 @@ pub(super) struct BlockWeights {
 }
 
 impl BlockWeights {
-    fn new(shape: &Shape) -> Self {
-        let (e, f) = (shape.embed, shape.hidden);
-        let matrix = |inputs: usize, outputs: usize| Aligned::zeros(inputs * outputs);
-        BlockWeights {
-            queries: matrix(e, e),
-            keys_values: matrix(e, 2 * e),
-            keys_values_bias: Aligned::zeros(2 * e),
-            keys_values_back: matrix(2 * e, e),
-            out: matrix(e, e),
-            fc1: matrix(e, f),
-            fc2: matrix(f, e),
-        }
-    }
-
     fn load(&mut self, flat: &[f32], layout: &BlockLayout, (e, f): (usize, usize)) {
         transpose_weight(flat, layout.queries, (e, e), &mut self.queries);
         transpose_weight(flat, layout.out, (e, e), &mut self.out);
         transpose_weight(flat, layout.fc1, (f, e), &mut self.fc1);
         transpose_weight(flat, layout.fc2, (e, f), &mut self.fc2);
+        let (bias, back) = (self.keys_values_bias.room(2 * e), self.keys_values_back.room(2 * e * e));
         for (i, layer) in [layout.keys, layout.values].into_iter().enumerate() {
-            self.keys_values_bias[i * e..(i + 1) * e].copy_from_slice(&flat[layer.bias..layer.bias + e]);
-            let back = &mut self.keys_values_back[i * e * e..(i + 1) * e * e];
-            back.copy_from_slice(&flat[layer.weight..layer.weight + e * e]);
+            bias[i * e..][..e].copy_from_slice(&flat[layer.bias..][..e]);
+            back[i * e * e..][..e * e].copy_from_slice(&flat[layer.weight..][..e * e]);
         }
-        transpose(&self.keys_values_back, (2 * e, e), e, &mut self.keys_values, 2 * e);
+        transpose(back, (2 * e, e), e, self.keys_values.room(2 * e * e), 2 * e);
     }
 }
 
 /// A layer's weight [outputs, inputs] -> [inputs, outputs]
-fn transpose_weight(flat: &[f32], layer: LayerOffsets, (outputs, inputs): (usize, usize), to: &mut [f32]) {
-    transpose(&flat[layer.weight..], (outputs, inputs), inputs, to, outputs);
+fn transpose_weight(flat: &[f32], layer: LayerOffsets, (outputs, inputs): (usize, usize), to: &mut Aligned) {
+    transpose(&flat[layer.weight..], (outputs, inputs), inputs, to.room(inputs * outputs), outputs);
 }
 
 /// Sizes and parameters, shared by the threads of a pass.
@@ -73,10 +60,10 @@ impl Network {
         shape.check()?;
         let layout = Layout::new(&shape);
         Ok(Network {
-            conv: Aligned::zeros(shape.patch_width() * shape.embed),
-            blocks: layout.blocks.iter().map(|_| BlockWeights::new(&shape)).collect(),
+            conv: Aligned::default(),
+            blocks: layout.blocks.iter().map(|_| BlockWeights::default()).collect(),
             bfloat: Vec::new(),
-            fc1: Aligned::zeros(shape.embed * shape.embed),
+            fc1: Aligned::default(),
             // NaN differs from all parameters, so the first `load` arranges them.
             flat: Aligned::filled(f32::NAN, layout.length),
             shape,

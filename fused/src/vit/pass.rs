@@ -1,14 +1,14 @@
 //! Forward and backward pass of the whole network for a group of images: embedding, blocks, last norm, heads.
 
 use super::bfloat;
-use super::block::{Block, BlockRun, SavedActivations, Scratch};
+use super::block::{Activations, Block, BlockRun, Scratch};
 use super::network::Network;
-use super::rollout::{Fusion, Matrices, ResolvedRollout};
+use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::Shape;
 use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
+use crate::cpu::{CpuLevel, dispatch};
 use crate::loss::{Training, loss_gradient};
-use crate::matmul::{Left, Out, Right, Start, matmul};
+use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
 use crate::rows::{add, add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
 
@@ -24,13 +24,14 @@ pub(super) fn dropout_layer(block: usize) -> u64 {
 }
 
 /// Activations and memory of one thread.
+#[derive(Default)]
 pub(super) struct Workspace {
     /// [G · N, padded C · P · P]
     patches: Aligned,
     /// [G · S, E]: tokens, and their gradient in the backward pass.
     x: Aligned,
     /// One per block; predictions use the first for all blocks.
-    blocks: Vec<SavedActivations>,
+    blocks: Vec<Activations>,
     scratch: Scratch,
     bfloat: bfloat::Scratch,
     matrices: Matrices,
@@ -45,30 +46,22 @@ pub(super) struct Workspace {
     /// [E, padded C · P · P]
     d_conv: Aligned,
     /// Heads × [G, classes]
-    logits: Vec<Vec<f32>>,
+    logits: Vec<Aligned>,
 }
 
 impl Workspace {
     pub fn new(shape: &Shape) -> Self {
-        let (e, prefix) = (shape.embed, shape.prefix());
         Workspace {
-            patches: Aligned::zeros(GROUP * shape.patches() * shape.patch_width()),
-            x: Aligned::zeros(GROUP * shape.tokens() * e),
-            blocks: (0..shape.layers).map(|_| SavedActivations::new(shape, GROUP)).collect(),
-            scratch: Scratch::new(shape, GROUP),
-            bfloat: bfloat::Scratch::new(shape, GROUP),
+            blocks: (0..shape.layers).map(|_| Activations::default()).collect(),
+            logits: (0..shape.prefix()).map(|_| Aligned::default()).collect(),
             matrices: Matrices::new(shape, GROUP),
-            hat: Aligned::zeros(GROUP * prefix * e),
-            rstd: Aligned::zeros(GROUP * prefix),
-            features: Aligned::zeros(GROUP * prefix * e),
-            d_features: Aligned::zeros(GROUP * prefix * e),
-            hidden: Aligned::zeros(GROUP * e),
-            d_hidden: Aligned::zeros(GROUP * e),
-            d_conv: Aligned::zeros(e * shape.patch_width()),
-            logits: vec![vec![0.0; GROUP * shape.classes]; prefix],
+            ..Workspace::default()
         }
     }
 }
+
+/// Logits of each head, [B, classes].
+type Heads<'a> = [&'a mut [f32]];
 
 /// A network at one CPU level.
 #[derive(Clone, Copy)]
@@ -78,71 +71,42 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    dispatch!(Pass, run_predict, predict, (workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]));
     dispatch!(
         Pass,
-        run_explain,
-        explain,
-        (
-            workspace: &mut Workspace,
-            images: &[f32],
-            rollout: &ResolvedRollout,
-            logits: &mut [&mut [f32]],
-            rows: &mut [f32]
-        )
+        run_predict,
+        predict,
+        (workspace: &mut Workspace, images: &[f32], logits: &mut Heads, rollout: Option<&ResolvedRollout>, rows: &mut [f32])
     );
     dispatch!(
         Pass,
         run_train,
         train,
-        (
-            workspace: &mut Workspace,
-            images: &[f32],
-            first: usize,
-            training: &Training,
-            logits: &mut [&mut [f32]],
-            gradient: &mut [f32]
-        ) -> f64
+        (workspace: &mut Workspace, images: &[f32], logits: &mut Heads, training: &Training, first: usize, gradient: &mut [f32])
+            -> f64
     );
 
-    /// Images [B, C, I, I] -> logits, heads × [B, classes]
+    /// Images [B, C, I, I] -> logits, and with a rollout the query's row of each image, [B, S]
     #[inline(always)]
-    fn predict(&self, workspace: &mut Workspace, images: &[f32], logits: &mut [&mut [f32]]) {
-        let image_len = self.network.shape.image_len();
-        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
-            let group = images.len() / image_len;
-            self.forward(workspace, images, group, None);
-            self.copy_logits(workspace, i, group, logits);
-        }
-    }
-
-    /// As [`Pass::predict`]; `rows` becomes the query's row of each image's rollout, [B, S].
-    #[inline(always)]
-    fn explain(
+    fn predict(
         &self,
         workspace: &mut Workspace,
         images: &[f32],
-        rollout: &ResolvedRollout,
-        logits: &mut [&mut [f32]],
+        logits: &mut Heads,
+        rollout: Option<&ResolvedRollout>,
         rows: &mut [f32],
     ) {
-        let (shape, image_len, tokens) =
-            (&self.network.shape, self.network.shape.image_len(), self.network.shape.tokens());
-        let groups = images.chunks(GROUP * image_len);
-        for (i, (images, rows)) in groups.zip(rows.chunks_mut(GROUP * tokens)).enumerate() {
+        let (image_len, tokens) = (self.network.shape.image_len(), self.network.shape.tokens());
+        for (i, images) in images.chunks(GROUP * image_len).enumerate() {
             let group = images.len() / image_len;
             self.embed(workspace, images, group, None);
-            for block in 0..shape.layers {
-                // Discarding compares the attention of all queries, also in the last block.
-                let run = BlockRun { queries: tokens, ..self.block_run(block, group, None) };
-                let step = rollout.layers.binary_search(&block).ok();
-                self.infer(block, workspace, run, step.map(|step| (step, rollout.fusion)));
-                if let Some(step) = step {
-                    workspace.matrices.complete(group, shape.heads, step, rollout);
-                }
+            for block in 0..self.network.shape.layers {
+                self.infer(block, workspace, group, rollout);
             }
-            for (image, row) in rows.chunks_exact_mut(tokens).enumerate() {
-                workspace.matrices.row(self.level, image, rollout, row);
+            if let Some(rollout) = rollout {
+                let rows = rows[i * GROUP * tokens..].chunks_exact_mut(tokens).take(group);
+                for (image, row) in rows.enumerate() {
+                    workspace.matrices.row(self.level, image, rollout, row);
+                }
             }
             self.heads(workspace, group, false);
             self.copy_logits(workspace, i, group, logits);
@@ -156,9 +120,9 @@ impl Pass<'_> {
         &self,
         workspace: &mut Workspace,
         images: &[f32],
-        first: usize,
+        logits: &mut Heads,
         training: &Training,
-        logits: &mut [&mut [f32]],
+        first: usize,
         gradient: &mut [f32],
     ) -> f64 {
         let (image_len, classes) = (self.network.shape.image_len(), self.network.shape.classes);
@@ -167,7 +131,12 @@ impl Pass<'_> {
             let group = images.len() / image_len;
             let image = first + i * GROUP;
             let seed = training.seed.wrapping_add(image as u64);
-            self.forward(workspace, images, group, Some(seed));
+            self.embed(workspace, images, group, Some(seed));
+            for (block, saved) in workspace.blocks.iter_mut().enumerate() {
+                let block = self.block(block, self.block_run(block, group, Some(seed)));
+                block.forward(&mut workspace.x, saved, &mut workspace.scratch);
+            }
+            self.heads(workspace, group, true);
             self.copy_logits(workspace, i, group, logits);
             for (logits, target) in workspace.logits.iter_mut().zip(training.targets) {
                 let logits = &mut logits[..group * classes];
@@ -187,51 +156,38 @@ impl Pass<'_> {
         BlockRun { group, queries: rows, rows, dropout, dropout_layer: dropout_layer(block) }
     }
 
-    fn block(&self, i: usize) -> Block<'_> {
-        Block {
-            level: self.level,
-            network: self.network,
-            weights: &self.network.blocks[i],
-            layout: &self.network.layout.blocks[i],
-        }
+    fn block(&self, i: usize, run: BlockRun) -> Block<'_> {
+        let (weights, layout) = (&self.network.blocks[i], &self.network.layout.blocks[i]);
+        Block { level: self.level, network: self.network, weights, layout, run }
     }
 
-    /// A block without dropout. With `fuse`, all tokens must be queries, and the heads' attention is fused into the
-    /// matrices of that step.
+    /// A block without dropout. With a rollout, also the block's matrices.
     #[inline(always)]
-    fn infer(&self, i: usize, workspace: &mut Workspace, run: BlockRun, fuse: Option<(usize, Fusion)>) {
-        let x = &mut workspace.x;
+    fn infer(&self, i: usize, workspace: &mut Workspace, group: usize, rollout: Option<&ResolvedRollout>) {
+        let (shape, x, matrices) = (&self.network.shape, &mut workspace.x, &mut workspace.matrices);
+        let mut run = self.block_run(i, group, None);
+        if rollout.is_some() {
+            // Discarding compares the attention of all queries, also in the last block.
+            run.queries = shape.tokens();
+        }
+        let step = rollout.and_then(|rollout| Some((rollout.layers.binary_search(&i).ok()?, rollout)));
         if let Some(weights) = self.network.bfloat.get(i) {
-            let fused = fuse.map(|(step, fusion)| (fusion, workspace.matrices.of_step(step)));
-            let layout = &self.network.layout.blocks[i];
-            let block = bfloat::Block { network: self.network, weights, layout, index: i };
-            return block.forward(x, fused, &mut workspace.bfloat, run);
-        }
-        let saved = &mut workspace.blocks[0];
-        self.block(i).forward(x, saved, &mut workspace.scratch, run);
-        if let Some((step, fusion)) = fuse {
-            let (attention, heads) = (saved.attention(), self.network.shape.heads);
-            workspace.matrices.fuse(attention, heads, step, fusion);
-        }
-    }
-
-    #[inline(always)]
-    fn forward(&self, workspace: &mut Workspace, images: &[f32], group: usize, dropout: Option<u64>) {
-        self.embed(workspace, images, group, dropout);
-        for i in 0..self.network.shape.layers {
-            let run = self.block_run(i, group, dropout);
-            if dropout.is_none() {
-                self.infer(i, workspace, run, None);
-                continue;
+            let fused = step.map(|(step, rollout)| (rollout.fusion, matrices.of_step(step)));
+            weights.forward(self.network, i, x, fused, &mut workspace.bfloat, run);
+        } else {
+            let saved = &mut workspace.blocks[0];
+            self.block(i, run).forward(x, saved, &mut workspace.scratch);
+            if let Some((step, rollout)) = step {
+                matrices.fuse(&saved.attention, shape.heads, step, rollout.fusion);
             }
-            let (x, saved) = (&mut workspace.x, &mut workspace.blocks[i]);
-            self.block(i).forward(x, saved, &mut workspace.scratch, run);
         }
-        self.heads(workspace, group, dropout.is_some());
+        if let Some((step, rollout)) = step {
+            matrices.complete(group, shape.heads, step, rollout);
+        }
     }
 
     /// Copies the logits of group `i` to those of all images.
-    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut [&mut [f32]]) {
+    fn copy_logits(&self, workspace: &Workspace, i: usize, group: usize, logits: &mut Heads) {
         let classes = self.network.shape.classes;
         for (all, logits) in logits.iter_mut().zip(&workspace.logits) {
             all[i * GROUP * classes..][..group * classes].copy_from_slice(&logits[..group * classes]);
@@ -244,7 +200,8 @@ impl Pass<'_> {
         let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
         let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
         let (side, patch, across) = (shape.image_side, shape.patch_side, shape.image_side / shape.patch_side);
-        for (row, to) in workspace.patches.chunks_exact_mut(width).take(group * patches).enumerate() {
+        let rows_of_patches = workspace.patches.room(group * patches * width);
+        for (row, to) in rows_of_patches.chunks_exact_mut(width).enumerate() {
             let (image, at) = (row / patches, row % patches);
             for (i, to) in to.chunks_exact_mut(patch).take(shape.channels * patch).enumerate() {
                 let (channel, y) = (i / patch, at / across * patch + i % patch);
@@ -259,7 +216,8 @@ impl Pass<'_> {
         let position = network.at(layout.position, shape.position_rows * e);
         let bias = network.at(layout.conv.bias, e);
         let skipped = tokens - shape.position_rows;
-        for (image, x) in workspace.x.chunks_exact_mut(tokens * e).take(group).enumerate() {
+        let all = workspace.x.room(group * tokens * e);
+        for (image, x) in all.chunks_exact_mut(tokens * e).enumerate() {
             x[..skipped * e].fill(0.0);
             x[skipped * e..].copy_from_slice(position);
             for (x, token) in x.chunks_exact_mut(e).zip(&layout.tokens) {
@@ -269,17 +227,11 @@ impl Pass<'_> {
             for x in x.chunks_exact_mut(e) {
                 add(x, bias);
             }
-            matmul(
-                self.level,
-                (patches, e, shape.patch_len()),
-                Left::rows(&workspace.patches[image * patches * width..], width),
-                Right::rows(&network.conv, e),
-                Out::rows(x, e),
-                Start::Out,
-            );
+            let (size, patches) = ((patches, e, shape.patch_len()), &rows_of_patches[image * patches * width..]);
+            matmul(self.level, size, rows(patches, width), (&network.conv, e), (x, e), Start::Present);
         }
         if let Some(seed) = dropout {
-            Random::new(seed, EMBEDDING).dropout(&mut workspace.x[..group * tokens * e], shape.dropout);
+            Random::new(seed, EMBEDDING).dropout(all, shape.dropout);
         }
     }
 
@@ -290,7 +242,8 @@ impl Pass<'_> {
         let (e, width, patches, tokens) = (shape.embed, shape.patch_width(), shape.patches(), shape.tokens());
         let d = &mut workspace.x[..group * tokens * e];
         Random::new(seed, EMBEDDING).dropout(d, shape.dropout);
-        workspace.d_conv.fill(0.0);
+        let d_conv = workspace.d_conv.room(e * width);
+        d_conv.fill(0.0);
         let skipped = tokens - shape.position_rows;
         for (image, d) in d.chunks_exact(tokens * e).enumerate() {
             let position = layout.position..layout.position + shape.position_rows * e;
@@ -300,17 +253,11 @@ impl Pass<'_> {
             }
             let d = &d[shape.prefix() * e..];
             add_column_sums(d, e, &mut gradient[layout.conv.bias..layout.conv.bias + e]);
-            matmul(
-                self.level,
-                (e, width, patches),
-                Left::transposed(d, e),
-                Right::rows(&workspace.patches[image * patches * width..], width),
-                Out::rows(&mut workspace.d_conv, width),
-                Start::Out,
-            );
+            let (size, patches) = ((e, width, patches), &workspace.patches[image * patches * width..]);
+            matmul(self.level, size, transposed(d, e), (patches, width), (d_conv, width), Start::Present);
         }
         let rows = gradient[layout.conv.weight..].chunks_exact_mut(shape.patch_len()).take(e);
-        for (row, d) in rows.zip(workspace.d_conv.chunks_exact(width)) {
+        for (row, d) in rows.zip(d_conv.chunks_exact(width)) {
             add(row, d);
         }
     }
@@ -320,30 +267,24 @@ impl Pass<'_> {
     fn heads(&self, workspace: &mut Workspace, group: usize, training: bool) {
         let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
         let (e, prefix) = (shape.embed, shape.prefix());
-        standardise(&workspace.x[..group * prefix * e], e, &mut workspace.hat, &mut workspace.rstd);
+        let (hat, features) = (workspace.hat.room(group * prefix * e), workspace.features.room(group * prefix * e));
+        standardise(&workspace.x[..group * prefix * e], e, hat, workspace.rstd.room(group * prefix));
         let [weight, bias] = [layout.norm.weight, layout.norm.bias].map(|p| network.at(p, e));
-        scale_shift(&workspace.hat, weight, bias, &mut workspace.features);
-        matmul(
-            self.level,
-            (group, e, e),
-            Left::rows(&workspace.features, prefix * e),
-            Right::rows(&network.fc1, e),
-            Out::rows(&mut workspace.hidden, e),
-            Start::Bias(network.at(layout.fc1.bias, e)),
-        );
-        let hidden = &mut workspace.hidden[..group * e];
+        scale_shift(hat, weight, bias, features);
+        let (hidden, bias) = (workspace.hidden.room(group * e), Start::Bias(network.at(layout.fc1.bias, e)));
+        let class_tokens = rows(features, prefix * e);
+        matmul(self.level, (group, e, e), class_tokens, (&network.fc1, e), (hidden, e), bias);
         if training || network.bfloat.is_empty() {
-            for x in hidden {
+            for x in hidden.iter_mut() {
                 *x = x.tanh();
             }
         } else {
             tanh(hidden); // the last digit of float32 is below the precision of bfloat16
         }
         for (head, (layer, logits)) in layout.logits.iter().zip(&mut workspace.logits).enumerate() {
-            let (input, row) =
-                if head == 0 { (&workspace.hidden[..], e) } else { (&workspace.features[e..], prefix * e) };
-            let logits = logits.chunks_exact_mut(shape.classes);
-            for (logits, x) in logits.zip(input.chunks(row)).take(group) {
+            let (input, row) = if head == 0 { (&*hidden, e) } else { (&features[e..], prefix * e) };
+            let logits = logits.room(group * shape.classes).chunks_exact_mut(shape.classes);
+            for (logits, x) in logits.zip(input.chunks(row)) {
                 for (class, z) in logits.iter_mut().enumerate() {
                     let weight = network.at(layer.weight + class * e, e);
                     *z = network.flat[layer.bias + class] + dot(weight, &x[..e]);
@@ -357,16 +298,18 @@ impl Pass<'_> {
     fn heads_backward(&self, workspace: &mut Workspace, group: usize, gradient: &mut [f32]) {
         let (network, shape, layout) = (self.network, &self.network.shape, &self.network.layout);
         let (e, prefix, classes) = (shape.embed, shape.prefix(), shape.classes);
-        workspace.d_features.fill(0.0);
-        workspace.d_hidden.fill(0.0);
+        let (hidden, features) = (&workspace.hidden, &workspace.features);
+        let (d_hidden, d_features) =
+            (workspace.d_hidden.room(group * e), workspace.d_features.room(group * prefix * e));
+        d_features.fill(0.0);
+        d_hidden.fill(0.0);
         for (head, (layer, logits)) in layout.logits.iter().zip(&workspace.logits).enumerate() {
             for (image, d) in logits.chunks_exact(classes).take(group).enumerate() {
                 let (x, d_x) = if head == 0 {
-                    let range = image * e..(image + 1) * e;
-                    (&workspace.hidden[range.clone()], &mut workspace.d_hidden[range])
+                    (&hidden[image * e..][..e], &mut d_hidden[image * e..][..e])
                 } else {
                     let token = (image * prefix + head) * e;
-                    (&workspace.features[token..token + e], &mut workspace.d_features[token..token + e])
+                    (&features[token..][..e], &mut d_features[token..][..e])
                 };
                 for (class, d) in d.iter().enumerate() {
                     let weight = layer.weight + class * e;
@@ -379,27 +322,14 @@ impl Pass<'_> {
                 }
             }
         }
-        for (d, x) in workspace.d_hidden.iter_mut().zip(workspace.hidden.iter()) {
+        for (d, x) in d_hidden.iter_mut().zip(hidden.iter()) {
             *d *= 1.0 - x * x;
         }
-        matmul(
-            self.level,
-            (e, e, group),
-            Left::transposed(&workspace.d_hidden, e),
-            Right::rows(&workspace.features, prefix * e),
-            Out::rows(&mut gradient[layout.fc1.weight..], e),
-            Start::Out,
-        );
-        let sums = &mut gradient[layout.fc1.bias..layout.fc1.bias + e];
-        add_column_sums(&workspace.d_hidden[..group * e], e, sums);
-        matmul(
-            self.level,
-            (group, e, e),
-            Left::rows(&workspace.d_hidden, e),
-            Right::rows(network.at(layout.fc1.weight, e * e), e),
-            Out::rows(&mut workspace.d_features, prefix * e),
-            Start::Out,
-        );
+        let weights = (&mut gradient[layout.fc1.weight..], e);
+        matmul(self.level, (e, e, group), transposed(d_hidden, e), (features, prefix * e), weights, Start::Present);
+        add_column_sums(d_hidden, e, &mut gradient[layout.fc1.bias..layout.fc1.bias + e]);
+        let (weights, d_class) = ((network.at(layout.fc1.weight, e * e), e), (d_features, prefix * e));
+        matmul(self.level, (group, e, e), rows(d_hidden, e), weights, d_class, Start::Present);
     }
 
     /// Gradients in `logits` -> gradients of all parameters, added to `gradient`
@@ -411,16 +341,11 @@ impl Pass<'_> {
         x.fill(0.0);
         let ranges = [layout.norm.weight, layout.norm.bias].map(|p| p..p + e);
         let [d_weight, d_bias] = gradient.get_disjoint_mut(ranges).expect("parameters don't overlap");
-        layer_norm_backward(
-            &mut workspace.d_features[..x.len()],
-            (&workspace.hat, &workspace.rstd),
-            network.at(layout.norm.weight, e),
-            (d_weight, d_bias),
-            x,
-        );
+        let (d, hat) = (&mut workspace.d_features[..x.len()], (&workspace.hat[..], &workspace.rstd[..]));
+        layer_norm_backward(d, hat, network.at(layout.norm.weight, e), (d_weight, d_bias), x);
         for (i, saved) in workspace.blocks.iter().enumerate().rev() {
-            let run = self.block_run(i, group, Some(seed));
-            self.block(i).backward(&mut workspace.x, saved, &mut workspace.scratch, run, gradient);
+            let block = self.block(i, self.block_run(i, group, Some(seed)));
+            block.backward(&mut workspace.x, saved, &mut workspace.scratch, gradient);
         }
         self.embed_backward(workspace, group, seed, gradient);
     }

@@ -50,15 +50,15 @@ impl ResolvedRollout {
     }
 }
 
-/// Memory of one thread.
+/// Memory of one thread. `tokens` is S, and `width` is S padded to whole vectors, the length of a row.
+#[derive(Default)]
 pub(super) struct Matrices {
     tokens: usize,
-    /// S, padded to whole vectors: the length of a row.
     width: usize,
-    /// [L, G, S, width]: the finished matrices of the layers.
-    steps: Aligned,
     /// Images for which `steps` has room.
     group: usize,
+    /// [L, G, S, width]: the finished matrices of the layers.
+    steps: Aligned,
     /// [S, S] and room for a row: bits of a fused matrix's entries, to find the smallest.
     entries: Aligned<i32>,
     /// [width]
@@ -69,15 +69,9 @@ pub(super) struct Matrices {
 impl Matrices {
     pub fn new(shape: &Shape, group: usize) -> Self {
         let (tokens, width) = (shape.tokens(), shape.padded_tokens());
-        Matrices {
-            tokens,
-            width,
-            steps: Aligned::zeros(shape.layers * group * tokens * width),
-            group,
-            entries: Aligned::zeros(tokens * tokens + width),
-            row: Aligned::zeros(width),
-            next: Aligned::zeros(width),
-        }
+        let steps = Aligned::zeros(shape.layers * group * tokens * width);
+        let entries = Aligned::zeros(tokens * tokens + width);
+        Matrices { tokens, width, group, steps, entries, row: Aligned::zeros(width), next: Aligned::zeros(width) }
     }
 
     /// The matrices [G, S, width] of a step: of the layer at that index of [`ResolvedRollout::layers`].
@@ -86,13 +80,24 @@ impl Matrices {
         &mut self.steps[step * size..(step + 1) * size]
     }
 
-    /// Fuses a layer's attention [G, H, S, width].
+    /// Fuses a layer's attention, [G, H, S, width] -> [G, S, width].
     #[inline(always)]
     pub fn fuse(&mut self, attention: &[f32], heads: usize, step: usize, fusion: Fusion) {
         let size = self.tokens * self.width;
         let matrices = self.of_step(step).chunks_exact_mut(size);
         for (matrix, attention) in matrices.zip(attention.chunks_exact(heads * size)) {
-            fuse(attention, fusion, matrix);
+            let (first, others) = attention.split_at(size);
+            matrix.copy_from_slice(first);
+            for head in others.chunks_exact(size) {
+                for (x, y) in matrix.iter_mut().zip(head) {
+                    *x = match fusion {
+                        Fusion::Mean => *x + *y,
+                        Fusion::Max if *y > *x => *y,
+                        Fusion::Min if *y < *x => *y,
+                        Fusion::Max | Fusion::Min => *x,
+                    };
+                }
+            }
         }
     }
 
@@ -214,23 +219,6 @@ fn normalise(matrix: &mut [f32], width: usize, compat: bool) {
             for i in 0..LANES {
                 row[i] *= inverse[i];
             }
-        }
-    }
-}
-
-/// [H, S, width] -> [S, width]
-#[inline(always)]
-fn fuse(attention: &[f32], fusion: Fusion, matrix: &mut [f32]) {
-    let mut heads = attention.chunks_exact(matrix.len());
-    matrix.copy_from_slice(heads.next().expect("there is a head"));
-    for head in heads {
-        for (x, y) in matrix.iter_mut().zip(head) {
-            *x = match fusion {
-                Fusion::Mean => *x + *y,
-                Fusion::Max if *y > *x => *y,
-                Fusion::Min if *y < *x => *y,
-                Fusion::Max | Fusion::Min => *x,
-            };
         }
     }
 }

@@ -7,12 +7,12 @@ use super::softmax::{Add, Alone, Max, Min, Set, inverse_sums, powers_below_large
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
 use crate::layout::LayerOffsets;
-use crate::matmul::{Kernel, Left, Out, Right, Start, multiply};
+use crate::matmul::{self, Kernel, Start, multiply, rows};
 use crate::rows::add;
 use crate::vit::block::BlockRun;
 use crate::vit::network::{BlockWeights, Network};
 use crate::vit::rollout::Fusion;
-use crate::vit::shape::{BlockLayout, Shape};
+use crate::vit::shape::Shape;
 
 /// The matrices of a block as right operands of products: [inputs / 2, outputs].
 #[derive(Default)]
@@ -32,13 +32,9 @@ impl Weights {
         let e = queries_bias.len();
         let scale = std::f32::consts::LOG2_E / ((e / heads) as f32).sqrt();
         let scaled = |x: &[f32]| x.iter().map(|x| x * scale).collect::<Vec<_>>();
-        self.queries_bias = Aligned::zeros(e);
-        self.queries_bias.copy_from_slice(&scaled(queries_bias));
+        self.queries_bias.room(e).copy_from_slice(&scaled(queries_bias));
         let pair = |from: &[f32], (inputs, row): (usize, usize), outputs, to: &mut Aligned<Pair>| {
-            if to.is_empty() {
-                *to = Aligned::zeros(inputs / 2 * outputs);
-            }
-            pairs_of_rows(from, (inputs, row), outputs, to);
+            pairs_of_rows(from, (inputs, row), outputs, to.room(inputs / 2 * outputs));
         };
         let f = weights.fc1.len() / e;
         pair(&scaled(&weights.queries), (e, e), e, &mut self.queries);
@@ -48,9 +44,61 @@ impl Weights {
         pair(&weights.fc1, (e, f), f, &mut self.fc1);
         pair(&weights.fc2, (f, e), e, &mut self.fc2);
     }
+
+    /// Adds the attention and the MLP to `x`: [G · S, E] -> [G · rows, E]. Except in the last block, the MLP's
+    /// output stays in `scratch`; the next block adds it in its first norm.
+    ///
+    /// With `fused`, all tokens must be queries, and the heads' attention is fused into its matrices [G, S, padded S].
+    pub fn forward(
+        &self,
+        network: &Network,
+        index: usize,
+        x: &mut [f32],
+        fused: Option<(Fusion, &mut [f32])>,
+        scratch: &mut Scratch,
+        run: BlockRun,
+    ) {
+        let (shape, layout) = (&network.shape, &network.layout.blocks[index]);
+        let bias = |layer: LayerOffsets, outputs| Start::Bias(network.at(layer.bias, outputs));
+        let norm = |layer: LayerOffsets, width| (network.at(layer.weight, width), network.at(layer.bias, width));
+        let (e, f, tokens) = (shape.embed, shape.hidden, shape.tokens());
+        let (all, some) = (run.group * tokens, run.group * run.rows);
+        let normed = scratch.normed.room(all * e / 2);
+        let before = (index > 0).then_some(&*scratch.out);
+        layer_norm(&mut x[..all * e], before, norm(layout.norm1, e), normed);
+        let size = (all, e, e);
+        product::<Rounded>(normed, &self.keys, bias(layout.keys, e), size, scratch.keys.room(all * e / 2));
+        product::<Summed>(normed, &self.values, bias(layout.values, e), size, scratch.values.room(all * e));
+        let asking = if run.queries < tokens {
+            let some_normed = scratch.some_normed.room(run.group * run.queries * e / 2);
+            run.gather(normed, some_normed, e / 2, tokens);
+            some_normed
+        } else {
+            normed
+        };
+        let size = (run.group * run.queries, e, e);
+        let queries = scratch.queries.room(run.group * run.queries * e / 2);
+        product::<Rounded>(asking, &self.queries, Start::Bias(&self.queries_bias), size, queries);
+
+        attention(shape, fused, scratch, run);
+        let out = scratch.out.room(some * e);
+        product::<Summed>(&scratch.mixed, &self.out, bias(layout.out, e), (some, e, e), out);
+        run.keep_rows(x, e, tokens);
+        let x = &mut x[..some * e];
+
+        let normed = scratch.normed.room(some * e / 2);
+        layer_norm(x, Some(&*out), norm(layout.norm2, e), normed);
+        let hidden = scratch.hidden.room(some * f / 2);
+        product::<Activated>(normed, &self.fc1, bias(layout.fc1, f), (some, e, f), hidden);
+        product::<Summed>(hidden, &self.fc2, bias(layout.fc2, e), (some, f, e), out);
+        if index + 1 == shape.layers {
+            add(x, out);
+        }
+    }
 }
 
 /// Memory of one thread.
+#[derive(Default)]
 pub(in crate::vit) struct Scratch {
     /// [G · S, E / 2]: a norm's output, of all tokens and of those with a query.
     normed: Aligned<Pair>,
@@ -77,142 +125,45 @@ pub(in crate::vit) struct Scratch {
     out: Aligned,
 }
 
-impl Scratch {
-    pub fn new(shape: &Shape, group: usize) -> Self {
-        let (e, tokens, all) = (shape.embed, shape.tokens(), group * shape.tokens());
-        let columns = shape.padded_tokens();
-        Scratch {
-            normed: Aligned::zeros(all * e / 2),
-            some_normed: Aligned::zeros(all * e / 2),
-            queries: Aligned::zeros(all * e / 2),
-            keys: Aligned::zeros(all * e / 2),
-            values: Aligned::zeros(all * e),
-            value_pairs: Aligned::zeros(tokens.div_ceil(2) * e),
-            transposed: Aligned::zeros(e / 2 * columns),
-            powers: Aligned::zeros(tokens * columns),
-            inverse: Aligned::zeros(columns),
-            map: Aligned::zeros(tokens.div_ceil(2) * columns),
-            mixed: Aligned::zeros(all * e / 2),
-            hidden: Aligned::zeros(all * shape.hidden / 2),
-            out: Aligned::zeros(all * e),
-        }
-    }
-}
-
-/// A network's block.
-#[derive(Clone, Copy)]
-pub(in crate::vit) struct Block<'a> {
-    pub network: &'a Network,
-    pub weights: &'a Weights,
-    pub layout: &'a BlockLayout,
-    pub index: usize,
-}
-
-impl Block<'_> {
-    /// Adds the attention and the MLP to `x`: [G · S, E] -> [G · rows, E]. Except in the last block, the MLP's
-    /// output stays in `scratch`; the next block adds it in its first norm.
-    ///
-    /// With `fused`, all tokens must be queries, and the heads' attention is fused into its matrices [G, S, padded S].
-    pub fn forward(&self, x: &mut [f32], fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, run: BlockRun) {
-        let shape = &self.network.shape;
-        let (e, f, tokens) = (shape.embed, shape.hidden, shape.tokens());
-        let (all, some) = (run.group * tokens, run.group * run.rows);
-        let normed = &mut scratch.normed;
-        let before = (self.index > 0).then_some(&*scratch.out);
-        layer_norm(&mut x[..all * e], before, self.norm(self.layout.norm1), normed);
-        let size = (all, e, e);
-        product::<Rounded>(normed, &self.weights.keys, self.bias(self.layout.keys), size, &mut scratch.keys);
-        product::<Summed>(normed, &self.weights.values, self.bias(self.layout.values), size, &mut scratch.values);
-        let asking = if run.queries < tokens {
-            run.gather(normed, &mut scratch.some_normed, e / 2, tokens);
-            &scratch.some_normed
-        } else {
-            &*normed
-        };
-        let size = (run.group * run.queries, e, e);
-        product::<Rounded>(
-            asking,
-            &self.weights.queries,
-            Start::Bias(&self.weights.queries_bias),
-            size,
-            &mut scratch.queries,
-        );
-
-        self.attention(fused, scratch, run);
-        let bias = self.bias(self.layout.out);
-        product::<Summed>(&scratch.mixed, &self.weights.out, bias, (some, e, e), &mut scratch.out);
-        run.keep_rows(x, e, tokens);
-        let x = &mut x[..some * e];
-
-        let norm2 = self.norm(self.layout.norm2);
-        layer_norm(x, Some(&scratch.out), norm2, &mut scratch.normed);
-        let bias = Start::Bias(self.network.at(self.layout.fc1.bias, f));
-        product::<Activated>(&scratch.normed, &self.weights.fc1, bias, (some, e, f), &mut scratch.hidden);
-        let bias = self.bias(self.layout.fc2);
-        product::<Summed>(&scratch.hidden, &self.weights.fc2, bias, (some, f, e), &mut scratch.out);
-        if self.index + 1 == shape.layers {
-            add(x, &scratch.out);
-        }
-    }
-
-    /// Queries, keys and values -> mixed values, head by head
-    fn attention(&self, mut fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, run: BlockRun) {
-        let shape = &self.network.shape;
-        let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
-        let columns = run.queries.next_multiple_of(16);
-        let powers = &mut scratch.powers[..tokens * columns];
-        for image in 0..run.group {
-            let values = &scratch.values[image * tokens * e..];
-            pairs_of_rows(values, (tokens, e), e, &mut scratch.value_pairs);
-            let queries = &scratch.queries[image * run.queries * e / 2..];
-            let size = (run.queries, e / 2);
-            transpose(queries, size, columns, &mut scratch.transposed);
-            for head in 0..shape.heads {
-                let keys = &scratch.keys[(image * tokens * e + head * d) / 2..];
-                let transposed = &scratch.transposed[head * d / 2 * columns..];
-                let size = (tokens, columns, d / 2, e / 2);
-                scores::<Powers>(keys, transposed, size, powers);
-                let inverse = &mut scratch.inverse;
-                if !inverse_sums(powers, columns, inverse) {
-                    scores::<Summed>(keys, transposed, size, powers);
-                    powers_below_largest(powers, columns);
-                    inverse_sums(powers, columns, inverse);
-                }
-                let map = &mut scratch.map;
-                match &mut fused {
-                    None => scale_columns::<Alone>(powers, columns, inverse, map, &mut []),
-                    Some((fusion, fused)) => {
-                        let fused = &mut fused[image * tokens * columns..];
-                        match fusion {
-                            _ if head == 0 => scale_columns::<Set>(powers, columns, inverse, map, fused),
-                            Fusion::Mean => scale_columns::<Add>(powers, columns, inverse, map, fused),
-                            Fusion::Max => scale_columns::<Max>(powers, columns, inverse, map, fused),
-                            Fusion::Min => scale_columns::<Min>(powers, columns, inverse, map, fused),
-                        }
+/// Queries, keys and values -> mixed values, head by head
+fn attention(shape: &Shape, mut fused: Option<(Fusion, &mut [f32])>, scratch: &mut Scratch, run: BlockRun) {
+    let (e, tokens, d) = (shape.embed, shape.tokens(), shape.embed / shape.heads);
+    let columns = run.queries.next_multiple_of(16);
+    let powers = scratch.powers.room(tokens * columns);
+    let inverse = scratch.inverse.room(columns);
+    let map = scratch.map.room(tokens.div_ceil(2) * columns);
+    let pairs = scratch.value_pairs.room(tokens.div_ceil(2) * e);
+    let transposed = scratch.transposed.room(e / 2 * columns);
+    let mixed = scratch.mixed.room(run.group * run.rows * e / 2);
+    for image in 0..run.group {
+        pairs_of_rows(&scratch.values[image * tokens * e..], (tokens, e), e, pairs);
+        transpose(&scratch.queries[image * run.queries * e / 2..], (run.queries, e / 2), columns, transposed);
+        for head in 0..shape.heads {
+            let keys = &scratch.keys[(image * tokens * e + head * d) / 2..];
+            let (size, keys) = ((tokens, columns, d / 2), rows(keys, e / 2));
+            let queries = (&transposed[head * d / 2 * columns..], columns);
+            multiply::<Powers>(CpuLevel::Avx512, size, keys, queries, (powers, columns), Start::Zero);
+            if !inverse_sums(powers, columns, inverse) {
+                multiply::<Summed>(CpuLevel::Avx512, size, keys, queries, (powers, columns), Start::Zero);
+                powers_below_largest(powers, columns);
+                inverse_sums(powers, columns, inverse);
+            }
+            match &mut fused {
+                None => scale_columns::<Alone>(powers, columns, inverse, map, &mut []),
+                Some((fusion, fused)) => {
+                    let fused = &mut fused[image * tokens * columns..];
+                    match fusion {
+                        _ if head == 0 => scale_columns::<Set>(powers, columns, inverse, map, fused),
+                        Fusion::Mean => scale_columns::<Add>(powers, columns, inverse, map, fused),
+                        Fusion::Max => scale_columns::<Max>(powers, columns, inverse, map, fused),
+                        Fusion::Min => scale_columns::<Min>(powers, columns, inverse, map, fused),
                     }
                 }
-                let mixed = (image * run.rows * e + head * d) / 2;
-                multiply::<Rounded>(
-                    CpuLevel::Avx512,
-                    (run.rows, d, tokens.div_ceil(2)),
-                    Left::transposed(&scratch.map, columns),
-                    Right::rows(&scratch.value_pairs[head * d..], e),
-                    Out::rows(&mut scratch.mixed[mixed..], e / 2),
-                    Start::Zero,
-                );
             }
+            let (size, map) = ((run.rows, d, tokens.div_ceil(2)), matmul::transposed(map, columns));
+            let (values, mixed) = (&pairs[head * d..], &mut mixed[(image * run.rows * e + head * d) / 2..]);
+            multiply::<Rounded>(CpuLevel::Avx512, size, map, (values, e), (mixed, e / 2), Start::Zero);
         }
-    }
-
-    /// Bias of a layer with E outputs.
-    fn bias(&self, layer: LayerOffsets) -> Start<'_> {
-        Start::Bias(self.network.at(layer.bias, self.network.shape.embed))
-    }
-
-    /// Weight and bias of a norm.
-    fn norm(&self, layer: LayerOffsets) -> (&[f32], &[f32]) {
-        let at = |start| self.network.at(start, self.network.shape.embed);
-        (at(layer.weight), at(layer.bias))
     }
 }
 
@@ -224,29 +175,7 @@ fn product<K: Kernel<Operand = Pair>>(
     (m, inputs, outputs): (usize, usize, usize),
     out: &mut [K::Result],
 ) {
-    multiply::<K>(
-        CpuLevel::Avx512,
-        (m, outputs, inputs / 2),
-        Left::rows(x, inputs / 2),
-        Right::rows(weight, outputs),
-        Out::rows(out, outputs / K::COLUMNS),
-        bias,
-    );
-}
-
-/// Keys [S, E / 2H], whose rows start `row` elements apart, · queries [E / 2H, columns] -> [S, columns]
-fn scores<K: Kernel<Operand = Pair, Result = f32>>(
-    keys: &[Pair],
-    queries: &[Pair],
-    (tokens, columns, pairs, row): (usize, usize, usize, usize),
-    out: &mut [f32],
-) {
-    multiply::<K>(
-        CpuLevel::Avx512,
-        (tokens, columns, pairs),
-        Left::rows(keys, row),
-        Right::rows(queries, columns),
-        Out::rows(out, columns),
-        Start::Zero,
-    );
+    let size = (m, outputs, inputs / 2);
+    let out = (out, outputs / K::COLUMNS);
+    multiply::<K>(CpuLevel::Avx512, size, rows(x, inputs / 2), (weight, outputs), out, bias);
 }

@@ -4,33 +4,19 @@
 //! and columns of right operands consist of pairs ([`pairs`]), and the operations between products write pairs. All other
 //! functions of this module require that [`detect`] returned true.
 
-#[cfg(not(target_arch = "x86_64"))]
-mod absent;
-#[cfg(target_arch = "x86_64")]
 mod block;
-#[cfg(target_arch = "x86_64")]
 mod norm;
-#[cfg(target_arch = "x86_64")]
 mod pairs;
-#[cfg(target_arch = "x86_64")]
 mod product;
-#[cfg(target_arch = "x86_64")]
 mod softmax;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests;
 
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) use absent::{Block, Scratch, Weights};
-#[cfg(target_arch = "x86_64")]
-pub(super) use block::{Block, Scratch, Weights};
+pub(super) use block::{Scratch, Weights};
+
+use crate::cpu::CpuLevel;
 
 /// Whether this CPU has bfloat16 products.
 pub(super) fn detect() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use crate::cpu::CpuLevel;
-        CpuLevel::detect() == CpuLevel::Avx512 && is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    CpuLevel::detect() == CpuLevel::Avx512 && is_x86_feature_detected!("avx512bf16")
 }

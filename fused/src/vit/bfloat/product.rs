@@ -5,74 +5,51 @@ use std::marker::PhantomData;
 
 use super::pairs::Pair;
 use super::softmax::power;
-use crate::cpu::{CpuLevel, Vector};
+use crate::cpu::{CpuLevel, Register, operations};
 use crate::matmul::{Kernel, Product};
 
-/// Conversion of the sums of a product.
-pub(super) trait Finish: Copy {
+/// Conversion of the sums of a product of pairs.
+pub(crate) trait Finish: Copy {
     type Result: Copy;
     const COLUMNS: usize;
     unsafe fn finish(sums: __m512, to: *mut f32);
 }
 
-/// Product of pairs.
-pub(super) struct Products<F>(PhantomData<F>);
 /// Stores the float32 sums.
-pub(super) type Summed = Products<AsFloats>;
+#[derive(Clone, Copy)]
+pub(super) struct Summed;
 /// Stores powers of 2 of the sums.
-pub(super) type Powers = Products<AsPowers>;
+#[derive(Clone, Copy)]
+pub(super) struct Powers;
 /// Stores the sums as pairs of neighbouring columns: a left operand of another product.
-pub(super) type Rounded = Products<AsPairs>;
+#[derive(Clone, Copy)]
+pub(super) struct Rounded;
 /// As [`Rounded`], after GELU.
-pub(super) type Activated = Products<AsActivations>;
+#[derive(Clone, Copy)]
+pub(super) struct Activated;
 
-#[derive(Clone, Copy)]
-pub(super) struct AsFloats;
-#[derive(Clone, Copy)]
-pub(super) struct AsPowers;
-#[derive(Clone, Copy)]
-pub(super) struct AsPairs;
-#[derive(Clone, Copy)]
-pub(super) struct AsActivations;
-
-impl Finish for AsFloats {
+impl Finish for Summed {
     type Result = f32;
     const COLUMNS: usize = 1;
-
-    #[inline(always)]
-    unsafe fn finish(sums: __m512, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, sums) }
-    }
+    operations! { finish(sums: __m512, to: *mut f32) = _mm512_storeu_ps(to, sums); }
 }
 
-impl Finish for AsPowers {
+impl Finish for Powers {
     type Result = f32;
     const COLUMNS: usize = 1;
-
-    #[inline(always)]
-    unsafe fn finish(sums: __m512, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, power(sums)) }
-    }
+    operations! { finish(sums: __m512, to: *mut f32) = _mm512_storeu_ps(to, power(sums)); }
 }
 
-impl Finish for AsPairs {
+impl Finish for Rounded {
     type Result = Pair;
     const COLUMNS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn finish(sums: __m512, to: *mut f32) {
-        unsafe { to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(sums)) }
-    }
+    operations! { finish(sums: __m512, to: *mut f32) = to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(sums)); }
 }
 
-impl Finish for AsActivations {
+impl Finish for Activated {
     type Result = Pair;
     const COLUMNS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn finish(sums: __m512, to: *mut f32) {
-        unsafe { AsPairs::finish(gelu(sums), to) }
-    }
+    operations! { finish(sums: __m512, to: *mut f32) = Rounded::finish(gelu(sums), to); }
 }
 
 /// GELU x Φ(x) with an error of 2e-4. Φ is a polynomial fitted on [−4, 4].
@@ -91,68 +68,37 @@ unsafe fn gelu(x: __m512) -> __m512 {
     }
 }
 
-impl<F: Finish> Kernel for Products<F> {
+impl<F: Finish> Kernel for F {
     type Operand = Pair;
     type Result = F::Result;
     const COLUMNS: usize = F::COLUMNS;
 
-    unsafe fn multiply(_: CpuLevel, product: Product, m: usize, n: usize) {
-        unsafe { in_tiles::<F>(product, m, n) }
+    unsafe fn multiply(_: CpuLevel, product: Product) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
+        unsafe fn in_tiles<F: Finish>(product: Product) {
+            unsafe { product.columns::<Sixteen<F>>() }
+        }
+        unsafe { in_tiles::<F>(product) }
     }
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
-unsafe fn in_tiles<F: Finish>(product: Product, m: usize, n: usize) {
-    unsafe { product.columns::<Sixteen<F>>(m, n) }
 }
 
 /// A register of sixteen float32 sums, or of sixteen pairs.
 #[derive(Clone, Copy)]
 struct Sixteen<F>(__m512, PhantomData<F>);
 
-impl<F: Finish> Vector for Sixteen<F> {
+impl<F: Finish> Register for Sixteen<F> {
     const LANES: usize = 16;
     const TILE: usize = 4;
-    const FINISHED: usize = 16 / F::COLUMNS;
+    const STORED: usize = 16 / F::COLUMNS;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self {
-        unsafe { Sixteen(__m512::splat(x), PhantomData) }
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        unsafe { Sixteen(__m512::load(from), PhantomData) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        unsafe { self.0.store(to) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        unsafe { Sixteen(self.0.add(other.0), PhantomData) }
-    }
-    #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        unsafe { Sixteen(self.0.sub(other.0), PhantomData) }
-    }
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        unsafe { Sixteen(self.0.mul(other.0), PhantomData) }
-    }
-    /// Returns self plus both products of each pair of `a` and `b`.
-    #[inline(always)]
-    unsafe fn fma(self, a: Self, b: Self) -> Self {
-        unsafe {
+    operations! {
+        splat(x: f32) -> Self = Sixteen(__m512::splat(x), PhantomData);
+        load(from: *const f32) -> Self = Sixteen(__m512::load(from), PhantomData);
+        store(self, to: *mut f32) = F::finish(self.0, to);
+        // Adds both products of each pair.
+        fma(self, a: Self, b: Self) -> Self = {
             let [a, b]: [__m512bh; 2] = std::mem::transmute([a.0, b.0]);
             Sixteen(_mm512_dpbf16_ps(self.0, a, b), PhantomData)
-        }
-    }
-    #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        unsafe { self.0.sum() }
-    }
-    #[inline(always)]
-    unsafe fn finish(self, to: *mut f32) {
-        unsafe { F::finish(self.0, to) }
+        };
     }
 }

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::pairs::{Pair, across};
+use crate::cpu::operations;
 
 /// Returns 2ˣ with a relative error of 8e-5. A fitted polynomial gives 2^r for the fraction r in [−½, ½].
 #[inline(always)]
@@ -34,32 +35,19 @@ pub(super) struct Max;
 pub(super) struct Min;
 
 impl Fuse for Alone {
-    #[inline(always)]
-    unsafe fn fuse(_: *mut f32, _: __m512) {}
+    operations! { fuse(_: *mut f32, _: __m512) = {}; }
 }
 impl Fuse for Set {
-    #[inline(always)]
-    unsafe fn fuse(to: *mut f32, share: __m512) {
-        unsafe { _mm512_storeu_ps(to, share) }
-    }
+    operations! { fuse(to: *mut f32, share: __m512) = _mm512_storeu_ps(to, share); }
 }
 impl Fuse for Add {
-    #[inline(always)]
-    unsafe fn fuse(to: *mut f32, share: __m512) {
-        unsafe { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), share)) }
-    }
+    operations! { fuse(to: *mut f32, share: __m512) = _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), share)); }
 }
 impl Fuse for Max {
-    #[inline(always)]
-    unsafe fn fuse(to: *mut f32, share: __m512) {
-        unsafe { _mm512_storeu_ps(to, _mm512_max_ps(_mm512_loadu_ps(to), share)) }
-    }
+    operations! { fuse(to: *mut f32, share: __m512) = _mm512_storeu_ps(to, _mm512_max_ps(_mm512_loadu_ps(to), share)); }
 }
 impl Fuse for Min {
-    #[inline(always)]
-    unsafe fn fuse(to: *mut f32, share: __m512) {
-        unsafe { _mm512_storeu_ps(to, _mm512_min_ps(_mm512_loadu_ps(to), share)) }
-    }
+    operations! { fuse(to: *mut f32, share: __m512) = _mm512_storeu_ps(to, _mm512_min_ps(_mm512_loadu_ps(to), share)); }
 }
 
 /// Reciprocal of the sum of each column of powers: [keys, columns] -> [columns], a multiple of 16.
@@ -113,22 +101,19 @@ pub(super) fn scale_columns<F: Fuse>(
     assert!(columns.is_multiple_of(16) && powers.len() == keys * columns);
     assert!(inverse.len() >= columns && out.len() >= keys.div_ceil(2) * columns);
     assert!(fused.is_empty() || fused.len() >= powers.len());
-    let (powers, inverse) = (powers.as_ptr(), inverse.as_ptr());
     // SAFETY: the lengths are checked above.
-    unsafe {
-        let (out, fused) = (out.as_mut_ptr(), fused.as_mut_ptr());
-        scale::<F>(powers, (keys, columns), inverse, out, fused);
-    }
+    unsafe { scale::<F>(powers, (keys, columns), inverse, out, fused) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn scale<F: Fuse>(
-    powers: *const f32,
+    powers: &[f32],
     (keys, columns): (usize, usize),
-    inverse: *const f32,
-    out: *mut Pair,
-    fused: *mut f32,
+    inverse: &[f32],
+    out: &mut [Pair],
+    fused: &mut [f32],
 ) {
+    let (powers, inverse, out, fused) = (powers.as_ptr(), inverse.as_ptr(), out.as_mut_ptr(), fused.as_mut_ptr());
     for first in (0..columns).step_by(16) {
         unsafe {
             let inverse = _mm512_loadu_ps(inverse.add(first));
@@ -155,10 +140,7 @@ pub(super) fn powers_below_largest(x: &mut [f32], columns: usize) {
     assert!(columns.is_multiple_of(16) && x.len().is_multiple_of(columns));
     for first in (0..columns).step_by(16) {
         // SAFETY: the lengths are checked above.
-        unsafe {
-            let x_first = x.as_mut_ptr().add(first);
-            below_largest(x_first, (x.len() / columns, columns));
-        }
+        unsafe { below_largest(x.as_mut_ptr().add(first), (x.len() / columns, columns)) }
     }
 }
 

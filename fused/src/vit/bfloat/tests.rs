@@ -5,7 +5,7 @@ use super::pairs::{Pair, pairs_of_rows, transpose};
 use super::product::{Activated, Powers, Rounded, Summed};
 use super::softmax::{Add, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns};
 use crate::cpu::CpuLevel;
-use crate::matmul::{Kernel, Left, Out, Right, Start, multiply};
+use crate::matmul::{Kernel, Start, multiply, rows};
 use crate::tests::{assert_close, distribution, layer_norm as norm_of_rows, noise, wide};
 
 type Fuse = fn(f64, f64) -> f64;
@@ -73,14 +73,8 @@ fn products_are_summed_in_float32() {
         m: usize,
         out: &mut [P::Result],
     ) {
-        multiply::<P>(
-            CpuLevel::Avx512,
-            (m, N, K / 2),
-            Left::rows(left, K / 2),
-            Right::rows(right, N),
-            Out::rows(out, N / P::COLUMNS),
-            Start::Bias(bias),
-        );
+        let out = (out, N / P::COLUMNS);
+        multiply::<P>(CpuLevel::Avx512, (m, N, K / 2), rows(left, K / 2), (right, N), out, Start::Bias(bias));
     }
     let pair = |x: &[f32]| (rounded(x[0]).to_bits() >> 16) | rounded(x[1]).to_bits();
     let left: Vec<Pair> = x.chunks(2).map(pair).collect();

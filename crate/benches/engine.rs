@@ -1,8 +1,9 @@
 //! Training steps, predictions and rollouts of the CPU engine, at the homework's sizes:
 //!
-//!     cargo bench --profile dev --package vitlab-fused
+//!     cargo bench --profile dev --package vitlab --bench engine
 //!
-//! The profile is the one that notebooks and commands are built with. `cargo lab bench` compares whole steps with PyTorch's.
+//! The profile is the one that notebooks and commands are built with. The benchmarks are in this package, which has
+//! criterion anyway, so that the engine's tests build in seconds. They call the engine directly, without libtorch.
 
 use std::hint::black_box;
 
