@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, normalise, seed_everything};
 use vitlab::explain::{Fusion, Heatmap, Query, Rollout, rollout, row};
-use vitlab::fused::{CpuLevel, Fused};
+use vitlab::learner::fused::{CpuLevel, Fused};
 use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::{Config, Error, Result, checkpoint};
 

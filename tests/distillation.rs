@@ -11,7 +11,7 @@ use vitlab::checkpoint;
 use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, seed_everything};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
-use vitlab::fused::FusedCnn;
+use vitlab::learner::fused::FusedCnn;
 use vitlab::model::{Cnn, Model, MyDeiT};
 use vitlab::{Config, Result};
 

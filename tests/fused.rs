@@ -10,7 +10,7 @@ use tensors::{assert_gradients, difference, generator_lock as turn, gradients, s
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use vitlab::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, rollout, row};
-use vitlab::fused::{CpuLevel, Fused, FusedCnn};
+use vitlab::learner::fused::{CpuLevel, Fused, FusedCnn};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::train::{Batch, Trainer};

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 use vitlab::Config;
 use vitlab::data::{augment, seed_everything};
 use vitlab::explain::{Fusion, Rollout, rollout};
-use vitlab::fused::Fused;
+use vitlab::learner::fused::Fused;
 use vitlab::model::{Model, VisionTransformer};
 use vitlab::train::AdamW;
 

@@ -47,7 +47,6 @@ pub mod device;
 pub mod distill;
 pub mod error;
 pub mod explain;
-pub mod fused;
 pub mod learner;
 pub mod metrics;
 pub mod model;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout, bfloat16 predictions |
 //! | `cnn` | [`Cnn`]: Winograd convolutions, batch norm, pooling, linear layers |
-//! | `matmul`, `rows`, `random` | matrix products, operations on rows and columns, dropout |
+//! | `matmul`, `layers`, `random` | matrix products, operations on rows and columns, dropout |
 //! | `cpu` | [`CpuLevel`], its vector registers, and the dispatch of functions compiled for it |
 //!
 //! Three decisions make it fast:
@@ -27,11 +27,11 @@ mod aligned;
 mod cnn;
 mod cpu;
 mod error;
+mod layers;
 mod layout;
 mod loss;
 mod matmul;
 mod random;
-mod rows;
 #[cfg(test)]
 mod tests;
 mod threads;

@@ -1,8 +1,8 @@
 //! Matrix products and operations on rows against their definitions in float64 at every level of this CPU.
 
 use crate::cpu::CpuLevel;
+use crate::layers::*;
 use crate::matmul::{Start, dots, matmul, rows, transposed};
-use crate::rows::*;
 
 /// Values between −2 and 2, the same in each run.
 pub fn noise(length: usize, seed: u64) -> Vec<f32> {

@@ -228,7 +228,7 @@ impl Heatmap {
         self.maps_of_rows(&row(matrix, self.query, self.prefix_tokens)?)
     }
 
-    /// [`Heatmap::maps`] for rows `[B, S]`, from [`row`] or [`Fused::rollout`](crate::fused::Fused::rollout).
+    /// [`Heatmap::maps`] for rows `[B, S]`, from [`row`] or [`Learner::rollout`](crate::Learner::rollout).
     ///
     /// # Errors
     /// Those of [`grid_of_rows`], and an image smaller than the grid.

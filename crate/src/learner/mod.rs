@@ -1,6 +1,7 @@
 //! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
 
 mod explanation;
+pub mod fused;
 mod network;
 
 use std::cell::RefCell;
@@ -16,10 +17,10 @@ use crate::config::Precision;
 use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
-use crate::fused::{Fused, FusedCnn};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
 pub use explanation::{Explanation, Method, pipelined};
+use fused::{Fused, FusedCnn};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
 

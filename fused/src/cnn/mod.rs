@@ -4,24 +4,25 @@
 //! combined, and the next layer starts with the norm, ReLU and pooling of the layer before. The backward pass does the same
 //! in reverse.
 
+mod grid;
 mod layer;
-mod network;
 mod norm;
+mod parameters;
 mod pass;
 mod tile;
 mod winograd;
 
 use crate::cpu::CpuLevel;
 use crate::error::batch_size;
+use crate::layers::add;
 use crate::layout::Cursor;
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
-use crate::rows::add;
 use crate::threads::{PARTS, run_jobs};
 use crate::{Error, Result};
 use layer::Layer;
-use network::Network;
 use norm::Moments;
+use parameters::CnnParameters;
 use pass::{FEATURES, HIDDEN, Part, Pass, Stage};
 use winograd::Workspace;
 
@@ -114,7 +115,7 @@ pub struct NormStatistics {
 /// # Ok::<(), vitlab_fused::Error>(())
 /// ```
 pub struct Cnn {
-    network: Network,
+    network: CnnParameters,
     level: CpuLevel,
     /// One per thread.
     workspaces: Vec<Workspace>,
@@ -130,7 +131,7 @@ impl Cnn {
     /// Sizes that don't fit each other.
     pub fn new(shape: CnnShape, threads: usize) -> Result<Self> {
         shape.check()?;
-        let network = Network::new(shape);
+        let network = CnnParameters::new(shape);
         Ok(Cnn {
             level: CpuLevel::detect(),
             workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::default()).collect(),

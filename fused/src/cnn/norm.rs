@@ -1,7 +1,7 @@
 //! Batch norm, ReLU and max pooling of a layer, forward and backward, for one image.
 
 use super::layer::Layer;
-use crate::rows::EPS;
+use crate::layers::EPS;
 
 /// Batch norm of a layer (arXiv 1502.03167), a value for each channel. Its statistics are the batch's in training and the
 /// running ones in predictions.

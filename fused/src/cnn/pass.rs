@@ -2,17 +2,18 @@
 
 use std::ops::Range;
 
-use super::layer::{Grid, Layer};
-use super::network::Network;
+use super::grid::Grid;
+use super::layer::Layer;
 use super::norm::{Moments, pooled, squares};
+use super::parameters::CnnParameters;
 use super::winograd::Workspace;
 use crate::aligned::Aligned;
 use crate::cpu::{CpuLevel, dispatch};
+use crate::layers::add_column_sums;
 use crate::layout::LayerOffsets;
 use crate::loss::{Training, loss_gradient};
 use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
-use crate::rows::add_column_sums;
 
 /// Numbers of the dropout layers: on the features, and on the hidden layer.
 pub(super) const FEATURES: u64 = 0;
@@ -45,7 +46,7 @@ pub(super) struct Part {
 
 impl Part {
     /// Allocates memory for `images` and resets all sums.
-    pub fn prepare(&mut self, network: &Network, images: usize) {
+    pub fn prepare(&mut self, network: &CnnParameters, images: usize) {
         let layers = &network.layers;
         if self.images != images {
             self.images = images;
@@ -69,7 +70,7 @@ impl Part {
     }
 
     /// Copies the logits without their padding: -> [images, classes].
-    pub fn copy_logits(&self, network: &Network, to: &mut [f32]) {
+    pub fn copy_logits(&self, network: &CnnParameters, to: &mut [f32]) {
         let classes = network.shape.classes;
         for (to, logits) in to.chunks_exact_mut(classes).zip(self.logits.chunks_exact(network.columns())) {
             to.copy_from_slice(&logits[..classes]);
@@ -95,7 +96,7 @@ pub(super) enum Stage<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
     pub level: CpuLevel,
-    pub network: &'a Network,
+    pub network: &'a CnnParameters,
 }
 
 /// The elements of image `i` in those of all `images`.

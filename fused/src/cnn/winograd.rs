@@ -8,14 +8,11 @@
 //! The maps belong to the points 0, ±1/√2, ±√2 and ∞. Their rounding errors are half of those of the usual points 0, ±1, ±2
 //! and ∞, and gradients of a step agree with libtorch's to 1e-5.
 
-use super::layer::Grid;
+use super::grid::{Grid, TILE};
 use super::tile::{Inputs, InputsBack, Outputs, OutputsBack, Weights, WeightsBack, map};
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
 use crate::matmul::{Start, matmul, rows, transposed};
-
-/// Side of a tile's outputs.
-pub(super) const TILE: usize = 4;
 
 /// Elements of a mapped tile.
 const ELEMENTS: usize = 36;

@@ -4,17 +4,17 @@
 //! heads read: the first `rows` tokens of each image. A prefix `d_` marks the gradient of a variable, `hat` the
 //! standardised rows of a norm.
 
-use super::network::{BlockWeights, Network};
+use super::parameters::{BlockWeights, VitParameters};
 use super::shape::BlockLayout;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
-use crate::layout::LayerOffsets;
-use crate::matmul::{Left, Start, matmul, rows, transposed};
-use crate::random::Random;
-use crate::rows::{
+use crate::layers::{
     add, add_column_sums, gelu, gelu_slope, layer_norm_backward, multiply, scale_shift, softmax_columns,
     softmax_columns_backward, standardise, transpose,
 };
+use crate::layout::LayerOffsets;
+use crate::matmul::{Left, Start, matmul, rows, transposed};
+use crate::random::Random;
 
 /// Activations that the backward pass of a block reads.
 #[derive(Default)]
@@ -117,7 +117,7 @@ impl BlockRun {
 /// One run of a network's block at a CPU level.
 pub(super) struct Block<'a> {
     pub level: CpuLevel,
-    pub network: &'a Network,
+    pub network: &'a VitParameters,
     pub weights: &'a BlockWeights,
     pub layout: &'a BlockLayout,
     pub run: BlockRun,

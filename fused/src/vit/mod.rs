@@ -6,7 +6,7 @@ mod bfloat;
 #[path = "bfloat/absent.rs"]
 mod bfloat;
 mod block;
-mod network;
+mod parameters;
 mod pass;
 mod rollout;
 mod shape;
@@ -18,12 +18,12 @@ use std::iter::{from_fn, repeat_with};
 
 use crate::cpu::CpuLevel;
 use crate::error::batch_size;
+use crate::layers::add;
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
-use crate::rows::add;
 use crate::threads::{PARTS, run_jobs};
 use crate::{Error, Result};
-use network::Network;
+use parameters::VitParameters;
 use pass::{GROUP, Pass, Workspace, dropout_layer};
 
 /// Number format of the block's matrix products in predictions and rollouts.
@@ -54,7 +54,7 @@ pub enum Precision {
 /// # Ok::<(), vitlab_fused::Error>(())
 /// ```
 pub struct Transformer {
-    network: Network,
+    network: VitParameters,
     level: CpuLevel,
     /// One per thread.
     workspaces: Vec<Workspace>,
@@ -69,7 +69,7 @@ impl Transformer {
     /// Sizes that don't fit each other, or heads whose width is not a multiple of 16.
     pub fn new(shape: Shape, threads: usize) -> Result<Self> {
         Ok(Transformer {
-            network: Network::new(shape)?,
+            network: VitParameters::new(shape)?,
             level: CpuLevel::detect(),
             workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::new(&shape)).collect(),
             gradients: vec![Vec::new(); PARTS],

@@ -2,15 +2,15 @@
 
 use super::bfloat;
 use super::block::{Activations, Block, BlockRun, Scratch};
-use super::network::Network;
+use super::parameters::VitParameters;
 use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::Shape;
 use crate::aligned::Aligned;
 use crate::cpu::{CpuLevel, dispatch};
+use crate::layers::{add, add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
 use crate::loss::{Training, loss_gradient};
 use crate::matmul::{Start, matmul, rows, transposed};
 use crate::random::Random;
-use crate::rows::{add, add_column_sums, dot, layer_norm_backward, scale_shift, standardise, tanh};
 
 /// Images whose activations are computed together: few enough for the caches, enough to read the weights rarely.
 pub(super) const GROUP: usize = 4;
@@ -67,7 +67,7 @@ type Heads<'a> = [&'a mut [f32]];
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
     pub level: CpuLevel,
-    pub network: &'a Network,
+    pub network: &'a VitParameters,
 }
 
 impl Pass<'_> {

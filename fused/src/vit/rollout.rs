@@ -7,8 +7,8 @@
 use super::shape::Shape;
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
+use crate::layers::{LANES, add_column_sums};
 use crate::matmul::dots;
-use crate::rows::{LANES, add_column_sums};
 use crate::{Error, Result};
 
 /// How the heads of a layer become one matrix.

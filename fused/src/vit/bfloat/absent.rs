@@ -1,7 +1,7 @@
 //! Stand-in for architectures without bfloat16 products: [`detect`] returns false, so nothing here is used.
 
 use super::block::BlockRun;
-use super::network::{BlockWeights, Network};
+use super::parameters::{BlockWeights, VitParameters};
 use super::rollout::Fusion;
 
 pub(super) fn detect() -> bool {
@@ -19,7 +19,7 @@ impl Weights {
 
     pub fn forward(
         &self,
-        _: &Network,
+        _: &VitParameters,
         _: usize,
         _: &mut [f32],
         _: Option<(Fusion, &mut [f32])>,

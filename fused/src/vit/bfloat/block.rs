@@ -6,11 +6,11 @@ use super::product::{Activated, Powers, Rounded, Summed};
 use super::softmax::{Add, Alone, Max, Min, Set, inverse_sums, powers_below_largest, scale_columns};
 use crate::aligned::Aligned;
 use crate::cpu::CpuLevel;
+use crate::layers::add;
 use crate::layout::LayerOffsets;
 use crate::matmul::{self, Kernel, Start, multiply, rows};
-use crate::rows::add;
 use crate::vit::block::BlockRun;
-use crate::vit::network::{BlockWeights, Network};
+use crate::vit::parameters::{BlockWeights, VitParameters};
 use crate::vit::rollout::Fusion;
 use crate::vit::shape::Shape;
 
@@ -51,7 +51,7 @@ impl Weights {
     /// With `fused`, all tokens must be queries, and the heads' attention is fused into its matrices [G, S, padded S].
     pub fn forward(
         &self,
-        network: &Network,
+        network: &VitParameters,
         index: usize,
         x: &mut [f32],
         fused: Option<(Fusion, &mut [f32])>,

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::pairs::Pair;
-use crate::rows::EPS;
+use crate::layers::EPS;
 
 /// Layer norm (arXiv 1607.06450) of the rows of `x`, after adding `add` to `x`: [rows, E] -> [rows, E / 2]. E is a multiple
 /// of 32.

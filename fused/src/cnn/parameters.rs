@@ -5,13 +5,13 @@ use super::norm::Norm;
 use super::{CnnShape, NormStatistics};
 use crate::cpu::CpuLevel;
 use crate::error::check_parameters;
+use crate::layers::transpose;
 use crate::layout::LayerOffsets;
-use crate::rows::transpose;
 use crate::threads::run_jobs;
 use crate::{Error, Result};
 
 /// Sizes and parameters, shared by the threads of a pass, and the norms of the present batch.
-pub(super) struct Network {
+pub(super) struct CnnParameters {
     pub shape: CnnShape,
     pub layers: Vec<Layer>,
     pub norms: Vec<Norm>,
@@ -28,13 +28,13 @@ pub(super) struct Network {
     pub features: usize,
 }
 
-impl Network {
+impl CnnParameters {
     pub fn new(shape: CnnShape) -> Self {
         let (layers, mut next) = shape.layers();
         let last = layers.last().expect("the shape has layers");
         let features = last.outputs * last.next_grid().side.pow(2);
         let columns = shape.classes.next_multiple_of(16);
-        Network {
+        CnnParameters {
             norms: vec![Norm::default(); layers.len()],
             fc1: next.linear(features, shape.hidden),
             fc2: next.linear(shape.hidden, shape.classes),

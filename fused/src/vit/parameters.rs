@@ -5,8 +5,8 @@ use super::shape::{BlockLayout, Layout, Shape};
 use crate::Result;
 use crate::aligned::Aligned;
 use crate::error::check_parameters;
+use crate::layers::transpose;
 use crate::layout::LayerOffsets;
-use crate::rows::transpose;
 
 /// The matrices of a block as right operands of products: [inputs, outputs].
 #[derive(Default)]
@@ -43,7 +43,7 @@ fn transpose_weight(flat: &[f32], layer: LayerOffsets, (outputs, inputs): (usize
 }
 
 /// Sizes and parameters, shared by the threads of a pass.
-pub(super) struct Network {
+pub(super) struct VitParameters {
     pub shape: Shape,
     pub layout: Layout,
     /// All parameters, in the order of [`Layout`].
@@ -55,11 +55,11 @@ pub(super) struct Network {
     pub fc1: Aligned,
 }
 
-impl Network {
+impl VitParameters {
     pub fn new(shape: Shape) -> Result<Self> {
         shape.check()?;
         let layout = Layout::new(&shape);
-        Ok(Network {
+        Ok(VitParameters {
             conv: Aligned::default(),
             blocks: layout.blocks.iter().map(|_| BlockWeights::default()).collect(),
             bfloat: Vec::new(),
@@ -71,7 +71,7 @@ impl Network {
         })
     }
 
-    /// Chooses the precision of predictions, from the next [`Network::load`] on.
+    /// Chooses the precision of predictions, from the next [`VitParameters::load`] on.
     pub fn set_bfloat(&mut self, bfloat: bool) {
         self.bfloat.clear();
         self.bfloat.resize_with(if bfloat { self.blocks.len() } else { 0 }, bfloat::Weights::default);

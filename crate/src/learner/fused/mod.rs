@@ -27,7 +27,7 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor, no_grad};
-/// use vitlab::{Config, fused::Fused, model::{Model, VisionTransformer}};
+/// use vitlab::{Config, learner::fused::Fused, model::{Model, VisionTransformer}};
 /// let config = Config { dropout: 0.0, ..Config::default() };
 /// let model = VisionTransformer::new(&config, Device::Cpu)?;
 /// let mut fused = Fused::vit(&model)?;
@@ -133,7 +133,7 @@ impl Fused {
     /// ```
     /// use tch::{Device, Kind, Tensor, no_grad};
     /// use vitlab::explain::{Fusion, Query, Rollout, rollout, row};
-    /// use vitlab::{Config, fused::Fused, model::VisionTransformer};
+    /// use vitlab::{Config, learner::fused::Fused, model::VisionTransformer};
     /// let model = VisionTransformer::new(&Config::default(), Device::Cpu)?;
     /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
     /// let options = Rollout { fusion: Fusion::Max, ..Rollout::default() };

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
-/// use vitlab::{Config, fused::FusedCnn, model::{Cnn, Model}};
+/// use vitlab::{Config, learner::fused::FusedCnn, model::{Cnn, Model}};
 /// let model = Cnn::new(&Config::default(), Device::Cpu)?;
 /// let mut fused = FusedCnn::new(&model)?;
 /// let images = Tensor::randn([3, 1, 28, 28], (Kind::Float, Device::Cpu));
