@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, write::GzEncoder};
+use vitlab_dataset::files::SYNTHETIC_MARK;
 use vitlab_dataset::idx::{self, Idx};
-use vitlab_dataset::source::{self, FILES, Source, Split};
 use vitlab_dataset::synthetic;
+use vitlab_dataset::{FILES, Images, SIDE, Source, Split, source};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -148,14 +149,14 @@ fn swap(a: PathBuf, b: PathBuf) {
 fn the_stand_in_is_read_back_and_marked() {
     let (folder, source) = generated();
     let (images, labels) = synthetic::generate(30, 1);
-    assert_eq!(source::read(&source, Split::Train).unwrap(), source::Images { images, labels });
+    assert_eq!(source::read(&source, Split::Train).unwrap(), Images { images, labels });
     assert_eq!(source::read(&source, Split::Test).unwrap().labels.len(), 20);
     assert!(source.is_synthetic() && source.to_string().contains("synthetic"));
     let error = source::verify(&folder.path().join(FILES[1].name), &FILES[1]).unwrap_err();
     assert_says(&error.to_string(), "is not FashionMNIST's train-labels-idx1-ubyte");
     // A generated set may be overwritten, data without the mark never.
     synthetic::write_folder(folder.path(), 10, 10, 1).unwrap();
-    fs::remove_file(folder.path().join(source::SYNTHETIC_MARK)).unwrap();
+    fs::remove_file(folder.path().join(SYNTHETIC_MARK)).unwrap();
     let error = synthetic::write_folder(folder.path(), 40, 10, 1).unwrap_err();
     assert_says(&error.to_string(), "not generated");
     assert_eq!(source::read(&source, Split::Train).unwrap().labels.len(), 10);
@@ -168,6 +169,27 @@ fn the_stand_in_without_files() {
     assert_eq!((train.labels.len(), test.labels.len()), (synthetic::TRAIN, synthetic::TEST));
     assert_eq!(train.images.len(), synthetic::TRAIN * 28 * 28);
     assert_ne!(train.images[..28 * 28 * 100], test.images[..28 * 28 * 100]);
+}
+
+/// A nearest neighbour by squared distance of the pixels must not be perfect, and must be better than chance.
+#[test]
+fn the_stand_ins_classes_can_be_learnt_but_not_trivially() {
+    let ((train, train_labels), (test, test_labels)) = (synthetic::generate(600, 3), synthetic::generate(200, 4));
+    let distance = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>();
+    let is_wrong = |(image, label): &(&[u8], &u8)| {
+        let training = train.chunks(SIDE * SIDE).zip(&train_labels);
+        training.min_by_key(|(other, _)| distance(image, other)).unwrap().1 != *label
+    };
+    let wrong = test.chunks(SIDE * SIDE).zip(&test_labels).filter(is_wrong).count();
+    assert!((10..=100).contains(&wrong), "{wrong} of 200 wrong");
+}
+
+#[test]
+fn the_stand_ins_seeds_differ_and_its_background_is_black() {
+    let (images, labels) = synthetic::generate(100, 5);
+    let other = synthetic::generate(100, 6);
+    assert!(other.0 != images && other.1 != labels);
+    assert!(images.chunks(SIDE * SIDE).all(|image| image[0] == 0 && image.iter().any(|&pixel| pixel > 60)));
 }
 
 #[test]

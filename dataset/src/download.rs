@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::source::{self, FILES};
-use crate::{Error, Result};
+use crate::files::FILES;
+use crate::{Error, Result, source};
 
 /// FashionMNIST's public source, named in its repository (zalandoresearch/fashion-mnist); 30 MB in all.
 pub const PUBLIC: &str = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com";

@@ -3,6 +3,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`source`] | finds the data set on this machine, verifies it and reads its splits |
+//! | [`files`] | names, checksums and classes of the data set |
 //! | [`download`] | fetches it over HTTP and resumes an interrupted download |
 //! | [`idx`] | reads and writes the IDX file format of the MNIST family |
 //! | [`synthetic`] | draws a stand-in for tests and trials |
@@ -10,16 +11,20 @@
 //! | [`checksum`] | MD5 as hexadecimal text |
 //! | [`cache`] | locates the cache folder |
 //! | [`machine`] | names the processor |
+//! | [`duration`] | formats durations |
 
 pub mod cache;
 pub mod checksum;
 pub mod download;
+pub mod duration;
 pub mod error;
 pub mod file;
+pub mod files;
 pub mod idx;
 pub mod machine;
 pub mod source;
 pub mod synthetic;
 
 pub use error::{Error, Result};
-pub use source::{CLASSES, Images, SIDE, Source, Split};
+pub use files::{CLASSES, FILES, Images, SIDE, Split};
+pub use source::Source;

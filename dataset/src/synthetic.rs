@@ -8,8 +8,8 @@ use std::path::Path;
 
 use fastrand::Rng;
 
+use crate::files::{CLASSES, FILES, Images, SIDE, SYNTHETIC_MARK, Split};
 use crate::idx::{self, Idx};
-use crate::source::{CLASSES, FILES, Images, SIDE, SYNTHETIC_MARK, Split};
 use crate::{Error, Result, file};
 
 /// Number of training and of test images that [`split`] draws.
@@ -137,8 +137,8 @@ impl Polygon {
 fn draw(template: &[Polygon], rng: &mut Rng) -> [u8; SIDE * SIDE] {
     let mut between = |low: f32, high: f32| low + (high - low) * rng.f32();
     // Inverse of the affine map: from a pixel to the template.
-    let (stretch_x, stretch_y, angle) = (between(0.95, 1.2), between(0.95, 1.15), between(-0.09, 0.09));
-    let (shift_x, shift_y) = (between(-1.2, 1.2), between(-1.2, 1.2));
+    let (stretch_x, stretch_y, angle) = (between(0.95, 1.25), between(0.95, 1.25), between(-0.12, 0.12));
+    let (shift_x, shift_y) = (between(-1.6, 1.6), between(-1.6, 1.6));
     let (cloth, noise) = (between(90.0, 240.0), between(0.02, 0.09));
     let stripes = (between(-0.6, 0.4).max(0.0), between(0.0, 2.4), between(0.0, 2.4));
     let mut pixels = [0; SIDE * SIDE];

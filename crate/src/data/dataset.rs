@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::source::{self, Source, Split};
+use super::{Source, Split, source};
 use crate::Config;
 use crate::device::on_one_thread;
 use crate::error::{Result, ensure};

@@ -7,6 +7,7 @@ mod progress;
 mod repository;
 pub mod toolchain;
 
-pub use progress::{Progress, human_duration};
+pub use progress::Progress;
 pub use repository::Repository;
+pub use vitlab_dataset::duration::human_duration;
 pub use vitlab_dataset::{Error, Result};

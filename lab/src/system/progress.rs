@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::process::{self, OutputEvent};
-use super::{Error, Result};
+use super::{Error, Result, human_duration};
 
 /// Interval between two messages of a step where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -85,14 +85,5 @@ impl Progress {
         self.bar.finish_and_clear();
         let (title, last) = (self.bar.prefix(), last.join("\n"));
         Err(Error::argument(format!("{title}: {name} failed ({status}); its last lines:\n{last}")))
-    }
-}
-
-/// Formats a duration as "0.4 s", "12 s" or "3 min 5 s".
-pub fn human_duration(duration: Duration) -> String {
-    match duration.as_secs_f64() {
-        seconds if seconds < 9.95 => format!("{seconds:.1} s"),
-        seconds if seconds < 119.5 => format!("{seconds:.0} s"),
-        _ => format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60),
     }
 }

@@ -12,7 +12,7 @@ use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads};
 use vitlab::model::Model;
 use vitlab::train::{Step, Trainer};
 use vitlab::{Config, Error, Result, checkpoint};
-use vitlab_dataset::checksum;
+use vitlab_dataset::{checksum, duration::human_duration};
 
 use crate::options::{bar, named};
 
@@ -186,6 +186,6 @@ fn show(bar: &ProgressBar, step: &Step) {
         step.score.loss,
         step.score.accuracy * 100.0,
         step.images_per_second,
-        indicatif::HumanDuration(step.left)
+        human_duration(step.left)
     ));
 }
