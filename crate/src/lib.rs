@@ -15,8 +15,8 @@
 //! let class = logits.argmax(1, false).int64_value(&[0]) as usize;
 //! let map = Heatmap::default().maps_of_rows(&row)?; // [1, 28, 28]
 //! assert_eq!(CLASSES[class], "Ankle boot");
-//! assert!((logits.softmax(1, Kind::Float).max().double_value(&[]) - 0.8006).abs() < 1e-3);
-//! assert!((map.mean().unwrap() - 0.3744).abs() < 1e-3);
+//! let probability = logits.softmax(1, Kind::Float).max().double_value(&[]);
+//! assert_eq!(format!("{probability:.3} {:.3}", map.mean().unwrap()), "0.694 0.538");
 //! # Ok::<(), vitlab::Error>(())
 //! ```
 //!
