@@ -97,7 +97,7 @@ fn two_setups_at_once_wait_for_each_other() {
     for text in &texts {
         assert!(text.contains(NO_TORCH), "{text}");
     }
-    let waited = texts.iter().filter(|text| text.contains("another set-up is at this step")).count();
+    let waited = texts.iter().filter(|text| text.contains("another set-up is running this step")).count();
     assert_eq!(waited, 1, "{texts:?}");
 }
 
