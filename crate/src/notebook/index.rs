@@ -5,14 +5,22 @@ use std::ops::Range;
 use syn::spanned::Spanned;
 use syn::{Ident, ImplItem, Item, ItemMod, Type};
 
-use super::Part;
+/// Consecutive lines of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Path below `crate/src`, such as `model/vit.rs`.
+    pub file: String,
+    /// Number of the first line, counted from 1.
+    pub line: usize,
+    pub text: String,
+}
 
 /// A declaration, an `impl` block or an associated item. Entries with equal paths form one listing.
 #[derive(Debug)]
 pub struct Entry {
-    /// Such as `model::encoder`. An `impl` block has the module of its type.
+    /// Such as `model::vit`. An `impl` block has the module of its type.
     pub module: String,
-    /// Such as `run`, `Encoder` or `Encoder::forward`. An `impl` block has the name of its type.
+    /// Such as `forward_blocks`, `Encoder` or `Encoder::forward`. An `impl` block has the name of its type.
     pub name: String,
     pub part: Part,
 }

@@ -9,7 +9,8 @@ mod source;
 mod table;
 
 pub use difference::{Difference, difference};
+pub use index::Part;
 pub(crate) use interrupt::{Interrupt, cell, kernel};
 pub use show::{DisplayHandle, Show, clear_output, show};
-pub use source::{Listing, Part, source};
+pub use source::{Listing, source};
 pub use table::Table;

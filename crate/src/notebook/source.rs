@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use include_dir::{Dir, include_dir};
 
-use super::index::{Entry, index};
+use super::index::{Entry, Part, index};
 use super::{Show, show};
 use crate::{Error, Result};
 
@@ -22,19 +22,9 @@ pub struct Listing {
     pub parts: Vec<Part>,
 }
 
-/// Consecutive lines of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Path below `crate/src`, such as `model/vit.rs`.
-    pub file: String,
-    /// Number of the first line, counted from 1.
-    pub line: usize,
-    pub text: String,
-}
-
 /// Finds one item of this crate: a type with its `impl` blocks (`"SelfAttention"`), a method (`"SelfAttention::forward"`),
 /// a function or a constant (`"learning_rate"`). If several items have the name, a path chooses one; it may leave out
-/// modules: `"model::encoder::run"`, `"encoder::run"`.
+/// modules: `"model::vit::forward_blocks"`, `"vit::forward_blocks"`.
 ///
 /// ```
 /// use vitlab::notebook::source;

@@ -13,11 +13,13 @@ mod curves;
 mod figure;
 mod grid;
 mod palette;
+mod panel;
 mod text;
 
 pub use bars::{Group, bars};
 pub use confusion::{confusion_matrices, confusion_matrix};
-pub use curves::{Panel, Series, curves};
+pub use curves::curves;
 pub use figure::Figure;
 pub use grid::{Bar, Grid, Overlay, Tile, image_grid, pixels};
 pub use palette::{Color, Map, Scale};
+pub use panel::{Panel, Series};

@@ -1,6 +1,7 @@
 //! Training: optimizer, learning rate schedule, epoch loop, history, checkpoints and live progress.
 
 mod adamw;
+mod batch;
 mod curves;
 mod history;
 mod pass;
@@ -9,8 +10,9 @@ mod schedule;
 mod trainer;
 
 pub use adamw::AdamW;
+pub use batch::Batch;
 pub use curves::learning_curves;
 pub use history::{Epoch, History};
 pub use pass::{Step, TrainScore};
 pub use schedule::{learning_rate, step_learning_rate};
-pub use trainer::{Batch, Epochs, OnStep, Trainer};
+pub use trainer::{Epochs, OnStep, Trainer};
