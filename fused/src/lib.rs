@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout, bfloat16 predictions |
 //! | `cnn` | [`Cnn`]: Winograd convolutions, batch norm, pooling, linear layers |
-//! | `matmul`, `layers`, `random` | matrix products, operations on rows and columns, dropout |
+//! | `matmul`, `layers`, `random` | matrix products; softmax, GELU, norm and their gradients; dropout |
+//! | `loss`, `layout`, `threads` | loss and its gradient, parameter offsets, jobs on threads |
 //! | `cpu` | [`CpuLevel`], its vector registers, and the dispatch of functions compiled for it |
 //!
 //! Three decisions make it fast:

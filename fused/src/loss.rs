@@ -48,8 +48,8 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Logits z of an image -> gradient of the batch's mean loss with respect to them, in place. Returns the image's share of
-/// that loss.
+/// Softmax cross-entropy: replaces the logits `z` of an image by the gradient of the batch's mean loss. Returns the image's
+/// share of that loss.
 #[inline(always)]
 pub(super) fn loss_gradient(z: &mut [f32], t: &[f32], target: &HeadTarget, batch: usize) -> f64 {
     let tau = target.temperature;

@@ -190,7 +190,7 @@ impl Product {
                 tile = tile.tile::<V, HEIGHT, WIDTH>();
                 m -= HEIGHT;
             }
-            // Twice for the eight or nine rows below a tile of ten.
+            // Runs twice if eight or nine rows remain below a tile of ten.
             while m >= 4 {
                 tile = tile.tile::<V, 4, WIDTH>();
                 m -= 4;

@@ -141,7 +141,7 @@ impl Cnn {
         })
     }
 
-    /// Restricts the engine to a level, for tests and comparisons, from the next [`Cnn::load`] on.
+    /// Uses only the vector instructions of `level`, for tests and comparisons, from the next [`Cnn::load`] on.
     ///
     /// # Errors
     /// A level that this CPU doesn't have.

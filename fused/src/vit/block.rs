@@ -75,13 +75,13 @@ pub(super) struct BlockRun {
 impl BlockRun {
     /// Applies dropout layer 0 (after the attention) or 1 (after the MLP) of the block.
     #[inline(always)]
-    fn drop(&self, x: &mut [f32], layer: u64, rate: f64) {
+    fn apply_dropout(&self, x: &mut [f32], layer: u64, rate: f64) {
         if let Some(seed) = self.dropout {
             Random::new(seed, self.dropout_layer + layer).dropout(x, rate);
         }
     }
 
-    /// Copies the tokens with a query: [G · S, width] -> [G · queries, width].
+    /// Copies the first `queries` tokens of each image: [G · S, width] -> [G · queries, width].
     #[inline(always)]
     pub fn gather<T: Copy>(&self, x: &[T], some: &mut [T], width: usize, tokens: usize) {
         let to = some.chunks_exact_mut(self.queries * width);
@@ -162,7 +162,7 @@ impl Block<'_> {
         self.attention_heads(saved, scratch);
         let out = scratch.out.room(some * e);
         self.linear(&saved.mixed, &weights.out, self.bias(layout.out, e), (some, e, e), out);
-        run.drop(out, 0, self.network.shape.dropout);
+        run.apply_dropout(out, 0, self.network.shape.dropout);
         run.keep_rows(x, e, tokens);
         add(&mut x[..some * e], out);
     }
@@ -175,7 +175,7 @@ impl Block<'_> {
         let (all, some) = (run.group * tokens, run.group * run.rows);
         let out = scratch.out.room(some * e);
         out.copy_from_slice(&d[..some * e]);
-        run.drop(out, 0, self.network.shape.dropout);
+        run.apply_dropout(out, 0, self.network.shape.dropout);
         self.linear_gradient(out, &saved.mixed, (some, e, e), layout.out, gradient);
         self.linear(out, &flat[layout.out.weight..], Start::Zero, (some, e, e), scratch.d_mixed.room(some * e));
         self.attention_heads_backward(saved, scratch);
@@ -221,7 +221,7 @@ impl Block<'_> {
         }
         let out = scratch.out.room(some * e);
         self.linear(hidden, &weights.fc2, self.bias(layout.fc2, e), (some, f, e), out);
-        self.run.drop(out, 1, shape.dropout);
+        self.run.apply_dropout(out, 1, shape.dropout);
         add(x, out);
     }
 
@@ -232,7 +232,7 @@ impl Block<'_> {
         let (e, f, some) = (shape.embed, shape.hidden, self.run.group * self.run.rows);
         let (d, out) = (&mut d[..some * e], scratch.out.room(some * e));
         out.copy_from_slice(d);
-        self.run.drop(out, 1, shape.dropout);
+        self.run.apply_dropout(out, 1, shape.dropout);
         self.linear_gradient(out, &saved.hidden[..some * f], (some, f, e), layout.fc2, gradient);
         let d_hidden = scratch.d_hidden.room(some * f);
         self.linear(out, &flat[layout.fc2.weight..], Start::Zero, (some, e, f), d_hidden);

@@ -76,7 +76,7 @@ impl Transformer {
         })
     }
 
-    /// Restricts the engine to a level, for tests and comparisons.
+    /// Uses only the vector instructions of `level`, for tests and comparisons.
     ///
     /// # Errors
     /// A level that this CPU doesn't have.

@@ -1,6 +1,6 @@
 //! Attention rollout (arXiv 2005.00928) of a group of images, block by block while the attention is in the caches.
 //!
-//! A map shows one row of the product of all layers' matrices. It needs no matrix product: the query's row of the last
+//! A heatmap shows one row of the product of all layers' matrices. It needs no matrix product: the query's row of the last
 //! layer's matrix is multiplied by the matrices of the layers before. Like the attention, all matrices here are transposed:
 //! [key, padded queries].
 
@@ -30,7 +30,7 @@ pub struct ResolvedRollout {
     pub discard_per_row: bool,
     /// Divides column j by the sum of row j, as vit-explain does, instead of each row by its own sum.
     pub compat: bool,
-    /// In ascending order.
+    /// Layer indices from 0, in ascending order.
     pub layers: Vec<usize>,
     /// The token whose row is the result.
     pub query: usize,

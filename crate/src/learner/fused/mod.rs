@@ -1,8 +1,8 @@
-//! The models on the hand-written CPU engine [`vitlab_fused`]: the mathematics of their own forward passes and of
-//! libtorch's gradients, several times as fast.
+//! The models on the hand-written CPU engine [`vitlab_fused`], which gives the results of the models' forward passes and of
+//! libtorch's gradients in about a third of the time.
 //!
-//! This module copies parameters and images into the engine's slices and its results into tensors. The models stay the
-//! definition: `tests/fused.rs` compares loss, logits and all gradients with theirs.
+//! This module copies parameters and images into the engine's slices, and its results into tensors. The models in
+//! [`crate::model`] are the reference: `tests/fused.rs` compares loss, logits and all gradients with theirs.
 
 mod cnn;
 
@@ -80,7 +80,7 @@ impl Fused {
         Ok(Fused { engine: Transformer::new(shape, threads())?, parameters })
     }
 
-    /// Restricts the engine to a CPU level, for tests and comparisons.
+    /// Uses only the vector instructions of a CPU level, for tests and comparisons.
     ///
     /// # Errors
     /// A level that this CPU doesn't have.
@@ -325,7 +325,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     values
 }
 
-/// A long vector as a tensor. libtorch fills the tensor with zeros first, for which it would start its threads.
+/// A long vector as a tensor. libtorch first fills it with zeros, and would start its threads for that.
 fn vector(values: &[f32]) -> Tensor {
     on_one_thread(|| Tensor::from_slice(values))
 }

@@ -1,4 +1,4 @@
-//! The softmax between two products. The first product computes its powers ([`Powers`](super::product::Powers)).
+//! The softmax of bfloat16 predictions, between two products. The first product computes its powers ([`Powers`](super::product::Powers)).
 
 use std::arch::x86_64::*;
 
@@ -28,7 +28,7 @@ pub(super) trait Fuse {
 
 /// Fuses nothing.
 pub(super) struct Alone;
-/// Stores the attention of the first head.
+/// Overwrites the matrix with the attention of the first head. `Add`, `Max` and `Min` fuse the other heads with it.
 pub(super) struct Set;
 pub(super) struct Add;
 pub(super) struct Max;
