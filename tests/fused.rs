@@ -184,7 +184,7 @@ fn assert_rollouts(
                 assert_near(&ours, &logits, "logits");
                 assert_eq!(rows.size(), expected.size());
                 let apart = (rows - &expected).abs().amax([1i64].as_slice(), false);
-                // Of two nearly equal entries, rounding decides which one is discarded. Allows for one such image.
+                // Rounding decides which one of two nearly equal entries is discarded. Allows for one such image.
                 let other = apart.gt(2e-6).to_kind(Kind::Double).sum(Kind::Double);
                 assert!(other.double_value(&[]) <= 1.0, "{options:?}, {query}: {apart}");
             }
@@ -212,7 +212,7 @@ fn rollouts_equal_those_of_the_models_attention() -> Result<()> {
     assert_rollouts(vec![Fused::deit(&deit)?], layers, 5)
 }
 
-/// Of equal entries, the first in reading order are discarded.
+/// Discarding takes the first in reading order among equal entries.
 #[test]
 fn a_flat_attention_is_rolled_out_alike() -> Result<()> {
     let _turn = turn();

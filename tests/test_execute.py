@@ -49,5 +49,7 @@ def test_a_kernel_that_ends_at_its_start_is_started_once_more(tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert "once more" in done.stdout
-    (output,) = nbformat.read(job["written"], as_version=4).cells[0].outputs
+    written = nbformat.read(job["written"], as_version=4)
+    assert written.metadata.language_info.pygments_lexer == "rust"
+    (output,) = written.cells[0].outputs
     assert output.text == "42\n"

@@ -202,7 +202,7 @@ impl Config {
     /// Reads a JSON file.
     ///
     /// # Errors
-    /// Those of [`Config::from_json`], and a file that can't be read. The message begins with the file's name.
+    /// Fails as [`Config::from_json`] does, and for a file that can't be read. The message begins with the file's name.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| {

@@ -59,7 +59,7 @@ impl Dataset {
     /// Reads a split onto a device.
     ///
     /// # Errors
-    /// Those of [`source::read`].
+    /// Fails as [`source::read`] does.
     pub fn read(source: &Source, split: Split, device: Device) -> Result<Self> {
         let raw = source::read(source, split)?;
         let n = raw.labels.len() as i64;
@@ -163,7 +163,7 @@ impl FashionMnist {
     /// Reads the images that `config` selects from a known source.
     ///
     /// # Errors
-    /// Those of [`source::read`], and a selection of more images than there are.
+    /// Fails as [`source::read`] does, and for a selection of more images than there are.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
         let first = |split, count: Option<i64>| {
             let dataset = Dataset::read(source, split, device)?;

@@ -108,7 +108,7 @@ pub(super) fn grid_side(tokens: i64, prefix_tokens: i64) -> Result<i64> {
 /// The query token's row of each image's matrix `[B, S, S]` over the patches, as a grid: `[B, 7, 7]` for 49 patches.
 ///
 /// # Errors
-/// Those of [`row`], and entries that are not finite.
+/// Fails as [`row`] does, and for entries that are not finite.
 ///
 /// ```
 /// use vitlab::{explain::{Query, grid}, tch::{Device, Kind, Tensor}};
@@ -209,7 +209,7 @@ impl Heatmap {
     /// [`relevance`](super::relevance)): the query token's row over the patches, upsampled, then scaled.
     ///
     /// # Errors
-    /// Those of [`grid`], and an image smaller than the grid.
+    /// Fails as [`grid`] does, and for an image smaller than the grid.
     ///
     /// ```
     /// use vitlab::{explain::{Heatmap, MapScale, Upsample}, tch::Tensor};
@@ -231,7 +231,7 @@ impl Heatmap {
     /// [`Heatmap::maps`] for rows `[B, S]`, from [`row`] or [`Learner::rollout`](crate::Learner::rollout).
     ///
     /// # Errors
-    /// Those of [`grid_of_rows`], and an image smaller than the grid.
+    /// Fails as [`grid_of_rows`] does, and for an image smaller than the grid.
     pub fn maps_of_rows(&self, rows: &Tensor) -> Result<Array3<f32>> {
         on_one_thread(|| self.maps_of_grids(&patches(rows, self.prefix_tokens)?))
     }

@@ -172,7 +172,7 @@ impl Learner {
     /// The query's row of each image's attention rollout, [B, S], and the logits as [`Model::predict`] gives them.
     ///
     /// # Errors
-    /// Those of [`crate::explain::rollout`], and a CNN, images or a query that don't fit the model.
+    /// Fails as [`rollout`] does, for a CNN, and for images or a query that don't fit the model.
     pub fn rollout(&self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         if let Some(engine) = &self.engine
             && let Engine::Transformer(fused) = &mut *engine.borrow_mut()

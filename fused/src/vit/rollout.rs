@@ -169,7 +169,7 @@ impl Matrices {
                     row[first] = small(row[first]);
                 }
             }
-            // Of equal entries, the first in reading order are discarded.
+            // Discards the first in reading order among equal entries.
             for query in first..first + rows {
                 if more == 0 {
                     break;

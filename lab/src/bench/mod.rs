@@ -24,7 +24,7 @@ use worker::{Worker, Workers, number};
   cargo lab bench explain --json | jq .ratio
   cargo lab bench train --epoch       with a whole epoch of the ViT for vitlab and PyTorch")]
 pub struct Bench {
-    /// What to measure [default: everything]
+    /// Parts to measure [default: all]
     parts: Vec<Part>,
     /// Print JSON instead of tables
     #[arg(long)]

@@ -20,6 +20,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.util import ensure_async
 from nbconvert import HTMLExporter
 
 # A kernel answers within seconds, because set-up has built everything. The limit in seconds is for a very busy machine.
@@ -118,6 +119,7 @@ async def execute(notebook, job):
     emit("start", cells=len(cells))
     async with AsyncExitStack() as kernel:
         client = await started(kernel, notebook, job)
+        info = await client.async_wait_for_reply(await ensure_async(client.kc.kernel_info()))
         interrupted = cancelled_by_signals()
         for number, index in enumerate(cells, 1):
             cell = notebook.cells[index]
@@ -131,9 +133,8 @@ async def execute(notebook, job):
                 raise Failed(index, "the kernel died", str(error)) from None
             if failed := failure(cell, index):
                 raise failed
-        language = notebook.metadata.get("language_info")
-    if language:
-        notebook.metadata.language_info = language
+    # nbconvert takes the lexer of code cells from it.
+    notebook.metadata.language_info = info["content"]["language_info"]
 
 
 def clean(notebook, job):
