@@ -8,6 +8,7 @@ use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
+use super::rewrite::Rewritten;
 use super::state::KernelState;
 use crate::cell::event::Event;
 
@@ -24,6 +25,7 @@ pub fn decide_failure(
     state: &KernelState,
     answer: thread::Result<Result<EvalOutputs, Error>>,
     code: &str,
+    rewritten: &Rewritten,
     variables: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
@@ -44,7 +46,7 @@ pub fn decide_failure(
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
-        (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, code, count)),
+        (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, rewritten, count)),
         (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
         (_, Err(_)) => Err(Failure::error(
             "evcxr panicked on this cell (see Jupyter's log); restart the kernel if other cells fail, too",
@@ -69,9 +71,9 @@ impl Failure {
         Failure::new("Error", message)
     }
 
-    fn compilation(errors: &[CompilationError], code: &str, count: usize) -> Self {
+    fn compilation(errors: &[CompilationError], rewritten: &Rewritten, count: usize) -> Self {
         let Some(first) = errors.first() else { return Failure::error("the cell doesn't compile") };
-        let details = errors.iter().flat_map(|error| report_lines(error, code, count)).collect();
+        let details = errors.iter().flat_map(|error| report_lines(error, &rewritten.text, count)).collect();
         Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
     }
 
@@ -191,7 +193,9 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), "", &[], String::new).err().map(|failure| failure.name)
+            decide_failure(&state, Ok(answer), "", &Rewritten::new("", Vec::new()), &[], String::new)
+                .err()
+                .map(|failure| failure.name)
         };
         let ended = || Some(Event::Ended { status: Some(1), signal: None, stderr: String::new() });
         let panic = Some(Event::Panic { stderr: String::new() });

@@ -4,6 +4,7 @@ mod analysis;
 mod events;
 mod failure;
 pub mod interrupt;
+mod rewrite;
 pub mod state;
 pub mod syntax;
 
@@ -25,8 +26,9 @@ use tokio::sync::oneshot;
 use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
+use self::rewrite::Rewritten;
 use self::state::{KernelState, Phase};
-use self::syntax::{add_semicolon, defines_variables};
+use self::syntax::{defines_variables, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -174,7 +176,7 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context);
         }
-        let with_semicolon = add_semicolon(code);
+        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -182,13 +184,13 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&with_semicolon, &mut callbacks)));
+        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
-        let outputs = decide_failure(&self.state, answer, code, &variables, generated)?;
+        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated)?;
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();

@@ -4,6 +4,8 @@ use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
 use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind};
 use serde_json::{Value, json};
 
+use super::rewrite::Edit;
+
 /// Precedes the cell in the parsed text.
 const PREFIX: &str = "fn cell() {\n";
 /// Macros without a value.
@@ -29,13 +31,11 @@ pub fn defines_variables(code: &str) -> bool {
     statements(code).is_none_or(|list| list.statements().any(is_let))
 }
 
-/// Returns the cell with a semicolon after a last expression that has no value, such as a loop. For a last expression
-/// without a semicolon, evcxr compiles the cell as if the value could display itself, and compiles it again if it can't.
-pub fn add_semicolon(code: &str) -> String {
-    let last = statements(code).and_then(|statements| statements.tail_expr());
-    let Some(last) = last.filter(has_no_value) else { return code.to_string() };
-    let (before, after) = code.split_at(usize::from(last.syntax().text_range().end()) - PREFIX.len());
-    format!("{before};{after}")
+/// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a
+/// semicolon, evcxr compiles the cell as if the value could display itself, and compiles it again if it can't.
+pub fn semicolon(code: &str) -> Option<Edit> {
+    let last = statements(code)?.tail_expr().filter(has_no_value)?;
+    Some(Edit::insert(usize::from(last.syntax().text_range().end()) - PREFIX.len(), ";"))
 }
 
 fn has_no_value(expression: &Expr) -> bool {
@@ -81,6 +81,7 @@ pub fn is_complete(code: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::rewrite::Rewritten;
 
     #[test]
     fn only_what_has_no_value_gets_a_semicolon() {
@@ -110,7 +111,9 @@ mod tests {
             "let f = |a| {",
             "} for i in b {}",
         ] {
-            assert_eq!(add_semicolon(&code.replace('§', "")), code.replace('§', ";"));
+            let cell = code.replace('§', "");
+            let edits = semicolon(&cell).into_iter().collect();
+            assert_eq!(Rewritten::new(&cell, edits).text, code.replace('§', ";"));
         }
     }
 
