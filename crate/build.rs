@@ -6,7 +6,20 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=Cargo.toml");
-    let libtorch = std::env::var("LIBTORCH").unwrap_or_default();
+    let mut libtorch = std::env::var("LIBTORCH").unwrap_or_default();
+    // With this file, set-up's bindings are linked, whatever LIBTORCH says.
+    let (bindings, bound) = (Path::new("../.venv/cargo.toml"), Path::new("../.venv/libtorch"));
+    if bindings.exists() {
+        println!("cargo:rerun-if-changed={}", bindings.display());
+        let bound = bound.canonicalize().unwrap_or_else(|_| bound.to_path_buf());
+        if Path::new(&libtorch).canonicalize().is_ok_and(|path| path != bound) {
+            println!(
+                "cargo:warning=LIBTORCH ({libtorch}) is ignored, because set-up has linked {}; remove .venv/cargo.toml to build with your own libtorch",
+                bound.display()
+            );
+            libtorch = bound.display().to_string();
+        }
+    }
     if !libtorch.is_empty() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }

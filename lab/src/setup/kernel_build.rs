@@ -14,10 +14,14 @@ fn folder(repository: &Repository) -> Result<PathBuf> {
     Ok(cache::path().join(format!("kernel-{key}")))
 }
 
+/// Returns the path of this program.
+pub fn path(repository: &Repository) -> Result<PathBuf> {
+    Ok(folder(repository)?.join("bin/vitlab-kernel"))
+}
+
 /// Returns the program, or `None` if it isn't built from the present `kernel/`.
 pub fn find(repository: &Repository) -> Option<PathBuf> {
-    let program = folder(repository).ok()?.join("bin/vitlab-kernel");
-    program.is_file().then_some(program)
+    path(repository).ok().filter(|program| program.is_file())
 }
 
 /// Returns the folder that cargo builds in. It is kept, because compiling rust-analyzer, a dependency of evcxr, takes 13

@@ -1,5 +1,8 @@
 //! `cargo lab setup`: everything that the notebooks need. Each step runs only if its result is missing or out of date.
 
+mod bindings;
+mod build_folder;
+mod command;
 mod data;
 mod debian;
 pub mod kernel_build;
@@ -12,18 +15,20 @@ mod stubs;
 pub mod venv;
 mod warm;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use vitlab_dataset::source::{self, Source};
 
 use crate::system::{Progress, Repository, Result, cache, human_duration, process, toolchain};
+pub use bindings::Bindings;
 pub use launch::Launch;
 pub use python::{Environment, Python};
 pub use warm::WarmBuild;
 
-#[derive(Default, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 #[command(after_help = "Examples:
   cargo lab setup                                        everything in the cache folder (VITLAB_HOME moves it)
   cargo lab setup --python $CONDA_PREFIX/bin/python      on a Python environment of your own; remove .venv to go back
@@ -60,18 +65,27 @@ impl Setup {
         let first = venv::read(repository).is_none();
         // The data come first, so that a wrong data folder is reported at once.
         let data = self.data()?;
+        // The kernel's crates and the chain of Python, libtorch's bindings and the command each leave cores idle.
+        let kernel = {
+            let (setup, repository) = (self.clone(), repository.clone());
+            thread::spawn(move || setup.kernel(&repository, first))
+        };
         let python = self.python(repository)?;
-        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
-        let built = kernel_build::find(repository).is_none();
-        let kernel = kernel_build::install(repository, &progress)?;
-        self.finish(progress, built, &kernel.display().to_string());
-        if first || self.verbose {
-            ensure_rust_src();
-        }
-        let launch = Launch::new(kernel, python.libtorch()?)?;
+        let libtorch = python.libtorch()?;
+        let bindings = self.bindings(repository, &libtorch)?;
+        let launch = Launch::new(kernel_build::path(repository)?, libtorch)?;
+        let warm = WarmBuild::of(repository, &launch);
+        let command = {
+            let (setup, repository, dependencies) = (self.clone(), repository.clone(), warm.dependencies());
+            thread::spawn(move || setup.command(&repository, &dependencies))
+        };
+        finished(kernel)?;
+        // In the first clone, the warm build starts from the crates that this build compiles.
+        let command = if warm.dependencies().is_dir() { Some(command) } else { finished(command).map(|()| None)? };
         let progress = Progress::new("Warm build of the kernel");
-        let built = WarmBuild::of(repository, &launch).install(&python, &progress)?;
+        let built = warm.install(&python, &bindings, &progress)?;
         self.finish(progress, built, "first cells start in seconds");
+        command.map_or(Ok(()), finished)?;
         launch.write(repository)?;
         kernelspec::install(repository)?;
         if self.verbose {
@@ -79,6 +93,33 @@ impl Setup {
             eprintln!("Ready after {}. Next: cargo lab run, cargo lab open", human_duration(started.elapsed()));
         }
         Ok(Ready { data, launch })
+    }
+
+    /// Builds the kernel's program.
+    fn kernel(&self, repository: &Repository, first: bool) -> Result<()> {
+        if first || self.verbose {
+            ensure_rust_src();
+        }
+        let progress = Progress::new(format!("Kernel on evcxr {}", kernel_build::EVCXR_VERSION));
+        let built = kernel_build::find(repository).is_none();
+        let kernel = kernel_build::install(repository, &progress)?;
+        self.finish(progress, built, &kernel.display().to_string());
+        Ok(())
+    }
+
+    fn bindings(&self, repository: &Repository, libtorch: &Path) -> Result<Bindings> {
+        let progress = Progress::new("libtorch's bindings");
+        let (bindings, built) = Bindings::install(repository, libtorch, &progress)?;
+        bindings.link_into(repository)?;
+        self.finish(progress, built, "compiled once for all clones");
+        Ok(bindings)
+    }
+
+    fn command(&self, repository: &Repository, dependencies: &Path) -> Result<()> {
+        let progress = Progress::new("Command vitlab");
+        let built = command::install(repository, dependencies, &progress)?;
+        self.finish(progress, built, "in .venv/bin; `cargo build` and `cargo test` go on from its build");
+        Ok(())
     }
 
     fn data(&self) -> Result<Source> {
@@ -122,6 +163,11 @@ impl Setup {
     fn finish(&self, progress: Progress, worked: bool, result: &str) {
         if worked || self.verbose { progress.finish(result) } else { progress.clear() }
     }
+}
+
+/// Waits for a step on another thread.
+fn finished(step: JoinHandle<Result<()>>) -> Result<()> {
+    step.join().expect("no step panics")
 }
 
 /// Adds the standard library's sources if they are missing: without them evcxr finds the types of few variables.

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use walkdir::WalkDir;
 
+use super::build_folder::{copy, copy_dependencies};
 use super::manifests::Manifests;
-use super::{Launch, Python, kernel_build, rust_analyzer, stubs};
+use super::{Bindings, Launch, Python, command, kernel_build, rust_analyzer, stubs};
 use crate::system::{Error, Progress, Repository, Result, cache, file};
 
-/// The workspace with evcxr's own profile. The repository's settings for single packages are appended to it.
+/// The workspace. The repository's settings for single packages are appended to it. Together they compile the crates
+/// from a registry as a plain `cargo build` in the clone does.
 const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "hold"]
@@ -27,9 +28,6 @@ members = ["ctx", "hold"]
 [profile.dev]
 opt-level = 2
 debug = false
-strip = "debuginfo"
-rpath = true
-panic = "unwind"
 "#;
 
 /// The first lines of a notebook, and a cell that makes cargo link all of vitlab.
@@ -62,7 +60,7 @@ impl<'a> WarmBuild<'a> {
     }
 
     /// Builds it or brings it up to date. Returns false if it was up to date.
-    pub fn install(&self, python: &Python, progress: &Progress) -> Result<bool> {
+    pub fn install(&self, python: &Python, bindings: &Bindings, progress: &Progress) -> Result<bool> {
         let _lock = cache::lock(&file::name(&self.shared), progress)?;
         let manifests = Manifests::read(self.repository)?;
         let sources = manifests.sources_key()?;
@@ -78,7 +76,7 @@ impl<'a> WarmBuild<'a> {
             self.seed(&new).map_err(failed)?;
         }
         let _ = fs::remove_file(new.join(STAMP));
-        self.write_workspace(&new, &manifests)?;
+        self.write_workspace(&new, &manifests, bindings)?;
         self.run_cells(&new, python, progress)?;
         stubs::build(&new, &self.launch.libtorch, progress)?;
         remove_cells(&new.join("ctx")).map_err(failed)?;
@@ -88,7 +86,7 @@ impl<'a> WarmBuild<'a> {
         Ok(true)
     }
 
-    fn write_workspace(&self, folder: &Path, manifests: &Manifests) -> Result<()> {
+    fn write_workspace(&self, folder: &Path, manifests: &Manifests, bindings: &Bindings) -> Result<()> {
         let root = &self.repository.root;
         // JSON's strings are TOML's, too.
         let vitlab = json!(root.join("crate"));
@@ -98,6 +96,7 @@ impl<'a> WarmBuild<'a> {
         file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
         file::write(&folder.join("hold/Cargo.toml"), &hold)?;
         file::write(&folder.join("hold/src/lib.rs"), "")?;
+        file::write(&folder.join(".cargo/config.toml"), &file::read(&bindings.config())?)?;
         file::write(&folder.join("Cargo.lock"), &file::read(&root.join("Cargo.lock"))?)?;
         cache::create(&folder.join("ctx"))
     }
@@ -115,13 +114,24 @@ impl<'a> WarmBuild<'a> {
         progress.run(&mut command, kernel_build::compiling())
     }
 
-    /// Starts a new build from a copy of the clone's present build or of the base.
+    /// Returns the folder of the crates from a registry that another clone has compiled. It may not exist.
+    pub fn dependencies(&self) -> PathBuf {
+        self.shared.join("base/ctx/target/debug")
+    }
+
+    /// Starts a new build from a copy of the clone's present build or of the base, otherwise from the crates that the
+    /// clone's own build has compiled.
     fn seed(&self, new: &Path) -> io::Result<()> {
         let copied = self.folder.with_extension("copy");
         let _ = fs::remove_dir_all(&copied);
         let seeds = [&self.folder, &self.shared.join("base")];
         if let Some(seed) = seeds.into_iter().find(|folder| read_stamp(folder).is_some()) {
             copy(seed, &copied)?;
+        } else {
+            let compiled = command::build_folder(self.repository);
+            if compiled.join(".fingerprint").is_dir() {
+                copy_dependencies(&compiled, &copied.join("ctx/target/debug"))?;
+            }
         }
         fs::create_dir_all(&copied)?;
         fs::rename(&copied, new)
@@ -191,68 +201,13 @@ fn read_stamp(folder: &Path) -> Option<String> {
 
 /// Removes the results of the cells that were run: a kernel builds its own.
 fn remove_cells(ctx: &Path) -> io::Result<()> {
-    for target in fs::read_dir(ctx.join("target"))? {
-        let debug = target?.path().join("debug");
-        for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
-            let name = file::name(&path);
-            if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
-                continue;
-            }
-            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    let debug = ctx.join("target/debug");
+    for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
+        let name = file::name(&path);
+        if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
+            continue;
         }
+        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
     Ok(())
-}
-
-/// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's own) by content.
-///
-/// A build in the copy leaves the original as it is, because rustc and the linkers never overwrite a file: they write under a
-/// new name or remove the old file first. Lock files must not be shared, or two kernels would wait for each other. Times are
-/// kept, because cargo tells by them what is fresh. Incremental data are left out: they serve only their own folder.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in WalkDir::new(from).into_iter().filter_entry(|entry| entry.file_name() != "incremental") {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.path().strip_prefix(from).expect("a path below the folder")));
-        if entry.file_type().is_dir() {
-            fs::create_dir_all(to)?;
-        } else if !is_result(from) || fs::hard_link(from, &to).is_err() {
-            fs::copy(from, &to)?;
-            File::options().append(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns true for libraries, object files and the programs of build scripts.
-fn is_result(path: &Path) -> bool {
-    let name = file::name(path);
-    match path.extension() {
-        Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
-        None => name.starts_with("build-script-build") || name.starts_with("build_script_"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-    use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn shares_results_and_copies_the_rest_with_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir_all(from.join("deps/incremental")).unwrap();
-        for name in ["deps/libtch.rlib", "deps/tch.d", ".cargo-lock", "deps/incremental/x"] {
-            fs::write(from.join(name), name).unwrap();
-        }
-        let old = SystemTime::now() - Duration::from_secs(1000);
-        File::options().append(true).open(from.join("deps/tch.d")).unwrap().set_modified(old).unwrap();
-        copy(&from, &to).unwrap();
-        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(&from.join("deps/libtch.rlib")), inode(&to.join("deps/libtch.rlib")));
-        assert_ne!(inode(&from.join(".cargo-lock")), inode(&to.join(".cargo-lock")));
-        assert_eq!(fs::metadata(to.join("deps/tch.d")).unwrap().modified().unwrap(), old);
-        assert!(!to.join("deps/incremental").exists());
-    }
 }

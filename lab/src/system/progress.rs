@@ -3,15 +3,19 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::process::{self, OutputEvent};
 use super::{Error, Result, human_duration};
 
 /// Interval between two messages of a step where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// The lines of all steps that run at the same time, one below the other.
+static LINES: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// One line on the terminal with a running clock. Without a terminal: plain lines, at most one per heartbeat.
 pub struct Progress {
@@ -23,6 +27,7 @@ impl Progress {
     pub fn new(title: impl Into<String>) -> Self {
         let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}");
         let bar = ProgressBar::new_spinner().with_prefix(title.into()).with_style(style.expect("a fixed template"));
+        let bar = LINES.add(bar);
         bar.enable_steady_tick(Duration::from_millis(120));
         Progress { bar, announced: Cell::new(None) }
     }
@@ -47,7 +52,8 @@ impl Progress {
     /// Replaces the progress line by the result and the elapsed time.
     pub fn finish(self, result: &str) {
         self.bar.finish_and_clear();
-        eprintln!("✓ {}: {result} ({})", self.bar.prefix(), human_duration(self.bar.elapsed()));
+        let (title, elapsed) = (self.bar.prefix(), human_duration(self.bar.elapsed()));
+        LINES.suspend(|| eprintln!("✓ {title}: {result} ({elapsed})"));
     }
 
     /// Removes the progress line.

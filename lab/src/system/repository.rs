@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Result, cache};
 
+#[derive(Clone)]
 pub struct Repository {
     pub root: PathBuf,
 }
