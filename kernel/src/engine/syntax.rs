@@ -1,6 +1,6 @@
 //! The syntax of a cell, before evcxr compiles it.
 
-use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
+use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr, HasName};
 use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind};
 use serde_json::{Value, json};
 
@@ -29,6 +29,27 @@ fn statements(code: &str) -> Option<ast::StmtList> {
 pub fn defines_variables(code: &str) -> bool {
     let is_let = |statement| matches!(statement, ast::Stmt::LetStmt(_));
     statements(code).is_none_or(|list| list.statements().any(is_let))
+}
+
+/// Returns the names of the variables and of the items that a cell defines.
+pub fn defined_names(code: &str) -> (Vec<String>, Vec<String>) {
+    let (mut variables, mut items) = (Vec::new(), Vec::new());
+    let Some(list) = statements(code) else { return (variables, items) };
+    for statement in list.statements() {
+        match statement {
+            ast::Stmt::LetStmt(it) => {
+                let patterns = it.pat().into_iter().flat_map(|it| it.syntax().descendants().collect::<Vec<_>>());
+                variables.extend(
+                    patterns.filter_map(ast::IdentPat::cast).filter_map(|it| it.name()).map(|it| it.to_string()),
+                );
+            }
+            ast::Stmt::Item(it) => {
+                items.extend(it.syntax().children().find_map(ast::Name::cast).map(|it| it.to_string()))
+            }
+            ast::Stmt::ExprStmt(_) => {}
+        }
+    }
+    (variables, items)
 }
 
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a
