@@ -9,6 +9,7 @@ use yansi::Paint;
 use super::earlier::{Earlier, mentions};
 use super::report;
 use super::source_map::{Place, SourceMap};
+use super::syntax::{closure_variable, defined_names};
 
 /// The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
 pub const SOURCES: [&str; 2] = ["src/lib.rs", "ctx/src/lib.rs"];
@@ -143,7 +144,10 @@ impl Diagnostic {
             let name = name.0.to_string();
             self.message =
                 format!("the variable `{name}` borrows from a value, and a reference can't be kept for later cells");
-            self.helps.push(references(&name));
+            self.helps.push(references(&format!("`{name}`")));
+            for mark in &mut self.marks {
+                mark.label = "borrows from a value".into();
+            }
             return;
         }
         let in_cell = self.marks.iter().any(|mark| mark.place.back == 0);
@@ -152,13 +156,24 @@ impl Diagnostic {
                 let name = self.message.split('`').nth(1).unwrap_or_default();
                 self.helps.extend(earlier.why_missing(name));
             }
+            "E0599" if self.message.contains("`map_err`") && !mentions(&map.cell(0).code, "map_err") => {
+                let found = self.message.split('`').nth(3).unwrap_or("another type").to_string();
+                self.message = format!("the `?` operator of a cell needs a `Result`, found `{found}`");
+                self.marks.retain(|mark| mark.primary);
+                self.notes.drain(..);
+                self.helps.drain(..);
+                if found.starts_with("Option<") {
+                    self.helps.push("make it a `Result`: `.ok_or(\"there is no value\")?`".into());
+                }
+            }
             "E0384" | "E0596" if self.helps.is_empty() => {
                 let name = self.message.split('`').nth(1).unwrap_or("x").trim_start_matches('*');
                 self.helps.push(format!("make the variable of the earlier cell mutable: `let mut {name} = {name};`"));
             }
+            "E0521" if self.marks.is_empty() => self.explain_unknown_type(map),
             "E0521" | "E0597" | "E0716" | "E0505" | "E0515" | "E0310" if !in_cell => {
                 self.message += ": a variable that is kept for later cells can't borrow from another value";
-                self.helps.push(references("text"));
+                self.helps.push(references("the variable"));
             }
             _ => {}
         }
@@ -168,6 +183,27 @@ impl Diagnostic {
                 "code of cell [{count}] no longer compiles, because this cell changes a definition that it uses. Define both in this cell"
             ));
         }
+    }
+
+    /// evcxr reports this error in its own code, if an earlier variable is a `&str`, in the place of a missing type.
+    fn explain_unknown_type(&mut self, map: &SourceMap) {
+        let code = &map.cell(0).code;
+        self.name = "Error".into();
+        if let Some((name, place)) = closure_variable(code) {
+            self.message = format!("the variable `{name}` is a closure, and a closure can't be kept for later cells");
+            self.marks = vec![Mark {
+                place: Place { back: 0, range: place, added: false },
+                label: String::new(),
+                primary: true,
+            }];
+            self.helps.push(format!(
+                "write a function, or box the closure: `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(|x| x + 1);`"
+            ));
+            return;
+        }
+        let names: Vec<String> = defined_names(code).0.iter().map(|name| format!("`{name}`")).collect();
+        self.message = format!("the type of a variable of this cell can't be found ({})", names.join(", "));
+        self.helps.push("write the types of the variables: `let values: Vec<f32> = …;`".into());
     }
 
     /// Removes the names of code that was added to the cell.
@@ -183,15 +219,20 @@ impl Diagnostic {
                 mark.label = String::new();
             }
             clean(&mut mark.label);
+            // ariadne doesn't draw a mark without a label.
+            if mark.primary && mark.label.is_empty() {
+                mark.label = "here".into();
+            }
         }
+        self.marks.retain(|mark| !mark.label.is_empty());
     }
 }
 
-fn references(name: &str) -> String {
+fn references(subject: &str) -> String {
     format!(
-        "own the value: `{name}.to_string()`, `.to_vec()` or `.clone()`\n\
-         or use both within one block `{{ … }}` or function\n\
-         or keep the value until the kernel ends: `Box::leak(Box::new(value))`, `String::leak(text)`"
+        "let {subject} own its value: add `.to_string()`, `.to_vec()` or `.clone()`\n\
+         or use both values within one block `{{ … }}` or function\n\
+         or keep the other value until the kernel ends: `Box::leak(Box::new(value))`, `String::leak(text)`"
     )
 }
 
@@ -266,33 +307,47 @@ fn evcxr_marks(error: &CompilationError, map: &SourceMap) -> Vec<Mark> {
     marks.collect()
 }
 
-/// Returns the text of a help, with the lines of the cell after its replacements.
+/// Returns the text of a help, with the lines of the cell after its replacements. `None` if it says nothing to a user.
 fn help(child: &Value, message: &str, map: &SourceMap) -> Option<String> {
-    let mut edits: Vec<(Option<Range<usize>>, &str)> = Vec::new();
-    for span in spans(child) {
-        let Some(replacement) = span["suggested_replacement"].as_str() else { continue };
-        let place = place(span, map).filter(|place| place.back == 0 && !place.added);
-        edits.push((place.map(|place| place.range), replacement));
-    }
-    if edits.is_empty() {
-        return Some(message.to_string());
-    }
-    edits.sort_by_key(|(range, _)| range.as_ref().map(|range| range.start));
-    let placed: Option<Vec<(Range<usize>, &str)>> =
-        edits.iter().cloned().map(|(range, text)| Some((range?, text))).collect();
-    let cell = &map.cell(0).code;
-    let mut lines: Vec<String> = match placed {
-        // Replacements of the same text are alternatives.
-        Some(placed) if placed.windows(2).any(|two| two[1].0.start < two[0].0.end.max(two[0].0.start + 1)) => {
-            placed.iter().flat_map(|edit| replaced(cell, std::slice::from_ref(edit))).collect()
-        }
-        Some(placed) => replaced(cell, &placed),
-        // A new `use` stands in the generated source.
-        None => edits.iter().flat_map(|(_, text)| text.trim().lines()).map(|line| line.green().to_string()).collect(),
+    let edits: Vec<(Option<Place>, &str)> = spans(child)
+        .filter_map(|span| Some((place(span, map).filter(|it| !it.added), span["suggested_replacement"].as_str()?)))
+        .collect();
+    let Some((first, _)) = edits.first() else {
+        // Their list consists of places in crates.
+        let lacks_list = message.starts_with("the following other types") && !message.contains('\n');
+        return (!lacks_list).then(|| message.to_string());
     };
+    let mut lines = match first {
+        Some(first) => {
+            let back = first.back;
+            let placed = edits
+                .iter()
+                .filter_map(|(place, text)| Some((place.as_ref().filter(|it| it.back == back)?.range.clone(), *text)));
+            let mut placed: Vec<(Range<usize>, &str)> = placed.collect();
+            placed.sort_by_key(|(range, _)| range.start);
+            suggested_lines(&map.cell(back).code, &placed)
+        }
+        // A new `use` stands in the generated source. Other replacements there change code that isn't the user's.
+        None => {
+            let uses = edits.iter().map(|(_, text)| text.trim()).filter(|text| text.starts_with("use "));
+            uses.map(|text| text.green().to_string()).collect()
+        }
+    };
+    if lines.is_empty() {
+        return None;
+    }
     lines.truncate(MAX_LINES);
-    let lines: Vec<String> = lines.into_iter().map(|line| format!("    {line}")).collect();
+    let lines: Vec<String> = lines.into_iter().map(|line| format!("  {line}")).collect();
     Some(format!("{}:\n{}", message.trim_end_matches(':'), lines.join("\n")))
+}
+
+fn suggested_lines(code: &str, edits: &[(Range<usize>, &str)]) -> Vec<String> {
+    // Replacements of the same text are alternatives.
+    let overlap = |two: &[(Range<usize>, &str)]| two[1].0.start < two[0].0.end.max(two[0].0.start + 1);
+    if edits.windows(2).any(overlap) {
+        return edits.iter().flat_map(|edit| replaced(code, std::slice::from_ref(edit))).collect();
+    }
+    replaced(code, edits)
 }
 
 /// Returns the lines of a cell that replacements touch, after them.

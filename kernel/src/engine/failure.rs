@@ -31,12 +31,12 @@ pub fn decide_failure(
     variables: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
-    let (stopped_by, interrupted) = {
+    let (stopped_by, interrupted, other_panics) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
-        (stopped_by, cell.ended_by_interrupt)
+        (stopped_by, cell.ended_by_interrupt, cell.other_panics.clone())
     };
     match (stopped_by, answer) {
         (Some(Event::Ended { .. }), _) if interrupted => {
@@ -46,7 +46,7 @@ pub fn decide_failure(
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
         (Some(Event::Panic { stderr }), _) => {
-            Err(Failure::panic(&stderr, &SourceMap::new(&generated(), cell, &earlier.cells)))
+            Err(Failure::panic(&stderr, &other_panics, &SourceMap::new(&generated(), cell, &earlier.cells)))
         }
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
@@ -87,16 +87,26 @@ impl Failure {
         Failure { details: diagnostic::details(&all, map), outcome: Outcome::NotCompiled, ..failure }
     }
 
-    fn panic(stderr: &str, map: &SourceMap) -> Self {
-        let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
-        let place = lines.next().and_then(|line| line.split_once("panicked at "));
-        let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
-        let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
-        let mut message = without_frames(message.join("\n").trim());
+    /// Describes a panic. `others` are the messages of panics that didn't stop the cell.
+    fn panic(stderr: &str, others: &str, map: &SourceMap) -> Self {
+        let (place, mut message) = panic_message(stderr);
         if message.is_empty() {
             message = "the cell panicked without a message".into();
         }
-        Failure { details: location(place, map).into_iter().collect(), ..Failure::new("panicked", message) }
+        let mut details: Vec<String> = location(place, map).into_iter().collect();
+        // `join().unwrap()` tells nothing about the panic of the thread.
+        if message.ends_with("Any { .. }") {
+            let starts: Vec<usize> = others.match_indices("thread '").map(|(start, _)| start).collect();
+            for (index, start) in starts.iter().enumerate() {
+                let (place, message) =
+                    panic_message(&others[*start..starts.get(index + 1).copied().unwrap_or(others.len())]);
+                if !message.is_empty() {
+                    details.extend(format!("  a thread panicked: {message}").lines().map(String::from));
+                    details.extend(location(place, map));
+                }
+            }
+        }
+        Failure { details, ..Failure::new("panicked", message) }
     }
 
     /// Describes the error of a `?`, whose text evcxr writes on standard error.
@@ -136,6 +146,15 @@ fn lost(variables: &[String]) -> String {
         [names @ .., last] => format!("The variables {} and {last} are", names.join(", ")),
     };
     format!("{subject} lost; functions, types and dependencies remain.")
+}
+
+/// Returns the place and the message of the first panic in a text of standard error.
+fn panic_message(stderr: &str) -> (&str, String) {
+    let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
+    let place = lines.next().and_then(|line| line.split_once("panicked at "));
+    let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
+    let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
+    (place, without_frames(message.join("\n").trim()))
 }
 
 /// Returns the place of a panic: the line of a cell, or a file without this machine's folders.
@@ -185,6 +204,11 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::engine::rewrite::Rewritten;
+
+    fn cell(code: &str) -> CellText {
+        CellText { count: 1, code: code.into(), rewritten: Rewritten::new(code, Vec::new()) }
+    }
 
     #[test]
     fn the_watchers_event_counts_before_evcxrs_answer() {
@@ -192,7 +216,7 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), "", &Rewritten::new("", Vec::new()), &[], String::new)
+            decide_failure(&state, Ok(answer), &cell(""), &Earlier::default(), &[], String::new)
                 .err()
                 .map(|failure| failure.name)
         };
@@ -210,10 +234,14 @@ mod tests {
 
     #[test]
     fn a_panic_tells_the_line_of_the_cell_or_of_a_crate_without_folders_and_frames() {
-        let generated = "fn x() {\n// generated by evcxr\nlet x = v[3];\n}";
+        let (cell, generated) = (
+            cell("let y = 1;\nlet x = v[3];"),
+            "\npub extern \"C\" fn run_user_code_1(\nlet y = 1;\n\nlet x = v[3];\n}",
+        );
+        let map = SourceMap::new(generated, &cell, &[]);
         for (stderr, value, place) in [
             (
-                "\nthread '<unnamed>' (12) panicked at src/lib.rs:3:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+                "\nthread '<unnamed>' (12) panicked at src/lib.rs:5:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
                 "index out of bounds: the len is 0 but the index is 3",
                 "  at line 2 of the cell: let x = v[3];",
             ),
@@ -223,7 +251,7 @@ mod tests {
                 "  at tch-0.24.0/src/a.rs:7",
             ),
         ] {
-            let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
+            let failure = Failure::panic(stderr, "", &map);
             assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
             assert_eq!(failure.details, [place]);
         }

@@ -31,10 +31,10 @@ use self::analysis::LibraryLink;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::rewrite::Rewritten;
+use self::rewrite::{Edit, Rewritten};
 use self::source_map::CellText;
 use self::state::{KernelState, Phase};
-use self::syntax::{defines_variables, semicolon};
+use self::syntax::{causes, defines_variables, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -174,6 +174,7 @@ impl Engine {
             cell.stopped_by = None;
         }
         cell.result = None;
+        cell.other_panics.clear();
         cell.execution_count
     }
 
@@ -190,7 +191,12 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let mut edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        let causes = causes(code);
+        if !causes.is_empty() && writes_errors_plainly(context, code) {
+            edits.extend(causes);
+        }
+        let rewritten = Rewritten::new(code, edits);
         let cell = CellText { count: self.state.cell().execution_count, code: code.to_string(), rewritten };
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
@@ -223,4 +229,11 @@ fn names_of_variables(context: &CommandContext) -> Vec<String> {
     let mut names: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
     names.sort();
     names
+}
+
+/// Returns whether evcxr writes the error of a `?` with `{}`, which the user can change by `:efmt`.
+fn writes_errors_plainly(context: &mut CommandContext, code: &str) -> bool {
+    let format = context.execute(":efmt").ok();
+    let format = format.as_ref().and_then(|outputs| outputs.get("text/plain"));
+    !code.contains(":efmt") && format.is_some_and(|text| text.contains(": {} "))
 }
