@@ -1,22 +1,17 @@
 //! Describes the errors of rustc on the cells as the user wrote them.
 
-use std::ops::Range;
-
 use evcxr::CompilationError;
 use serde_json::Value;
 use yansi::Paint;
 
 use super::earlier::{Earlier, mentions};
-use super::report;
 use super::source_map::{Place, SourceMap};
-use super::syntax::{closure_variable, defined_names};
+use super::{advice, report, suggestion};
 
 /// The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
 pub const SOURCES: [&str; 2] = ["src/lib.rs", "ctx/src/lib.rs"];
 /// Errors after these aren't shown.
 const MAX_ERRORS: usize = 10;
-/// More lines of a suggestion than these aren't shown.
-const MAX_LINES: usize = 6;
 
 /// An error or a warning of rustc, placed on cells.
 pub struct Diagnostic {
@@ -55,6 +50,10 @@ pub fn diagnostics(errors: &[CompilationError], map: &SourceMap, earlier: &Earli
         if !known {
             all.push(diagnostic);
         }
+    }
+    // evcxr checks a cell when it finds no type for a variable, and takes warnings for the reason.
+    if !all.is_empty() && all.iter().all(|it| it.level == Level::Warning) {
+        return vec![Diagnostic::without_type(map)];
     }
     let has_errors = all.iter().any(|it| it.level == Level::Error);
     all.retain(|it| !has_errors || it.level == Level::Error || (it.level == Level::Warning && !it.is_about_unused()));
@@ -104,9 +103,30 @@ impl Diagnostic {
         for child in json["children"].as_array().into_iter().flatten() {
             it.add_child(child, map);
         }
-        it.add_remedies(map, earlier);
+        advice::add(&mut it, map, earlier);
         it.keep_to_users_text(map);
         it
+    }
+
+    /// The error of a variable without a known type, which evcxr doesn't report if the check of the cell finds anything.
+    fn without_type(map: &SourceMap) -> Self {
+        let mut it = Diagnostic {
+            name: String::new(),
+            message: String::new(),
+            marks: Vec::new(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+            level: Level::Error,
+        };
+        advice::explain_missing_type(&mut it, map);
+        it.keep_to_users_text(map);
+        it
+    }
+
+    #[cfg(test)]
+    pub fn for_test(marks: Vec<Mark>) -> Self {
+        let (name, message) = (String::new(), String::new());
+        Diagnostic { name, message, marks, notes: Vec::new(), helps: Vec::new(), level: Level::Error }
     }
 
     fn is_about_unused(&self) -> bool {
@@ -119,7 +139,7 @@ impl Diagnostic {
             return;
         }
         if child["level"] == "help" {
-            return self.helps.extend(help(child, message, map));
+            return self.helps.extend(suggestion::help(child, message, map));
         }
         let mut found = false;
         for span in spans(child) {
@@ -136,76 +156,6 @@ impl Diagnostic {
         }
     }
 
-    /// Adds what the kernel knows and rustc doesn't.
-    fn add_remedies(&mut self, map: &SourceMap, earlier: &Earlier) {
-        if let Some(name) = self.message.strip_prefix("The variable `").and_then(|rest| rest.split_once('`'))
-            && self.message.contains("non-static lifetime")
-        {
-            let name = name.0.to_string();
-            self.message =
-                format!("the variable `{name}` borrows from a value, and a reference can't be kept for later cells");
-            self.helps.push(references(&format!("`{name}`")));
-            for mark in &mut self.marks {
-                mark.label = "borrows from a value".into();
-            }
-            return;
-        }
-        let in_cell = self.marks.iter().any(|mark| mark.place.back == 0);
-        match self.name.as_str() {
-            "E0425" | "E0433" | "E0412" | "Error" if self.message.contains("cannot find") => {
-                let name = self.message.split('`').nth(1).unwrap_or_default();
-                self.helps.extend(earlier.why_missing(name));
-            }
-            "E0599" if self.message.contains("`map_err`") && !mentions(&map.cell(0).code, "map_err") => {
-                let found = self.message.split('`').nth(3).unwrap_or("another type").to_string();
-                self.message = format!("the `?` operator of a cell needs a `Result`, found `{found}`");
-                self.marks.retain(|mark| mark.primary);
-                self.notes.drain(..);
-                self.helps.drain(..);
-                if found.starts_with("Option<") {
-                    self.helps.push("make it a `Result`: `.ok_or(\"there is no value\")?`".into());
-                }
-            }
-            "E0384" | "E0596" if self.helps.is_empty() => {
-                let name = self.message.split('`').nth(1).unwrap_or("x").trim_start_matches('*');
-                self.helps.push(format!("make the variable of the earlier cell mutable: `let mut {name} = {name};`"));
-            }
-            "E0521" if self.marks.is_empty() => self.explain_unknown_type(map),
-            "E0521" | "E0597" | "E0716" | "E0505" | "E0515" | "E0310" if !in_cell => {
-                self.message += ": a variable that is kept for later cells can't borrow from another value";
-                self.helps.push(references("the variable"));
-            }
-            _ => {}
-        }
-        if let Some(mark) = self.marks.iter().find(|mark| mark.place.back > 0).filter(|_| !in_cell) {
-            let count = map.cell(mark.place.back).count;
-            self.notes.push(format!(
-                "code of cell [{count}] no longer compiles, because this cell changes a definition that it uses. Define both in this cell"
-            ));
-        }
-    }
-
-    /// evcxr reports this error in its own code, if an earlier variable is a `&str`, in the place of a missing type.
-    fn explain_unknown_type(&mut self, map: &SourceMap) {
-        let code = &map.cell(0).code;
-        self.name = "Error".into();
-        if let Some((name, place)) = closure_variable(code) {
-            self.message = format!("the variable `{name}` is a closure, and a closure can't be kept for later cells");
-            self.marks = vec![Mark {
-                place: Place { back: 0, range: place, added: false },
-                label: String::new(),
-                primary: true,
-            }];
-            self.helps.push(format!(
-                "write a function, or box the closure: `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(|x| x + 1);`"
-            ));
-            return;
-        }
-        let names: Vec<String> = defined_names(code).0.iter().map(|name| format!("`{name}`")).collect();
-        self.message = format!("the type of a variable of this cell can't be found ({})", names.join(", "));
-        self.helps.push("write the types of the variables: `let values: Vec<f32> = …;`".into());
-    }
-
     /// Removes the names of code that was added to the cell.
     fn keep_to_users_text(&mut self, map: &SourceMap) {
         let cell = &map.cell(0).code;
@@ -219,21 +169,13 @@ impl Diagnostic {
                 mark.label = String::new();
             }
             clean(&mut mark.label);
-            // ariadne doesn't draw a mark without a label.
-            if mark.primary && mark.label.is_empty() {
+            // ariadne doesn't draw a mark without a label. The title tells the message.
+            if mark.label == self.message || (mark.primary && mark.label.is_empty()) {
                 mark.label = "here".into();
             }
         }
         self.marks.retain(|mark| !mark.label.is_empty());
     }
-}
-
-fn references(subject: &str) -> String {
-    format!(
-        "let {subject} own its value: add `.to_string()`, `.to_vec()` or `.clone()`\n\
-         or use both values within one block `{{ … }}` or function\n\
-         or keep the other value until the kernel ends: `Box::leak(Box::new(value))`, `String::leak(text)`"
-    )
 }
 
 fn is_noise(message: &str) -> bool {
@@ -246,7 +188,7 @@ fn is_noise(message: &str) -> bool {
         || message.starts_with("if you wanted to use a crate named")
 }
 
-fn spans(json: &Value) -> impl Iterator<Item = &Value> {
+pub fn spans(json: &Value) -> impl Iterator<Item = &Value> {
     json["spans"].as_array().into_iter().flatten()
 }
 
@@ -273,7 +215,7 @@ fn marks(span: &Value, map: &SourceMap, label: &str) -> Vec<Mark> {
 }
 
 /// Returns the place of a span, without the macros around it.
-fn place(span: &Value, map: &SourceMap) -> Option<Place> {
+pub fn place(span: &Value, map: &SourceMap) -> Option<Place> {
     if !SOURCES.contains(&span["file_name"].as_str()?) {
         return None;
     }
@@ -307,87 +249,91 @@ fn evcxr_marks(error: &CompilationError, map: &SourceMap) -> Vec<Mark> {
     marks.collect()
 }
 
-/// Returns the text of a help, with the lines of the cell after its replacements. `None` if it says nothing to a user.
-fn help(child: &Value, message: &str, map: &SourceMap) -> Option<String> {
-    let edits: Vec<(Option<Place>, &str)> = spans(child)
-        .filter_map(|span| Some((place(span, map).filter(|it| !it.added), span["suggested_replacement"].as_str()?)))
-        .collect();
-    let Some((first, _)) = edits.first() else {
-        // Their list consists of places in crates.
-        let lacks_list = message.starts_with("the following other types") && !message.contains('\n');
-        return (!lacks_list).then(|| message.to_string());
-    };
-    let mut lines = match first {
-        Some(first) => {
-            let back = first.back;
-            let placed = edits
-                .iter()
-                .filter_map(|(place, text)| Some((place.as_ref().filter(|it| it.back == back)?.range.clone(), *text)));
-            let mut placed: Vec<(Range<usize>, &str)> = placed.collect();
-            placed.sort_by_key(|(range, _)| range.start);
-            suggested_lines(&map.cell(back).code, &placed)
-        }
-        // A new `use` stands in the generated source. Other replacements there change code that isn't the user's.
-        None => {
-            let uses = edits.iter().map(|(_, text)| text.trim()).filter(|text| text.starts_with("use "));
-            uses.map(|text| text.green().to_string()).collect()
-        }
-    };
-    if lines.is_empty() {
-        return None;
-    }
-    lines.truncate(MAX_LINES);
-    let lines: Vec<String> = lines.into_iter().map(|line| format!("  {line}")).collect();
-    Some(format!("{}:\n{}", message.trim_end_matches(':'), lines.join("\n")))
-}
-
-fn suggested_lines(code: &str, edits: &[(Range<usize>, &str)]) -> Vec<String> {
-    // Replacements of the same text are alternatives.
-    let overlap = |two: &[(Range<usize>, &str)]| two[1].0.start < two[0].0.end.max(two[0].0.start + 1);
-    if edits.windows(2).any(overlap) {
-        return edits.iter().flat_map(|edit| replaced(code, std::slice::from_ref(edit))).collect();
-    }
-    replaced(code, edits)
-}
-
-/// Returns the lines of a cell that replacements touch, after them.
-fn replaced(cell: &str, edits: &[(Range<usize>, &str)]) -> Vec<String> {
-    let (Some(first), Some(last)) = (edits.first(), edits.last()) else { return Vec::new() };
-    let start = cell[..first.0.start].rfind('\n').map_or(0, |at| at + 1);
-    let end = cell[last.0.end..].find('\n').map_or(cell.len(), |at| last.0.end + at);
-    let (mut text, mut copied) = (String::new(), start);
-    for (range, replacement) in edits {
-        text += &cell[copied..range.start];
-        // The colour ends with each line.
-        let coloured: Vec<String> = replacement
-            .split('\n')
-            .map(|it| if it.is_empty() { String::new() } else { it.green().to_string() })
-            .collect();
-        text += &coloured.join("\n");
-        copied = range.end;
-    }
-    text += &cell[copied..end];
-    let lines = text.lines().map(|line| line.trim_end().to_string());
-    lines.filter(|line| !line.is_empty()).collect()
-}
-
-/// Replaces names of evcxr's code and of the kernel's own, unless the cell contains them.
+/// Replaces names of evcxr's code and of the kernel's own, unless the cell contains them, and removes the places of
+/// closures: `{closure@src/lib.rs:1:2: 1:4}`.
 fn without_generated_names(text: &str, cell: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut rest = text;
-    while !rest.is_empty() {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
-        let end = if end == 0 { rest.chars().next().map_or(1, char::len_utf8) } else { end };
-        let (word, after) = rest.split_at(end);
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(if end == 0 { first.len_utf8() } else { end });
         rest = after;
-        let generated =
-            word.starts_with("evcxr_") || word.starts_with("run_user_code_") || word.starts_with("vitlab_cell");
+        let is_place = word == "@" && rest.split('}').next().is_some_and(|place| place.contains(".rs:"));
+        let generated = ["evcxr_", "run_user_code_", "vitlab_cell"].iter().any(|start| word.starts_with(start));
         match word {
+            "@" if is_place => rest = rest.find('}').map_or("", |end| &rest[end..]),
             "EvcxrUserCodeError" => cleaned += "Error",
             _ if generated && !mentions(cell, word) => cleaned += "the kernel's code",
             word => cleaned += word,
         }
     }
     cleaned
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::engine::rewrite::{Edit, Rewritten};
+    use crate::engine::source_map::CellText;
+
+    pub const BODY: &str = "\npub extern \"C\" fn run_user_code_3(\n";
+
+    pub fn cell(code: &str, edits: Vec<Edit>) -> CellText {
+        CellText { count: 3, code: code.into(), rewritten: Rewritten::new(code, edits) }
+    }
+
+    /// Returns a span of rustc for the first occurrence of a text.
+    pub fn span(source: &str, marked: &str, label: &str) -> Value {
+        let at = source.find(marked).unwrap();
+        let (line, column) =
+            (source[..at].matches('\n').count() + 1, source[..at].chars().rev().take_while(|c| *c != '\n').count() + 1);
+        serde_json::json!({
+            "file_name": "src/lib.rs", "line_start": line, "line_end": line, "column_start": column,
+            "column_end": column + marked.chars().count(), "is_primary": true, "label": label,
+            "text": [{ "text": source.lines().nth(line - 1) }],
+        })
+    }
+
+    #[test]
+    fn a_mark_is_at_the_users_text_behind_characters_and_edits_and_nowhere_in_an_old_source() {
+        let code = "let é = \"👩‍🔬\"; let b: i32 = é;";
+        let cell = cell(code, vec![Edit::insert(6, ": &str"), Edit::insert(0, "check();")]);
+        // evcxr puts each statement on a line of its own.
+        let source = format!("{BODY}{}\n}}\n", cell.rewritten.text.replace("let", "\nlet"));
+        let map = SourceMap::new(&source, &cell, &[]);
+        let found = marks(&span(&source, "é;", "wrong"), &map, "");
+        assert_eq!(&code[found[0].place.range.clone()], "é;");
+        assert_eq!((found[0].label.as_str(), found[0].primary, found[0].place.added), ("wrong", true, false));
+        let added = marks(&span(&source, "&str", "wrong"), &map, "");
+        assert_eq!((added[0].place.range.clone(), added[0].place.added), (6..6, true));
+        let old = source.replace("let b:", "let  b:");
+        assert_eq!(marks(&span(&old, "é;", "wrong"), &map, ""), []);
+    }
+
+    #[test]
+    fn a_macros_mark_is_at_its_call() {
+        let cell = cell("let a = 1;\nadd!(a)", Vec::new());
+        let source = format!("macro of another cell: $a + x\n{BODY}let a = 1;\nadd!(a)\n}}\n");
+        let map = SourceMap::new(&source, &cell, &[]);
+        let mut inner = span(&source, "+ x", "no such sum");
+        inner["expansion"] = serde_json::json!({ "span": span(&source, "add!(a)", "") });
+        let found = marks(&inner, &map, "");
+        assert_eq!(found.len(), 1);
+        assert_eq!((&cell.code[found[0].place.range.clone()], found[0].label.as_str()), ("add!(a)", "no such sum"));
+        inner["file_name"] = "/rustc/1/library/std/src/macros.rs".into();
+        assert_eq!(marks(&inner, &map, ""), found);
+    }
+
+    #[test]
+    fn names_of_generated_code_are_replaced_unless_they_are_the_users() {
+        for (text, cleaned) in [
+            ("found `evcxr_variable_store`, é", "found `the kernel's code`, é"),
+            ("in run_user_code_12(", "in the kernel's code("),
+            ("Result<(), EvcxrUserCodeError>", "Result<(), Error>"),
+            ("`evcxr_mine` isn't `evcxr`", "`evcxr_mine` isn't `evcxr`"),
+            ("within `{closure@ctx/src/lib.rs:123:20: 123:27}`, a@b", "within `{closure}`, a@b"),
+        ] {
+            assert_eq!(without_generated_names(text, "let evcxr_mine = 1;"), cleaned);
+        }
+    }
 }

@@ -71,10 +71,10 @@ impl Earlier {
         let (count, reason) = self.gone.get(name)?;
         Some(match reason {
             Reason::Moved => format!(
-                "cell [{count}] moved `{name}`, so it doesn't exist any more. Run the cell that defines it again, and pass `&{name}` or `{name}.clone()` in cell [{count}]"
+                "cell [{count}] moved `{name}`, so it doesn't exist any more.\nRun the cell that defines it again, and pass `&{name}` or `{name}.clone()` in cell [{count}]"
             ),
             Reason::Redefined => format!(
-                "the type of `{name}` was defined again in cell [{count}], so its value is lost. Run the cell that defines `{name}` again"
+                "the type of `{name}` was defined again in cell [{count}], so its value is lost.\nRun the cell that defines `{name}` again"
             ),
             Reason::ProcessEnded => {
                 format!("`{name}` was lost when cell [{count}] ended its process. Run the cell that defines it again")

@@ -1,5 +1,6 @@
 //! evcxr, on a thread of its own: evaluates one cell after the other.
 
+mod advice;
 mod analysis;
 mod diagnostic;
 mod earlier;
@@ -10,6 +11,7 @@ mod report;
 mod rewrite;
 mod source_map;
 pub mod state;
+mod suggestion;
 pub mod syntax;
 
 use std::os::fd::{AsFd, AsRawFd};

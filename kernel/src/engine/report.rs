@@ -17,8 +17,15 @@ pub fn lines(diagnostic: &Diagnostic, map: &SourceMap) -> Vec<String> {
     };
     let span = |mark: &super::diagnostic::Mark| {
         let code = &map.cell(mark.place.back).code;
-        let start = code[..mark.place.range.start].chars().count();
-        let end = start + code[mark.place.range.clone()].chars().count();
+        // For ariadne, no line follows the last line break.
+        let last = code.trim_end_matches(['\r', '\n']).len();
+        let range = if mark.place.range.start == code.len() { last..last } else { mark.place.range.clone() };
+        let start = code[..range.start].chars().count();
+        let mut end = start + code[range.clone()].chars().count();
+        // ariadne underlines no empty range.
+        if start == end && code[range.end..].chars().next().is_some_and(|next| !next.is_control()) {
+            end += 1;
+        }
         (name(map, mark.place.back), start..end)
     };
     let mut colors = ColorGenerator::new();
@@ -66,4 +73,82 @@ fn drawable(code: &str) -> String {
         drawn.push(if !is_line_end && (is_separator || is_control) { ' ' } else { character });
     }
     drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::diagnostic::Mark;
+    use crate::engine::rewrite::Rewritten;
+    use crate::engine::source_map::{CellText, Place};
+
+    fn plain(lines: &[String]) -> Vec<String> {
+        let plain = |line: &String| {
+            line.split('\u{1b}')
+                .enumerate()
+                .map(|(n, part)| if n == 0 { part } else { &part[part.find('m').unwrap() + 1..] })
+                .collect()
+        };
+        lines.iter().map(plain).collect()
+    }
+
+    fn drawn(code: &str, ranges: &[std::ops::Range<usize>]) -> Vec<String> {
+        let cell = CellText { count: 7, code: code.into(), rewritten: Rewritten::new(code, Vec::new()) };
+        let map = SourceMap::new("", &cell, &[]);
+        let marks = ranges.iter().map(|range| Mark {
+            place: Place { back: 0, range: range.clone(), added: false },
+            label: format!("label of {range:?}"),
+            primary: true,
+        });
+        plain(&lines(&Diagnostic::for_test(marks.collect()), &map))
+    }
+
+    #[test]
+    fn every_range_of_any_text_is_drawn_at_its_line_and_column() {
+        for code in [
+            "let a = 1;",
+            "\tlet é = \"\t\";\n\tx",
+            "a\r\n\r\nb = é;\r\n",
+            "let 数 = \"👩‍🔬e\u{301}🇩🇪\";\n\n数",
+            "\n\na",
+            "a\u{2028}b\u{85}c\u{b}d\re\n\u{200b}f",
+            "",
+            "é",
+        ] {
+            let offsets: Vec<usize> = code.char_indices().map(|(at, _)| at).chain([code.len()]).collect();
+            for (index, start) in offsets.iter().enumerate() {
+                for end in &offsets[index..] {
+                    let drawn = drawn(code, &[*start..*end]);
+                    let before =
+                        if *start == code.len() { code.trim_end_matches(['\r', '\n']) } else { &code[..*start] };
+                    let line = before.matches('\n').count() + 1;
+                    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                    assert!(
+                        drawn[0].contains(&format!("[ cell_7:{line}:{column} ]")),
+                        "{code:?} {start}..{end}: {drawn:#?}"
+                    );
+                    assert!(
+                        drawn.iter().any(|it| it.contains(&format!("label of {start}..{end}"))),
+                        "{code:?}: {drawn:#?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_stands_below_its_text() {
+        let code = "let é = \"ü\"; wrong(\"x\");";
+        let at = code.find("wrong").unwrap();
+        let drawn = drawn(code, &[at..at + 5]);
+        let column = |line: &str, part: &str| line[..line.find(part).unwrap()].chars().count();
+        let text = drawn.iter().position(|line| line.contains("wrong(")).unwrap();
+        assert_eq!(column(&drawn[text], "wrong"), column(&drawn[text + 1], "──┬──"), "{drawn:#?}");
+    }
+
+    #[test]
+    fn marks_of_several_lines_show_the_cell_once() {
+        let drawn = drawn("let x = 5\nlet y = 6;", &[10..13, 9..9]);
+        assert_eq!(drawn.iter().filter(|line| line.contains("cell_7")).count(), 1, "{drawn:#?}");
+    }
 }

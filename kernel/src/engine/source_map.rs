@@ -88,7 +88,10 @@ impl Block {
             return at(range.start)..at(end);
         }
         let touched = self.parts[1..].iter().filter(|(part, _)| part.start < range.end && part.end > range.start);
-        let all = touched.map(|(_, text)| text.clone()).reduce(|all, text| all.start..text.end);
+        // Of names in nested braces, the last one counts.
+        let join =
+            |all: Range<usize>, text: Range<usize>| if text.start == all.end + 2 { all.start..text.end } else { text };
+        let all = touched.map(|(_, text)| text.clone()).reduce(join);
         all.unwrap_or_else(|| whole.clone())
     }
 }
@@ -233,4 +236,82 @@ fn collect_imports(
     }
     let name = tree.rename().and_then(|it| it.name());
     imports.push(Import { path, name: name.map(|it| (it.text().to_string(), in_text(it.syntax()))) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rewrite::Edit;
+
+    fn cell(count: usize, code: &str, edits: Vec<Edit>) -> CellText {
+        CellText { count, code: code.into(), rewritten: Rewritten::new(code, edits) }
+    }
+
+    #[test]
+    fn every_statement_is_found_wherever_evcxr_puts_it() {
+        let code = ":dep a = \"1\"\n// é\nv[3];\nv[3];\nfn f() {\n    g()\n}\nlet é = 1; é + 2";
+        let at = |text: &str| code.find(text).unwrap();
+        let present = cell(4, code, vec![Edit::insert(at("g()"), "check(); "), Edit::insert(at(" = 1"), ": i32")]);
+        let earlier = [cell(2, "fn g() {\n    h()\n}", Vec::new()), cell(3, "fn k() {}\nv[3];", Vec::new())];
+        let source = "#![allow(a)]\nfn g() {\n    h()\n}\nfn f() {\n    check(); g()\n}\nfn k() {}\n\npub extern \"C\" fn run_user_code_4(\n// é\nv[3];\nlet x = 1;\nv[3];\nlet é: i32 = 1; \n(\né + 2\n).evcxr_display();\n}\n";
+        let map = SourceMap::new(source, &present, &earlier);
+        let mut copied = 0;
+        for (start, character) in source.char_indices().filter(|(_, c)| !c.is_whitespace()) {
+            let range = start..start + character.len_utf8();
+            let Some(place) = map.place(range.clone()) else { continue };
+            let text = &map.cell(place.back).code[place.range.clone()];
+            assert!(place.added || text == &source[range.clone()], "{start}: {text:?}");
+            copied += usize::from(place.back == 0 && !place.added);
+        }
+        let rust = &code[code.find('v').unwrap()..];
+        assert_eq!(copied, rust.chars().filter(|c| !c.is_whitespace()).count());
+        let place = |text: &str, from: usize| {
+            let start = from + source[from..].find(text).unwrap();
+            map.place(start..start + text.len())
+        };
+        assert_eq!(place("v[3]", source.find("let x").unwrap()).unwrap().range.start, code.rfind("v[3]").unwrap());
+        assert_eq!(place("h()", 0).map(|it| map.cell(it.back).count), Some(2));
+        assert_eq!(place("k() {}", 0).map(|it| map.cell(it.back).count), Some(3));
+        assert_eq!(place("check", 0), Some(Place { back: 0, range: at("g()")..at("g()"), added: true }));
+        assert_eq!(place("evcxr_display", 0), None);
+        assert_eq!(place("#![allow", 0), None);
+    }
+
+    #[test]
+    fn each_name_of_a_use_is_found() {
+        let code = "let é = 1; use a::{b::C, d::{self, E as F}, g::*};";
+        let present = cell(1, code, Vec::new());
+        let source = "use a::b::C;\nuse a::d;\nuse a::d::E as F;\nuse a::g::*;\n\npub extern \"C\" fn run_user_code_1(\nlet é = 1; \n}\n";
+        let map = SourceMap::new(source, &present, &[]);
+        for (line, part, text) in [
+            (1, "C", "C"),
+            (1, "b::C", "b::C"),
+            (1, "a::b::C", "b::C"),
+            (2, "d", "d"),
+            (3, "E", "E"),
+            (3, "F", "F"),
+            (4, "*", "*"),
+            (4, "g", "g"),
+            (4, "use a::g::*;", "g::*"),
+        ] {
+            let start = map.offset(line, 1).unwrap();
+            let start = start + source[start..].find(part).unwrap();
+            let place = map.place(start..start + part.len()).unwrap();
+            assert_eq!(&code[place.range], text, "{line} {part}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_that_of_a_line_and_a_column_in_characters() {
+        let source = "é👩‍🔬a\r\n\n\tx";
+        let (present, mut at) = (cell(1, "", Vec::new()), 0);
+        let map = SourceMap::new(source, &present, &[]);
+        for (index, line) in source.split('\n').enumerate() {
+            for (column, (start, _)) in line.char_indices().enumerate() {
+                assert_eq!(map.offset(index + 1, column + 1), Some(at + start));
+            }
+            at += line.len() + 1;
+        }
+        assert_eq!([map.offset(0, 1), map.offset(4, 1), map.offset(1, 0)], [None; 3]);
+    }
 }

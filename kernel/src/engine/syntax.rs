@@ -66,6 +66,17 @@ pub fn closure_variable(code: &str) -> Option<(String, Range<usize>)> {
     Some((pattern.to_string(), at(range.start())..at(range.end())))
 }
 
+/// Returns the ranges of the patterns of a cell's variables without a written type.
+pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
+    let Some(list) = statements(code) else { return Vec::new() };
+    let untyped = list.statements().filter_map(|statement| match statement {
+        ast::Stmt::LetStmt(it) if it.ty().is_none() => Some(it.pat()?.syntax().text_range()),
+        _ => None,
+    });
+    let at = |offset| usize::from(offset) - PREFIX.len();
+    untyped.map(|range| at(range.start())..at(range.end())).collect()
+}
+
 /// Adds the causes to the text of an error that ends a cell by `?`: evcxr writes `{error}`, for which anyhow leaves out
 /// the causes, unlike for `{error:#}`. A `?` of a function or a closure stays.
 pub fn causes(code: &str) -> Vec<Edit> {
