@@ -42,6 +42,8 @@ ERRORS = {
     "a function that didn't compile": ("uncompiled()", "E0425", "`uncompiled`", "1:1", ["cell [4] defines `uncompiled`, but doesn't compile"]),
     "a borrow from an earlier cell": ("let part = owned.as_str();", "Error", "`part` borrows", "1:5", [".to_string()", "Box::leak", "one block"]),
     "a borrow of a new value": ('let o = String::from("x");\nlet p = &o[..];', "Error", "`p` borrows", "2:5", [".clone()"]),
+    "a temporary value that is borrowed": ('let s: &str = &String::from("x");', "E0716", "temporary", "1:16", ["Box::leak", "kept for later cells"]),
+    "a thread that borrows": ("let a = 1;\nstd::thread::spawn(|| owned.len());", "E0373", "may outlive", "2:20", ["move || owned.len()"]),
     "a closure beside a text": ("let f = |x: i32| x + 1;", "Error", "closure", "1:5", ["Box<dyn Fn"]),
     "a type that can't be found": ('let t = std::thread::spawn(|| panic!("never"));', "Error", "type", "1:5", ["write the types"]),
     "another value of a constant variable": ("owned = String::new();", "E0384", "`owned`", "1:1", ["let mut owned = owned;"]),
@@ -77,7 +79,7 @@ def test_an_error_is_named_placed_and_explained(kernel, case):
     place = place if place.startswith("cell_") else f"cell_{reply['execution_count']}:{place}"
     assert f"[ {place} ]" in told, told
     assert all(part in told for part in parts), told
-    for hidden in ("evcxr", "run_user_code", "src/lib.rs", "/tmp", "/root", "error: ", "unused variable: `v`"):
+    for hidden in ("evcxr", "run_user_code", "src/lib.rs", "/tmp", "/root", "error: ", "unused variable: `v`", "E0505"):
         assert hidden not in told, told
     # The title isn't repeated.
     assert told.count(reply["evalue"]) == 1, told

@@ -59,6 +59,10 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
             error.message += ": a variable that is kept for later cells can't borrow from another value";
             error.helps.push(references("the variable"));
         }
+        "E0597" | "E0716" | "E0505" if error.in_generated => {
+            error.notes.push("a variable that is kept for later cells borrows from the value".into());
+            error.helps.push(references("the variable"));
+        }
         _ => {}
     }
     if let Some(mark) = error.marks.iter().find(|mark| mark.place.back > 0).filter(|_| !in_cell) {

@@ -20,6 +20,8 @@ pub struct Diagnostic {
     pub marks: Vec<Mark>,
     pub notes: Vec<String>,
     pub helps: Vec<String>,
+    /// Whether a part of the error is in code that evcxr added, such as the code that keeps variables for later cells.
+    pub in_generated: bool,
     level: Level,
 }
 
@@ -57,6 +59,12 @@ pub fn diagnostics(errors: &[CompilationError], map: &SourceMap, earlier: &Earli
     }
     let has_errors = all.iter().any(|it| it.level == Level::Error);
     all.retain(|it| !has_errors || it.level == Level::Error || (it.level == Level::Warning && !it.is_about_unused()));
+    // A move into evcxr's code fails as a consequence of another error.
+    let is_placed = |it: &Diagnostic| it.level != Level::Error || it.marks.iter().any(|mark| mark.primary);
+    let consequence = |it: &Diagnostic| ["E0382", "E0505"].contains(&it.name.as_str()) && !is_placed(it);
+    if all.iter().any(|it| it.level == Level::Error && is_placed(it)) {
+        all.retain(|it| !consequence(it));
+    }
     all.sort_by_key(|it| {
         (it.level != Level::Error, it.marks.iter().map(|mark| mark.place.back.min(1)).min().unwrap_or(2))
     });
@@ -95,6 +103,7 @@ impl Diagnostic {
             marks: spans(json).flat_map(|span| marks(span, map, "")).collect(),
             notes: Vec::new(),
             helps: Vec::new(),
+            in_generated: spans(json).any(|span| is_cells_source(span) && marks(span, map, "").is_empty()),
             level,
         };
         if it.marks.is_empty() {
@@ -116,6 +125,7 @@ impl Diagnostic {
             marks: Vec::new(),
             notes: Vec::new(),
             helps: Vec::new(),
+            in_generated: false,
             level: Level::Error,
         };
         advice::explain_missing_type(&mut it, map);
@@ -126,7 +136,15 @@ impl Diagnostic {
     #[cfg(test)]
     pub fn for_test(marks: Vec<Mark>) -> Self {
         let (name, message) = (String::new(), String::new());
-        Diagnostic { name, message, marks, notes: Vec::new(), helps: Vec::new(), level: Level::Error }
+        Diagnostic {
+            name,
+            message,
+            marks,
+            notes: Vec::new(),
+            helps: Vec::new(),
+            in_generated: false,
+            level: Level::Error,
+        }
     }
 
     fn is_about_unused(&self) -> bool {
@@ -151,7 +169,8 @@ impl Diagnostic {
             );
         }
         // "method defined here" in a crate says nothing without its place.
-        if !found && !(message.ends_with("here") && spans(child).next().is_some()) {
+        let lacks_place = message.ends_with("here") && spans(child).next().is_some();
+        if !found && !lacks_place {
             self.notes.push(message.to_string());
         }
     }
@@ -214,9 +233,13 @@ fn marks(span: &Value, map: &SourceMap, label: &str) -> Vec<Mark> {
     [Mark { place: inner, label, primary }].into_iter().chain(call).collect()
 }
 
+fn is_cells_source(span: &Value) -> bool {
+    span["file_name"].as_str().is_some_and(|name| SOURCES.contains(&name))
+}
+
 /// Returns the place of a span, without the macros around it.
 pub fn place(span: &Value, map: &SourceMap) -> Option<Place> {
-    if !SOURCES.contains(&span["file_name"].as_str()?) {
+    if !is_cells_source(span) {
         return None;
     }
     let number = |name: &str| span[name].as_u64().and_then(|number| usize::try_from(number).ok());

@@ -92,12 +92,12 @@ mod tests {
         lines.iter().map(plain).collect()
     }
 
-    fn drawn(code: &str, ranges: &[std::ops::Range<usize>]) -> Vec<String> {
+    fn drawn<const N: usize>(code: &str, ranges: [(usize, usize); N]) -> Vec<String> {
         let cell = CellText { count: 7, code: code.into(), rewritten: Rewritten::new(code, Vec::new()) };
         let map = SourceMap::new("", &cell, &[]);
-        let marks = ranges.iter().map(|range| Mark {
-            place: Place { back: 0, range: range.clone(), added: false },
-            label: format!("label of {range:?}"),
+        let marks = ranges.into_iter().map(|(start, end)| Mark {
+            place: Place { back: 0, range: start..end, added: false },
+            label: format!("label of {start}..{end}"),
             primary: true,
         });
         plain(&lines(&Diagnostic::for_test(marks.collect()), &map))
@@ -118,7 +118,7 @@ mod tests {
             let offsets: Vec<usize> = code.char_indices().map(|(at, _)| at).chain([code.len()]).collect();
             for (index, start) in offsets.iter().enumerate() {
                 for end in &offsets[index..] {
-                    let drawn = drawn(code, &[*start..*end]);
+                    let drawn = drawn(code, [(*start, *end)]);
                     let before =
                         if *start == code.len() { code.trim_end_matches(['\r', '\n']) } else { &code[..*start] };
                     let line = before.matches('\n').count() + 1;
@@ -140,7 +140,7 @@ mod tests {
     fn a_mark_stands_below_its_text() {
         let code = "let é = \"ü\"; wrong(\"x\");";
         let at = code.find("wrong").unwrap();
-        let drawn = drawn(code, &[at..at + 5]);
+        let drawn = drawn(code, [(at, at + 5)]);
         let column = |line: &str, part: &str| line[..line.find(part).unwrap()].chars().count();
         let text = drawn.iter().position(|line| line.contains("wrong(")).unwrap();
         assert_eq!(column(&drawn[text], "wrong"), column(&drawn[text + 1], "──┬──"), "{drawn:#?}");
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn marks_of_several_lines_show_the_cell_once() {
-        let drawn = drawn("let x = 5\nlet y = 6;", &[10..13, 9..9]);
+        let drawn = drawn("let x = 5\nlet y = 6;", [(10, 13), (9, 9)]);
         assert_eq!(drawn.iter().filter(|line| line.contains("cell_7")).count(), 1, "{drawn:#?}");
     }
 }
