@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::state::{KernelState, Phase};
-use crate::cell::event::{Event, Output};
+use crate::cell::event::{Event, Output, Stream};
 use crate::cell::watch::ready;
 
 /// Most bytes handled during one [`EventReader::wait`]. Larger than a socket's buffers. Without it, a thread that keeps
@@ -78,7 +78,12 @@ pub fn handle(state: &KernelState, event: Event) {
         }
         Event::Run => enter(state, Phase::Running),
         Event::Done => enter(state, Phase::Compiling),
-        Event::Text { stream, text } => state.publish_output("stream", json!({ "name": stream, "text": text })),
+        Event::Text { stream, text } => {
+            if stream == Stream::Stderr && text.contains("panicked at ") {
+                state.cell().other_panics += &text;
+            }
+            state.publish_output("stream", json!({ "name": stream, "text": text }));
+        }
         Event::Result(bundle) => state.publish_result(bundle),
         Event::Output(output) => publish_figure(state, output),
         Event::Panic { .. } | Event::Question { .. } | Event::Ended { .. } => state.cell().stopped_by = Some(event),

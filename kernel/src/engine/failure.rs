@@ -2,13 +2,14 @@
 
 use std::thread;
 
-use ariadne::sources;
-use evcxr::{CompilationError, Error, EvalOutputs, Theme};
+use evcxr::{CompilationError, Error, EvalOutputs};
 use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
-use super::rewrite::Rewritten;
+use super::diagnostic::{self, SOURCES};
+use super::earlier::{Earlier, Outcome};
+use super::source_map::{CellText, SourceMap};
 use super::state::KernelState;
 use crate::cell::event::Event;
 
@@ -17,6 +18,7 @@ pub struct Failure {
     pub value: String,
     /// The lines below "name: value".
     pub details: Vec<String>,
+    pub outcome: Outcome,
 }
 
 /// Decides whether a cell failed. A panic, a `?` or the end of its process, as the watcher reported it, counts before
@@ -24,30 +26,35 @@ pub struct Failure {
 pub fn decide_failure(
     state: &KernelState,
     answer: thread::Result<Result<EvalOutputs, Error>>,
-    code: &str,
-    rewritten: &Rewritten,
+    cell: &CellText,
+    earlier: &Earlier,
     variables: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
-    let (stopped_by, interrupted, count) = {
+    let (stopped_by, interrupted, other_panics) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
-        (stopped_by, cell.ended_by_interrupt, cell.execution_count)
+        (stopped_by, cell.ended_by_interrupt, cell.other_panics.clone())
     };
     match (stopped_by, answer) {
         (Some(Event::Ended { .. }), _) if interrupted => {
             let reason = "the cell's code doesn't listen to interrupts, so its process was ended";
-            Err(Failure::new("Interrupted", format!("{reason}. {}", lost(variables))))
+            let failure = Failure::new("Interrupted", format!("{reason}. {}", lost(variables)));
+            Err(Failure { outcome: Outcome::ProcessEnded, ..failure })
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
-        (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, &generated())),
+        (Some(Event::Panic { stderr }), _) => {
+            Err(Failure::panic(&stderr, &other_panics, &SourceMap::new(&generated(), cell, &earlier.cells)))
+        }
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
-        (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, rewritten, count)),
-        (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
+        (_, Ok(Err(Error::CompilationErrors(errors)))) => {
+            Err(Failure::compilation(&errors, &SourceMap::new(&generated(), cell, &earlier.cells), earlier))
+        }
+        (_, Ok(Err(error))) => Err(Failure { outcome: Outcome::NotCompiled, ..Failure::error(error.to_string()) }),
         (_, Err(_)) => Err(Failure::error(
             "evcxr panicked on this cell (see Jupyter's log); restart the kernel if other cells fail, too",
         )),
@@ -56,7 +63,7 @@ pub fn decide_failure(
 
 impl Failure {
     fn new(name: &str, value: impl Into<String>) -> Self {
-        Failure { name: name.to_string(), value: value.into(), details: Vec::new() }
+        Failure { name: name.to_string(), value: value.into(), details: Vec::new(), outcome: Outcome::Stopped }
     }
 
     /// Returns the content of an `error` message.
@@ -71,19 +78,35 @@ impl Failure {
         Failure::new("Error", message)
     }
 
-    fn compilation(errors: &[CompilationError], rewritten: &Rewritten, count: usize) -> Self {
-        let Some(first) = errors.first() else { return Failure::error("the cell doesn't compile") };
-        let details = errors.iter().flat_map(|error| report_lines(error, &rewritten.text, count)).collect();
-        Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
+    fn compilation(errors: &[CompilationError], map: &SourceMap, earlier: &Earlier) -> Self {
+        let all = diagnostic::diagnostics(errors, map, earlier);
+        let failure = match all.first() {
+            None => Failure::error("the cell doesn't compile"),
+            Some(first) => Failure::new(&first.name, &first.message),
+        };
+        Failure { details: diagnostic::details(&all, map), outcome: Outcome::NotCompiled, ..failure }
     }
 
-    fn panic(stderr: &str, code: &str, generated: &str) -> Self {
-        let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
-        let place = lines.next().and_then(|line| line.split_once("panicked at "));
-        let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
-        let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
-        let message = without_frames(message.join("\n").trim());
-        Failure { details: location(place, code, generated).into_iter().collect(), ..Failure::new("panicked", message) }
+    /// Describes a panic. `others` are the messages of panics that didn't stop the cell.
+    fn panic(stderr: &str, others: &str, map: &SourceMap) -> Self {
+        let (place, mut message) = panic_message(stderr);
+        if message.is_empty() {
+            message = "the cell panicked without a message".into();
+        }
+        let mut details: Vec<String> = location(place, map).into_iter().collect();
+        // `join().unwrap()` tells nothing about the panic of the thread.
+        if message.ends_with("Any { .. }") {
+            let starts: Vec<usize> = others.match_indices("thread '").map(|(start, _)| start).collect();
+            for (index, start) in starts.iter().enumerate() {
+                let (place, message) =
+                    panic_message(&others[*start..starts.get(index + 1).copied().unwrap_or(others.len())]);
+                if !message.is_empty() {
+                    details.extend(format!("  a thread panicked: {message}").lines().map(String::from));
+                    details.extend(location(place, map));
+                }
+            }
+        }
+        Failure { details, ..Failure::new("panicked", message) }
     }
 
     /// Describes the error of a `?`, whose text evcxr writes on standard error.
@@ -105,12 +128,14 @@ impl Failure {
         };
         let name = if signal.is_none() && status.is_some() { "Exit" } else { "Crash" };
         let details = without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
-        Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
+        let failure = Failure::new(name, format!("{reason}. {}", lost(variables)));
+        Failure { details, outcome: Outcome::ProcessEnded, ..failure }
     }
 
     /// Describes an interrupt that ended the compilation.
     pub fn interrupted() -> Self {
-        Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept")
+        let failure = Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept");
+        Failure { outcome: Outcome::NotCompiled, ..failure }
     }
 }
 
@@ -123,38 +148,31 @@ fn lost(variables: &[String]) -> String {
     format!("{subject} lost; functions, types and dependencies remain.")
 }
 
-fn report_lines(error: &CompilationError, code: &str, count: usize) -> Vec<String> {
-    if !error.is_from_user_code() {
-        return error.message().lines().map(String::from).collect();
-    }
-    let name = format!("cell_{count}");
-    let Some(report) = error.build_report(name.clone(), code.to_string(), Theme::Light) else {
-        let spans = error.spanned_messages().iter();
-        let lines = spans.flat_map(|span| span.lines.iter().chain([&span.label]).cloned());
-        return lines.chain(error.help()).collect();
-    };
-    let mut written = Vec::new();
-    let _ = report.write(sources([(name, code)]), &mut written);
-    String::from_utf8_lossy(&written).lines().map(String::from).collect()
+/// Returns the place and the message of the first panic in a text of standard error.
+fn panic_message(stderr: &str) -> (&str, String) {
+    let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
+    let place = lines.next().and_then(|line| line.split_once("panicked at "));
+    let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
+    let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
+    (place, without_frames(message.join("\n").trim()))
 }
 
-/// Returns the place of a panic: the line of the cell if it can be found, otherwise the file without this machine's
-/// folders.
-fn location(place: &str, code: &str, generated: &str) -> Option<String> {
+/// Returns the place of a panic: the line of a cell, or a file without this machine's folders.
+fn location(place: &str, map: &SourceMap) -> Option<String> {
     let mut parts = place.rsplitn(3, ':');
-    let (_column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
-    let number: usize = line.parse().ok()?;
-    // The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
-    if !["src/lib.rs", "ctx/src/lib.rs"].contains(&file) {
+    let (column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
+    if !SOURCES.contains(&file) {
         return Some(format!("  at {}:{line}", short_path(file)));
     }
-    // evcxr copies the lines of a cell unchanged.
-    let text = generated.lines().nth(number.checked_sub(1)?)?.trim();
-    let mut equal = (1..).zip(code.lines()).filter(|(_, line)| line.trim() == text);
-    match (equal.next(), equal.next()) {
-        (Some((number, _)), None) => Some(format!("  at line {number} of the cell: {text}")),
-        _ => Some(format!("  at {text}")),
-    }
+    let number = line.parse().ok()?;
+    let offset = map.offset(number, column.parse().ok()?)?;
+    let place = map.place(offset..offset)?;
+    let cell = map.cell(place.back);
+    let before = &cell.code[..place.range.start];
+    let number = before.matches('\n').count() + 1;
+    let text = cell.code.lines().nth(number - 1).unwrap_or_default().trim();
+    let cell = if place.back == 0 { "the cell".to_string() } else { format!("cell [{}]", cell.count) };
+    Some(format!("  at line {number} of {cell}: {text}"))
 }
 
 /// Removes the folders that hold crates from the path of a source file: `tch-0.24.0/src/tensor/ops.rs`.
@@ -186,6 +204,11 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::engine::rewrite::Rewritten;
+
+    fn cell(code: &str) -> CellText {
+        CellText { count: 1, code: code.into(), rewritten: Rewritten::new(code, Vec::new()) }
+    }
 
     #[test]
     fn the_watchers_event_counts_before_evcxrs_answer() {
@@ -193,7 +216,7 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), "", &Rewritten::new("", Vec::new()), &[], String::new)
+            decide_failure(&state, Ok(answer), &cell(""), &Earlier::default(), &[], String::new)
                 .err()
                 .map(|failure| failure.name)
         };
@@ -211,10 +234,14 @@ mod tests {
 
     #[test]
     fn a_panic_tells_the_line_of_the_cell_or_of_a_crate_without_folders_and_frames() {
-        let generated = "fn x() {\n// generated by evcxr\nlet x = v[3];\n}";
+        let (cell, generated) = (
+            cell("let y = 1;\nlet x = v[3];"),
+            "\npub extern \"C\" fn run_user_code_1(\nlet y = 1;\n\nlet x = v[3];\n}",
+        );
+        let map = SourceMap::new(generated, &cell, &[]);
         for (stderr, value, place) in [
             (
-                "\nthread '<unnamed>' (12) panicked at src/lib.rs:3:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+                "\nthread '<unnamed>' (12) panicked at src/lib.rs:5:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
                 "index out of bounds: the len is 0 but the index is 3",
                 "  at line 2 of the cell: let x = v[3];",
             ),
@@ -224,7 +251,7 @@ mod tests {
                 "  at tch-0.24.0/src/a.rs:7",
             ),
         ] {
-            let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
+            let failure = Failure::panic(stderr, "", &map);
             assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
             assert_eq!(failure.details, [place]);
         }

@@ -1,11 +1,17 @@
 //! evcxr, on a thread of its own: evaluates one cell after the other.
 
+mod advice;
 mod analysis;
+mod diagnostic;
+mod earlier;
 mod events;
 mod failure;
 pub mod interrupt;
+mod report;
 mod rewrite;
+mod source_map;
 pub mod state;
+mod suggestion;
 pub mod syntax;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -24,11 +30,13 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::analysis::LibraryLink;
+use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::rewrite::Rewritten;
+use self::rewrite::{Edit, Rewritten};
+use self::source_map::CellText;
 use self::state::{KernelState, Phase};
-use self::syntax::{defines_variables, semicolon};
+use self::syntax::{causes, defines_variables, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -61,6 +69,7 @@ pub struct Engine {
     state: Arc<KernelState>,
     events: EventReader,
     library: LibraryLink,
+    earlier: Earlier,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -73,7 +82,15 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
+        Engine {
+            context,
+            state,
+            events,
+            library: LibraryLink::new(),
+            earlier: Earlier::default(),
+            types_loaded: false,
+        }
+        .serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -159,6 +176,7 @@ impl Engine {
             cell.stopped_by = None;
         }
         cell.result = None;
+        cell.other_panics.clear();
         cell.execution_count
     }
 
@@ -171,12 +189,17 @@ impl Engine {
             return Err(Failure::error("a notebook's kernel is shut down from the menu \"Kernel\""));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
-        let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
-        variables.sort();
+        let variables = names_of_variables(context);
         if defines_variables(code) {
             self.library.set(context);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let mut edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        let causes = causes(code);
+        if !causes.is_empty() && writes_errors_plainly(context, code) {
+            edits.extend(causes);
+        }
+        let rewritten = Rewritten::new(code, edits);
+        let cell = CellText { count: self.state.cell().execution_count, code: code.to_string(), rewritten };
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -184,13 +207,17 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&cell.rewritten.text, &mut callbacks)));
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
-        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated)?;
+        let decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, generated);
+        let outcome = decided.as_ref().err().map_or(Outcome::Done, |failure| failure.outcome);
+        self.earlier.add(cell, outcome, &variables, &names_of_variables(context));
+        let outputs = decided?;
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
@@ -198,4 +225,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn names_of_variables(context: &CommandContext) -> Vec<String> {
+    let mut names: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Returns whether evcxr writes the error of a `?` with `{}`, which the user can change by `:efmt`.
+fn writes_errors_plainly(context: &mut CommandContext, code: &str) -> bool {
+    let format = context.execute(":efmt").ok();
+    let format = format.as_ref().and_then(|outputs| outputs.get("text/plain"));
+    !code.contains(":efmt") && format.is_some_and(|text| text.contains(": {} "))
 }

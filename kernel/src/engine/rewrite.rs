@@ -66,6 +66,21 @@ impl Rewritten {
         let (start, in_cell, copied) = self.pieces[after.saturating_sub(1)];
         if copied { in_cell + (offset - start) } else { in_cell }
     }
+
+    /// Returns the range of the cell that holds all bytes of a range of the text. It is empty for added text alone.
+    pub fn range_in_cell(&self, range: Range<usize>) -> Range<usize> {
+        let ends = self.pieces.iter().skip(1).map(|(start, ..)| *start).chain([self.text.len()]);
+        let parts = self.pieces.iter().zip(ends).filter_map(|(&(start, in_cell, copied), end)| {
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            (copied && from < to).then(|| in_cell + (from - start)..in_cell + (to - start))
+        });
+        // A piece may stand before the pieces that precede it in the cell.
+        let all = parts.reduce(|all, part| all.start.min(part.start)..all.end.max(part.end));
+        all.unwrap_or_else(|| {
+            let anchor = self.offset_in_cell(range.start);
+            anchor..anchor
+        })
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +113,42 @@ mod tests {
         let rewritten = Rewritten::new("let ä = 1;", Vec::new());
         assert_eq!(rewritten.text, "let ä = 1;");
         assert!((0..=rewritten.text.len()).all(|offset| rewritten.offset_in_cell(offset) == offset));
+    }
+
+    #[test]
+    fn every_offset_and_range_leads_to_the_same_text_in_the_cell() {
+        let cell = "let é = 1;\r\nfor i in 0..3 { f(\"👩‍🔬\") }\n\nx";
+        let at = |text: &str| cell.find(text).unwrap();
+        let edits = vec![
+            Edit::insert(at(" = 1"), ": i32"),
+            Edit::insert(at("f("), "check();\n"),
+            Edit::insert(at("for"), "a!();"),
+            Edit::insert(at("for"), "b!();"),
+            Edit {
+                range: at("0..3")..at(" {"),
+                pieces: vec![Piece::Added("g(".into()), Piece::Cell(at("0..3")..at(" {"))],
+            },
+            Edit::insert(cell.len(), ";"),
+        ];
+        let rewritten = Rewritten::new(cell, edits);
+        let text = &rewritten.text;
+        let mut copied = 0;
+        for (start, character) in text.char_indices() {
+            let end = start + character.len_utf8();
+            let range = rewritten.range_in_cell(start..end);
+            assert!(range.is_empty() || cell[range.clone()] == text[start..end], "{start}");
+            copied += range.len();
+            assert_eq!(rewritten.range_in_cell(start..start), rewritten.range_in_cell(start..start).start..range.start);
+            for (last, _) in text.char_indices().filter(|(last, _)| *last >= end) {
+                let whole = rewritten.range_in_cell(start..last);
+                assert!(cell.is_char_boundary(whole.start) && cell.is_char_boundary(whole.end));
+                assert!(range.is_empty() || (whole.start <= range.start && whole.end >= range.end));
+            }
+        }
+        assert_eq!(copied, cell.len());
+        let inserted = text.find("check").unwrap();
+        assert_eq!(rewritten.range_in_cell(inserted..inserted + 5), at("f(")..at("f("));
+        assert_eq!(rewritten.range_in_cell(0..text.len()), 0..cell.len());
+        assert_eq!(rewritten.range_in_cell(text.len()..text.len()), cell.len()..cell.len());
     }
 }

@@ -35,6 +35,8 @@ pub struct CellState {
     pub ended_by_interrupt: bool,
     /// The panic, the `?` or the end of the process that stopped the cell.
     pub stopped_by: Option<Event>,
+    /// Messages of panics that didn't stop the cell, such as those of its threads.
+    pub other_panics: String,
     /// The text of the cell's result.
     pub result: Option<String>,
     /// Process id of the watcher.

@@ -1,7 +1,9 @@
 //! The syntax of a cell, before evcxr compiles it.
 
-use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind};
+use std::ops::Range;
+
+use ra_ap_syntax::ast::{self, AstNode, BinaryOp, BlockModifier, Expr, HasName};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxNode, WalkEvent};
 use serde_json::{Value, json};
 
 use super::rewrite::Edit;
@@ -29,6 +31,76 @@ fn statements(code: &str) -> Option<ast::StmtList> {
 pub fn defines_variables(code: &str) -> bool {
     let is_let = |statement| matches!(statement, ast::Stmt::LetStmt(_));
     statements(code).is_none_or(|list| list.statements().any(is_let))
+}
+
+/// Returns the names of the variables and of the items that a cell defines.
+pub fn defined_names(code: &str) -> (Vec<String>, Vec<String>) {
+    let (mut variables, mut items) = (Vec::new(), Vec::new());
+    let Some(list) = statements(code) else { return (variables, items) };
+    for statement in list.statements() {
+        match statement {
+            ast::Stmt::LetStmt(it) => {
+                let patterns = it.pat().into_iter().flat_map(|it| it.syntax().descendants().collect::<Vec<_>>());
+                variables.extend(
+                    patterns.filter_map(ast::IdentPat::cast).filter_map(|it| it.name()).map(|it| it.to_string()),
+                );
+            }
+            ast::Stmt::Item(it) => {
+                items.extend(it.syntax().children().find_map(ast::Name::cast).map(|it| it.to_string()))
+            }
+            ast::Stmt::ExprStmt(_) => {}
+        }
+    }
+    (variables, items)
+}
+
+/// Returns the name of the first variable of a cell that is a closure, and its range.
+pub fn closure_variable(code: &str) -> Option<(String, Range<usize>)> {
+    let closure = |statement| match statement {
+        ast::Stmt::LetStmt(it) if matches!(it.initializer(), Some(Expr::ClosureExpr(_))) => it.pat(),
+        _ => None,
+    };
+    let pattern = statements(code)?.statements().find_map(closure)?;
+    let range = pattern.syntax().text_range();
+    let at = |offset| usize::from(offset) - PREFIX.len();
+    Some((pattern.to_string(), at(range.start())..at(range.end())))
+}
+
+/// Returns the ranges of the patterns of a cell's variables without a written type.
+pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
+    let Some(list) = statements(code) else { return Vec::new() };
+    let untyped = list.statements().filter_map(|statement| match statement {
+        ast::Stmt::LetStmt(it) if it.ty().is_none() => Some(it.pat()?.syntax().text_range()),
+        _ => None,
+    });
+    let at = |offset| usize::from(offset) - PREFIX.len();
+    untyped.map(|range| at(range.start())..at(range.end())).collect()
+}
+
+/// Adds the causes to the text of an error that ends a cell by `?`: evcxr writes `{error}`, for which anyhow leaves out
+/// the causes, unlike for `{error:#}`. A `?` of a function or a closure stays.
+pub fn causes(code: &str) -> Vec<Edit> {
+    let Some(list) = statements(code) else { return Vec::new() };
+    let is_inner = |node: &SyntaxNode| match node.kind() {
+        SyntaxKind::FN | SyntaxKind::CLOSURE_EXPR | SyntaxKind::CONST | SyntaxKind::STATIC => true,
+        SyntaxKind::BLOCK_EXPR => {
+            let modifier = ast::BlockExpr::cast(node.clone()).and_then(|it| it.modifier());
+            modifier.is_some_and(|it| !matches!(it, BlockModifier::Unsafe(_) | BlockModifier::Label(_)))
+        }
+        _ => false,
+    };
+    let mut edits = Vec::new();
+    let mut events = list.syntax().preorder();
+    while let Some(event) = events.next() {
+        let WalkEvent::Enter(node) = event else { continue };
+        if is_inner(&node) {
+            events.skip_subtree();
+        } else if let Some(question) = ast::TryExpr::cast(node).and_then(|it| it.question_mark_token()) {
+            let at = usize::from(question.text_range().start()) - PREFIX.len();
+            edits.push(Edit::insert(at, ".map_err(|error| format!(\"{error:#}\"))"));
+        }
+    }
+    edits
 }
 
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a
@@ -115,6 +187,37 @@ mod tests {
             let edits = semicolon(&cell).into_iter().collect();
             assert_eq!(Rewritten::new(&cell, edits).text, code.replace('§', ";"));
         }
+    }
+
+    #[test]
+    fn only_a_question_mark_of_the_cell_itself_gets_causes() {
+        // `§` stands for the addition.
+        for code in [
+            "let a = f()§?;",
+            "for i in f()§? { g(i)§?.h()§?; }\nif x { y()§? }",
+            "unsafe { f()§? }; 'a: { g()§? }",
+            "let é = h(a()§?, |b| { c(b)? })§?;",
+            "fn f() -> Result<(), E> { g()?; Ok(()) }\nf()§?",
+            "let t = async { f()? };\nt.await§?;",
+            "struct S;\nimpl S { fn f() { g()? } }",
+            ":dep a = \"1\"\nf()§?",
+            "println!(\"{}\", f()?);",
+            "let x = \"?\"; // a?",
+        ] {
+            let cell = code.replace('§', "");
+            let expected = code.replace('§', ".map_err(|error| format!(\"{error:#}\"))");
+            assert_eq!(Rewritten::new(&cell, causes(&cell)).text, expected);
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_cell_and_not_of_its_functions() {
+        let code = "let (a, mut b) = f();\nlet P { c, d: Some(e), .. } = g();\nfn h() { let no = 1; }\nstruct S;\nmacro_rules! m { () => {} }\nlet k = { let no = 1; no };";
+        let (variables, items) = defined_names(code);
+        assert_eq!(variables, ["a", "b", "c", "e", "k"]);
+        assert_eq!(items, ["h", "S", "m"]);
+        assert_eq!(closure_variable("let a = 1;\nlet mut f = |x| x;"), Some(("mut f".into(), 15..20)));
+        assert_eq!(closure_variable("let a = g(|x| x);"), None);
     }
 
     #[test]

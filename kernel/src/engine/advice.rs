@@ -1,0 +1,101 @@
+//! Adds to an error what the kernel knows and rustc doesn't.
+
+use super::diagnostic::{Diagnostic, Mark};
+use super::earlier::{Earlier, mentions};
+use super::source_map::{Place, SourceMap};
+use super::syntax::{closure_variable, untyped_variables};
+
+/// Adds advice to an error, or says it in the words of a notebook.
+pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
+    if let Some(name) = error.message.strip_prefix("The variable `").and_then(|rest| rest.split_once('`'))
+        && error.message.contains("non-static lifetime")
+    {
+        let name = name.0.to_string();
+        error.message =
+            format!("the variable `{name}` borrows from a value, and a reference can't be kept for later cells");
+        error.helps.push(references(&format!("`{name}`")));
+        for mark in &mut error.marks {
+            mark.label = "borrows from a value".into();
+        }
+        return;
+    }
+    let in_cell = error.marks.iter().any(|mark| mark.place.back == 0);
+    match error.name.as_str() {
+        "E0425" | "E0433" | "E0412" | "Error" if error.message.contains("cannot find") => {
+            let name = error.message.split('`').nth(1).unwrap_or_default();
+            error.helps.extend(earlier.why_missing(name));
+        }
+        "E0599" if error.message.contains("`map_err`") && !mentions(&map.cell(0).code, "map_err") => {
+            let found = error.message.split('`').nth(3).unwrap_or("another type");
+            let found = found.trim_end_matches("<T>").to_string();
+            // rustc's code for a wrong `?`.
+            error.name = "E0277".into();
+            error.message = format!("the `?` operator of a cell needs a `Result`, found `{found}`");
+            error.marks.retain(|mark| mark.primary);
+            error.notes.drain(..);
+            error.helps.drain(..);
+            if found.starts_with("Option") {
+                error.helps.push("make it a `Result`: `.ok_or(\"there is no value\")?`".into());
+            }
+        }
+        "E0277" if error.message.contains("`std::fmt::Display`") && error.marks.iter().all(|mark| mark.place.added) => {
+            error.notes.drain(..);
+            error.helps = vec![
+                "the error of a cell's `?` is shown with `Display`. Implement it, or add `.map_err(|error| format!(\"{error:?}\"))` before the `?`".into(),
+            ];
+        }
+        "Error"
+            if error.message.starts_with("mismatched closing delimiter")
+                && !error.marks.iter().any(|mark| mark.label.starts_with("mismatched")) =>
+        {
+            error.message = "a delimiter isn't closed".into();
+        }
+        "E0384" | "E0596" if error.helps.is_empty() => {
+            let name = error.message.split('`').nth(1).unwrap_or("x").trim_start_matches('*');
+            error.helps.push(format!("make the variable of the earlier cell mutable: `let mut {name} = {name};`"));
+        }
+        "E0521" if error.marks.is_empty() => explain_missing_type(error, map),
+        "E0521" | "E0597" | "E0716" | "E0505" | "E0515" | "E0310" if !in_cell => {
+            error.message += ": a variable that is kept for later cells can't borrow from another value";
+            error.helps.push(references("the variable"));
+        }
+        "E0597" | "E0716" | "E0505" if error.in_generated => {
+            error.notes.push("a variable that is kept for later cells borrows from the value".into());
+            error.helps.push(references("the variable"));
+        }
+        _ => {}
+    }
+    if let Some(mark) = error.marks.iter().find(|mark| mark.place.back > 0).filter(|_| !in_cell) {
+        let count = map.cell(mark.place.back).count;
+        error.notes.push(format!(
+            "code of cell [{count}] no longer compiles, because this cell changes a definition that it uses. Define both in this cell"
+        ));
+    }
+}
+
+/// Describes a variable whose type isn't known, for example a closure. If an earlier variable is a `&str`, evcxr reports
+/// E0521 in its own code in the place of this error.
+pub fn explain_missing_type(error: &mut Diagnostic, map: &SourceMap) {
+    let code = &map.cell(0).code;
+    error.name = "Error".into();
+    let mark = |range| Mark { place: Place { back: 0, range, added: false }, label: String::new(), primary: true };
+    if let Some((name, range)) = closure_variable(code) {
+        error.message = format!("the variable `{name}` is a closure, and a closure can't be kept for later cells");
+        error.marks = vec![mark(range)];
+        error.helps.push(format!(
+            "write a function, or box the closure: `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(|x| x + 1);`"
+        ));
+        return;
+    }
+    error.message = "the type of a variable can't be found".into();
+    error.marks = untyped_variables(code).into_iter().map(mark).collect();
+    error.helps.push("write the types: `let values: Vec<f32> = …;`".into());
+}
+
+fn references(subject: &str) -> String {
+    format!(
+        "let {subject} own its value: add `.to_string()`, `.to_vec()` or `.clone()`\n\
+         or use both values within one block `{{ … }}` or function\n\
+         or keep the other value until the kernel ends: `Box::leak(Box::new(value))`, `String::leak(text)`"
+    )
+}

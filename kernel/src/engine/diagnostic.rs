@@ -1,0 +1,362 @@
+//! Describes the errors of rustc on the cells as the user wrote them.
+
+use evcxr::CompilationError;
+use serde_json::Value;
+use yansi::Paint;
+
+use super::earlier::{Earlier, mentions};
+use super::source_map::{Place, SourceMap};
+use super::{advice, report, suggestion};
+
+/// The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
+pub const SOURCES: [&str; 2] = ["src/lib.rs", "ctx/src/lib.rs"];
+/// Errors after these aren't shown.
+const MAX_ERRORS: usize = 10;
+
+/// An error or a warning of rustc, placed on cells.
+pub struct Diagnostic {
+    pub name: String,
+    pub message: String,
+    pub marks: Vec<Mark>,
+    pub notes: Vec<String>,
+    pub helps: Vec<String>,
+    /// Whether a part of the error is in code that evcxr added, such as the code that keeps variables for later cells.
+    pub in_generated: bool,
+    level: Level,
+}
+
+/// A marked place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    pub place: Place,
+    /// May be empty.
+    pub label: String,
+    pub primary: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Error,
+    Warning,
+    /// A note or a help that evcxr shows in the place of an error in its own code.
+    Other,
+}
+
+/// Returns the errors to show, the one that names the failure first: errors with a place in the cell, then the others,
+/// then warnings.
+pub fn diagnostics(errors: &[CompilationError], map: &SourceMap, earlier: &Earlier) -> Vec<Diagnostic> {
+    let mut all: Vec<Diagnostic> = Vec::new();
+    for error in errors {
+        let diagnostic = Diagnostic::new(error, map, earlier);
+        let known = all.iter().any(|it| it.message == diagnostic.message && it.marks == diagnostic.marks);
+        if !known {
+            all.push(diagnostic);
+        }
+    }
+    // evcxr checks a cell when it finds no type for a variable, and takes warnings for the reason.
+    if !all.is_empty() && all.iter().all(|it| it.level == Level::Warning) {
+        return vec![Diagnostic::without_type(map)];
+    }
+    let has_errors = all.iter().any(|it| it.level == Level::Error);
+    all.retain(|it| !has_errors || it.level == Level::Error || (it.level == Level::Warning && !it.is_about_unused()));
+    // A move into evcxr's code fails as a consequence of another error.
+    let is_placed = |it: &Diagnostic| it.level != Level::Error || it.marks.iter().any(|mark| mark.primary);
+    let consequence = |it: &Diagnostic| ["E0382", "E0505"].contains(&it.name.as_str()) && !is_placed(it);
+    if all.iter().any(|it| it.level == Level::Error && is_placed(it)) {
+        all.retain(|it| !consequence(it));
+    }
+    all.sort_by_key(|it| {
+        (it.level != Level::Error, it.marks.iter().map(|mark| mark.place.back.min(1)).min().unwrap_or(2))
+    });
+    all
+}
+
+/// Returns the lines of all errors below the title of the first one.
+pub fn details(all: &[Diagnostic], map: &SourceMap) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (index, diagnostic) in all.iter().take(MAX_ERRORS).enumerate() {
+        if index > 0 {
+            let name = diagnostic.name.as_str();
+            let name = if diagnostic.level == Level::Error { name.bright_red() } else { name.yellow() };
+            lines.extend(format!("{}: {}", name.bold(), diagnostic.message).lines().map(String::from));
+        }
+        lines.extend(report::lines(diagnostic, map));
+    }
+    if all.len() > MAX_ERRORS {
+        lines.push(format!("… and {} further messages", all.len() - MAX_ERRORS));
+    }
+    lines
+}
+
+impl Diagnostic {
+    fn new(error: &CompilationError, map: &SourceMap, earlier: &Earlier) -> Self {
+        let json = &error.json;
+        let level = match error.level() {
+            level if level.starts_with("error") => Level::Error,
+            "warning" => Level::Warning,
+            _ => Level::Other,
+        };
+        let code = error.code().unwrap_or(if level == Level::Warning { "Warning" } else { "Error" });
+        let mut it = Diagnostic {
+            name: code.to_string(),
+            message: error.message(),
+            marks: spans(json).flat_map(|span| marks(span, map, "")).collect(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+            in_generated: spans(json).any(|span| is_cells_source(span) && marks(span, map, "").is_empty()),
+            level,
+        };
+        if it.marks.is_empty() {
+            it.marks = evcxr_marks(error, map);
+        }
+        for child in json["children"].as_array().into_iter().flatten() {
+            it.add_child(child, map);
+        }
+        advice::add(&mut it, map, earlier);
+        it.keep_to_users_text(map);
+        it
+    }
+
+    /// The error of a variable without a known type, which evcxr doesn't report if the check of the cell finds anything.
+    fn without_type(map: &SourceMap) -> Self {
+        let mut it = Diagnostic {
+            name: String::new(),
+            message: String::new(),
+            marks: Vec::new(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+            in_generated: false,
+            level: Level::Error,
+        };
+        advice::explain_missing_type(&mut it, map);
+        it.keep_to_users_text(map);
+        it
+    }
+
+    #[cfg(test)]
+    pub fn for_test(marks: Vec<Mark>) -> Self {
+        let (name, message) = (String::new(), String::new());
+        Diagnostic {
+            name,
+            message,
+            marks,
+            notes: Vec::new(),
+            helps: Vec::new(),
+            in_generated: false,
+            level: Level::Error,
+        }
+    }
+
+    fn is_about_unused(&self) -> bool {
+        self.name.starts_with("unused") || ["dead_code", "unreachable_code", "path_statements"].contains(&&*self.name)
+    }
+
+    fn add_child(&mut self, child: &Value, map: &SourceMap) {
+        let message = child["message"].as_str().unwrap_or_default();
+        if message.is_empty() || is_noise(message) {
+            return;
+        }
+        if child["level"] == "help" {
+            return self.helps.extend(suggestion::help(child, message, map));
+        }
+        let mut found = false;
+        for span in spans(child) {
+            let label = if span["is_primary"] == true { message } else { "" };
+            let placed = marks(span, map, label);
+            found |= !placed.is_empty();
+            self.marks.extend(
+                placed.into_iter().filter(|mark| !mark.label.is_empty()).map(|mark| Mark { primary: false, ..mark }),
+            );
+        }
+        // "method defined here" in a crate says nothing without its place.
+        let lacks_place = message.ends_with("here") && spans(child).next().is_some();
+        if !found && !lacks_place {
+            self.notes.push(message.to_string());
+        }
+    }
+
+    /// Removes the names of code that was added to the cell.
+    fn keep_to_users_text(&mut self, map: &SourceMap) {
+        let cell = &map.cell(0).code;
+        let clean = |text: &mut String| *text = without_generated_names(text, cell);
+        clean(&mut self.message);
+        self.notes.iter_mut().chain(&mut self.helps).for_each(clean);
+        // A label on added text explains nothing, but the error has to be somewhere.
+        self.marks.retain(|mark| mark.primary || !mark.place.added);
+        for mark in &mut self.marks {
+            if mark.place.added {
+                mark.label = String::new();
+            }
+            clean(&mut mark.label);
+            // ariadne doesn't draw a mark without a label. The title tells the message.
+            if mark.label == self.message || (mark.primary && mark.label.is_empty()) {
+                mark.label = "here".into();
+            }
+        }
+        self.marks.retain(|mark| !mark.label.is_empty());
+    }
+}
+
+fn is_noise(message: &str) -> bool {
+    message.starts_with("`#[warn(")
+        || message.starts_with("this error originates in the macro")
+        || message.starts_with("this warning originates in the macro")
+        || message.starts_with("the full name for the type has been written to")
+        || message.starts_with("the full type name has been written to")
+        || message.starts_with("consider using `--verbose`")
+        || message.starts_with("if you wanted to use a crate named")
+}
+
+pub fn spans(json: &Value) -> impl Iterator<Item = &Value> {
+    json["spans"].as_array().into_iter().flatten()
+}
+
+/// Returns the marks for a span: one where it is, and one at the call of the macro that contains it.
+fn marks(span: &Value, map: &SourceMap, label: &str) -> Vec<Mark> {
+    let label = span["label"].as_str().filter(|it| !it.is_empty()).unwrap_or(label).to_string();
+    let primary = span["is_primary"] == true;
+    let (mut found, mut macro_name): (Vec<Place>, _) = (Vec::new(), None);
+    let mut next = Some(span);
+    while let Some(span) = next.filter(|span| span.is_object()) {
+        let place = place(span, map).filter(|place| !found.contains(place));
+        if !found.is_empty() && place.is_some() && macro_name.is_none() {
+            macro_name = span["macro"].as_str();
+        }
+        found.extend(place);
+        next = span.get("expansion").and_then(|it| it.get("span"));
+    }
+    // The call in the cell counts before the macro's definition in an earlier one.
+    let outer = found.last().cloned();
+    let Some(inner) = found.into_iter().min_by_key(|place| place.back) else { return Vec::new() };
+    let call = outer.filter(|outer| primary && *outer != inner && outer.back == 0);
+    let call = call.map(|place| Mark { place, label: "in this call of the macro".into(), primary: false });
+    [Mark { place: inner, label, primary }].into_iter().chain(call).collect()
+}
+
+fn is_cells_source(span: &Value) -> bool {
+    span["file_name"].as_str().is_some_and(|name| SOURCES.contains(&name))
+}
+
+/// Returns the place of a span, without the macros around it.
+pub fn place(span: &Value, map: &SourceMap) -> Option<Place> {
+    if !is_cells_source(span) {
+        return None;
+    }
+    let number = |name: &str| span[name].as_u64().and_then(|number| usize::try_from(number).ok());
+    // evcxr compiles a cell several times. Another version's span would lead to another text.
+    let text = span["text"][0]["text"].as_str().map(|text| text.trim_end_matches('\r'));
+    if text.is_some_and(|text| map.line(number("line_start").unwrap_or(0)) != Some(text)) {
+        return None;
+    }
+    let start = map.offset(number("line_start")?, number("column_start")?)?;
+    let end = map.offset(number("line_end")?, number("column_end")?)?;
+    map.place(start..end)
+}
+
+/// Returns the marks of an error that evcxr made itself, or whose source isn't there any more.
+fn evcxr_marks(error: &CompilationError, map: &SourceMap) -> Vec<Mark> {
+    let cell = map.cell(0);
+    let text = &cell.rewritten.text;
+    let offset = |line: usize, column: usize| {
+        let line = text.split('\n').nth(line.checked_sub(1)?)?;
+        let start = line.as_ptr() as usize - text.as_ptr() as usize;
+        Some(start + line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(at, _)| at))
+    };
+    let marks = error.spanned_messages().iter().filter_map(|message| {
+        let span = message.span?;
+        let range = offset(span.start_line, span.start_column)?..offset(span.end_line, span.end_column)?;
+        let in_cell = cell.rewritten.range_in_cell(range.clone());
+        let place = Place { back: 0, added: in_cell.is_empty() && !range.is_empty(), range: in_cell };
+        Some(Mark { place, label: message.label.clone(), primary: message.is_primary })
+    });
+    marks.collect()
+}
+
+/// Replaces names of evcxr's code and of the kernel's own, unless the cell contains them, and removes the places of
+/// closures: `{closure@src/lib.rs:1:2: 1:4}`.
+fn without_generated_names(text: &str, cell: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(if end == 0 { first.len_utf8() } else { end });
+        rest = after;
+        let is_place = word == "@" && rest.split('}').next().is_some_and(|place| place.contains(".rs:"));
+        let generated = ["evcxr_", "run_user_code_", "vitlab_cell"].iter().any(|start| word.starts_with(start));
+        match word {
+            "@" if is_place => rest = rest.find('}').map_or("", |end| &rest[end..]),
+            "EvcxrUserCodeError" => cleaned += "Error",
+            _ if generated && !mentions(cell, word) => cleaned += "the kernel's code",
+            word => cleaned += word,
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::engine::rewrite::{Edit, Rewritten};
+    use crate::engine::source_map::CellText;
+
+    pub const BODY: &str = "\npub extern \"C\" fn run_user_code_3(\n";
+
+    pub fn cell(code: &str, edits: Vec<Edit>) -> CellText {
+        CellText { count: 3, code: code.into(), rewritten: Rewritten::new(code, edits) }
+    }
+
+    /// Returns a span of rustc for the first occurrence of a text.
+    pub fn span(source: &str, marked: &str, label: &str) -> Value {
+        let at = source.find(marked).unwrap();
+        let (line, column) =
+            (source[..at].matches('\n').count() + 1, source[..at].chars().rev().take_while(|c| *c != '\n').count() + 1);
+        serde_json::json!({
+            "file_name": "src/lib.rs", "line_start": line, "line_end": line, "column_start": column,
+            "column_end": column + marked.chars().count(), "is_primary": true, "label": label,
+            "text": [{ "text": source.lines().nth(line - 1) }],
+        })
+    }
+
+    #[test]
+    fn a_mark_is_at_the_users_text_behind_characters_and_edits_and_nowhere_in_an_old_source() {
+        let code = "let é = \"👩‍🔬\"; let b: i32 = é;";
+        let cell = cell(code, vec![Edit::insert(6, ": &str"), Edit::insert(0, "check();")]);
+        // evcxr puts each statement on a line of its own.
+        let source = format!("{BODY}{}\n}}\n", cell.rewritten.text.replace("let", "\nlet"));
+        let map = SourceMap::new(&source, &cell, &[]);
+        let found = marks(&span(&source, "é;", "wrong"), &map, "");
+        assert_eq!(&code[found[0].place.range.clone()], "é;");
+        assert_eq!((found[0].label.as_str(), found[0].primary, found[0].place.added), ("wrong", true, false));
+        let added = marks(&span(&source, "&str", "wrong"), &map, "");
+        assert_eq!((added[0].place.range.clone(), added[0].place.added), (6..6, true));
+        let old = source.replace("let b:", "let  b:");
+        assert_eq!(marks(&span(&old, "é;", "wrong"), &map, ""), []);
+    }
+
+    #[test]
+    fn a_macros_mark_is_at_its_call() {
+        let cell = cell("let a = 1;\nadd!(a)", Vec::new());
+        let source = format!("macro of another cell: $a + x\n{BODY}let a = 1;\nadd!(a)\n}}\n");
+        let map = SourceMap::new(&source, &cell, &[]);
+        let mut inner = span(&source, "+ x", "no such sum");
+        inner["expansion"] = serde_json::json!({ "span": span(&source, "add!(a)", "") });
+        let found = marks(&inner, &map, "");
+        assert_eq!(found.len(), 1);
+        assert_eq!((&cell.code[found[0].place.range.clone()], found[0].label.as_str()), ("add!(a)", "no such sum"));
+        inner["file_name"] = "/rustc/1/library/std/src/macros.rs".into();
+        assert_eq!(marks(&inner, &map, ""), found);
+    }
+
+    #[test]
+    fn names_of_generated_code_are_replaced_unless_they_are_the_users() {
+        for (text, cleaned) in [
+            ("found `evcxr_variable_store`, é", "found `the kernel's code`, é"),
+            ("in run_user_code_12(", "in the kernel's code("),
+            ("Result<(), EvcxrUserCodeError>", "Result<(), Error>"),
+            ("`evcxr_mine` isn't `evcxr`", "`evcxr_mine` isn't `evcxr`"),
+            ("within `{closure@ctx/src/lib.rs:123:20: 123:27}`, a@b", "within `{closure}`, a@b"),
+        ] {
+            assert_eq!(without_generated_names(text, "let evcxr_mine = 1;"), cleaned);
+        }
+    }
+}
