@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use chrono::SubsecRound;
 use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -107,7 +108,10 @@ pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMe
 }
 
 fn message_below(kind: &str, content: Value, parent: Option<&JupyterMessage>) -> JupyterMessage {
-    JupyterMessage::new(UnknownMessage { msg_type: kind.to_string(), content }, parent)
+    let mut message = JupyterMessage::new(UnknownMessage { msg_type: kind.to_string(), content }, parent);
+    // jupyter_client reads dates with at most six digits after the seconds.
+    message.header.date = message.header.date.trunc_subsecs(6);
+    message
 }
 
 /// Returns the content of a message.

@@ -20,7 +20,7 @@ use crate::engine::state::{KernelState, Phase, content, message};
 use crate::engine::syntax::is_complete;
 
 /// A completion waits for the end of the running cell at most for this time. JupyterLab waits for 1 s.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Answers the requests on the control socket at once, even while a cell runs.
 pub async fn serve_control(
