@@ -9,8 +9,8 @@
 //!   +--------------------------- kernel process ------------------------------|------------------+
 //!   |  jupyter::server     reads the message                                  |                  |
 //!   |      v                                                                  |                  |
-//!   |  jupyter::requests   answers one request after the other, aborts cells  |                  |
-//!   |      v               after a failure                                    |                  |
+//!   |  jupyter::requests   runs one cell after the other, aborts cells after  |                  |
+//!   |      v               a failure; answers other requests at once          |                  |
 //!   |  engine              evaluates the cell on its own thread          engine::state           |
 //!   |      v                                                                  ^                  |
 //!   |  evcxr -----> build::cargo, build::rustc   (as separate processes)      |                  |

@@ -78,11 +78,11 @@ impl Engine {
     }
 }
 
-fn byte_of(code: &str, character: usize) -> usize {
+pub(super) fn byte_of(code: &str, character: usize) -> usize {
     code.char_indices().nth(character).map_or(code.len(), |(byte, _)| byte)
 }
 
-fn character_of(code: &str, byte: usize) -> usize {
+pub(super) fn character_of(code: &str, byte: usize) -> usize {
     code.char_indices().take_while(|(start, _)| *start < byte).count()
 }
 

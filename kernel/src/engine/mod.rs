@@ -5,8 +5,10 @@ mod analysis;
 mod diagnostic;
 mod earlier;
 mod events;
+mod expressions;
 mod failure;
 pub mod interrupt;
+mod names;
 mod report;
 mod rewrite;
 mod source_map;
@@ -20,7 +22,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use evcxr::{CommandContext, EvalCallbacks, EvalContext};
@@ -33,6 +35,7 @@ use self::analysis::LibraryLink;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
+use self::names::Names;
 use self::rewrite::{Edit, Rewritten};
 use self::source_map::CellText;
 use self::state::{KernelState, Phase};
@@ -46,19 +49,31 @@ const IDLE: Duration = Duration::from_millis(200);
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 
 /// Sends tasks to the engine's thread.
-pub struct EngineHandle(mpsc::Sender<Task>);
+pub struct EngineHandle {
+    tasks: mpsc::Sender<Task>,
+    /// What is known while the engine runs a cell.
+    pub names: Arc<Mutex<Names>>,
+}
 
 impl EngineHandle {
-    /// Runs a task after the earlier ones and returns the content of its reply.
-    pub async fn run(&self, task: impl FnOnce(&mut Engine) -> Value + Send + 'static) -> Value {
+    /// Runs a task after those that were passed before, and returns the content of its reply. Skips a task if nobody
+    /// waits for the reply any more.
+    pub fn run<T>(&self, task: T) -> impl Future<Output = Value> + Send + use<T>
+    where
+        T: FnOnce(&mut Engine) -> Value + Send + 'static,
+    {
         let (sender, reply) = oneshot::channel();
         // If the engine's thread has ended, the task is dropped with its sender.
-        let _ = self.0.send(Box::new(move |engine| {
-            let _ = sender.send(task(engine));
+        let _ = self.tasks.send(Box::new(move |engine| {
+            if !sender.is_closed() {
+                let _ = sender.send(task(engine));
+            }
         }));
-        let message = "evcxr's thread has ended; restart the kernel";
-        let ended = json!({ "status": "error", "ename": "Error", "evalue": message, "traceback": [] });
-        reply.await.unwrap_or(ended)
+        async {
+            let message = "evcxr's thread has ended; restart the kernel";
+            let ended = json!({ "status": "error", "ename": "Error", "evalue": message, "traceback": [] });
+            reply.await.unwrap_or(ended)
+        }
     }
 }
 
@@ -70,6 +85,7 @@ pub struct Engine {
     events: EventReader,
     library: LibraryLink,
     earlier: Earlier,
+    names: Arc<Mutex<Names>>,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -78,21 +94,16 @@ pub struct Engine {
 pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
     let (sender, tasks) = mpsc::channel::<Task>();
     let (events, events_sender) = EventReader::start(Arc::clone(&state))?;
+    let names = Arc::<Mutex<Names>>::default();
+    let known = Arc::clone(&names);
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine {
-            context,
-            state,
-            events,
-            library: LibraryLink::new(),
-            earlier: Earlier::default(),
-            types_loaded: false,
-        }
-        .serve(&tasks);
+        let (library, earlier) = (LibraryLink::new(), Earlier::default());
+        Engine { context, state, events, library, earlier, names, types_loaded: false }.serve(&tasks);
     })?;
-    Ok(EngineHandle(sender))
+    Ok(EngineHandle { tasks: sender, names: known })
 }
 
 fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<CommandContext> {
@@ -148,14 +159,21 @@ impl Engine {
         let stored = !silent && content["store_history"] != false;
         let count = self.begin_cell(request, silent, stored);
         self.state.publish_output("execute_input", json!({ "code": code, "execution_count": count }));
+        self.names.lock().unwrap().add_cell(code);
         let mut reply = json!({ "status": "ok", "execution_count": count, "payload": [], "user_expressions": {} });
-        if let Err(failure) = self.evaluate(code, read_input) {
-            let error = failure.content();
-            reply["status"] = "error".into();
-            for name in ["ename", "evalue", "traceback"] {
-                reply[name] = error[name].clone();
+        match self.evaluate(code, read_input) {
+            Ok(()) => reply["user_expressions"] = self.evaluate_expressions(&content["user_expressions"]),
+            Err(failure) => {
+                let error = failure.content();
+                reply["status"] = "error".into();
+                for name in ["ename", "evalue", "traceback"] {
+                    reply[name] = error[name].clone();
+                }
+                self.state.publish_output("error", error);
             }
-            self.state.publish_output("error", error);
+        }
+        if let Ok(context) = &self.context {
+            self.names.lock().unwrap().end_cell(context, reply["status"] == "ok");
         }
         self.state.cell().phase = Phase::Idle;
         reply

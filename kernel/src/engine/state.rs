@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use chrono::SubsecRound;
 use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -39,6 +40,8 @@ pub struct CellState {
     pub other_panics: String,
     /// The text of the cell's result.
     pub result: Option<String>,
+    /// Receives the result of a user expression, which isn't published.
+    pub captured: Option<Bundle>,
     /// Process id of the watcher.
     pub watcher: i32,
     /// Process id of the process that runs cells.
@@ -67,8 +70,8 @@ impl KernelState {
         self.cell.lock().unwrap()
     }
 
-    pub async fn publish(&self, kind: &str, content: Value, parent: &JupyterMessage) {
-        let _ = self.iopub.send(message(kind, content, parent)).await;
+    pub async fn publish(&self, kind: &str, content: Value, parent: Option<&JupyterMessage>) {
+        let _ = self.iopub.send(message_below(kind, content, parent)).await;
     }
 
     /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
@@ -84,6 +87,10 @@ impl KernelState {
 
     pub fn publish_result(&self, bundle: Bundle) {
         let mut cell = self.cell();
+        if let Some(captured) = &mut cell.captured {
+            *captured = bundle;
+            return;
+        }
         let text = bundle.data.get("text/plain").and_then(Value::as_str);
         // A cell that ends with a loop has this value. Python doesn't show `None` either.
         if bundle.data.len() == 1 && text == Some("()") {
@@ -99,8 +106,14 @@ impl KernelState {
 
 /// Makes a message that answers `parent`.
 pub fn message(kind: &str, content: Value, parent: &JupyterMessage) -> JupyterMessage {
-    let content = UnknownMessage { msg_type: kind.to_string(), content };
-    JupyterMessage::new(content, Some(parent))
+    message_below(kind, content, Some(parent))
+}
+
+fn message_below(kind: &str, content: Value, parent: Option<&JupyterMessage>) -> JupyterMessage {
+    let mut message = JupyterMessage::new(UnknownMessage { msg_type: kind.to_string(), content }, parent);
+    // jupyter_client reads dates with at most six digits after the seconds.
+    message.header.date = message.header.date.trunc_subsecs(6);
+    message
 }
 
 /// Returns the content of a message.

@@ -15,7 +15,7 @@ const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "ass
 
 /// Parses a cell as the body of a function. An offset in the parsed text is the offset in the cell plus the length of
 /// [`PREFIX`], because spaces replace the lines that are commands for evcxr or the shell.
-fn parse(code: &str) -> Parse<SourceFile> {
+pub(super) fn parse(code: &str) -> Parse<SourceFile> {
     let is_command = |line: &str| line.trim_start_matches(' ').starts_with(':') || line.starts_with('!');
     let rust = |line: &str| if is_command(line) { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
     let body: String = code.split_inclusive('\n').map(rust).collect();

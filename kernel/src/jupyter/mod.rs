@@ -2,6 +2,8 @@
 
 mod history;
 mod input;
+mod kernel_info;
+mod replies;
 mod requests;
 mod server;
 

@@ -9,12 +9,15 @@ use std::time::Duration;
 use anyhow::Context;
 use jupyter_protocol::{ConnectionInfo, Header, JupyterMessage, UnknownMessage};
 use jupyter_zmq_client::{self as zmq, KernelIoPubConnection, RawMessage, RouterRecvConnection};
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zeromq::SocketRecv;
 
 use super::history::History;
 use super::input::Input;
+use super::kernel_info;
+use super::replies::{Replies, Status};
 use super::requests::{Shell, serve_control};
 use crate::engine;
 use crate::engine::state::KernelState;
@@ -32,6 +35,7 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
 }
 
 async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
+    kernel_info::prepare();
     let session = uuid::Uuid::new_v4().to_string();
     let mut heartbeat = bound(info.hb_port, zmq::create_kernel_heartbeat_connection(info).await)?;
     let iopub = bound(info.iopub_port, zmq::create_kernel_iopub_connection(info, &session).await)?;
@@ -56,10 +60,16 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let engine = engine::start(Arc::clone(&state))?;
     let stdin = Mutex::new((stdin, queue(stdin_replies)));
     let input = Arc::new(Input { state: Arc::clone(&state), runtime: Handle::current(), stdin });
+    let status = Status::new(Arc::clone(&state));
+    let control = Replies::new(control, &status);
     tokio::spawn(serve_control(control, Arc::clone(&state), queue(control_requests)));
-    let (requests, history) = (queue(shell_requests), History::default());
-    let (aborted, postponed) = (Vec::new(), VecDeque::new());
-    Shell { shell, requests, state, engine, input, history, aborted, postponed }.serve().await;
+    let ports = json!({
+        "status": "ok", "shell_port": info.shell_port, "iopub_port": info.iopub_port, "stdin_port": info.stdin_port,
+        "control_port": info.control_port, "hb_port": info.hb_port,
+    });
+    let (replies, requests) = (Replies::new(shell, &status), queue(shell_requests));
+    let (history, queued_cells) = (History::default(), VecDeque::new());
+    Shell { replies, requests, state, engine, input, history, ports, queued_cells }.serve().await;
     Ok(())
 }
 
