@@ -1,17 +1,19 @@
 //! evcxr, on a thread of its own: evaluates one cell after the other.
 
 mod analysis;
+mod commands;
 mod events;
 mod failure;
 pub mod interrupt;
+mod redefine;
 mod rewrite;
 pub mod state;
 pub mod syntax;
+mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
@@ -26,7 +28,8 @@ use tokio::sync::oneshot;
 use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::rewrite::Rewritten;
+use self::redefine::UnnamedItems;
+use self::rewrite::Edit;
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
@@ -61,6 +64,7 @@ pub struct Engine {
     state: Arc<KernelState>,
     events: EventReader,
     library: LibraryLink,
+    unnamed: UnnamedItems,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -73,7 +77,8 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
+        let (library, unnamed) = (LibraryLink::new(), UnnamedItems::default());
+        Engine { context, state, events, library, unnamed, types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -176,7 +181,7 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let edits: Vec<Edit> = semicolon(code).into_iter().collect();
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -184,7 +189,7 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
+        let (answer, rewritten) = self.unnamed.execute(context, &self.state, code, &edits, &mut callbacks);
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
