@@ -2,12 +2,12 @@
 
 use std::thread;
 
-use ariadne::sources;
-use evcxr::{CompilationError, Error, EvalOutputs, Theme};
+use evcxr::{CompilationError, Error, EvalOutputs};
 use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
+use super::report::CellError;
 use super::rewrite::Rewritten;
 use super::state::KernelState;
 use crate::cell::event::Event;
@@ -46,7 +46,7 @@ pub fn decide_failure(
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
-        (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, rewritten, count)),
+        (_, Ok(Err(Error::CompilationErrors(errors)))) => Err(Failure::compilation(&errors, rewritten, code, count)),
         (_, Ok(Err(error))) => Err(Failure::error(error.to_string())),
         (_, Err(_)) => Err(Failure::error(
             "evcxr panicked on this cell (see Jupyter's log); restart the kernel if other cells fail, too",
@@ -71,10 +71,17 @@ impl Failure {
         Failure::new("Error", message)
     }
 
-    fn compilation(errors: &[CompilationError], rewritten: &Rewritten, count: usize) -> Self {
+    fn compilation(errors: &[CompilationError], rewritten: &Rewritten, code: &str, count: usize) -> Self {
         let Some(first) = errors.first() else { return Failure::error("the cell doesn't compile") };
-        let details = errors.iter().flat_map(|error| report_lines(error, &rewritten.text, count)).collect();
+        let details = errors.iter().flat_map(|error| report_lines(error, rewritten, code, count)).collect();
         Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
+    }
+
+    /// Describes errors that keep a cell from being compiled at all.
+    pub fn syntax(errors: &[CellError], code: &str, count: usize) -> Self {
+        let message = errors.first().map_or(String::new(), |error| error.message.clone());
+        let details = errors.iter().flat_map(|error| error.lines(code, count)).collect();
+        Failure { details, ..Failure::new("SyntaxError", message) }
     }
 
     fn panic(stderr: &str, code: &str, generated: &str) -> Self {
@@ -123,19 +130,11 @@ fn lost(variables: &[String]) -> String {
     format!("{subject} lost; functions, types and dependencies remain.")
 }
 
-fn report_lines(error: &CompilationError, code: &str, count: usize) -> Vec<String> {
+fn report_lines(error: &CompilationError, rewritten: &Rewritten, code: &str, count: usize) -> Vec<String> {
     if !error.is_from_user_code() {
         return error.message().lines().map(String::from).collect();
     }
-    let name = format!("cell_{count}");
-    let Some(report) = error.build_report(name.clone(), code.to_string(), Theme::Light) else {
-        let spans = error.spanned_messages().iter();
-        let lines = spans.flat_map(|span| span.lines.iter().chain([&span.label]).cloned());
-        return lines.chain(error.help()).collect();
-    };
-    let mut written = Vec::new();
-    let _ = report.write(sources([(name, code)]), &mut written);
-    String::from_utf8_lossy(&written).lines().map(String::from).collect()
+    CellError::new(error, rewritten).lines(code, count)
 }
 
 /// Returns the place of a panic: the line of the cell if it can be found, otherwise the file without this machine's

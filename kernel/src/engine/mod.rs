@@ -2,13 +2,16 @@
 
 mod analysis;
 mod commands;
+mod definitions;
 mod events;
 mod failure;
 pub mod interrupt;
 mod redefine;
+mod report;
 mod rewrite;
 pub mod state;
 pub mod syntax;
+mod syntax_error;
 mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,19 +22,22 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use evcxr::{CommandContext, EvalCallbacks, EvalContext};
+use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
 use jupyter_protocol::JupyterMessage;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::analysis::LibraryLink;
+use self::commands::commands;
+use self::definitions::definitions;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
 use self::redefine::UnnamedItems;
 use self::rewrite::Edit;
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
+use self::syntax_error::syntax_errors;
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -172,8 +178,12 @@ impl Engine {
             return Err(Failure::interrupted());
         }
         // evcxr would end the kernel's process before it replies.
-        if code.trim() == ":quit" {
+        if commands(code).any(|command| command.name == ":quit") {
             return Err(Failure::error("a notebook's kernel is shut down from the menu \"Kernel\""));
+        }
+        let errors = syntax_errors(code);
+        if !errors.is_empty() {
+            return Err(Failure::syntax(&errors, code, self.state.cell().execution_count));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
         let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
@@ -195,12 +205,27 @@ impl Engine {
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
-        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated)?;
+        let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
+        let decided = decide_failure(&self.state, answer, code, &rewritten, &variables, generated);
+        let outputs = decided.map_err(|failure| if ended { self.keep_definitions(code, failure) } else { failure })?;
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
             self.state.publish_result(Bundle { data, ..Bundle::default() });
         }
         Ok(())
+    }
+
+    /// Evaluates the definitions of a cell that ended its process, without the code that runs.
+    fn keep_definitions(&mut self, code: &str, mut failure: Failure) -> Failure {
+        if let (Some(definitions), Ok(context)) = (definitions(code), &mut self.context) {
+            let mut callbacks = EvalCallbacks::default();
+            let (answer, _) = self.unnamed.execute(context, &self.state, &definitions, &[], &mut callbacks);
+            if !matches!(answer, Ok(Ok(_))) {
+                failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
+            }
+            self.events.wait();
+        }
+        failure
     }
 }

@@ -1,7 +1,7 @@
 //! The syntax of a cell, before evcxr compiles it.
 
-use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, TextSize};
+use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxToken, TextSize};
 use serde_json::{Value, json};
 
 use super::commands::without_commands;
@@ -30,8 +30,16 @@ pub fn items(code: &str) -> Vec<ast::Item> {
 }
 
 /// Returns the statements of a cell. `None` if it can't be parsed.
-fn statements(code: &str) -> Option<ast::StmtList> {
+pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
+}
+
+/// Returns whether a cell may have a syntax error: the parser finds one, or a documentation comment is the last text.
+pub fn is_doubtful(code: &str) -> bool {
+    let end = statements(code).and_then(|list| list.r_curly_token());
+    let before = std::iter::successors(end, SyntaxToken::prev_token).skip(1);
+    let mut comments = before.take_while(|it| it.kind().is_trivia()).filter_map(ast::Comment::cast);
+    comments.any(|comment| comment.is_outer()) || !parse(code).errors().is_empty()
 }
 
 /// Returns whether a cell defines variables, whose types evcxr has to find.
