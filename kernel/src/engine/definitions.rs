@@ -6,7 +6,7 @@ use ra_ap_syntax::ast::{self, AstNode};
 use super::commands::commands;
 use super::syntax::statements;
 
-/// Commands with an effect that the end of the process doesn't undo.
+/// Commands whose effect isn't part of the state that evcxr keeps with a cell's definitions.
 const DONE: [&str; 7] = ["!", ":clear", ":env", ":load_config", ":quit", ":restart", ":timing"];
 
 /// Returns the part of a cell that defines something, without the code that runs. `None` if the cell has no such part.

@@ -74,7 +74,8 @@ impl Failure {
     fn compilation(errors: &[CompilationError], rewritten: &Rewritten, code: &str, count: usize) -> Self {
         let Some(first) = errors.first() else { return Failure::error("the cell doesn't compile") };
         let details = errors.iter().flat_map(|error| report_lines(error, rewritten, code, count)).collect();
-        Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
+        let message = advice(&first.message()).unwrap_or_else(|| first.message());
+        Failure { details, ..Failure::new(first.code().unwrap_or("Error"), message) }
     }
 
     /// Describes errors that keep a cell from being compiled at all.
@@ -130,7 +131,28 @@ fn lost(variables: &[String]) -> String {
     format!("{subject} lost; functions, types and dependencies remain.")
 }
 
+/// Returns a better text for a message of evcxr about a variable.
+fn advice(message: &str) -> Option<String> {
+    if message == "consider importing this trait" {
+        return Some(
+            "the type of a variable names a trait that isn't imported, such as `Box<dyn Error>`: \
+             import the trait (`use std::error::Error;`, `use std::any::Any;`), or don't keep the value: \
+             use it in the same statement, in a block `{ … }` or in a function"
+                .to_string(),
+        );
+    }
+    let name = message.strip_prefix("The variable `")?.split_once("` contains a reference")?.0;
+    Some(format!(
+        "the variable `{name}` borrows from another variable, which isn't possible between cells. Either \
+         keep an owned value (`.to_string()`, `.to_vec()`, `.clone()`), or let the other value live for ever \
+         (`Box::leak(Box::new(value))`), or put both variables into one block `{{ … }}` or one function"
+    ))
+}
+
 fn report_lines(error: &CompilationError, rewritten: &Rewritten, code: &str, count: usize) -> Vec<String> {
+    if let Some(advice) = advice(&error.message()) {
+        return advice.lines().map(String::from).collect();
+    }
     if !error.is_from_user_code() {
         return error.message().lines().map(String::from).collect();
     }

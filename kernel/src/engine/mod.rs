@@ -6,9 +6,12 @@ mod definitions;
 mod events;
 mod failure;
 pub mod interrupt;
+mod layouts;
 mod redefine;
 mod report;
+mod restart;
 mod rewrite;
+mod session;
 pub mod state;
 pub mod syntax;
 mod syntax_error;
@@ -30,11 +33,10 @@ use tokio::sync::oneshot;
 
 use self::analysis::LibraryLink;
 use self::commands::commands;
-use self::definitions::definitions;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::redefine::UnnamedItems;
-use self::rewrite::Edit;
+use self::restart::restart;
+use self::session::Session;
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
 use self::syntax_error::syntax_errors;
@@ -70,7 +72,7 @@ pub struct Engine {
     state: Arc<KernelState>,
     events: EventReader,
     library: LibraryLink,
-    unnamed: UnnamedItems,
+    session: Session,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -83,8 +85,8 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        let (library, unnamed) = (LibraryLink::new(), UnnamedItems::default());
-        Engine { context, state, events, library, unnamed, types_loaded: false }.serve(&tasks);
+        let (library, session) = (LibraryLink::new(), Session::default());
+        Engine { context, state, events, library, session, types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -186,12 +188,17 @@ impl Engine {
             return Err(Failure::syntax(&errors, code, self.state.cell().execution_count));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
+        let mut edits = restart(context, code)?;
+        if !edits.is_empty() {
+            let text = "The process that runs cells was restarted, without variables.\n";
+            self.state.publish_output("stream", json!({ "name": "stdout", "text": text }));
+        }
         let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
         variables.sort();
         if defines_variables(code) {
             self.library.set(context);
         }
-        let edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        edits.extend(semicolon(code));
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -199,33 +206,27 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let (answer, rewritten) = self.unnamed.execute(context, &self.state, code, &edits, &mut callbacks);
+        let (answer, rewritten) =
+            self.session.execute(context, (&self.state, &self.events), (code, &edits), &mut callbacks);
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
         let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
-        let decided = decide_failure(&self.state, answer, code, &rewritten, &variables, generated);
-        let outputs = decided.map_err(|failure| if ended { self.keep_definitions(code, failure) } else { failure })?;
+        let mut outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated);
+        if let (Err(failure), true) = (&mut outputs, ended) {
+            if !self.session.keep_definitions(context, &self.state, code) {
+                failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
+            }
+            self.events.wait();
+        }
+        let outputs = outputs?;
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
             self.state.publish_result(Bundle { data, ..Bundle::default() });
         }
         Ok(())
-    }
-
-    /// Evaluates the definitions of a cell that ended its process, without the code that runs.
-    fn keep_definitions(&mut self, code: &str, mut failure: Failure) -> Failure {
-        if let (Some(definitions), Ok(context)) = (definitions(code), &mut self.context) {
-            let mut callbacks = EvalCallbacks::default();
-            let (answer, _) = self.unnamed.execute(context, &self.state, &definitions, &[], &mut callbacks);
-            if !matches!(answer, Ok(Ok(_))) {
-                failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
-            }
-            self.events.wait();
-        }
-        failure
     }
 }

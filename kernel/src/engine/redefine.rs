@@ -6,23 +6,17 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 
-use evcxr::{CommandContext, CompilationError, Error, EvalCallbacks, EvalOutputs};
+use evcxr::CompilationError;
 use ra_ap_syntax::ast::AstNode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::commands::commands;
-use super::rewrite::{Edit, Rewritten};
-use super::state::KernelState;
+use super::rewrite::Edit;
 use super::syntax;
 use super::unnamed::{UnnamedItem, name, tokens};
 
 /// Begins the names of placeholders.
 pub const PLACEHOLDER: &str = "VitlabImpl";
-/// How often a cell is compiled again without outdated items.
-const ATTEMPTS: usize = 4;
 /// rustc's errors about two definitions of which one must go.
 const CONFLICTS: [&str; 4] = ["E0119", "E0428", "E0592", "E0751"];
 
@@ -66,44 +60,9 @@ impl Outdated {
 }
 
 impl UnnamedItems {
-    /// Executes a cell so that its items replace those of earlier cells. Also returns the cell as evcxr saw it. `edits`
-    /// are further edits of the cell.
-    pub fn execute(
-        &mut self,
-        context: &mut CommandContext,
-        state: &KernelState,
-        code: &str,
-        edits: &[Edit],
-        callbacks: &mut EvalCallbacks,
-    ) -> (thread::Result<Result<EvalOutputs, Error>>, Rewritten) {
-        let has = |name| commands(code).any(|command| command.name == name);
-        let names: HashSet<&str> = context.defined_item_names().collect();
-        self.items.retain(|(number, _)| names.contains(placeholder(*number).as_str()) && !has(":clear"));
-        let mut outdated: Vec<Outdated> = Vec::new();
-        loop {
-            let plan = self.plan(code, &outdated);
-            let rewritten = Rewritten::new(code, [edits, &plan.edits].concat());
-            let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, callbacks)));
-            // The shell's commands would run again.
-            if let Ok(Err(Error::CompilationErrors(errors))) = &answer
-                && outdated.len() < ATTEMPTS
-                && !has("!")
-            {
-                let more = plan.outdated(errors, &context.last_source().unwrap_or_default());
-                if !more.is_empty() {
-                    outdated.extend(more);
-                    continue;
-                }
-            }
-            if let Ok(Ok(_)) = &answer {
-                *self = plan.after;
-                let text: String = outdated.iter().map(Outdated::sentence).collect();
-                if !text.is_empty() {
-                    state.publish_output("stream", json!({ "name": "stderr", "text": text }));
-                }
-            }
-            return (answer, rewritten);
-        }
+    /// Forgets the items whose placeholders aren't among these names.
+    pub fn retain(&mut self, names: &HashSet<&str>) {
+        self.items.retain(|(number, _)| names.contains(placeholder(*number).as_str()));
     }
 
     /// Plans how a cell's items replace earlier ones. The outdated items are removed, too.

@@ -79,7 +79,7 @@ mod tests {
     fn marks_stand_below_their_place() {
         assert_eq!(byte("ä\nböse", 2, 3), 6);
         assert_eq!(byte("a", 1, 9), 1);
-        let marks = vec![(9..15, "expected `i32`".to_string())];
+        let marks = vec![(9..16, "expected `i32`".to_string())];
         let error = CellError { message: "mismatched types".into(), code: Some("E0308".into()), marks, notes: vec![] };
         let lines = error.lines("let ä = \"§🦀\";", 3).join("\n");
         let plain: String = lines.split('\u{1b}').map(|it| it.split_once('m').map_or(it, |(_, rest)| rest)).collect();

@@ -1,6 +1,6 @@
 //! The syntax of a cell, before evcxr compiles it.
 
-use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr};
+use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr, HasName};
 use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxToken, TextSize};
 use serde_json::{Value, json};
 
@@ -46,6 +46,17 @@ pub fn is_doubtful(code: &str) -> bool {
 pub fn defines_variables(code: &str) -> bool {
     let is_let = |statement| matches!(statement, ast::Stmt::LetStmt(_));
     statements(code).is_none_or(|list| list.statements().any(is_let))
+}
+
+/// Returns the names of the variables that a cell defines.
+pub fn defined_variables(code: &str) -> Vec<String> {
+    let patterns =
+        statements(code).into_iter().flat_map(|list| list.statements()).filter_map(|statement| match statement {
+            ast::Stmt::LetStmt(it) => it.pat(),
+            _ => None,
+        });
+    let names = patterns.flat_map(|pattern| pattern.syntax().descendants().collect::<Vec<_>>());
+    names.filter_map(ast::IdentPat::cast).filter_map(|it| Some(it.name()?.to_string())).collect()
 }
 
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a

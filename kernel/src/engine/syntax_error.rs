@@ -65,9 +65,10 @@ fn cell_error(error: &Value, code: &str) -> CellError {
     for span in error["spans"].as_array().into_iter().flatten() {
         let range = number(&span["byte_start"])..number(&span["byte_end"]);
         let label = text(&span["label"]);
-        if range.start >= start && range.end <= end {
-            marks
-                .push((range.start - start..range.end - start, if label.is_empty() { message.clone() } else { label }));
+        if (start..end).contains(&range.start) || range == (end..end) {
+            let label = if label.is_empty() { message.clone() } else { label };
+            // Text without an end reaches beyond the cell.
+            marks.push((range.start - start..range.end.min(end) - start, label));
         } else if range.start >= end {
             message = message.replace("found `}`", "found the end of the cell");
         }
@@ -81,6 +82,11 @@ fn cell_error(error: &Value, code: &str) -> CellError {
         let end = code.trim_end().len();
         let start = code[..end].char_indices().next_back().map_or(0, |(start, _)| start);
         marks.push((start..end, message.clone()));
+    }
+    let line = code[marks[0].0.start..].lines().next().unwrap_or_default();
+    if line.starts_with(':') {
+        let note = "A command of the kernel, such as `:dep`, comes before the cell's Rust code.".to_string();
+        return CellError { message, code: None, marks, notes: vec![note] };
     }
     let notes = error["children"].as_array().into_iter().flatten().map(|child| text(&child["message"])).collect();
     CellError { message, code: error["code"]["code"].as_str().map(String::from), marks, notes }
