@@ -19,6 +19,8 @@ use serde_json::json;
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
+/// File that exists while variables do.
+const VARIABLES: &str = "variables";
 /// Folder of the set-up's stubs of libtorch's libraries, which the linker reads faster.
 const STUBS: &str = "stubs";
 
@@ -98,6 +100,13 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Returns whether the sources of a crate have changed since a cell was built. `folder` holds the cell's package.
+pub fn sources_have_changed(folder: &Path) -> bool {
+    let last = read::<Build>(&folder.join("target/build.json"));
+    let inputs = last.into_iter().flat_map(|last| last.inputs);
+    inputs.into_iter().any(|(time, path)| !path.starts_with(folder) && modified(&path) != time)
+}
+
 fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|it| it.modified()).ok()
 }
@@ -156,6 +165,31 @@ impl RustcCall {
     }
 }
 
+/// Says whether variables exist, for [`keep_identity`]. `folder` holds the cell's package.
+pub fn announce_variables(folder: &Path, exist: bool) {
+    let file = folder.join("target").join(VARIABLES);
+    let _ = if exist { fs::write(file, "") } else { fs::remove_file(file) };
+}
+
+/// Gives the cell's crate the same identity as in the last build, if variables exist and all its former dependencies are
+/// the same. cargo would change it with each new dependency, and with it the identity of the variables' types.
+fn keep_identity(arguments: &mut [String], target: &Path) {
+    // cargo changes the names of libraries with their versions and features.
+    let libraries = |arguments: &[String]| -> Vec<String> {
+        arguments.windows(2).filter(|two| two[0] == "--extern").map(|two| two[1].clone()).collect()
+    };
+    let identity = |arguments: &[String]| arguments.iter().position(|it| it.starts_with("metadata="));
+    if target.join(VARIABLES).exists()
+        && let Some(last) = read::<Build>(&target.join("build.json"))
+        && let (Some(own), Some(former)) = (identity(arguments), identity(&last.rustc.arguments))
+    {
+        let present = libraries(arguments);
+        if libraries(&last.rustc.arguments).iter().all(|library| present.contains(library)) {
+            arguments[own].clone_from(&last.rustc.arguments[former]);
+        }
+    }
+}
+
 /// Runs rustc, and records how it is started if it compiles a cell.
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -163,11 +197,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let program = arguments.remove(0);
     let mut environment = environment();
     let record = environment.remove(VARIABLE);
+    let record = record.filter(|_| arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]));
+    if let Some(target) = record.as_ref().and_then(|record| Path::new(record).parent()) {
+        keep_identity(&mut arguments, target);
+    }
     let mut command = Command::new(&program);
     command.args(&arguments).env_remove(VARIABLE);
-    if let Some(record) = record
-        && arguments.windows(2).any(|two| two == ["--crate-name", "ctx"])
-    {
+    if let Some(record) = record {
         // The variables of make describe the running cargo.
         environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
         let folder = std::env::current_dir()?;

@@ -21,8 +21,10 @@ const QUESTION: &str = "EVCXR_ERROR_OCCURRED";
 const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
 /// Ends such a block.
 const END_CONTENT: &str = "EVCXR_END_CONTENT";
-/// The other messages for evcxr: a variable has a new type, the cell requests input.
-const FOR_EVCXR: [&str; 2] = ["EVCXR_VARIABLE_CHANGED_TYPE:", "EVCXR_INPUT_REQUEST"];
+/// Reports a variable that can't be read, because its type has changed.
+const CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
+/// The other messages for evcxr. The last one requests input.
+const FOR_EVCXR: [&str; 2] = [CHANGED_TYPE, "EVCXR_INPUT_REQUEST"];
 /// The common beginning of evcxr's markers.
 const EVCXR: &str = "EVCXR_";
 /// Precedes an [`Output`](event::Output) as JSON, written by vitlab.

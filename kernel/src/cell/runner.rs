@@ -2,14 +2,21 @@
 //! no signal handlers, so that the watcher sees the signal that ended it.
 
 use std::ffi::c_void;
+use std::fs;
 use std::io::BufRead;
+use std::path::PathBuf;
 
 use libloading::Library;
 
-use super::{COMPLETE, RUN, exit_with};
+use super::{CHANGED_TYPE, COMPLETE, PANIC, RUN, exit_with};
 
 /// Set in this process's environment.
 pub const VARIABLE: &str = "VITLAB_CELLS";
+
+/// The file in the kernel's folder that names variables that the next cell must not read.
+pub const DROPPED: &str = "dropped";
+/// The file in the kernel's folder that makes evcxr forget the variables that the next cell defines. The cell isn't run.
+pub const FORGOTTEN: &str = "forgotten";
 
 pub fn run() -> ! {
     // A cell may start another kernel, which must not take itself for this process.
@@ -21,6 +28,10 @@ pub fn run() -> ! {
     for line in std::io::stdin().lock().lines() {
         let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
         let Some((library, function)) = order else { exit_with(&format!("evcxr sent an unknown order: {line:?}")) };
+        if report_dropped() {
+            println!("{COMPLETE}");
+            continue;
+        }
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
@@ -35,4 +46,20 @@ pub fn run() -> ! {
         println!("{COMPLETE}");
     }
     std::process::exit(0);
+}
+
+/// Reports variables that evcxr must not give to the cell. evcxr then compiles the cell again. Returns `false` if there
+/// are none.
+fn report_dropped() -> bool {
+    let Some(folder) = std::env::var_os("VITLAB_KERNEL").map(PathBuf::from) else { return false };
+    if fs::remove_file(folder.join(FORGOTTEN)).is_ok() {
+        // After a panic, evcxr keeps no variable that the cell defines.
+        println!("{PANIC}");
+        return true;
+    }
+    let file = folder.join(DROPPED);
+    let Ok(names) = fs::read_to_string(&file) else { return false };
+    let _ = fs::remove_file(file);
+    names.lines().for_each(|name| println!("{CHANGED_TYPE}{name}"));
+    true
 }

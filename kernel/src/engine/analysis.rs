@@ -11,6 +11,7 @@ use evcxr::CommandContext;
 use serde_json::{Value, json};
 
 use super::Engine;
+use super::redefine::PLACEHOLDER;
 
 /// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
 pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
@@ -47,7 +48,7 @@ impl Engine {
             return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
         };
         let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
-        let completions = found.completions.iter();
+        let completions = found.completions.iter().filter(|it| !it.code.starts_with(PLACEHOLDER));
         let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
         let types = completions
             .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));

@@ -1,5 +1,7 @@
 //! Describes the errors of rustc on the cells as the user wrote them.
 
+use std::ops::Range;
+
 use evcxr::CompilationError;
 use serde_json::Value;
 use yansi::Paint;
@@ -89,6 +91,14 @@ pub fn details(all: &[Diagnostic], map: &SourceMap) -> Vec<String> {
 }
 
 impl Diagnostic {
+    /// An error at ranges of the present cell, each with the text beside its mark.
+    pub fn of_cell(name: &str, message: String, marks: Vec<(Range<usize>, String)>, notes: Vec<String>) -> Self {
+        let mark = |(range, label)| Mark { place: Place { back: 0, range, added: false }, label, primary: true };
+        let marks = marks.into_iter().map(mark).collect();
+        let (name, helps) = (name.to_string(), Vec::new());
+        Diagnostic { name, message, marks, notes, helps, in_generated: false, level: Level::Error }
+    }
+
     fn new(error: &CompilationError, map: &SourceMap, earlier: &Earlier) -> Self {
         let json = &error.json;
         let level = match error.level() {

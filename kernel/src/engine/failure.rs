@@ -7,7 +7,7 @@ use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
-use super::diagnostic::{self, SOURCES};
+use super::diagnostic::{self, Diagnostic, SOURCES};
 use super::earlier::{Earlier, Outcome};
 use super::source_map::{CellText, SourceMap};
 use super::state::KernelState;
@@ -85,6 +85,16 @@ impl Failure {
             Some(first) => Failure::new(&first.name, &first.message),
         };
         Failure { details: diagnostic::details(&all, map), outcome: Outcome::NotCompiled, ..failure }
+    }
+
+    /// Describes errors that keep a cell from being compiled at all.
+    pub fn syntax(errors: &[Diagnostic], map: &SourceMap) -> Self {
+        let message = errors.first().map_or("", |error| &error.message);
+        Failure {
+            details: diagnostic::details(errors, map),
+            outcome: Outcome::NotCompiled,
+            ..Failure::new("SyntaxError", message)
+        }
     }
 
     /// Describes a panic. `others` are the messages of panics that didn't stop the cell.

@@ -2,44 +2,55 @@
 
 mod advice;
 mod analysis;
+mod commands;
+mod definitions;
 mod diagnostic;
 mod earlier;
 mod events;
 mod expressions;
 mod failure;
 pub mod interrupt;
+mod layouts;
 mod names;
+mod redefine;
 mod report;
+mod restart;
 mod rewrite;
+mod session;
 mod source_map;
 pub mod state;
 mod suggestion;
 pub mod syntax;
+mod syntax_error;
+mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use evcxr::{CommandContext, EvalCallbacks, EvalContext};
+use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
 use jupyter_protocol::JupyterMessage;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::analysis::LibraryLink;
+use self::commands::commands;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
 use self::names::Names;
-use self::rewrite::{Edit, Rewritten};
-use self::source_map::CellText;
+use self::restart::restart;
+use self::rewrite::Rewritten;
+use self::session::Session;
+use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
 use self::syntax::{causes, defines_variables, semicolon};
+use self::syntax_error::syntax_errors;
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -86,6 +97,7 @@ pub struct Engine {
     library: LibraryLink,
     earlier: Earlier,
     names: Arc<Mutex<Names>>,
+    session: Session,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -100,8 +112,8 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        let (library, earlier) = (LibraryLink::new(), Earlier::default());
-        Engine { context, state, events, library, earlier, names, types_loaded: false }.serve(&tasks);
+        let (library, earlier, session) = (LibraryLink::new(), Earlier::default(), Session::default());
+        Engine { context, state, events, library, earlier, names, session, types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle { tasks: sender, names: known })
 }
@@ -203,21 +215,30 @@ impl Engine {
             return Err(Failure::interrupted());
         }
         // evcxr would end the kernel's process before it replies.
-        if code.trim() == ":quit" {
+        if commands(code).any(|command| command.name == ":quit") {
             return Err(Failure::error("a notebook's kernel is shut down from the menu \"Kernel\""));
         }
+        let count = self.state.cell().execution_count;
+        let errors = syntax_errors(code);
+        if !errors.is_empty() {
+            let cell = CellText { count, code: code.to_string(), rewritten: Rewritten::new(code, Vec::new()) };
+            return Err(Failure::syntax(&errors, &SourceMap::new("", &cell, &[])));
+        }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
+        let mut edits = restart(context, code)?;
+        if !edits.is_empty() {
+            let text = "The process that runs cells was restarted, without variables.\n";
+            self.state.publish_output("stream", json!({ "name": "stdout", "text": text }));
+        }
         let variables = names_of_variables(context);
         if defines_variables(code) {
             self.library.set(context);
         }
-        let mut edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        edits.extend(semicolon(code));
         let causes = causes(code);
         if !causes.is_empty() && writes_errors_plainly(context, code) {
             edits.extend(causes);
         }
-        let rewritten = Rewritten::new(code, edits);
-        let cell = CellText { count: self.state.cell().execution_count, code: code.to_string(), rewritten };
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -225,14 +246,22 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer =
-            catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&cell.rewritten.text, &mut callbacks)));
+        let (answer, rewritten) =
+            self.session.execute(context, (&self.state, &self.events), (code, &edits), &mut callbacks);
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
         let generated = || context.last_source().unwrap_or_default();
-        let decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, generated);
+        let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
+        let cell = CellText { count, code: code.to_string(), rewritten };
+        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, generated);
+        if let (Err(failure), true) = (&mut decided, ended) {
+            if !self.session.keep_definitions(context, &self.state, code) {
+                failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
+            }
+            self.events.wait();
+        }
         let outcome = decided.as_ref().err().map_or(Outcome::Done, |failure| failure.outcome);
         self.earlier.add(cell, outcome, &variables, &names_of_variables(context));
         let outputs = decided?;

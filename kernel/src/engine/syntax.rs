@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use ra_ap_syntax::ast::{self, AstNode, BinaryOp, BlockModifier, Expr, HasName};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxNode, WalkEvent};
+use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, BlockModifier, Expr, HasName};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxNode, SyntaxToken, TextSize, WalkEvent};
 use serde_json::{Value, json};
 
+use super::commands::without_commands;
 use super::rewrite::Edit;
 
 /// Precedes the cell in the parsed text.
@@ -14,17 +15,33 @@ const PREFIX: &str = "fn cell() {\n";
 const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
 /// Parses a cell as the body of a function. An offset in the parsed text is the offset in the cell plus the length of
-/// [`PREFIX`], because spaces replace the lines that are commands for evcxr or the shell.
+/// [`PREFIX`], because spaces replace commands.
 pub(super) fn parse(code: &str) -> Parse<SourceFile> {
-    let is_command = |line: &str| line.trim_start_matches(' ').starts_with(':') || line.starts_with('!');
-    let rust = |line: &str| if is_command(line) { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
-    let body: String = code.split_inclusive('\n').map(rust).collect();
-    SourceFile::parse(&format!("{PREFIX}{body}\n}}"), Edition::CURRENT)
+    SourceFile::parse(&format!("{PREFIX}{}\n}}", without_commands(code)), Edition::CURRENT)
+}
+
+/// Returns the offset in the cell of an offset in the parsed text.
+pub fn offset_in_cell(offset: TextSize) -> usize {
+    usize::from(offset).saturating_sub(PREFIX.len())
+}
+
+/// Returns the items of a cell.
+pub fn items(code: &str) -> Vec<ast::Item> {
+    let item = |statement| if let ast::Stmt::Item(item) = statement { Some(item) } else { None };
+    statements(code).into_iter().flat_map(|list| list.statements()).filter_map(item).collect()
 }
 
 /// Returns the statements of a cell. `None` if it can't be parsed.
-fn statements(code: &str) -> Option<ast::StmtList> {
+pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
+}
+
+/// Returns whether a cell may have a syntax error: the parser finds one, or a documentation comment is the last text.
+pub fn is_doubtful(code: &str) -> bool {
+    let end = statements(code).and_then(|list| list.r_curly_token());
+    let before = std::iter::successors(end, SyntaxToken::prev_token).skip(1);
+    let mut comments = before.take_while(|it| it.kind().is_trivia()).filter_map(ast::Comment::cast);
+    comments.any(|comment| comment.is_outer()) || !parse(code).errors().is_empty()
 }
 
 /// Returns whether a cell defines variables, whose types evcxr has to find.
@@ -107,7 +124,7 @@ pub fn causes(code: &str) -> Vec<Edit> {
 /// semicolon, evcxr compiles the cell as if the value could display itself, and compiles it again if it can't.
 pub fn semicolon(code: &str) -> Option<Edit> {
     let last = statements(code)?.tail_expr().filter(has_no_value)?;
-    Some(Edit::insert(usize::from(last.syntax().text_range().end()) - PREFIX.len(), ";"))
+    Some(Edit::insert(offset_in_cell(last.syntax().text_range().end()), ";"))
 }
 
 fn has_no_value(expression: &Expr) -> bool {
