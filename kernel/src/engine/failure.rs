@@ -10,6 +10,7 @@ use yansi::Paint;
 
 use super::rewrite::Rewritten;
 use super::state::KernelState;
+use super::syntax::defined_variables;
 use crate::cell::event::Event;
 
 pub struct Failure {
@@ -20,29 +21,33 @@ pub struct Failure {
 }
 
 /// Decides whether a cell failed. A panic, a `?` or the end of its process, as the watcher reported it, counts before
-/// evcxr's answer. `variables` are lost with the process; `generated` is the source file that evcxr made of the cell.
+/// evcxr's answer. `variables` are those before the cell, which are lost with the process, and `kept` those after it;
+/// `generated` is the source file that evcxr made of the cell.
 pub fn decide_failure(
     state: &KernelState,
     answer: thread::Result<Result<EvalOutputs, Error>>,
     code: &str,
     rewritten: &Rewritten,
     variables: &[String],
+    kept: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
-    let (stopped_by, interrupted, count) = {
+    let (stopped_by, interrupted, asked, count) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
-        (stopped_by, cell.ended_by_interrupt, cell.execution_count)
+        (stopped_by, cell.ended_by_interrupt, cell.interrupts > 0, cell.execution_count)
     };
     match (stopped_by, answer) {
         (Some(Event::Ended { .. }), _) if interrupted => {
-            let reason = "the cell's code doesn't listen to interrupts, so its process was ended";
+            let reason = "the cell's code didn't react to the interrupt, so its process was ended";
             Err(Failure::new("Interrupted", format!("{reason}. {}", lost(variables))))
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
-        (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, &generated())),
+        // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
+        (Some(Event::Panic { .. }), _) if asked => Err(Failure::loops_ended(code, variables, kept)),
+        (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, rewritten, &generated())),
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
@@ -77,13 +82,16 @@ impl Failure {
         Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
     }
 
-    fn panic(stderr: &str, code: &str, generated: &str) -> Self {
+    fn panic(stderr: &str, code: &str, rewritten: &Rewritten, generated: &str) -> Self {
         let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
         let place = lines.next().and_then(|line| line.split_once("panicked at "));
         let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
         let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
         let message = without_frames(message.join("\n").trim());
-        Failure { details: location(place, code, generated).into_iter().collect(), ..Failure::new("panicked", message) }
+        Failure {
+            details: location(place, code, rewritten, generated).into_iter().collect(),
+            ..Failure::new("panicked", message)
+        }
     }
 
     /// Describes the error of a `?`, whose text evcxr writes on standard error.
@@ -108,9 +116,37 @@ impl Failure {
         Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
     }
 
+    /// Describes an interrupt that ended the cell's loops.
+    fn loops_ended(code: &str, before: &[String], kept: &[String]) -> Self {
+        let moved: Vec<&str> = before.iter().filter(|name| !kept.contains(name)).map(String::as_str).collect();
+        let new: Vec<String> = defined_variables(code).into_iter().filter(|name| !kept.contains(name)).collect();
+        let new: Vec<&str> = new.iter().map(String::as_str).filter(|name| !moved.contains(name)).collect();
+        let mut value = "the interrupt stopped the cell; ".to_string();
+        value += if moved.is_empty() {
+            "all variables of earlier cells are kept"
+        } else {
+            "the variables of earlier cells are kept"
+        };
+        if !moved.is_empty() {
+            value += &format!(", except {}, which the cell moved", list(&moved));
+        }
+        if !new.is_empty() {
+            let verb = if new.len() == 1 { "isn't" } else { "aren't" };
+            value += &format!(". {} {verb} defined, because the cell didn't reach its end", list(&new));
+        }
+        Failure::new("Interrupted", value)
+    }
+
     /// Describes an interrupt that ended the compilation.
     pub fn interrupted() -> Self {
         Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept")
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        _ => names.concat(),
     }
 }
 
@@ -140,7 +176,7 @@ fn report_lines(error: &CompilationError, code: &str, count: usize) -> Vec<Strin
 
 /// Returns the place of a panic: the line of the cell if it can be found, otherwise the file without this machine's
 /// folders.
-fn location(place: &str, code: &str, generated: &str) -> Option<String> {
+fn location(place: &str, code: &str, rewritten: &Rewritten, generated: &str) -> Option<String> {
     let mut parts = place.rsplitn(3, ':');
     let (_column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
     let number: usize = line.parse().ok()?;
@@ -148,11 +184,13 @@ fn location(place: &str, code: &str, generated: &str) -> Option<String> {
     if !["src/lib.rs", "ctx/src/lib.rs"].contains(&file) {
         return Some(format!("  at {}:{line}", short_path(file)));
     }
-    // evcxr copies the lines of a cell unchanged.
+    // evcxr copies the lines of the rewritten cell unchanged, and edits move no line.
     let text = generated.lines().nth(number.checked_sub(1)?)?.trim();
-    let mut equal = (1..).zip(code.lines()).filter(|(_, line)| line.trim() == text);
+    let lines = (1..).zip(code.lines().zip(rewritten.text.lines()));
+    let mut equal = lines.filter(|(_, (_, line))| line.trim() == text).map(|(number, (line, _))| (number, line.trim()));
     match (equal.next(), equal.next()) {
-        (Some((number, _)), None) => Some(format!("  at line {number} of the cell: {text}")),
+        (Some((number, line)), None) => Some(format!("  at line {number} of the cell: {line}")),
+        (Some((_, line)), Some(_)) => Some(format!("  at {line}")),
         _ => Some(format!("  at {text}")),
     }
 }
@@ -193,7 +231,7 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), "", &Rewritten::new("", Vec::new()), &[], String::new)
+            decide_failure(&state, Ok(answer), "", &Rewritten::new("", Vec::new()), &[], &[], String::new)
                 .err()
                 .map(|failure| failure.name)
         };
@@ -211,6 +249,7 @@ mod tests {
 
     #[test]
     fn a_panic_tells_the_line_of_the_cell_or_of_a_crate_without_folders_and_frames() {
+        let cell = "let y = 1;\nlet x = v[3];";
         let generated = "fn x() {\n// generated by evcxr\nlet x = v[3];\n}";
         for (stderr, value, place) in [
             (
@@ -224,7 +263,7 @@ mod tests {
                 "  at tch-0.24.0/src/a.rs:7",
             ),
         ] {
-            let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
+            let failure = Failure::panic(stderr, cell, &Rewritten::new(cell, Vec::new()), generated);
             assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
             assert_eq!(failure.details, [place]);
         }

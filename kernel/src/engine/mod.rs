@@ -4,8 +4,11 @@ mod analysis;
 mod events;
 mod failure;
 pub mod interrupt;
+mod loops;
 mod rewrite;
+mod sleep;
 pub mod state;
+mod support;
 pub mod syntax;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -26,6 +29,7 @@ use tokio::sync::oneshot;
 use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
+use self::loops::Loops;
 use self::rewrite::Rewritten;
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
@@ -61,6 +65,7 @@ pub struct Engine {
     state: Arc<KernelState>,
     events: EventReader,
     library: LibraryLink,
+    loops: Loops,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -73,7 +78,8 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
+        Engine { context, state, events, library: LibraryLink::new(), loops: Loops::default(), types_loaded: false }
+            .serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -171,16 +177,20 @@ impl Engine {
             return Err(Failure::error("a notebook's kernel is shut down from the menu \"Kernel\""));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
-        let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
-        variables.sort();
+        let variables = variable_names(context);
         if defines_variables(code) {
             self.library.set(context);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let has_module = context.defined_item_names().any(|name| name == support::NAME);
+        let checks = self.loops.checks(code, has_module);
+        self.state.cell().has_checks = checks.exist;
+        // A loop's closing brace comes before the semicolon.
+        let rewritten = Rewritten::new(code, checks.edits.into_iter().chain(semicolon(code)).collect());
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
                 self.events.wait();
+                self.state.cell().has_checks = false;
                 read_input(&request.prompt, request.is_password)
             },
         };
@@ -189,8 +199,9 @@ impl Engine {
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
+        let kept = variable_names(context);
         let generated = || context.last_source().unwrap_or_default();
-        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated)?;
+        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, &kept, generated)?;
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
@@ -198,4 +209,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn variable_names(context: &CommandContext) -> Vec<String> {
+    let mut names: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
+    names.sort();
+    names
 }

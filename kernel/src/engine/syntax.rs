@@ -1,19 +1,19 @@
 //! The syntax of a cell, before evcxr compiles it.
 
-use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
+use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr, HasName};
 use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind};
 use serde_json::{Value, json};
 
 use super::rewrite::Edit;
 
 /// Precedes the cell in the parsed text.
-const PREFIX: &str = "fn cell() {\n";
+pub const PREFIX: &str = "fn cell() {\n";
 /// Macros without a value.
 const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
 /// Parses a cell as the body of a function. An offset in the parsed text is the offset in the cell plus the length of
 /// [`PREFIX`], because spaces replace the lines that are commands for evcxr or the shell.
-fn parse(code: &str) -> Parse<SourceFile> {
+pub fn parse(code: &str) -> Parse<SourceFile> {
     let is_command = |line: &str| line.trim_start_matches(' ').starts_with(':') || line.starts_with('!');
     let rust = |line: &str| if is_command(line) { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
     let body: String = code.split_inclusive('\n').map(rust).collect();
@@ -21,7 +21,7 @@ fn parse(code: &str) -> Parse<SourceFile> {
 }
 
 /// Returns the statements of a cell. `None` if it can't be parsed.
-fn statements(code: &str) -> Option<ast::StmtList> {
+pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
 }
 
@@ -29,6 +29,17 @@ fn statements(code: &str) -> Option<ast::StmtList> {
 pub fn defines_variables(code: &str) -> bool {
     let is_let = |statement| matches!(statement, ast::Stmt::LetStmt(_));
     statements(code).is_none_or(|list| list.statements().any(is_let))
+}
+
+/// Returns the names of the variables that a cell defines.
+pub fn defined_variables(code: &str) -> Vec<String> {
+    let patterns =
+        statements(code).into_iter().flat_map(|list| list.statements()).filter_map(|statement| match statement {
+            ast::Stmt::LetStmt(it) => it.pat(),
+            _ => None,
+        });
+    let names = patterns.flat_map(|pattern| pattern.syntax().descendants().collect::<Vec<_>>());
+    names.filter_map(ast::IdentPat::cast).filter_map(|it| Some(it.name()?.to_string())).collect()
 }
 
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a

@@ -1,0 +1,285 @@
+//! Adds checks to the loops of a cell, so that an interrupt ends them by unwinding and the variables are kept. The
+//! module of [`support`](super::support) contains the functions that the added code calls.
+
+use std::ops::Range;
+
+use ra_ap_syntax::ast::{self, AstNode, Expr, HasAttrs, HasLoopBody, RangeItem};
+use ra_ap_syntax::{SyntaxKind, SyntaxNode, T, TextRange};
+
+use super::rewrite::{Edit, Piece};
+use super::sleep::Sleep;
+use super::support;
+use super::syntax::{PREFIX, parse, statements};
+
+/// A loop within another loop over at most this many turns, written as numbers, has no checks.
+const FEW: u128 = 4;
+/// Macros whose body contains no `break`.
+const WITHOUT_BREAK: [&str; 19] = [
+    "print",
+    "println",
+    "eprint",
+    "eprintln",
+    "write",
+    "writeln",
+    "format",
+    "vec",
+    "assert",
+    "assert_eq",
+    "assert_ne",
+    "debug_assert",
+    "debug_assert_eq",
+    "debug_assert_ne",
+    "panic",
+    "unreachable",
+    "todo",
+    "unimplemented",
+    "matches",
+];
+
+/// Adds checks to cells, one after the other.
+#[derive(Default)]
+pub struct Loops {
+    sleep: Sleep,
+    /// Whether functions of earlier cells contain checks.
+    in_items: bool,
+}
+
+/// The edits of a cell.
+pub struct Checks {
+    pub edits: Vec<Edit>,
+    /// Whether the cell or a function that it may call contains checks.
+    pub exist: bool,
+}
+
+impl Loops {
+    /// Returns the edits for the loops of a cell. They move no line. `has_module` tells whether earlier cells define the
+    /// module of [`support`].
+    pub fn checks(&mut self, code: &str, has_module: bool) -> Checks {
+        let cleared = code.lines().any(|line| line.trim() == ":clear");
+        if cleared {
+            *self = Self::default();
+        }
+        let mut edits = Vec::new();
+        let first = statements(code).and_then(|list| {
+            let statements = list.syntax().children();
+            statements.into_iter().find(|node| ast::Stmt::can_cast(node.kind()) || Expr::can_cast(node.kind()))
+        });
+        if let Some(first) = first.filter(|_| parse(code).errors().is_empty()) {
+            let tree = parse(code).tree();
+            self.sleep.note_imports(tree.syntax());
+            let mut walk = Walk { code, sleep: &self.sleep, edits: Vec::new(), in_items: false };
+            walk.children(tree.syntax().first_child().as_ref().unwrap_or(tree.syntax()), Place::default());
+            self.in_items |= walk.in_items;
+            edits = walk.edits;
+            if cleared || !has_module {
+                edits.insert(0, Edit::insert(start(&first), format!("{} ", support::module())));
+            }
+        }
+        let exist = self.in_items || edits.iter().any(|edit| !is_module(edit));
+        Checks { edits, exist }
+    }
+}
+
+fn is_module(edit: &Edit) -> bool {
+    matches!(&edit.pieces[..], [Piece::Added(text)] if text.contains("mod vitlab_cell"))
+}
+
+/// Where a node is.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// Within the body of a loop of the same function.
+    in_loop: bool,
+    /// Within an item.
+    in_item: bool,
+}
+
+struct Walk<'a> {
+    code: &'a str,
+    sleep: &'a Sleep,
+    edits: Vec<Edit>,
+    /// Whether an item contains an edit.
+    in_items: bool,
+}
+
+impl Walk<'_> {
+    fn children(&mut self, node: &SyntaxNode, place: Place) {
+        node.children().for_each(|child| self.node(&child, place));
+    }
+
+    fn node(&mut self, node: &SyntaxNode, place: Place) {
+        use SyntaxKind::*;
+        match node.kind() {
+            // Evaluated by the compiler.
+            CONST | STATIC | CONST_ARG | VARIANT => {}
+            BLOCK_EXPR | CLOSURE_EXPR | FN if has_token(node, T![const]) => {}
+            ARRAY_EXPR if has_token(node, T![;]) => {
+                node.children().take(1).for_each(|child| self.node(&child, place));
+            }
+            // Unwinding out of such a function aborts the process.
+            FN if ast::Fn::cast(node.clone()).is_some_and(|it| it.abi().is_some()) => {}
+            FN | IMPL | TRAIT | MODULE => self.children(node, Place { in_loop: false, in_item: true }),
+            CLOSURE_EXPR => self.children(node, Place { in_loop: false, ..place }),
+            LOOP_EXPR | WHILE_EXPR | FOR_EXPR => self.enter_loop(node, place),
+            CALL_EXPR => {
+                let path = ast::CallExpr::cast(node.clone()).and_then(|call| self.sleep.path_in(&call));
+                if let Some(path) = path {
+                    self.add(place, Edit { range: in_cell(path), pieces: added("crate::vitlab_cell::sleep") });
+                }
+                self.children(node, place);
+            }
+            _ => self.children(node, place),
+        }
+    }
+
+    fn add(&mut self, place: Place, edit: Edit) {
+        self.in_items |= place.in_item;
+        self.edits.push(edit);
+    }
+
+    fn enter_loop(&mut self, node: &SyntaxNode, place: Place) {
+        let body = match Expr::cast(node.clone()) {
+            Some(Expr::LoopExpr(it)) => it.loop_body(),
+            Some(Expr::WhileExpr(it)) => it.loop_body(),
+            Some(Expr::ForExpr(it)) => it.loop_body(),
+            _ => None,
+        };
+        let Some(list) = body.as_ref().and_then(ast::BlockExpr::stmt_list) else { return };
+        let range = ast::ForExpr::cast(node.clone()).and_then(|it| Head::of(&it));
+        let edits_before = self.edits.len();
+        node.children().for_each(|child| self.node(&child, Place { in_loop: true, ..place }));
+        if place.in_loop && range.as_ref().is_some_and(Head::has_few_turns) {
+            return;
+        }
+        let head_is_edited = |head: &Head| self.edits[edits_before..].iter().any(|edit| edit.range.start < head.end);
+        let divided = range.filter(|head| {
+            !self.code[head.start..head.end].contains('\n') && !head_is_edited(head) && can_be_divided(&list)
+        });
+        match divided {
+            Some(head) => head.divide(&list).into_iter().for_each(|edit| self.add(place, edit)),
+            None => {
+                let attributes = list.attrs().filter(|it| it.excl_token().is_some()).last();
+                let at = match (attributes, list.l_curly_token()) {
+                    (Some(last), _) => end(last.syntax()),
+                    (None, Some(brace)) => in_cell(brace.text_range()).end,
+                    _ => return,
+                };
+                self.add(place, Edit::insert(at, " crate::vitlab_cell::check();"));
+            }
+        }
+    }
+}
+
+/// The head of a loop `for` over a range.
+struct Head {
+    /// The part between `for` and the body.
+    start: usize,
+    end: usize,
+    whole: Range<usize>,
+    pattern: Range<usize>,
+    range: ast::RangeExpr,
+}
+
+impl Head {
+    fn of(node: &ast::ForExpr) -> Option<Self> {
+        let Expr::RangeExpr(range) = unparenthesized(node.iterable()?) else { return None };
+        if node.syntax().children().any(|it| it.kind() == SyntaxKind::LABEL) {
+            return None;
+        }
+        (range.start()?, range.end()?);
+        let body = node.loop_body()?;
+        Some(Head {
+            start: in_cell(node.for_token()?.text_range()).end,
+            end: start(body.syntax()),
+            whole: in_cell(node.for_token()?.text_range()).start..end(body.syntax()),
+            pattern: in_cell(node.pat()?.syntax().text_range()),
+            range,
+        })
+    }
+
+    fn is_inclusive(&self) -> bool {
+        self.range.op_kind() == Some(ast::RangeOp::Inclusive)
+    }
+
+    fn has_few_turns(&self) -> bool {
+        let number = |bound: Option<Expr>| match bound {
+            Some(Expr::Literal(it)) => match it.kind() {
+                ast::LiteralKind::IntNumber(number) => number.value().ok(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let turns = number(self.range.start()).zip(number(self.range.end())).map(|(a, b)| b.saturating_sub(a));
+        turns.is_some_and(|turns| turns + u128::from(self.is_inclusive()) <= FEW)
+    }
+
+    /// Makes two loops of the loop: over the parts of the range, and over each part.
+    fn divide(&self, body: &ast::StmtList) -> Vec<Edit> {
+        const SITE: &str = "{ static SITE: crate::vitlab_cell::Site = crate::vitlab_cell::Site::new(); &SITE }";
+        let parts = if self.is_inclusive() { "parts_inclusive" } else { "parts" };
+        let pieces = vec![
+            Piece::Added(format!(" vitlab_part in crate::vitlab_cell::{parts}(")),
+            Piece::Cell(in_cell(self.range.syntax().text_range())),
+            Piece::Added(format!(", {SITE}) {{ for ")),
+            Piece::Cell(self.pattern.clone()),
+            Piece::Added(" in vitlab_part ".into()),
+        ];
+        let mut edits = vec![Edit { range: self.start..self.end, pieces }, Edit::insert(self.whole.end, " }")];
+        let breaks: Vec<_> = own_breaks(body.syntax()).collect();
+        if !breaks.is_empty() {
+            edits.push(Edit::insert(self.whole.start, "'vitlab_part: "));
+            edits.extend(breaks.into_iter().map(|at| Edit::insert(at, " 'vitlab_part")));
+        }
+        edits
+    }
+}
+
+fn unparenthesized(expression: Expr) -> Expr {
+    match expression {
+        Expr::ParenExpr(it) => it.expr().map_or(Expr::ParenExpr(it), unparenthesized),
+        other => other,
+    }
+}
+
+/// Returns whether a loop with this body can become two loops: it contains no other loop, and no macro that may contain
+/// a `break`.
+fn can_be_divided(body: &ast::StmtList) -> bool {
+    body.syntax().descendants().all(|node| {
+        let is_harmless = |call: ast::MacroCall| {
+            let name = call.path().map(|it| it.to_string()).unwrap_or_default();
+            let tokens = call.token_tree().into_iter().flat_map(|it| it.syntax().descendants_with_tokens());
+            let breaks = tokens.into_iter().any(|it| it.kind() == T![break]);
+            WITHOUT_BREAK.contains(&name.trim_start_matches("std::")) && !breaks
+        };
+        match node.kind() {
+            SyntaxKind::LOOP_EXPR | SyntaxKind::WHILE_EXPR | SyntaxKind::FOR_EXPR => false,
+            SyntaxKind::MACRO_CALL => ast::MacroCall::cast(node).is_some_and(is_harmless),
+            _ => true,
+        }
+    })
+}
+
+/// Returns where each `break` of a loop without inner loops ends.
+fn own_breaks(body: &SyntaxNode) -> impl Iterator<Item = usize> {
+    let breaks = body.descendants().filter_map(ast::BreakExpr::cast).filter(|it| it.lifetime().is_none());
+    breaks.filter_map(|it| Some(in_cell(it.break_token()?.text_range()).end))
+}
+
+fn added(text: &str) -> Vec<Piece> {
+    vec![Piece::Added(text.into())]
+}
+
+fn has_token(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+    node.children_with_tokens().any(|it| it.kind() == kind)
+}
+
+fn in_cell(range: TextRange) -> Range<usize> {
+    usize::from(range.start()) - PREFIX.len()..usize::from(range.end()) - PREFIX.len()
+}
+
+fn start(node: &SyntaxNode) -> usize {
+    in_cell(node.text_range()).start
+}
+
+fn end(node: &SyntaxNode) -> usize {
+    in_cell(node.text_range()).end
+}
