@@ -22,7 +22,7 @@ ENDLESS = {
     "function": "fn forever() -> ! { loop { std::hint::black_box(1); } }\nforever();",
     "function of an earlier cell": "earlier();",
     "method": "struct Endless; impl Endless { fn run(&self) { while std::hint::black_box(true) {} } }\nEndless.run();",
-    "closure": "let run = || loop { std::hint::black_box(1); };\nrun();",
+    "closure": "{ let run = || loop { std::hint::black_box(1); };\nrun() }",
     "closure of an earlier cell": "stored();",
     "async": "async fn forever() { loop { tokio::task::yield_now().await; } }\nforever().await;",
     "question mark": 'loop { std::hint::black_box("1").parse::<i32>()?; }',

@@ -3,13 +3,14 @@
 //! which the kernel asks, and tells the loops how time passes.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use libloading::Library;
+use nix::sys::pthread::pthread_self;
 
 /// File by which the kernel asks the loops of the running cell to end.
 pub const ASKED: &str = "end_loops";
@@ -33,6 +34,8 @@ struct State {
     interrupt: AtomicU32,
     /// Counts the ticks while a cell runs.
     tick: AtomicU32,
+    /// The thread that runs cells.
+    runner: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -63,6 +66,9 @@ impl Loops {
         let state = unsafe {
             library.get::<extern "C" fn() -> *const State>(FUNCTION).ok().and_then(|function| function().as_ref())
         };
+        if let Some(state) = state {
+            state.runner.store(pthread_self() as usize, Relaxed);
+        }
         let (libraries, begun) = &*self.libraries;
         let mut libraries = libraries.lock().unwrap();
         libraries.states.extend(state);

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use evcxr::CommandContext;
 use serde_json::{Value, json};
 
-use super::{Engine, support};
+use super::Engine;
+use super::support::{CELL, PARTS};
 
 /// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
 pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
@@ -47,7 +48,8 @@ impl Engine {
             return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
         };
         let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
-        let completions = found.completions.iter().filter(|it| it.code.trim_end_matches(':') != support::NAME);
+        let is_hidden = |name: &str| [CELL, PARTS].iter().any(|module| module.name == name.trim_end_matches(':'));
+        let completions = found.completions.iter().filter(|it| !is_hidden(&it.code));
         let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
         let types = completions
             .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));

@@ -8,7 +8,7 @@ use ra_ap_syntax::{SyntaxKind, SyntaxNode, T, TextRange};
 
 use super::rewrite::{Edit, Piece};
 use super::sleep::Sleep;
-use super::support;
+use super::support::{CELL, Module, PARTS};
 use super::syntax::{PREFIX, parse, statements};
 
 /// A loop within another loop over at most this many turns, written as numbers, has no checks.
@@ -52,36 +52,51 @@ pub struct Checks {
 }
 
 impl Loops {
-    /// Returns the edits for the loops of a cell. They move no line. `has_module` tells whether earlier cells define the
+    /// Returns the edits for the loops of a cell. They move no line. `is_defined` tells whether earlier cells define a
     /// module of [`support`].
-    pub fn checks(&mut self, code: &str, has_module: bool) -> Checks {
+    pub fn checks(&mut self, code: &str, is_defined: impl Fn(&str) -> bool) -> Checks {
         let cleared = code.lines().any(|line| line.trim() == ":clear");
         if cleared {
             *self = Self::default();
         }
-        let mut edits = Vec::new();
-        let first = statements(code).and_then(|list| {
-            let statements = list.syntax().children();
-            statements.into_iter().find(|node| ast::Stmt::can_cast(node.kind()) || Expr::can_cast(node.kind()))
-        });
-        if let Some(first) = first.filter(|_| parse(code).errors().is_empty()) {
-            let tree = parse(code).tree();
-            self.sleep.note_imports(tree.syntax());
-            let mut walk = Walk { code, sleep: &self.sleep, edits: Vec::new(), in_items: false };
-            walk.children(tree.syntax().first_child().as_ref().unwrap_or(tree.syntax()), Place::default());
-            self.in_items |= walk.in_items;
-            edits = walk.edits;
-            if cleared || !has_module {
-                edits.insert(0, Edit::insert(start(&first), format!("{} ", support::module())));
-            }
+        let mut edits = self.edits(code);
+        let exist = self.in_items || !edits.is_empty();
+        if let Some(first) = first_statement(code).filter(|_| !edits.is_empty()) {
+            let added = |edit: &Edit, name| {
+                edit.pieces.iter().any(|piece| matches!(piece, Piece::Added(text) if text.contains(name)))
+            };
+            let is_used = |name| name == CELL.name || edits.iter().any(|edit| added(edit, name));
+            let is_missing = |module: &Module| is_used(module.name) && (cleared || !is_defined(module.name));
+            let modules: Vec<_> = [CELL, PARTS]
+                .iter()
+                .filter(|it| is_missing(it))
+                .map(|it| Edit::insert(first, it.line() + " "))
+                .collect();
+            edits.splice(0..0, modules);
         }
-        let exist = self.in_items || edits.iter().any(|edit| !is_module(edit));
         Checks { edits, exist }
+    }
+
+    fn edits(&mut self, code: &str) -> Vec<Edit> {
+        let parsed = parse(code);
+        if !parsed.errors().is_empty() {
+            return Vec::new();
+        }
+        let tree = parsed.syntax_node();
+        self.sleep.note_imports(&tree);
+        let mut walk = Walk { code, sleep: &self.sleep, edits: Vec::new(), in_items: false };
+        // The first child is the function around the cell.
+        tree.children().for_each(|function| walk.children(&function, Place::default()));
+        self.in_items |= walk.in_items;
+        walk.edits
     }
 }
 
-fn is_module(edit: &Edit) -> bool {
-    matches!(&edit.pieces[..], [Piece::Added(text)] if text.contains("mod vitlab_cell"))
+/// Returns where the first statement of a cell begins, after its commands and attributes.
+fn first_statement(code: &str) -> Option<usize> {
+    let list = statements(code)?;
+    let mut nodes = list.syntax().children();
+    nodes.find(|node| ast::Stmt::can_cast(node.kind()) || Expr::can_cast(node.kind())).map(|node| start(&node))
 }
 
 /// Where a node is.
@@ -214,10 +229,10 @@ impl Head {
 
     /// Makes two loops of the loop: over the parts of the range, and over each part.
     fn divide(&self, body: &ast::StmtList) -> Vec<Edit> {
-        const SITE: &str = "{ static SITE: crate::vitlab_cell::Site = crate::vitlab_cell::Site::new(); &SITE }";
+        const SITE: &str = "{ static SITE: crate::vitlab_parts::Site = crate::vitlab_parts::Site::new(); &SITE }";
         let parts = if self.is_inclusive() { "parts_inclusive" } else { "parts" };
         let pieces = vec![
-            Piece::Added(format!(" vitlab_part in crate::vitlab_cell::{parts}(")),
+            Piece::Added(format!(" vitlab_part in crate::vitlab_parts::{parts}(")),
             Piece::Cell(in_cell(self.range.syntax().text_range())),
             Piece::Added(format!(", {SITE}) {{ for ")),
             Piece::Cell(self.pattern.clone()),
@@ -282,4 +297,132 @@ fn start(node: &SyntaxNode) -> usize {
 
 fn end(node: &SyntaxNode) -> usize {
     in_cell(node.text_range()).end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rewrite::Rewritten;
+
+    /// Returns the cell with its checks. `§` stands for a check, `{parts(…)}` for the head of a divided loop.
+    fn checked(code: &str) -> String {
+        let edits = Loops::default().checks(code, |_| true).edits;
+        let text = Rewritten::new(code, edits).text;
+        assert_eq!(text.lines().count(), code.lines().count(), "{text}");
+        let site = ", { static SITE: crate::vitlab_parts::Site = crate::vitlab_parts::Site::new(); &SITE })";
+        let text = text.replace(" crate::vitlab_cell::check();", "§").replace(site, ")");
+        text.replace("crate::vitlab_cell::", "").replace("crate::vitlab_parts::", "")
+    }
+
+    #[test]
+    fn every_loop_is_checked_in_each_turn_or_part() {
+        for (code, expected) in [
+            ("loop {}", "loop {§}"),
+            ("loop { a(); break 5 }", "loop {§ a(); break 5 }"),
+            ("while a() { b() }", "while a() {§ b() }"),
+            ("while let Some(a) = b {}", "while let Some(a) = b {§}"),
+            ("for a in b.iter() { c(a) }", "for a in b.iter() {§ c(a) }"),
+            ("'a: for b in 0..c { continue 'a }", "'a: for b in 0..c {§ continue 'a }"),
+            ("loop {\n    #![allow(unused)]\n    a();\n}", "loop {\n    #![allow(unused)]§\n    a();\n}"),
+            ("for a in 0..b { c[a] += 1; }", "for vitlab_part in parts(0..b) { for a in vitlab_part { c[a] += 1; } }"),
+            ("for _ in (0..=b) {}", "for vitlab_part in parts_inclusive(0..=b) { for _ in vitlab_part {} }"),
+            (
+                "for a in 0..b { if c { break } else { continue } }",
+                "'vitlab_part: for vitlab_part in parts(0..b) { for a in vitlab_part { if c { break 'vitlab_part } else { continue } } }",
+            ),
+            (
+                "'a: for i in x { for j in 0..y { if z { continue 'a } } }",
+                "'a: for i in x {§ for vitlab_part in parts(0..y) { for j in vitlab_part { if z { continue 'a } } } }",
+            ),
+            // The head spans lines, and may not move.
+            ("for a in 0\n..b {}", "for a in 0\n..b {§}"),
+            ("for a in b.. {}", "for a in b.. {§}"),
+            ("for a in (0..b).rev() {}", "for a in (0..b).rev() {§}"),
+            (
+                "for a in 0..b { println!(\"{a}\") }",
+                "for vitlab_part in parts(0..b) { for a in vitlab_part { println!(\"{a}\") } }",
+            ),
+            (
+                "for a in 0..b { println!(\"{}\", if c { break } else { 1 }) }",
+                "for a in 0..b {§ println!(\"{}\", if c { break } else { 1 }) }",
+            ),
+            ("for a in 0..b { unknown!() }", "for a in 0..b {§ unknown!() }"),
+            ("for a in 0..loop { break 5 } {}", "for a in 0..loop {§ break 5 } {§}"),
+            ("for a in b { for c in 0..4 { d(c) } }", "for a in b {§ for c in 0..4 { d(c) } }"),
+            ("fn f() { loop { a(); } }", "fn f() { loop {§ a(); } }"),
+            ("impl A { fn f(&self) -> ! { loop {} } }", "impl A { fn f(&self) -> ! { loop {§} } }"),
+            ("let f = async move { loop { g().await?; } };", "let f = async move { loop {§ g().await?; } };"),
+            ("let f = |a| while a {};", "let f = |a| while a {§};"),
+            ("unsafe { loop {} }", "unsafe { loop {§} }"),
+            (":dep a = \"1\"\nloop {}", ":dep a = \"1\"\nloop {§}"),
+        ] {
+            assert_eq!(checked(code), expected);
+        }
+    }
+
+    #[test]
+    fn code_without_loops_of_its_own_stays_as_it_is() {
+        for code in [
+            "",
+            ":vars",
+            "let a = 1;",
+            "const A: u32 = loop { break 1 };",
+            "static A: u32 = { let mut i = 0; while i < 9 { i += 1 } i };",
+            "const fn f() { while g() {} }",
+            "extern \"C\" fn f() { loop {} }",
+            "let a = [0; { loop { break 3 } }];",
+            "let a: [u8; { loop { break 3 } }] = b;",
+            "let a = const { loop { break 3 } };",
+            "macro_rules! m { () => { loop {} } }",
+            "m! { loop {} }",
+            "// loop {}",
+            "let a = \"loop {}\";",
+            "loop {",
+        ] {
+            let checks = Loops::default().checks(code, |_| false);
+            assert_eq!(checks.edits, [], "{code}");
+            assert!(!checks.exist);
+        }
+    }
+
+    #[test]
+    fn the_sleep_of_the_standard_library_is_replaced() {
+        for (code, expected) in [
+            ("std::thread::sleep(a);", "sleep(a);"),
+            ("use std::{thread, time::Duration};\nthread::sleep(a);", "use std::{thread, time::Duration};\nsleep(a);"),
+            ("use std::thread::{self, sleep};\nsleep(a);", "use std::thread::{self, sleep};\nsleep(a);"),
+            ("use std::thread::*;\nsleep(a);", "use std::thread::*;\nsleep(a);"),
+            ("use std::thread as t;\nt::sleep(a);", "use std::thread as t;\nsleep(a);"),
+            ("use tokio::time::sleep;\nsleep(a).await;", "use tokio::time::sleep;\nsleep(a).await;"),
+            ("tokio::time::sleep(a).await;", "tokio::time::sleep(a).await;"),
+            ("thread::sleep(a);", "thread::sleep(a);"),
+        ] {
+            assert_eq!(checked(code), expected);
+        }
+        let edits = |code: &str, loops: &mut Loops| loops.checks(code, |_| true).edits.len();
+        let mut loops = Loops::default();
+        assert_eq!(edits("use std::thread::sleep;", &mut loops), 0);
+        assert_eq!(edits("sleep(a);", &mut loops), 1);
+        assert_eq!(edits("fn sleep(a: u32) {}", &mut loops), 0);
+        assert_eq!(edits("sleep(a);", &mut loops), 0);
+        // An import of an earlier cell.
+        assert_eq!(edits("use std::thread;", &mut loops), 0);
+        assert_eq!(edits("let thread = thread::spawn(|| thread::sleep(a));", &mut loops), 1);
+        assert_eq!(edits(":clear\nthread::sleep(a);", &mut loops), 0);
+    }
+
+    #[test]
+    fn a_cell_defines_the_modules_that_it_is_the_first_to_need() {
+        let added = |code: &str, defined: &[&str]| {
+            let text = Rewritten::new(code, Loops::default().checks(code, |name| defined.contains(&name)).edits).text;
+            assert_eq!(text.lines().count(), code.lines().count());
+            [CELL, PARTS].map(|module| text.contains(&format!("mod {} {{", module.name)))
+        };
+        assert_eq!(added("let a = 1;", &[]), [false, false]);
+        assert_eq!(added("#![allow(unused)]\nloop {}", &[]), [true, false]);
+        assert_eq!(added("for a in 0..b {}", &[]), [true, true]);
+        assert_eq!(added("for a in 0..b {}", &[CELL.name]), [false, true]);
+        assert_eq!(added("for a in 0..b {}", &[CELL.name, PARTS.name]), [false, false]);
+        assert_eq!(added(":clear\nfor a in 0..b {}", &[CELL.name, PARTS.name]), [true, true]);
+    }
 }

@@ -160,6 +160,7 @@ impl Engine {
         cell.silent = silent;
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
+        cell.has_run = false;
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -181,11 +182,9 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context);
         }
-        let has_module = context.defined_item_names().any(|name| name == support::NAME);
-        let checks = self.loops.checks(code, has_module);
+        let is_defined = |name: &str| context.defined_item_names().any(|it| it == name);
+        let checks = self.loops.checks(code, is_defined);
         self.state.cell().has_checks = checks.exist;
-        // A loop's closing brace comes before the semicolon.
-        let rewritten = Rewritten::new(code, checks.edits.into_iter().chain(semicolon(code)).collect());
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -194,7 +193,18 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
+        let semicolon: Vec<_> = semicolon(code).into_iter().collect();
+        // A loop's closing brace comes before the semicolon.
+        let edits = checks.edits.iter().chain(&semicolon).cloned().collect();
+        let mut rewritten = Rewritten::new(code, edits);
+        let mut execute =
+            |text: &str| catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(text, &mut callbacks)));
+        let mut answer = execute(&rewritten.text);
+        // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
+        if !checks.edits.is_empty() && matches!(answer, Ok(Err(_))) && may_try_again(&self.state, &self.events) {
+            rewritten = Rewritten::new(code, semicolon);
+            answer = execute(&without_shell_commands(&rewritten.text));
+        }
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
@@ -209,6 +219,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Returns whether evcxr stopped before the cell's code ran.
+fn may_try_again(state: &KernelState, events: &EventReader) -> bool {
+    events.wait();
+    let cell = state.cell();
+    !cell.has_run && cell.interrupts == 0 && !cell.process_has_ended()
+}
+
+/// Replaces the lines for the shell, which have run.
+fn without_shell_commands(text: &str) -> String {
+    let line = |line: &str| if line.starts_with('!') { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 fn variable_names(context: &CommandContext) -> Vec<String> {

@@ -31,6 +31,8 @@ pub struct CellState {
     pub execution_count: usize,
     /// How many interrupts the cell has received.
     pub interrupts: u32,
+    /// Whether the cell's code has begun to run.
+    pub has_run: bool,
     /// Whether an interrupt reaches the cell's loops.
     pub has_checks: bool,
     /// Whether an interrupt ended the cell's process or its compilation.

@@ -1,51 +1,60 @@
-//! The hidden module that every cell's library contains. The code that [`loops`](super::loops) adds to cells calls it,
-//! and the process that runs cells ([`loops`](crate::cell::loops)) finds it by its exported function.
+//! The hidden modules of cells, which the code that [`loops`](super::loops) adds to cells calls. A cell that needs one
+//! defines it, and evcxr adds it to the libraries of all later cells. Their functions are generic or inline, so that
+//! rustc generates code only for those that a cell uses. A cell receives a module on one line, so its source must not
+//! contain line comments.
 
-/// Name of the module.
-pub const NAME: &str = "vitlab_cell";
+/// A module.
+pub struct Module {
+    pub name: &'static str,
+    source: &'static str,
+}
 
-/// Source of the module. A cell receives it on one line, so it must not contain line comments.
+/// Ends loops.
 ///
-/// - `vitlab_loops` is called once by the thread that runs cells, and returns the state that the two processes share.
+/// - `vitlab_loops` returns the state, which the process that runs cells sets ([`loops`](crate::cell::loops)).
 /// - `check` unwinds without a message if the user has interrupted the cell. In a library of an earlier cell, only the
 ///   thread that runs cells unwinds (`INTERRUPT_RUNNER`): the threads that the earlier cell started go on.
-/// - `parts` divides a range, so that loops over it are checked once per part and optimised as usual in between. Each
-///   loop begins with parts of one turn, and takes four times as many turns as long as a part takes less than a tick.
-///   `Site` keeps this number from one execution of the loop to the next.
 /// - `sleep` checks while it sleeps.
-const SOURCE: &str = r#"#[allow(warnings, clippy::all)] mod vitlab_cell {
-    use ::std::{ops::{Range, RangeInclusive}, panic::resume_unwind, sync::{OnceLock, atomic::{AtomicU32, Ordering::Relaxed}}};
-    use ::std::{thread::{self, ThreadId}, time::{Duration, Instant}};
+pub const CELL: Module = Module {
+    name: "vitlab_cell",
+    source: r#"#[allow(warnings, clippy::all)] mod vitlab_cell {
+    use ::std::{sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed}, time::Duration};
 
-    #[repr(C)] pub struct State { interrupt: AtomicU32, tick: AtomicU32 }
-    static STATE: State = State { interrupt: AtomicU32::new(0), tick: AtomicU32::new(0) };
-    static RUNNER: OnceLock<ThreadId> = OnceLock::new();
+    #[repr(C)] pub struct State { interrupt: AtomicU32, pub tick: AtomicU32, runner: AtomicUsize }
+    pub static STATE: State = State { interrupt: AtomicU32::new(0), tick: AtomicU32::new(0), runner: AtomicUsize::new(0) };
+    #[unsafe(no_mangle)] pub extern "C" fn vitlab_loops() -> *const State { &STATE }
+    unsafe extern "C" { safe fn pthread_self() -> usize; }
     const INTERRUPT_RUNNER: u32 = 2;
     struct Interrupted;
 
-    #[unsafe(no_mangle)] pub extern "C" fn vitlab_loops() -> *const State {
-        let _ = RUNNER.set(thread::current().id());
-        &STATE
-    }
-
     #[inline(always)] pub fn check() {
-        if STATE.interrupt.load(Relaxed) != 0 { stop(STATE.interrupt.load(Relaxed)) }
+        if STATE.interrupt.load(Relaxed) != 0 { stop::<()>() }
+    }
+    #[cold] #[inline(never)] fn stop<Used>() {
+        let excepted = STATE.interrupt.load(Relaxed) == INTERRUPT_RUNNER && STATE.runner.load(Relaxed) != pthread_self();
+        if !excepted && !::std::thread::panicking() { ::std::panic::resume_unwind(Box::new(Interrupted)) }
     }
 
-    #[cold] #[inline(never)] fn stop(interrupt: u32) {
-        let excepted = interrupt == INTERRUPT_RUNNER && RUNNER.get() != Some(&thread::current().id());
-        if !excepted && !thread::panicking() { resume_unwind(Box::new(Interrupted)) }
-    }
-
-    pub fn sleep(time: Duration) {
-        let end = Instant::now().checked_add(time);
+    #[inline] pub fn sleep(time: Duration) {
+        let end = ::std::time::Instant::now().checked_add(time);
         loop {
             check();
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(::std::time::Instant::now()));
             if left.is_zero() { return }
-            thread::sleep(left.min(Duration::from_millis(50)));
+            ::std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
+}"#,
+};
+
+/// Divides ranges, so that loops over them are checked once per part and optimised as usual in between. Each loop begins
+/// with parts of one turn. A part that takes less than a tick is followed by one of four times as many turns. `Site` keeps
+/// this number from one execution of the loop to the next.
+pub const PARTS: Module = Module {
+    name: "vitlab_parts",
+    source: r#"#[allow(warnings, clippy::all)] mod vitlab_parts {
+    use ::std::{ops::{Range, RangeInclusive}, sync::atomic::{AtomicU32, Ordering::Relaxed}};
+    use super::vitlab_cell::{STATE, check};
 
     pub struct Site(AtomicU32);
     impl Site { pub const fn new() -> Self { Site(AtomicU32::new(1)) } }
@@ -58,14 +67,14 @@ const SOURCE: &str = r#"#[allow(warnings, clippy::all)] mod vitlab_cell {
             let tick = STATE.tick.load(Relaxed);
             if let Some(began) = self.began {
                 let ticks = tick.wrapping_sub(began);
-                if ticks != 0 || (more && self.turns < MOST) { self.adapt(ticks) }
+                if ticks != 0 || (more && self.turns < MOST) { self.adapt::<()>(ticks) }
             }
             if !more { return None }
             check();
             self.began = Some(tick);
             Some(self.turns)
         }
-        #[cold] #[inline(never)] fn adapt(&mut self, ticks: u32) {
+        #[cold] #[inline(never)] fn adapt<Used>(&mut self, ticks: u32) {
             self.turns = if ticks == 0 { self.turns * 4 } else { (self.turns / ticks.saturating_mul(2)).max(1) };
             self.site.0.store(self.turns, Relaxed);
         }
@@ -73,25 +82,21 @@ const SOURCE: &str = r#"#[allow(warnings, clippy::all)] mod vitlab_cell {
 
     #[diagnostic::on_unimplemented(message = "a range of `{Self}` is not an iterator", label = "a range of `{Self}` is not an iterator")]
     pub trait Bound: Copy + PartialOrd {
-        fn ahead(self, end: Self, turns: u32) -> Self;
-        fn successor(self) -> Self;
+        #[inline(always)] fn ahead(self, end: Self, turns: u32) -> Self { end }
     }
     macro_rules! integers { ($($wide:ident: $($type:ident $unsigned:ident),*;)*) => { $($(impl Bound for $type {
         #[inline(always)] fn ahead(self, end: Self, turns: u32) -> Self {
             let more = end.wrapping_sub(self) as $unsigned as $wide > turns as $wide;
             if more { self.wrapping_add(turns as $type) } else { end }
         }
-        #[inline(always)] fn successor(self) -> Self { self.wrapping_add(1) }
     })*)* } }
     integers! {
         u64: u8 u8, u16 u16, u32 u32, u64 u64, usize usize, i8 u8, i16 u16, i32 u32, i64 u64, isize usize;
         u128: u128 u128, i128 u128;
     }
-    macro_rules! undivided { ($($type:ty),*) => { $(impl Bound for $type {
-        #[inline(always)] fn ahead(self, end: Self, _: u32) -> Self { end }
-        #[inline(always)] fn successor(self) -> Self { self }
-    })* } }
-    undivided!(char, ::std::net::Ipv4Addr, ::std::net::Ipv6Addr);
+    impl Bound for char {}
+    impl Bound for ::std::net::Ipv4Addr {}
+    impl Bound for ::std::net::Ipv6Addr {}
 
     pub struct Parts<T> { start: T, end: T, pace: Pace }
     #[inline(always)] pub fn parts<T: Bound>(range: Range<T>, site: &'static Site) -> Parts<T> {
@@ -118,13 +123,16 @@ const SOURCE: &str = r#"#[allow(warnings, clippy::all)] mod vitlab_cell {
             let turns = self.pace.next(!self.done && self.start <= self.last)?;
             let (start, last) = (self.start, self.start.ahead(self.last, turns));
             self.done = last == self.last;
-            if !self.done { self.start = last.successor() }
+            if !self.done { self.start = last.ahead(self.last, 1) }
             Some(start..=last)
         }
     }
-}"#;
+}"#,
+};
 
-/// Returns the module on one line.
-pub fn module() -> String {
-    SOURCE.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+impl Module {
+    /// Returns the module on one line.
+    pub fn line(&self) -> String {
+        self.source.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
 }
