@@ -13,6 +13,8 @@ use super::syntax::{PREFIX, parse, statements};
 
 /// A loop within another loop over at most this many turns, written as numbers, has no checks.
 const FEW: u128 = 4;
+/// A loop without calls over at most this many turns has no checks.
+const FEW_WITHOUT_CALLS: u128 = 64;
 /// Macros whose body contains no `break`.
 const WITHOUT_BREAK: [&str; 19] = [
     "print",
@@ -159,15 +161,15 @@ impl Walk<'_> {
             _ => None,
         };
         let Some(list) = body.as_ref().and_then(ast::BlockExpr::stmt_list) else { return };
-        let range = ast::ForExpr::cast(node.clone()).and_then(|it| Head::of(&it));
+        let head = ast::ForExpr::cast(node.clone()).and_then(|it| Head::of(&it));
         let edits_before = self.edits.len();
         node.children().for_each(|child| self.node(&child, Place { in_loop: true, ..place }));
-        if place.in_loop && range.as_ref().is_some_and(Head::has_few_turns) {
+        if head.as_ref().and_then(Head::turns).is_some_and(|turns| is_short(turns, &list, place)) {
             return;
         }
         let head_is_edited = |head: &Head| self.edits[edits_before..].iter().any(|edit| edit.range.start < head.end);
-        let divided = range.filter(|head| {
-            !self.code[head.start..head.end].contains('\n') && !head_is_edited(head) && can_be_divided(&list)
+        let divided = head.filter(|head| {
+            !self.code[head.whole.start..head.end].contains('\n') && !head_is_edited(head) && can_be_divided(&list)
         });
         match divided {
             Some(head) => head.divide(&list).into_iter().for_each(|edit| self.add(place, edit)),
@@ -184,38 +186,39 @@ impl Walk<'_> {
     }
 }
 
-/// The head of a loop `for` over a range.
+/// The head of a loop `for` without a label.
 struct Head {
-    /// The part between `for` and the body.
-    start: usize,
-    end: usize,
+    /// The loop without attributes.
     whole: Range<usize>,
+    /// Where the body begins.
+    end: usize,
     pattern: Range<usize>,
-    range: ast::RangeExpr,
+    iterable: Range<usize>,
+    /// The range that the loop is over, if it is one.
+    range: Option<ast::RangeExpr>,
 }
 
 impl Head {
     fn of(node: &ast::ForExpr) -> Option<Self> {
-        let Expr::RangeExpr(range) = unparenthesized(node.iterable()?) else { return None };
         if node.syntax().children().any(|it| it.kind() == SyntaxKind::LABEL) {
             return None;
         }
-        (range.start()?, range.end()?);
-        let body = node.loop_body()?;
+        let (iterable, body) = (node.iterable()?, node.loop_body()?);
+        let range = match unparenthesized(iterable.clone()) {
+            Expr::RangeExpr(it) if it.start().is_some() && it.end().is_some() => Some(it),
+            _ => None,
+        };
         Some(Head {
-            start: in_cell(node.for_token()?.text_range()).end,
-            end: start(body.syntax()),
             whole: in_cell(node.for_token()?.text_range()).start..end(body.syntax()),
+            end: start(body.syntax()),
             pattern: in_cell(node.pat()?.syntax().text_range()),
+            iterable: in_cell(iterable.syntax().text_range()),
             range,
         })
     }
 
-    fn is_inclusive(&self) -> bool {
-        self.range.op_kind() == Some(ast::RangeOp::Inclusive)
-    }
-
-    fn has_few_turns(&self) -> bool {
+    /// Returns the number of turns, if the loop is over a range of two numbers.
+    fn turns(&self) -> Option<u128> {
         let number = |bound: Option<Expr>| match bound {
             Some(Expr::Literal(it)) => match it.kind() {
                 ast::LiteralKind::IntNumber(number) => number.value().ok(),
@@ -223,28 +226,40 @@ impl Head {
             },
             _ => None,
         };
-        let turns = number(self.range.start()).zip(number(self.range.end())).map(|(a, b)| b.saturating_sub(a));
-        turns.is_some_and(|turns| turns + u128::from(self.is_inclusive()) <= FEW)
+        let range = self.range.as_ref()?;
+        let (start, end) = (number(range.start())?, number(range.end())?);
+        Some(end.saturating_sub(start) + u128::from(range.op_kind() == Some(ast::RangeOp::Inclusive)))
     }
 
-    /// Makes two loops of the loop: over the parts of the range, and over each part.
+    /// Makes two loops of the loop: over the parts of its iterator, and over each part.
     fn divide(&self, body: &ast::StmtList) -> Vec<Edit> {
         const SITE: &str = "{ static SITE: crate::vitlab_parts::Site = crate::vitlab_parts::Site::new(); &SITE }";
-        let parts = if self.is_inclusive() { "parts_inclusive" } else { "parts" };
-        let pieces = vec![
-            Piece::Added(format!(" vitlab_part in crate::vitlab_parts::{parts}(")),
-            Piece::Cell(in_cell(self.range.syntax().text_range())),
-            Piece::Added(format!(", {SITE}) {{ for ")),
-            Piece::Cell(self.pattern.clone()),
-            Piece::Added(" in vitlab_part ".into()),
-        ];
-        let mut edits = vec![Edit { range: self.start..self.end, pieces }, Edit::insert(self.whole.end, " }")];
         let breaks: Vec<_> = own_breaks(body.syntax()).collect();
-        if !breaks.is_empty() {
-            edits.push(Edit::insert(self.whole.start, "'vitlab_part: "));
-            edits.extend(breaks.into_iter().map(|at| Edit::insert(at, " 'vitlab_part")));
-        }
-        edits
+        let label = if breaks.is_empty() { "" } else { "'vitlab_part: " };
+        let [before, between, after, end] = match self.range.as_ref().map(|it| it.op_kind()) {
+            Some(Some(ast::RangeOp::Inclusive)) => {
+                ["for vitlab_part in crate::vitlab_parts::parts_inclusive(", "", "vitlab_part", " }"]
+            }
+            Some(_) => ["for vitlab_part in crate::vitlab_parts::parts(", "", "vitlab_part", " }"],
+            // `match` keeps the temporaries of the expression until the loop ends, as `for` does.
+            None => [
+                "match crate::vitlab_parts::turns(",
+                "{ mut vitlab_turns => LABELwhile vitlab_turns.more() ",
+                "&mut vitlab_turns",
+                " } }",
+            ],
+        };
+        let outer_label = if between.is_empty() { label } else { "" };
+        let pieces = vec![
+            Piece::Added(format!("{outer_label}{before}")),
+            Piece::Cell(self.iterable.clone()),
+            Piece::Added(format!(", {SITE}) {}{{ for ", between.replace("LABEL", label))),
+            Piece::Cell(self.pattern.clone()),
+            Piece::Added(format!(" in {after} ")),
+        ];
+        let head = Edit { range: self.whole.start..self.end, pieces };
+        let breaks = breaks.into_iter().map(|at| Edit::insert(at, " 'vitlab_part"));
+        [head, Edit::insert(self.whole.end, end)].into_iter().chain(breaks).collect()
     }
 }
 
@@ -253,6 +268,18 @@ fn unparenthesized(expression: Expr) -> Expr {
         Expr::ParenExpr(it) => it.expr().map_or(Expr::ParenExpr(it), unparenthesized),
         other => other,
     }
+}
+
+/// Returns whether a loop takes so little time that it needs no checks.
+fn is_short(turns: u128, body: &ast::StmtList, place: Place) -> bool {
+    use SyntaxKind::*;
+    let calls = |node: SyntaxNode| {
+        matches!(
+            node.kind(),
+            CALL_EXPR | METHOD_CALL_EXPR | MACRO_EXPR | MACRO_CALL | AWAIT_EXPR | LOOP_EXPR | WHILE_EXPR | FOR_EXPR
+        )
+    };
+    (place.in_loop && turns <= FEW) || (turns <= FEW_WITHOUT_CALLS && !body.syntax().descendants().any(calls))
 }
 
 /// Returns whether a loop with this body can become two loops: it contains no other loop, and no macro that may contain
@@ -321,7 +348,14 @@ mod tests {
             ("loop { a(); break 5 }", "loop {§ a(); break 5 }"),
             ("while a() { b() }", "while a() {§ b() }"),
             ("while let Some(a) = b {}", "while let Some(a) = b {§}"),
-            ("for a in b.iter() { c(a) }", "for a in b.iter() {§ c(a) }"),
+            (
+                "for a in b.iter() { c(a) }",
+                "match turns(b.iter()) { mut vitlab_turns => while vitlab_turns.more() { for a in &mut vitlab_turns { c(a) } } }",
+            ),
+            (
+                "for (a, b) in c { if a { break } }",
+                "match turns(c) { mut vitlab_turns => 'vitlab_part: while vitlab_turns.more() { for (a, b) in &mut vitlab_turns { if a { break 'vitlab_part } } } }",
+            ),
             ("'a: for b in 0..c { continue 'a }", "'a: for b in 0..c {§ continue 'a }"),
             ("loop {\n    #![allow(unused)]\n    a();\n}", "loop {\n    #![allow(unused)]§\n    a();\n}"),
             ("for a in 0..b { c[a] += 1; }", "for vitlab_part in parts(0..b) { for a in vitlab_part { c[a] += 1; } }"),
@@ -336,8 +370,16 @@ mod tests {
             ),
             // The head spans lines, and may not move.
             ("for a in 0\n..b {}", "for a in 0\n..b {§}"),
-            ("for a in b.. {}", "for a in b.. {§}"),
-            ("for a in (0..b).rev() {}", "for a in (0..b).rev() {§}"),
+            (
+                "for a in b.. {}",
+                "match turns(b..) { mut vitlab_turns => while vitlab_turns.more() { for a in &mut vitlab_turns {} } }",
+            ),
+            ("for a in 0..64 { c[a] = 1; }", "for a in 0..64 { c[a] = 1; }"),
+            ("for a in 0..9 { b(a); }", "for vitlab_part in parts(0..9) { for a in vitlab_part { b(a); } }"),
+            (
+                "for a in (0..b).rev() {}",
+                "match turns((0..b).rev()) { mut vitlab_turns => while vitlab_turns.more() { for a in &mut vitlab_turns {} } }",
+            ),
             (
                 "for a in 0..b { println!(\"{a}\") }",
                 "for vitlab_part in parts(0..b) { for a in vitlab_part { println!(\"{a}\") } }",

@@ -47,9 +47,10 @@ pub const CELL: Module = Module {
 }"#,
 };
 
-/// Divides ranges, so that loops over them are checked once per part and optimised as usual in between. Each loop begins
-/// with parts of one turn. A part that takes less than a tick is followed by one of four times as many turns. `Site` keeps
-/// this number from one execution of the loop to the next.
+/// Divides loops `for`, so that they are checked once per part and optimised as usual in between: ranges by `parts` and
+/// `parts_inclusive`, other iterators by `turns`. Each loop begins with parts of one turn. A part that takes less than a
+/// tick is followed by one of four times as many turns. `Site` keeps this number from one execution of the loop to the
+/// next.
 pub const PARTS: Module = Module {
     name: "vitlab_parts",
     source: r#"#[allow(warnings, clippy::all)] mod vitlab_parts {
@@ -67,36 +68,46 @@ pub const PARTS: Module = Module {
             let tick = STATE.tick.load(Relaxed);
             if let Some(began) = self.began {
                 let ticks = tick.wrapping_sub(began);
-                if ticks != 0 || (more && self.turns < MOST) { self.adapt::<()>(ticks) }
+                if ticks != 0 || (more && self.turns < MOST) { self.turns = adapt::<()>(self.site, self.turns, ticks) }
             }
             if !more { return None }
             check();
             self.began = Some(tick);
             Some(self.turns)
         }
-        #[cold] #[inline(never)] fn adapt<Used>(&mut self, ticks: u32) {
-            self.turns = if ticks == 0 { self.turns * 4 } else { (self.turns / ticks.saturating_mul(2)).max(1) };
-            self.site.0.store(self.turns, Relaxed);
-        }
+    }
+    #[cold] #[inline(never)] fn adapt<Used>(site: &Site, turns: u32, ticks: u32) -> u32 {
+        let turns = if ticks == 0 { turns * 4 } else { (turns / ticks.saturating_mul(2)).max(1) };
+        site.0.store(turns, Relaxed);
+        turns
     }
 
     #[diagnostic::on_unimplemented(message = "a range of `{Self}` is not an iterator", label = "a range of `{Self}` is not an iterator")]
     pub trait Bound: Copy + PartialOrd {
-        #[inline(always)] fn ahead(self, end: Self, turns: u32) -> Self { end }
+        fn steps(self, end: Self, most: u32) -> u32;
+        fn forward(self, steps: u32) -> Self;
     }
     macro_rules! integers { ($($wide:ident: $($type:ident $unsigned:ident),*;)*) => { $($(impl Bound for $type {
-        #[inline(always)] fn ahead(self, end: Self, turns: u32) -> Self {
-            let more = end.wrapping_sub(self) as $unsigned as $wide > turns as $wide;
-            if more { self.wrapping_add(turns as $type) } else { end }
+        #[inline(always)] fn steps(self, end: Self, most: u32) -> u32 {
+            (end.wrapping_sub(self) as $unsigned as $wide).min(most as $wide) as u32
         }
+        #[inline(always)] fn forward(self, steps: u32) -> Self { self.wrapping_add(steps as $type) }
     })*)* } }
     integers! {
         u64: u8 u8, u16 u16, u32 u32, u64 u64, usize usize, i8 u8, i16 u16, i32 u32, i64 u64, isize usize;
         u128: u128 u128, i128 u128;
     }
-    impl Bound for char {}
-    impl Bound for ::std::net::Ipv4Addr {}
-    impl Bound for ::std::net::Ipv6Addr {}
+    impl Bound for char {
+        #[inline] fn steps(self, end: Self, most: u32) -> u32 {
+            let gap = if self < '\u{d800}' && end >= '\u{e000}' { 0x800 } else { 0 };
+            (end as u32 - self as u32 - gap).min(most)
+        }
+        #[inline] fn forward(self, steps: u32) -> Self {
+            let code = self as u32 + steps;
+            let gap = if self < '\u{d800}' && code >= 0xd800 { 0x800 } else { 0 };
+            char::from_u32(code + gap).unwrap_or(char::MAX)
+        }
+    }
 
     pub struct Parts<T> { start: T, end: T, pace: Pace }
     #[inline(always)] pub fn parts<T: Bound>(range: Range<T>, site: &'static Site) -> Parts<T> {
@@ -107,7 +118,7 @@ pub const PARTS: Module = Module {
         #[inline(always)] fn next(&mut self) -> Option<Range<T>> {
             let turns = self.pace.next(self.start < self.end)?;
             let start = self.start;
-            self.start = start.ahead(self.end, turns);
+            self.start = start.forward(start.steps(self.end, turns));
             Some(start..self.start)
         }
     }
@@ -115,16 +126,50 @@ pub const PARTS: Module = Module {
     pub struct PartsInclusive<T> { start: T, last: T, done: bool, pace: Pace }
     #[inline(always)] pub fn parts_inclusive<T: Bound>(range: RangeInclusive<T>, site: &'static Site) -> PartsInclusive<T> {
         let (start, last) = range.into_inner();
-        PartsInclusive { start, last, done: false, pace: Pace::new(site) }
+        PartsInclusive { start, last, done: !(start <= last), pace: Pace::new(site) }
     }
     impl<T: Bound> Iterator for PartsInclusive<T> {
-        type Item = RangeInclusive<T>;
-        #[inline(always)] fn next(&mut self) -> Option<RangeInclusive<T>> {
-            let turns = self.pace.next(!self.done && self.start <= self.last)?;
-            let (start, last) = (self.start, self.start.ahead(self.last, turns));
-            self.done = last == self.last;
-            if !self.done { self.start = last.ahead(self.last, 1) }
-            Some(start..=last)
+        type Item = Part<T>;
+        #[inline(always)] fn next(&mut self) -> Option<Part<T>> {
+            let turns = self.pace.next(!self.done)?;
+            let steps = self.start.steps(self.last, turns - 1);
+            let part = Part { start: self.start, left: steps + 1 };
+            self.done = self.start.forward(steps) == self.last;
+            self.start = self.start.forward(steps + 1);
+            Some(part)
+        }
+    }
+    pub struct Part<T> { start: T, left: u32 }
+    impl<T: Bound> Iterator for Part<T> {
+        type Item = T;
+        #[inline(always)] fn next(&mut self) -> Option<T> {
+            if self.left == 0 { return None }
+            self.left -= 1;
+            let value = self.start;
+            self.start = value.forward(1);
+            Some(value)
+        }
+    }
+
+    pub struct Turns<I> { iter: I, left: u32, done: bool, pace: Pace }
+    #[inline(always)] pub fn turns<I: IntoIterator>(iter: I, site: &'static Site) -> Turns<I::IntoIter> {
+        Turns { iter: iter.into_iter(), left: 0, done: false, pace: Pace::new(site) }
+    }
+    impl<I: Iterator> Turns<I> {
+        #[inline(always)] pub fn more(&mut self) -> bool {
+            let turns = self.pace.next(!self.done);
+            self.left = turns.unwrap_or(0);
+            turns.is_some()
+        }
+    }
+    impl<I: Iterator> Iterator for Turns<I> {
+        type Item = I::Item;
+        #[inline(always)] fn next(&mut self) -> Option<I::Item> {
+            if self.left == 0 { return None }
+            self.left -= 1;
+            let next = self.iter.next();
+            if next.is_none() { self.done = true }
+            next
         }
     }
 }"#,
