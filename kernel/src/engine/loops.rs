@@ -359,7 +359,7 @@ mod tests {
             ("'a: for b in 0..c { continue 'a }", "'a: for b in 0..c {§ continue 'a }"),
             ("loop {\n    #![allow(unused)]\n    a();\n}", "loop {\n    #![allow(unused)]§\n    a();\n}"),
             ("for a in 0..b { c[a] += 1; }", "for vitlab_part in parts(0..b) { for a in vitlab_part { c[a] += 1; } }"),
-            ("for _ in (0..=b) {}", "for vitlab_part in parts_inclusive(0..=b) { for _ in vitlab_part {} }"),
+            ("for _ in (0..=b) {}", "for vitlab_part in parts_inclusive((0..=b)) { for _ in vitlab_part {} }"),
             (
                 "for a in 0..b { if c { break } else { continue } }",
                 "'vitlab_part: for vitlab_part in parts(0..b) { for a in vitlab_part { if c { break 'vitlab_part } else { continue } } }",

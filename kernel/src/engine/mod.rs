@@ -201,9 +201,17 @@ impl Engine {
             |text: &str| catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(text, &mut callbacks)));
         let mut answer = execute(&rewritten.text);
         // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
-        if !checks.edits.is_empty() && matches!(answer, Ok(Err(_))) && may_try_again(&self.state, &self.events) {
+        if !checks.edits.is_empty()
+            && let Ok(Err(error)) = &answer
+            && may_try_again(&self.state, &self.events)
+        {
+            let text = format!("The cell ran without checks for an interrupt, which don't compile in it: {error}\n");
+            self.state.cell().has_checks = false;
             rewritten = Rewritten::new(code, semicolon);
             answer = execute(&without_shell_commands(&rewritten.text));
+            if matches!(answer, Ok(Ok(_))) {
+                events::handle(&self.state, Event::Text { stream: Stream::Stderr, text });
+            }
         }
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));

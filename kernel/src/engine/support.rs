@@ -99,12 +99,12 @@ pub const PARTS: Module = Module {
     }
     impl Bound for char {
         #[inline] fn steps(self, end: Self, most: u32) -> u32 {
-            let gap = if self < '\u{d800}' && end >= '\u{e000}' { 0x800 } else { 0 };
+            let gap = if (self as u32) < 0xd800 && end as u32 > 0xdfff { 0x800 } else { 0 };
             (end as u32 - self as u32 - gap).min(most)
         }
         #[inline] fn forward(self, steps: u32) -> Self {
             let code = self as u32 + steps;
-            let gap = if self < '\u{d800}' && code >= 0xd800 { 0x800 } else { 0 };
+            let gap = if (self as u32) < 0xd800 && code >= 0xd800 { 0x800 } else { 0 };
             char::from_u32(code + gap).unwrap_or(char::MAX)
         }
     }
@@ -179,5 +179,56 @@ impl Module {
     /// Returns the module on one line.
     pub fn line(&self) -> String {
         self.source.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn parts_take_the_turns_of_the_undivided_loop() {
+        let main = r#"
+            macro_rules! same { ($parts:ident, $range:expr) => {{
+                static SITE: vitlab_parts::Site = vitlab_parts::Site::new();
+                // The parts of the second execution are larger.
+                for _ in 0..2 {
+                    let mut found = Vec::new();
+                    for part in vitlab_parts::$parts($range, &SITE) { for i in part { found.push(i) } }
+                    assert!(found.into_iter().eq($range), "{}", stringify!($range));
+                }
+            }} }
+            fn main() {
+                same!(parts, 0..100_000);
+                same!(parts, 5..3);
+                same!(parts, -128i8..127);
+                same!(parts, u64::MAX - 99..u64::MAX);
+                same!(parts, i128::MIN..i128::MIN + 99);
+                same!(parts, 'a'..'\u{f000}');
+                same!(parts_inclusive, 0..=100_000);
+                same!(parts_inclusive, 5..=3);
+                same!(parts_inclusive, 0u8..=255);
+                same!(parts_inclusive, i64::MAX - 99..=i64::MAX);
+                same!(parts_inclusive, '\0'..=char::MAX);
+                static SITE: vitlab_parts::Site = vitlab_parts::Site::new();
+                let mut turns = vitlab_parts::turns(vec![1, 2, 3, 4, 5, 6], &SITE);
+                let mut found = Vec::new();
+                while turns.more() { for i in &mut turns { found.push(i) } }
+                assert_eq!(found, [1, 2, 3, 4, 5, 6]);
+            }
+        "#;
+        let folder = tempfile::tempdir().unwrap();
+        let (source, program) = (folder.path().join("main.rs"), folder.path().join("main"));
+        std::fs::write(&source, CELL.line() + &PARTS.line() + main).unwrap();
+        let rustc = Command::new("rustc")
+            .args(["--edition=2024", "-o"])
+            .arg(&program)
+            .arg(source)
+            .stderr(Stdio::inherit())
+            .status();
+        assert!(rustc.unwrap().success());
+        assert!(Command::new(program).status().unwrap().success());
     }
 }
