@@ -3,6 +3,7 @@
 //! output, panic, `?` and crash to the kernel as an [`event`].
 
 pub mod event;
+pub mod loops;
 pub mod runner;
 mod sorter;
 pub mod watch;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use libloading::Library;
 
+use super::loops::Loops;
 use super::{CHANGED_TYPE, COMPLETE, PANIC, RUN, exit_with};
 
 /// Set in this process's environment.
@@ -24,6 +25,7 @@ pub fn run() -> ! {
         // SAFETY: the process has only this thread so far.
         unsafe { std::env::remove_var(name) };
     }
+    let mut loops = Loops::default();
     let mut variables = std::ptr::null_mut();
     for line in std::io::stdin().lock().lines() {
         let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
@@ -36,10 +38,12 @@ pub fn run() -> ! {
         unsafe {
             let library = Library::new(library)
                 .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
+            loops.begin_cell(&library);
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),
             }
+            loops.end_cell();
             // Never unloaded: variables and thread-locals refer to its code.
             std::mem::forget(library);
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::redefine::PLACEHOLDER;
+use super::support::{CELL, PARTS};
 
 /// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
 pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
@@ -48,7 +49,9 @@ impl Engine {
             return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
         };
         let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
-        let completions = found.completions.iter().filter(|it| !it.code.starts_with(PLACEHOLDER));
+        let modules = [CELL, PARTS].map(|module| module.name);
+        let is_hidden = |name: &str| modules.contains(&name.trim_end_matches(':')) || name.starts_with(PLACEHOLDER);
+        let completions = found.completions.iter().filter(|it| !is_hidden(&it.code));
         let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
         let types = completions
             .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));

@@ -95,6 +95,7 @@ fn enter(state: &KernelState, phase: Phase) {
     let mut cell = state.cell();
     if matches!(cell.phase, Phase::Compiling | Phase::Running) {
         cell.phase = phase;
+        cell.has_run |= phase == Phase::Running;
     }
 }
 

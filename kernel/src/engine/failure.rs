@@ -11,6 +11,7 @@ use super::diagnostic::{self, Diagnostic, SOURCES};
 use super::earlier::{Earlier, Outcome};
 use super::source_map::{CellText, SourceMap};
 use super::state::KernelState;
+use super::syntax::defined_names;
 use crate::cell::event::Event;
 
 pub struct Failure {
@@ -22,29 +23,33 @@ pub struct Failure {
 }
 
 /// Decides whether a cell failed. A panic, a `?` or the end of its process, as the watcher reported it, counts before
-/// evcxr's answer. `variables` are lost with the process; `generated` is the source file that evcxr made of the cell.
+/// evcxr's answer. `variables` are those before the cell, which are lost with the process, and `kept` those after it;
+/// `generated` is the source file that evcxr made of the cell.
 pub fn decide_failure(
     state: &KernelState,
     answer: thread::Result<Result<EvalOutputs, Error>>,
     cell: &CellText,
     earlier: &Earlier,
     variables: &[String],
+    kept: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
-    let (stopped_by, interrupted, other_panics) = {
+    let (stopped_by, interrupted, asked, other_panics) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
-        (stopped_by, cell.ended_by_interrupt, cell.other_panics.clone())
+        (stopped_by, cell.ended_by_interrupt, cell.interrupts > 0, cell.other_panics.clone())
     };
     match (stopped_by, answer) {
         (Some(Event::Ended { .. }), _) if interrupted => {
-            let reason = "the cell's code doesn't listen to interrupts, so its process was ended";
+            let reason = "the cell's code didn't react to the interrupt, so its process was ended";
             let failure = Failure::new("Interrupted", format!("{reason}. {}", lost(variables)));
             Err(Failure { outcome: Outcome::ProcessEnded, ..failure })
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
+        // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
+        (Some(Event::Panic { .. }), _) if asked => Err(Failure::loops_ended(&cell.code, variables, kept)),
         (Some(Event::Panic { stderr }), _) => {
             Err(Failure::panic(&stderr, &other_panics, &SourceMap::new(&generated(), cell, &earlier.cells)))
         }
@@ -142,10 +147,38 @@ impl Failure {
         Failure { details, outcome: Outcome::ProcessEnded, ..failure }
     }
 
+    /// Describes an interrupt that ended the cell's loops.
+    fn loops_ended(code: &str, before: &[String], kept: &[String]) -> Self {
+        let moved: Vec<&str> = before.iter().filter(|name| !kept.contains(name)).map(String::as_str).collect();
+        let new: Vec<String> = defined_names(code).0.into_iter().filter(|name| !kept.contains(name)).collect();
+        let new: Vec<&str> = new.iter().map(String::as_str).filter(|name| !moved.contains(name)).collect();
+        let mut value = "the interrupt stopped the cell; ".to_string();
+        value += if moved.is_empty() {
+            "all variables of earlier cells are kept"
+        } else {
+            "the variables of earlier cells are kept"
+        };
+        if !moved.is_empty() {
+            value += &format!(", except {}, which the cell moved", list(&moved));
+        }
+        if !new.is_empty() {
+            let verb = if new.len() == 1 { "isn't" } else { "aren't" };
+            value += &format!(". {} {verb} defined, because the cell didn't reach its end", list(&new));
+        }
+        Failure::new("Interrupted", value)
+    }
+
     /// Describes an interrupt that ended the compilation.
     pub fn interrupted() -> Self {
         let failure = Failure::new("Interrupted", "the interrupt stopped compiling the cell; all variables are kept");
         Failure { outcome: Outcome::NotCompiled, ..failure }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        _ => names.concat(),
     }
 }
 
@@ -226,7 +259,7 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), &cell(""), &Earlier::default(), &[], String::new)
+            decide_failure(&state, Ok(answer), &cell(""), &Earlier::default(), &[], &[], String::new)
                 .err()
                 .map(|failure| failure.name)
         };

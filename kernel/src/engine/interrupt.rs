@@ -1,5 +1,6 @@
 //! Interrupts the current cell. A training announces in the kernel's folder that it listens, checks there for an
-//! interrupt after each step, and stops after the step. Code that doesn't listen is ended together with its process.
+//! interrupt after each step, and stops after the step. The loops of the cell's own source check in each turn
+//! ([`loops`](super::loops)), and unwind. Other code is ended together with its process.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::state::{KernelState, Phase};
+use crate::cell::loops;
 
 /// File by which the kernel asks a training to stop.
 const ASKED: &str = "interrupt";
@@ -16,19 +18,21 @@ const ASKED: &str = "interrupt";
 const LISTENING: &str = "listening";
 /// File in which the kernel writes the number of the running cell.
 const CELL: &str = "cell";
-/// Code that doesn't listen is ended after this time.
+/// Code without checks is ended after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Code with checks is ended after this time. It may be within a call that returns to a loop.
+const PATIENCE_WITH_CHECKS: Duration = Duration::from_secs(5);
 
 /// Removes the last cell's files and writes this one's number.
 pub fn begin_cell(folder: &Path, number: u64) {
-    for name in [ASKED, LISTENING] {
+    for name in [ASKED, LISTENING, loops::ASKED] {
         let _ = fs::remove_file(folder.join(name));
     }
     let _ = fs::write(folder.join(CELL), number.to_string());
 }
 
-/// Interrupts the current cell, if there is one. Asks it to stop; ends it if it doesn't listen within a second, or at
-/// the second interrupt.
+/// Interrupts the current cell, if there is one. Asks it to stop; ends it if it doesn't stop in time, or at the second
+/// interrupt.
 pub fn interrupt(state: &KernelState) {
     let (number, interrupts) = {
         let mut cell = state.cell();
@@ -59,7 +63,11 @@ pub fn interrupt(state: &KernelState) {
             }
             Phase::Running => {
                 let listens = state.folder.join(LISTENING).exists();
-                let ends = interrupts > 1 || (!listens && asked.elapsed() > PATIENCE);
+                if !listens {
+                    let _ = fs::write(state.folder.join(loops::ASKED), "");
+                }
+                let patience = if cell.has_checks { PATIENCE_WITH_CHECKS } else { PATIENCE };
+                let ends = interrupts > 1 || (!listens && asked.elapsed() > patience);
                 if ends {
                     cell.ended_by_interrupt = true;
                     end(cell.runner);

@@ -11,15 +11,18 @@ mod expressions;
 mod failure;
 pub mod interrupt;
 mod layouts;
+mod loops;
 mod names;
 mod redefine;
 mod report;
 mod restart;
 mod rewrite;
 mod session;
+mod sleep;
 mod source_map;
 pub mod state;
 mod suggestion;
+mod support;
 pub mod syntax;
 mod syntax_error;
 mod unnamed;
@@ -43,6 +46,7 @@ use self::commands::commands;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
+use self::loops::Loops;
 use self::names::Names;
 use self::restart::restart;
 use self::rewrite::Rewritten;
@@ -98,6 +102,7 @@ pub struct Engine {
     earlier: Earlier,
     names: Arc<Mutex<Names>>,
     session: Session,
+    loops: Loops,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -112,8 +117,9 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        let (library, earlier, session) = (LibraryLink::new(), Earlier::default(), Session::default());
-        Engine { context, state, events, library, earlier, names, session, types_loaded: false }.serve(&tasks);
+        let library = LibraryLink::new();
+        let (earlier, session, loops) = (Earlier::default(), Session::default(), Loops::default());
+        Engine { context, state, events, library, earlier, names, session, loops, types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle { tasks: sender, names: known })
 }
@@ -201,6 +207,7 @@ impl Engine {
         cell.silent = silent;
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
+        cell.has_run = false;
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -239,23 +246,43 @@ impl Engine {
         if !causes.is_empty() && writes_errors_plainly(context, code) {
             edits.extend(causes);
         }
+        let is_defined = |name: &str| context.defined_item_names().any(|it| it == name);
+        let checks = self.loops.checks(code, is_defined);
+        self.state.cell().has_checks = checks.exist;
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
                 self.events.wait();
+                self.state.cell().has_checks = false;
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let (answer, rewritten) =
-            self.session.execute(context, (&self.state, &self.events), (code, &edits), &mut callbacks);
+        let process = (&*self.state, &self.events);
+        // A loop's closing brace comes before the semicolon.
+        let checked = [&checks.edits[..], &edits].concat();
+        let (mut answer, mut rewritten) = self.session.execute(context, process, (code, &checked), &mut callbacks);
+        // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
+        if !checks.edits.is_empty()
+            && let Ok(Err(error)) = &answer
+            && may_try_again(&self.state, &self.events)
+        {
+            let text = format!("The cell ran without checks for an interrupt, which don't compile in it: {error}\n");
+            self.state.cell().has_checks = false;
+            let code = without_shell_commands(code);
+            (answer, rewritten) = self.session.execute(context, process, (&code, &edits), &mut callbacks);
+            if matches!(answer, Ok(Ok(_))) {
+                events::handle(&self.state, Event::Text { stream: Stream::Stderr, text });
+            }
+        }
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
         self.state.cell().phase = Phase::Compiling;
+        let kept = names_of_variables(context);
         let generated = || context.last_source().unwrap_or_default();
         let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
         let cell = CellText { count, code: code.to_string(), rewritten };
-        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, generated);
+        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, &kept, generated);
         if let (Err(failure), true) = (&mut decided, ended) {
             if !self.session.keep_definitions(context, &self.state, code) {
                 failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
@@ -272,6 +299,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Returns whether evcxr stopped before the cell's code ran.
+fn may_try_again(state: &KernelState, events: &EventReader) -> bool {
+    events.wait();
+    let cell = state.cell();
+    !cell.has_run && cell.interrupts == 0 && !cell.process_has_ended()
+}
+
+/// Replaces the lines for the shell, which have run.
+fn without_shell_commands(text: &str) -> String {
+    let line = |line: &str| if line.starts_with('!') { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 fn names_of_variables(context: &CommandContext) -> Vec<String> {

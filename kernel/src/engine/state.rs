@@ -32,6 +32,10 @@ pub struct CellState {
     pub execution_count: usize,
     /// How many interrupts the cell has received.
     pub interrupts: u32,
+    /// Whether the cell's code has begun to run.
+    pub has_run: bool,
+    /// Whether an interrupt reaches the cell's loops.
+    pub has_checks: bool,
     /// Whether an interrupt ended the cell's process or its compilation.
     pub ended_by_interrupt: bool,
     /// The panic, the `?` or the end of the process that stopped the cell.

@@ -10,13 +10,13 @@ use super::commands::without_commands;
 use super::rewrite::Edit;
 
 /// Precedes the cell in the parsed text.
-const PREFIX: &str = "fn cell() {\n";
+pub const PREFIX: &str = "fn cell() {\n";
 /// Macros without a value.
 const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
 /// Parses a cell as the body of a function. An offset in the parsed text is the offset in the cell plus the length of
 /// [`PREFIX`], because spaces replace commands.
-pub(super) fn parse(code: &str) -> Parse<SourceFile> {
+pub fn parse(code: &str) -> Parse<SourceFile> {
     SourceFile::parse(&format!("{PREFIX}{}\n}}", without_commands(code)), Edition::CURRENT)
 }
 
