@@ -15,13 +15,17 @@ const RUST_SRC: &str = "RUST_SRC_PATH";
 const LATER: &str = "VITLAB_RUST_SRC";
 /// The parts of the standard library that rust-analyzer reads.
 const SOURCES: [&str; 3] = ["core/src", "alloc/src", "std/src"];
+/// The standard library's manifest. With it, rust-analyzer asks cargo for the crates that `std` depends on, such as
+/// hashbrown, which holds the types of maps and sets.
+const MANIFEST: &str = "Cargo.toml";
 
 /// Points rust-analyzer to links to a reduced standard library and toolchain. Without links, it reads everything.
 pub fn limit(launch: &Launch, command: &mut Command) {
     let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else { return };
     // Without the thousands of intrinsics of `std::arch`.
     let (all, reduced) = (toolchain::sources(&launch.rust_libraries), folder.join("rust-src"));
-    let link_sources = || SOURCES.iter().try_for_each(|sources| link(&all.join(sources), &reduced.join(sources)));
+    let link_sources =
+        || SOURCES.iter().chain([&MANIFEST]).try_for_each(|name| link(&all.join(name), &reduced.join(name)));
     if std::env::var_os(RUST_SRC).is_none() && link_sources().is_ok() {
         command.env(RUST_SRC, &reduced);
     }
