@@ -78,6 +78,22 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
 }
 
+/// Checks a source as if it were the cell that was built last in evcxr's folder. Returns rustc's messages, one JSON
+/// object a line, in which paths and types are complete.
+pub fn probe(folder: &Path, source: &str) -> Option<String> {
+    let mut rustc = read::<Build>(&folder.join("target/build.json"))?.rustc;
+    let file = folder.join("src/probe.rs");
+    fs::write(&file, source).ok()?;
+    let cell = rustc.arguments.iter_mut().find(|argument| argument.ends_with("src/lib.rs"))?;
+    *cell = file.to_string_lossy().into_owned();
+    rustc.arguments.extend(["-Ztrim-diagnostic-paths=no", "-Zwrite-long-types-to-disk=no"].map(String::from));
+    // Allows the two options of the development version.
+    rustc.environment.insert("RUSTC_BOOTSTRAP".into(), "1".into());
+    let output = rustc.command(&rustc.check_arguments()).output();
+    let _ = fs::remove_file(file);
+    String::from_utf8(output.ok()?.stderr).ok()
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -136,6 +152,10 @@ impl RustcCall {
 
     /// Checks the cell against the built crates. cargo would check every crate first.
     fn check(&self) -> anyhow::Result<ExitCode> {
+        self.start(&self.check_arguments())
+    }
+
+    fn check_arguments(&self) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         let at = |start: &str| self.arguments.iter().position(|it| it.starts_with(start));
         if let Some(at) = at("--emit=") {
@@ -145,14 +165,18 @@ impl RustcCall {
         if let Some(at) = at("incremental=") {
             arguments.drain(at - 1..=at);
         }
-        self.start(&arguments)
+        arguments
     }
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
+        Ok(if self.command(arguments).status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+    }
+
+    fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
-        Ok(if command.status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+        command
     }
 }
 

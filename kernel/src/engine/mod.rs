@@ -7,6 +7,7 @@ pub mod interrupt;
 mod rewrite;
 pub mod state;
 pub mod syntax;
+mod types;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -26,7 +27,7 @@ use tokio::sync::oneshot;
 use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::rewrite::Rewritten;
+use self::rewrite::{Edit, Rewritten};
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
@@ -176,7 +177,8 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        let mut rewritten = Rewritten::new(code, edits.clone());
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -184,7 +186,24 @@ impl Engine {
                 read_input(&request.prompt, request.is_password)
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
+        let mut execute = |context: &mut CommandContext, text: &str| {
+            catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(text, &mut callbacks)))
+        };
+        let mut answer = execute(context, &rewritten.text);
+        if let Ok(Err(error)) = &answer
+            && self.state.cell().interrupts == 0
+            && types::is_missing(error)
+            && let Some(found) = types::find(context, code, &rewritten.text)
+        {
+            let found = found.map_err(Failure::error)?;
+            rewritten = Rewritten::new(code, edits.into_iter().chain(found.edits.clone()).collect());
+            answer = execute(context, &rewritten.text);
+            if let Ok(Err(error)) = &answer
+                && let Some(message) = found.explain(error)
+            {
+                return Err(Failure::error(message));
+            }
+        }
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();

@@ -1,7 +1,7 @@
 //! The syntax of a cell, before evcxr compiles it.
 
 use ra_ap_syntax::ast::{self, AstNode, BinaryOp, Expr};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, TextSize};
 use serde_json::{Value, json};
 
 use super::rewrite::Edit;
@@ -21,8 +21,13 @@ fn parse(code: &str) -> Parse<SourceFile> {
 }
 
 /// Returns the statements of a cell. `None` if it can't be parsed.
-fn statements(code: &str) -> Option<ast::StmtList> {
+pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
+}
+
+/// Returns the offset in the cell, in bytes, for one in its parsed text.
+pub fn offset_in_cell(offset: TextSize) -> usize {
+    usize::from(offset) - PREFIX.len()
 }
 
 /// Returns whether a cell defines variables, whose types evcxr has to find.
