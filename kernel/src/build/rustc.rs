@@ -94,6 +94,12 @@ pub fn probe(folder: &Path, source: &str) -> Option<String> {
     String::from_utf8(output.ok()?.stderr).ok()
 }
 
+/// Returns the sources in the last build by cargo in evcxr's folder, except the cell, with their modification times then.
+pub fn sources(folder: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
+    let inputs = read::<Build>(&folder.join("target/build.json")).map_or(Vec::new(), |build| build.inputs);
+    inputs.into_iter().filter(|(_, path)| path.extension().is_some_and(|it| it == "rs")).collect()
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -114,7 +120,7 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
+pub fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|it| it.modified()).ok()
 }
 

@@ -4,6 +4,7 @@ mod analysis;
 mod events;
 mod failure;
 pub mod interrupt;
+mod literals;
 mod rewrite;
 pub mod state;
 pub mod syntax;
@@ -24,12 +25,12 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use self::analysis::LibraryLink;
+use self::analysis::Sources;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
 use self::rewrite::{Edit, Rewritten};
 use self::state::{KernelState, Phase};
-use self::syntax::{defines_variables, semicolon};
+use self::syntax::{defines_variables, documentation, semicolon};
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -61,7 +62,7 @@ pub struct Engine {
     context: Result<CommandContext, String>,
     state: Arc<KernelState>,
     events: EventReader,
-    library: LibraryLink,
+    sources: Sources,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
 }
@@ -74,7 +75,7 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
+        Engine { context, state, events, sources: Sources::new(), types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -175,9 +176,10 @@ impl Engine {
         let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
         variables.sort();
         if defines_variables(code) {
-            self.library.set(context);
+            self.sources.update(context);
         }
-        let edits: Vec<Edit> = semicolon(code).into_iter().collect();
+        let edits: Vec<Edit> =
+            literals::constants(code).into_iter().chain(semicolon(code)).chain(documentation(code)).collect();
         let mut rewritten = Rewritten::new(code, edits.clone());
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use evcxr::{CommandContext, CompilationError, Error};
+use evcxr::{CommandContext, Error};
 use ra_ap_syntax::ast::{self, AstNode, HasName};
 use ra_ap_syntax::{Edition, SourceFile, SyntaxKind};
 use serde_json::Value;
@@ -15,6 +15,8 @@ use super::rewrite::Edit;
 use super::syntax;
 use crate::build::rustc;
 
+/// Why a closure can't be kept.
+const CLOSURE: &str = "is a closure, whose type has no name";
 /// The end of the code that evcxr analyzes: a function with the cell's statements.
 const END: &str = "Ok(())\n}";
 
@@ -54,7 +56,9 @@ pub fn is_missing(error: &Error) -> bool {
         ]
         .iter()
         .any(|start| message.starts_with(start)),
-        Error::CompilationErrors(errors) => !errors.iter().any(CompilationError::is_from_user_code),
+        Error::CompilationErrors(errors) => {
+            !errors.iter().any(|error| error.level() == "error" && error.is_from_user_code())
+        }
         _ => false,
     }
 }
@@ -78,7 +82,16 @@ pub fn find(context: &mut CommandContext, cell: &str, text: &str) -> Option<Resu
             context.last_source().ok().filter(analyzed)?
         }
     };
-    let types = probe(&source, &variables)?;
+    // rustc knows the crates of the last build.
+    let commands: String = text.split_inclusive('\n').filter(|line| line.trim_start().starts_with(":dep")).collect();
+    let types = match probe(&source, &variables) {
+        Some(types) if commands.is_empty() || types.iter().all(Option::is_some) => types,
+        None if commands.is_empty() => return None,
+        _ => {
+            context.execute(&commands).ok()?;
+            probe(&source, &variables)?
+        }
+    };
     let mut found = Found { edits: Vec::new(), types: Vec::new() };
     for (variable, ty) in variables.iter().zip(types) {
         let ty = ty?;
@@ -185,7 +198,7 @@ fn cast(message: &str) -> Option<(usize, String)> {
 /// Returns why a type can't be written in a cell.
 fn unnamed(ty: &str) -> Option<&'static str> {
     if ty.contains("{closure@") {
-        return Some(if ty.starts_with("{closure@") { "is a closure" } else { "contains a closure" });
+        return Some(if ty.starts_with("{closure@") { CLOSURE } else { "contains a closure, whose type has no name" });
     }
     if ty.contains("{async ") || ty.contains("{coroutine") {
         return Some("is a future of an `async` block, whose type has no name");
@@ -204,25 +217,30 @@ fn unnamed(ty: &str) -> Option<&'static str> {
 
 /// Describes a variable that can't be kept, and the remedies.
 fn message(name: &str, ty: &str, reason: &str) -> String {
-    let remedy = if ty.contains('_') && reason.contains("decides") {
-        format!("Example: `let {name}: Vec<i32> = …`.")
-    } else if ty.contains("{closure@") {
+    let ty = without_places(ty);
+    let block = "put the code that uses it into a block `{ … }` or into a function";
+    let remedies = if reason.contains("decides") {
+        format!("Example: `let {name}: Vec<i32> = …;`")
+    } else if reason == CLOSURE {
         format!(
-            "Write a function (`fn {name}(…) {{ … }}`); box the closure, as in `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(|x| x + 1);`; collect an iterator into a `Vec`; or put the code that uses it into a block `{{ … }}`."
+            "Write a function instead; box the closure, as in `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(…);`; or {block}."
+        )
+    } else if ty.contains("Iterator") || ty.contains("iter::") {
+        format!(
+            "Collect it into a `Vec`; box it, as in `let {name}: Box<dyn Iterator<Item = i32>> = Box::new(…);`; or {block}."
         )
     } else {
-        format!(
-            "Box it, as in `let {name}: Box<dyn Trait> = Box::new(…);`; collect an iterator into a `Vec`; or put the code that uses it into a block `{{ … }}`, or into a function that returns a type with a name."
-        )
+        format!("Box it, as in `let {name}: Box<dyn Trait> = Box::new(…);`; or {block}.")
     };
-    // The places in the source are those of generated code.
-    let mut ty = ty.to_string();
-    while let Some(start) = ty.find("{closure@")
-        && let Some(length) = ty[start..].find('}')
-    {
-        ty.replace_range(start..=start + length, "closure");
-    }
-    format!("The variable `{name}` can't be kept for later cells: it {reason} (`{ty}`). {remedy}")
+    let ty = if ty.starts_with('{') { String::new() } else { format!(" (`{ty}`)") };
+    format!("the variable `{name}` can't be kept for later cells: it {reason}{ty}. {remedies}")
+}
+
+/// Removes the places of closures in generated code from a type.
+fn without_places(ty: &str) -> String {
+    let mut parts = ty.split('@');
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |text, part| text + part.find('}').map_or(part, |end| &part[end..]))
 }
 
 #[cfg(test)]
@@ -273,10 +291,10 @@ mod tests {
     #[test]
     fn a_type_without_a_name_is_explained() {
         for (ty, reason) in [
-            ("{closure@src/probe.rs:1:2: 3:4}", "is a closure (`closure`)"),
+            ("{closure@src/probe.rs:1:2: 3:4}", "it is a closure, whose type has no name. Write"),
             (
                 "std::iter::Map<std::ops::Range<i32>, {closure@a.rs:1:2: 3:4}>",
-                "contains a closure (`std::iter::Map<std::ops::Range<i32>, closure>`)",
+                "contains a closure, whose type has no name (`std::iter::Map<std::ops::Range<i32>, {closure}>`). Collect",
             ),
             ("impl std::iter::Iterator<Item = i32>", "is known only by its trait"),
             ("std::vec::Vec<_>", "nothing in the cell decides"),
