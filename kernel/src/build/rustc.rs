@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -59,7 +60,7 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         return if kind == "check" { last.rustc.check() } else { last.rustc.build() };
     }
     if kind == "check" {
-        return Err(cargo.exec().into());
+        cargo = as_build(&cargo);
     }
     let _ = fs::remove_file(&record);
     if !environment.contains_key(WRAPPER) {
@@ -76,6 +77,15 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
     }
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
+}
+
+/// Returns the command with `build` in the place of `check`. A check after a new dependency would check every crate, and
+/// the build after it would compile every crate again.
+fn as_build(check: &Command) -> Command {
+    let mut build = Command::new(check.get_program());
+    build.args(check.get_args().map(|it| if it == "check" { OsStr::new("build") } else { it }));
+    build.envs(check.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    build
 }
 
 /// Checks a source as if it were the cell that was built last in evcxr's folder. Returns rustc's messages, one JSON

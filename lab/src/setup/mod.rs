@@ -69,6 +69,11 @@ impl Setup {
             ensure_rust_src();
         }
         let launch = Launch::new(kernel, python.libtorch()?)?;
+        if (first || self.verbose) && toolchain::has_rust_src() && !rust_analyzer::fetch(&launch) {
+            eprintln!(
+                "! the crates of Rust's standard library couldn't be downloaded, so cells that define maps and sets take longer; `cargo lab setup` tries again"
+            );
+        }
         let progress = Progress::new("Warm build of the kernel");
         let built = WarmBuild::of(repository, &launch).install(&python, &progress)?;
         self.finish(progress, built, "first cells start in seconds");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{fs, io};
 
 use super::Launch;
-use crate::system::{file, toolchain};
+use crate::system::{file, process, toolchain};
 
 /// Environment variable in which rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
@@ -39,6 +39,17 @@ pub fn limit(launch: &Launch, command: &mut Command) {
             .env("CARGO", tools.join("bin/cargo"))
             .env("VITLAB_CARGO", sysroot.join("bin/cargo"));
     }
+}
+
+/// Downloads the crates that the standard library depends on, if they are missing. Returns false if that fails. The
+/// kernel then asks rustc for the types of maps and sets.
+pub fn fetch(launch: &Launch) -> bool {
+    let manifest = toolchain::sources(&launch.rust_libraries).join(MANIFEST);
+    let target = launch.rust_libraries.parent().and_then(Path::file_name).unwrap_or_default();
+    let mut command = Command::new("timeout");
+    command.args(["60", "cargo", "fetch", "--locked", "--manifest-path"]).arg(manifest).arg("--target").arg(target);
+    // The manifests of the standard library use options of the development version.
+    process::succeeds(command.env("RUSTC_BOOTSTRAP", "1"))
 }
 
 /// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or given a variable.
