@@ -1,9 +1,10 @@
 //! `cargo` as evcxr and rust-analyzer find it in a kernel: the real one, except that rust-analyzer sees
 //! [fewer crates](super::crates), and a cell is built [by rustc alone](super::rustc) if nothing else has changed.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
@@ -28,14 +29,55 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // cargo remembers the version of a rustc with a path of its own, but not of one that rustup finds.
     command.args(&arguments).env("RUSTC", rustc);
     // Only rust-analyzer asks in this way, for the crates.
-    if has("metadata") && has("--filter-platform") && !has("--no-deps") {
-        return metadata(command);
+    if has("metadata") && has("--filter-platform") {
+        let manifest = arguments.iter().skip_while(|argument| *argument != "--manifest-path").nth(1);
+        if let Some(library) = manifest.and_then(|manifest| Library::of(Path::new(manifest))) {
+            return library.metadata(&real, &arguments);
+        }
+        if !has("--no-deps") {
+            return metadata(command);
+        }
     }
     // evcxr builds cells in this way.
     if (has("build") || has("check")) && has("--message-format=json") {
         return rustc::compile(command, &arguments);
     }
     Err(command.exec().into())
+}
+
+/// The standard library, as rust-analyzer finds it: a folder of links, whose manifest is a link, too.
+struct Library {
+    links: PathBuf,
+    sources: PathBuf,
+}
+
+impl Library {
+    /// Returns the library if this is its manifest.
+    fn of(manifest: &Path) -> Option<Self> {
+        let links =
+            manifest.parent().filter(|folder| std::env::var_os("RUST_SRC_PATH").is_some_and(|it| it == *folder))?;
+        let sources = manifest.canonicalize().ok()?.parent()?.to_path_buf();
+        Some(Library { links: links.to_path_buf(), sources })
+    }
+
+    /// Prints cargo's answer about the sources as if they were in the folder of links. Fails if a crate isn't on this
+    /// machine, and on a question without dependencies. rust-analyzer then reads the library without other crates.
+    fn metadata(&self, cargo: &OsStr, arguments: &[String]) -> anyhow::Result<ExitCode> {
+        if arguments.iter().any(|argument| argument == "--no-deps") {
+            return Ok(ExitCode::FAILURE);
+        }
+        let (links, sources) = (self.links.to_string_lossy(), self.sources.to_string_lossy());
+        let arguments = arguments.iter().map(|argument| argument.replace(&*links, &sources));
+        let output = Command::new(cargo).args(arguments).arg("--offline").current_dir(&self.sources).output()?;
+        if !output.status.success() {
+            return Ok(ExitCode::FAILURE);
+        }
+        let mut metadata = MetadataCommand::parse(str::from_utf8(&output.stdout)?)?;
+        crates::prune_library(&mut metadata);
+        let path = |path: &str| serde_json::to_string(path).map(|quoted| quoted.trim_matches('"').to_string());
+        println!("{}", serde_json::to_string(&metadata)?.replace(&path(&sources)?, &path(&links)?));
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Prints cargo's answer without the crates that no cell can name.

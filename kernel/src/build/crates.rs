@@ -11,17 +11,32 @@ use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 /// The table in which a package's manifest lists the crates that its interface shows, among all below it:
 /// `[package.metadata.vitlab-kernel] shows = ["tch", ...]`.
 const TABLE: &str = "vitlab-kernel";
+/// The crates of the standard library that a cell's types come from. The last two stand for `core` and `alloc` in the
+/// manifests of other crates.
+const LIBRARY: [&str; 5] = ["alloc", "core", "hashbrown", "rustc-std-workspace-core", "rustc-std-workspace-alloc"];
 
 /// Keeps the workspace's packages and their dependencies, except: dependencies of build scripts and tests; dependencies
 /// of procedural macros, which run in the compiler; and, below a package that lists what it shows, everything else.
 pub fn prune(metadata: &mut Metadata) {
+    prune_below(metadata, None);
+}
+
+/// Keeps `std` and the crates that hold the types of its interface.
+pub fn prune_library(metadata: &mut Metadata) {
+    let std = metadata.packages.iter().find(|it| it.name == "std").map(|it| it.id.clone());
+    metadata.workspace_members.retain(|id| Some(id) == std.as_ref());
+    prune_below(metadata, Some(LIBRARY.to_vec()));
+}
+
+/// `shown` is what the workspace's packages show, if it is limited.
+fn prune_below(metadata: &mut Metadata, shown: Option<Vec<&str>>) {
     let Some(resolve) = &mut metadata.resolve else { return };
     let packages: HashMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
     let nodes: HashMap<PackageId, usize> =
         (resolve.nodes.iter().enumerate()).map(|(index, node)| (node.id.clone(), index)).collect();
     let mut seen = HashSet::new();
     // Packages without a list above them come first, so that all below them is kept even if a list omits it.
-    let mut open: VecDeque<_> = metadata.workspace_members.iter().map(|id| (id.clone(), None)).collect();
+    let mut open: VecDeque<_> = metadata.workspace_members.iter().map(|id| (id.clone(), shown.clone())).collect();
     while let Some((id, shown)) = open.pop_front() {
         if !seen.insert(id.clone()) {
             continue;

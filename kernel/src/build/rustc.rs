@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -61,7 +62,7 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         return if kind == "check" { last.rustc.check() } else { last.rustc.build() };
     }
     if kind == "check" {
-        return Err(cargo.exec().into());
+        cargo = as_build(&cargo);
     }
     let _ = fs::remove_file(&record);
     if !environment.contains_key(WRAPPER) {
@@ -78,6 +79,37 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
     }
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
+}
+
+/// Returns the command with `build` in the place of `check`. A check after a new dependency would check every crate, and
+/// the build after it would compile every crate again.
+fn as_build(check: &Command) -> Command {
+    let mut build = Command::new(check.get_program());
+    build.args(check.get_args().map(|it| if it == "check" { OsStr::new("build") } else { it }));
+    build.envs(check.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    build
+}
+
+/// Checks a source as if it were the cell that was built last in evcxr's folder. Returns rustc's messages, one JSON
+/// object a line, in which paths and types are complete.
+pub fn probe(folder: &Path, source: &str) -> Option<String> {
+    let mut rustc = read::<Build>(&folder.join("target/build.json"))?.rustc;
+    let file = folder.join("src/probe.rs");
+    fs::write(&file, source).ok()?;
+    let cell = rustc.arguments.iter_mut().find(|argument| argument.ends_with("src/lib.rs"))?;
+    *cell = file.to_string_lossy().into_owned();
+    rustc.arguments.extend(["-Ztrim-diagnostic-paths=no", "-Zwrite-long-types-to-disk=no"].map(String::from));
+    // Allows the two options of the development version.
+    rustc.environment.insert("RUSTC_BOOTSTRAP".into(), "1".into());
+    let output = rustc.command(&rustc.check_arguments()).output();
+    let _ = fs::remove_file(file);
+    String::from_utf8(output.ok()?.stderr).ok()
+}
+
+/// Returns the sources in the last build by cargo in evcxr's folder, except the cell, with their modification times then.
+pub fn sources(folder: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
+    let inputs = read::<Build>(&folder.join("target/build.json")).map_or(Vec::new(), |build| build.inputs);
+    inputs.into_iter().filter(|(_, path)| path.extension().is_some_and(|it| it == "rs")).collect()
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
@@ -107,7 +139,7 @@ pub fn sources_have_changed(folder: &Path) -> bool {
     inputs.into_iter().any(|(time, path)| !path.starts_with(folder) && modified(&path) != time)
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
+pub fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|it| it.modified()).ok()
 }
 
@@ -145,6 +177,10 @@ impl RustcCall {
 
     /// Checks the cell against the built crates. cargo would check every crate first.
     fn check(&self) -> anyhow::Result<ExitCode> {
+        self.start(&self.check_arguments())
+    }
+
+    fn check_arguments(&self) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         let at = |start: &str| self.arguments.iter().position(|it| it.starts_with(start));
         if let Some(at) = at("--emit=") {
@@ -154,14 +190,18 @@ impl RustcCall {
         if let Some(at) = at("incremental=") {
             arguments.drain(at - 1..=at);
         }
-        self.start(&arguments)
+        arguments
     }
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
+        Ok(if self.command(arguments).status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+    }
+
+    fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
-        Ok(if command.status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+        command
     }
 }
 

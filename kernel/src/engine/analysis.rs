@@ -2,36 +2,66 @@
 //! sources of the standard library and of the crates that a cell can name. Loading takes seconds, so it waits until the
 //! engine is idle, or until the first cell that defines a variable.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use evcxr::CommandContext;
 use serde_json::{Value, json};
 
 use super::Engine;
+use super::commands::without_commands;
 use super::redefine::PLACEHOLDER;
-use super::support::{CELL, PARTS};
+use super::syntax::closing;
+use crate::build::rustc;
 
-/// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
-pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
+/// Beginnings of names that belong to the kernel or to evcxr.
+const HIDDEN: [&str; 6] = ["evcxr_", "Evcxr", "vitlab_cell", "vitlab_parts", PLACEHOLDER, "__"];
 
-impl LibraryLink {
+/// The sources outside of cells that rust-analyzer reads.
+pub struct Sources {
+    /// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
+    library: Option<(PathBuf, PathBuf)>,
+    /// The sources of the crates that a cell's `:dep` names by their path, with their modification times when they were
+    /// read last.
+    crates: HashMap<PathBuf, Option<SystemTime>>,
+    reloads: usize,
+}
+
+impl Sources {
     pub fn new() -> Self {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         // The second variable is unset if the link leads to the sources already.
-        LibraryLink(path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC")))
+        let library = path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC"));
+        Sources { library, crates: HashMap::new(), reloads: 0 }
     }
 
-    /// Makes the standard library visible to rust-analyzer, once.
-    pub fn set(&mut self, context: &mut CommandContext) {
-        let Some((link, library)) = self.0.take() else { return };
-        if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
-            // evcxr reads the link again when its manifest changes. The trailing space changes the manifest; `:opt 2`
-            // alone would not.
-            let _ = context.execute(":opt 2 ");
+    /// Makes the standard library visible to rust-analyzer, once, and the changes of sources.
+    pub fn update(&mut self, context: &mut CommandContext) {
+        let library = self.library.take();
+        let linked = library
+            .is_some_and(|(link, library)| fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok());
+        if self.have_changed() || linked {
+            // evcxr reads all sources again when its manifest changes. Trailing spaces change the manifest; `:opt 2` alone
+            // would not.
+            self.reloads += 1;
+            let _ = context.execute(&format!(":opt 2{}", " ".repeat(1 + self.reloads % 2)));
         }
+    }
+
+    fn have_changed(&mut self) -> bool {
+        let Some(folder) = std::env::var_os("EVCXR_TMPDIR") else { return false };
+        let mut changed = false;
+        for (built, path) in rustc::sources(folder.as_ref()) {
+            let time = rustc::modified(&path);
+            let last = self.crates.insert(path, time).unwrap_or(built);
+            changed |= last != time;
+        }
+        changed
     }
 }
 
@@ -45,13 +75,12 @@ impl Engine {
 
     /// Returns the content of a `complete_reply`. Jupyter counts positions in characters, evcxr in bytes.
     pub fn complete(&mut self, code: &str, cursor: usize) -> Value {
-        let Some(found) = self.ask_analyzer(|context| context.completions(code, byte_of(code, cursor))) else {
+        let complete = format!("{code}{}", closing(code));
+        let Some(found) = self.ask_analyzer(|context| context.completions(&complete, byte_of(code, cursor))) else {
             return json!({ "status": "ok", "matches": [], "cursor_start": cursor, "cursor_end": cursor, "metadata": {} });
         };
         let (start, end) = (character_of(code, found.start_offset), character_of(code, found.end_offset));
-        let modules = [CELL, PARTS].map(|module| module.name);
-        let is_hidden = |name: &str| modules.contains(&name.trim_end_matches(':')) || name.starts_with(PLACEHOLDER);
-        let completions = found.completions.iter().filter(|it| !is_hidden(&it.code));
+        let completions = found.completions.iter().filter(|it| !HIDDEN.iter().any(|start| it.code.starts_with(start)));
         let matches: Vec<&str> = completions.clone().map(|it| it.code.as_str()).collect();
         let types = completions
             .map(|it| json!({ "text": it.code, "type": it.kind, "signature": it.label, "start": start, "end": end }));
@@ -65,7 +94,8 @@ impl Engine {
         let rest = code[cursor..].chars();
         // evcxr describes the name that ends at the position.
         let end = cursor + rest.take_while(|c| c.is_alphanumeric() || *c == '_').map(char::len_utf8).sum::<usize>();
-        let found = self.ask_analyzer(|context| context.hover_at(code, end));
+        let code = hovered(&code[..end]);
+        let found = self.ask_analyzer(|context| context.hover_at(&code, code.len()));
         let found = found.filter(|(text, _)| text != "No documentation found");
         let data = found.as_ref().map_or(json!({}), |(text, html)| json!({ "text/plain": text, "text/html": html }));
         json!({ "status": "ok", "found": found.is_some(), "data": data, "metadata": {} })
@@ -75,11 +105,20 @@ impl Engine {
     fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
         let context = self.context.as_mut().ok()?;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.library.set(context);
+            self.sources.update(context);
             question(context)
         }));
         answer.ok()?.ok()
     }
+}
+
+/// Returns the code up to a name for evcxr, which describes the name at its end. Code inside of an item becomes that of a
+/// block: evcxr would take an item that isn't complete out of the cell, and other items would disappear in it.
+fn hovered(code: &str) -> Cow<'_, str> {
+    if !closing(code).contains('}') {
+        return code.into();
+    }
+    format!("let _ = {{ {}", without_commands(code)).into()
 }
 
 pub(super) fn byte_of(code: &str, character: usize) -> usize {

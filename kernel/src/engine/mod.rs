@@ -11,6 +11,7 @@ mod expressions;
 mod failure;
 pub mod interrupt;
 mod layouts;
+mod literals;
 mod loops;
 mod names;
 mod redefine;
@@ -25,6 +26,7 @@ mod suggestion;
 mod support;
 pub mod syntax;
 mod syntax_error;
+mod types;
 mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -41,7 +43,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use self::analysis::LibraryLink;
+use self::analysis::Sources;
 use self::commands::commands;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
@@ -49,11 +51,11 @@ use self::failure::{Failure, decide_failure};
 use self::loops::Loops;
 use self::names::Names;
 use self::restart::restart;
-use self::rewrite::Rewritten;
+use self::rewrite::{Edit, Rewritten};
 use self::session::Session;
 use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
-use self::syntax::{causes, defines_variables, semicolon};
+use self::syntax::{causes, defines_variables, documentation, semicolon};
 use self::syntax_error::syntax_errors;
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
@@ -98,7 +100,7 @@ pub struct Engine {
     context: Result<CommandContext, String>,
     state: Arc<KernelState>,
     events: EventReader,
-    library: LibraryLink,
+    sources: Sources,
     earlier: Earlier,
     names: Arc<Mutex<Names>>,
     session: Session,
@@ -117,9 +119,9 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        let library = LibraryLink::new();
+        let sources = Sources::new();
         let (earlier, session, loops) = (Earlier::default(), Session::default(), Loops::default());
-        Engine { context, state, events, library, earlier, names, session, loops, types_loaded: false }.serve(&tasks);
+        Engine { context, state, events, sources, earlier, names, session, loops, types_loaded: false }.serve(&tasks);
     })?;
     Ok(EngineHandle { tasks: sender, names: known })
 }
@@ -239,9 +241,11 @@ impl Engine {
         }
         let variables = names_of_variables(context);
         if defines_variables(code) {
-            self.library.set(context);
+            self.sources.update(context);
         }
+        edits.extend(literals::constants(code));
         edits.extend(semicolon(code));
+        edits.extend(documentation(code));
         let causes = causes(code);
         if !causes.is_empty() && writes_errors_plainly(context, code) {
             edits.extend(causes);
@@ -258,9 +262,27 @@ impl Engine {
             },
         };
         let process = (&*self.state, &self.events);
+        let session = &mut self.session;
+        let mut execute = |context: &mut CommandContext, code: &str, edits: &[Edit]| {
+            session.execute(context, process, (code, edits), &mut callbacks)
+        };
         // A loop's closing brace comes before the semicolon.
-        let checked = [&checks.edits[..], &edits].concat();
-        let (mut answer, mut rewritten) = self.session.execute(context, process, (code, &checked), &mut callbacks);
+        let checked = |edits: &[Edit]| [&checks.edits[..], edits].concat();
+        let (mut answer, mut rewritten) = execute(context, code, &checked(&edits));
+        if let Ok(Err(error)) = &answer
+            && self.state.cell().interrupts == 0
+            && types::is_missing(error)
+            && let Some(found) = types::find(context, code, &rewritten.text)
+        {
+            let found = found.map_err(Failure::error)?;
+            edits.extend(found.edits.clone());
+            (answer, rewritten) = execute(context, code, &checked(&edits));
+            if let Ok(Err(error)) = &answer
+                && let Some(message) = found.explain(error)
+            {
+                return Err(Failure::error(message));
+            }
+        }
         // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
         if !checks.edits.is_empty()
             && let Ok(Err(error)) = &answer
@@ -268,8 +290,7 @@ impl Engine {
         {
             let text = format!("The cell ran without checks for an interrupt, which don't compile in it: {error}\n");
             self.state.cell().has_checks = false;
-            let code = without_shell_commands(code);
-            (answer, rewritten) = self.session.execute(context, process, (&code, &edits), &mut callbacks);
+            (answer, rewritten) = execute(context, &without_shell_commands(code), &edits);
             if matches!(answer, Ok(Ok(_))) {
                 events::handle(&self.state, Event::Text { stream: Stream::Stderr, text });
             }

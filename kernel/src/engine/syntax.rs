@@ -120,6 +120,46 @@ pub fn causes(code: &str) -> Vec<Edit> {
     edits
 }
 
+/// Returns true for a line that evcxr or the shell runs.
+fn is_command(line: &str) -> bool {
+    line.trim_start_matches(' ').starts_with(':') || line.starts_with('!')
+}
+
+/// Indents a documentation comment on a cell's first lines. evcxr leaves out comments before the first code, unless they
+/// are indented.
+pub fn documentation(code: &str) -> Option<Edit> {
+    let (mut start, mut first) = (0, None);
+    for line in code.split_inclusive('\n') {
+        if is_command(line) {
+            first = None;
+        } else if line.starts_with("///") {
+            first.get_or_insert(start);
+        } else if !line.starts_with("//") && !line.trim().is_empty() {
+            break;
+        }
+        start += line.len();
+    }
+    first.map(|start| Edit::insert(start, " "))
+}
+
+/// Returns the brackets that close those that a cell leaves open.
+pub fn closing(code: &str) -> String {
+    let end = PREFIX.len() + code.len();
+    let tree = parse(code).syntax_node();
+    let tokens = tree.descendants_with_tokens().filter_map(|element| element.into_token());
+    let mut open = Vec::new();
+    for token in tokens.filter(|it| (PREFIX.len()..end).contains(&usize::from(it.text_range().start()))) {
+        match token.kind() {
+            SyntaxKind::L_CURLY => open.push('}'),
+            SyntaxKind::L_PAREN => open.push(')'),
+            SyntaxKind::L_BRACK => open.push(']'),
+            SyntaxKind::R_CURLY | SyntaxKind::R_PAREN | SyntaxKind::R_BRACK => _ = open.pop(),
+            _ => {}
+        }
+    }
+    open.into_iter().rev().collect()
+}
+
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a
 /// semicolon, evcxr compiles the cell as if the value could display itself, and compiles it again if it can't.
 pub fn semicolon(code: &str) -> Option<Edit> {
@@ -250,6 +290,34 @@ mod tests {
             "println!(\"let a = 1;\")",
         ] {
             assert!(!defines_variables(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn documentation_on_the_first_lines_is_indented() {
+        for code in [
+            "§/// Text\nfn f() {}",
+            "// a\n\n§/// Text\n/// more\n#[inline]\nfn f() {}",
+            ":dep a = \"1\"\n§/// Text\nfn f() {}",
+            "/// Text\n:dep a = \"1\"\n",
+            "// a\nfn f() {}",
+            "fn f() {}\n/// Text\nfn g() {}",
+        ] {
+            let cell = code.replace('§', "");
+            assert_eq!(Rewritten::new(&cell, documentation(&cell).into_iter().collect()).text, code.replace('§', " "));
+        }
+    }
+
+    #[test]
+    fn open_brackets_are_closed() {
+        for (code, expected) in [
+            ("fn f(t: &Tensor) { t.squ", "}"),
+            ("fn f() { g(a[0", "])}"),
+            (":dep a = \"{\"\nlet c = '{'; if x { \"(\"", "}"),
+            ("fn f() {}", ""),
+            ("x.", ""),
+        ] {
+            assert_eq!(closing(code), expected, "{code}");
         }
     }
 

@@ -80,6 +80,11 @@ impl Setup {
             thread::spawn(move || setup.command(&repository, &dependencies))
         };
         finished(kernel)?;
+        if (first || self.verbose) && toolchain::has_rust_src() && !rust_analyzer::fetch(&launch) {
+            eprintln!(
+                "! the crates of Rust's standard library couldn't be downloaded, so cells that define maps and sets take longer; `cargo lab setup` tries again"
+            );
+        }
         // In the first clone, the warm build starts from the crates that this build compiles.
         let command = if warm.dependencies().is_dir() { Some(command) } else { finished(command).map(|()| None)? };
         let progress = Progress::new("Warm build of the kernel");

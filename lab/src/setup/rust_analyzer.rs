@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{fs, io};
 
 use super::Launch;
-use crate::system::{file, toolchain};
+use crate::system::{file, process, toolchain};
 
 /// Environment variable in which rust-analyzer looks for the standard library.
 const RUST_SRC: &str = "RUST_SRC_PATH";
@@ -15,13 +15,17 @@ const RUST_SRC: &str = "RUST_SRC_PATH";
 const LATER: &str = "VITLAB_RUST_SRC";
 /// The parts of the standard library that rust-analyzer reads.
 const SOURCES: [&str; 3] = ["core/src", "alloc/src", "std/src"];
+/// The standard library's manifest. With it, rust-analyzer asks cargo for the crates that `std` depends on, such as
+/// hashbrown, which holds the types of maps and sets.
+const MANIFEST: &str = "Cargo.toml";
 
 /// Points rust-analyzer to links to a reduced standard library and toolchain. Without links, it reads everything.
 pub fn limit(launch: &Launch, command: &mut Command) {
     let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else { return };
     // Without the thousands of intrinsics of `std::arch`.
     let (all, reduced) = (toolchain::sources(&launch.rust_libraries), folder.join("rust-src"));
-    let link_sources = || SOURCES.iter().try_for_each(|sources| link(&all.join(sources), &reduced.join(sources)));
+    let link_sources =
+        || SOURCES.iter().chain([&MANIFEST]).try_for_each(|name| link(&all.join(name), &reduced.join(name)));
     if std::env::var_os(RUST_SRC).is_none() && link_sources().is_ok() {
         command.env(RUST_SRC, &reduced);
     }
@@ -35,6 +39,17 @@ pub fn limit(launch: &Launch, command: &mut Command) {
             .env("CARGO", tools.join("bin/cargo"))
             .env("VITLAB_CARGO", sysroot.join("bin/cargo"));
     }
+}
+
+/// Downloads the crates that the standard library depends on, if they are missing. Returns false if that fails. The
+/// kernel then asks rustc for the types of maps and sets.
+pub fn fetch(launch: &Launch) -> bool {
+    let manifest = toolchain::sources(&launch.rust_libraries).join(MANIFEST);
+    let target = launch.rust_libraries.parent().and_then(Path::file_name).unwrap_or_default();
+    let mut command = Command::new("timeout");
+    command.args(["60", "cargo", "fetch", "--locked", "--manifest-path"]).arg(manifest).arg("--target").arg(target);
+    // The manifests of the standard library use options of the development version.
+    process::succeeds(command.env("RUSTC_BOOTSTRAP", "1"))
 }
 
 /// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or given a variable.

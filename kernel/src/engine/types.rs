@@ -1,0 +1,314 @@
+//! Types of variables, from rustc, where rust-analyzer doesn't know them or is wrong.
+//!
+//! evcxr keeps a variable by its type, which it gets from rust-analyzer. If evcxr fails on a cell for the lack of a type,
+//! a probe finds it: the cell's code, compiled with a cast of each variable that no type allows. rustc's message about
+//! the cast tells the type. The cell then runs with the types written into it.
+
+use std::path::PathBuf;
+
+use evcxr::{CommandContext, Error};
+use ra_ap_syntax::ast::{self, AstNode, HasName};
+use ra_ap_syntax::{Edition, SourceFile, SyntaxKind};
+use serde_json::Value;
+
+use super::rewrite::Edit;
+use super::syntax;
+use crate::build::rustc;
+
+/// Why a closure can't be kept.
+const CLOSURE: &str = "is a closure, whose type has no name";
+/// The end of the code that evcxr analyzes: a function with the cell's statements.
+const END: &str = "Ok(())\n}";
+
+/// What rustc says about a cell's variables.
+pub struct Found {
+    /// Writes the types into the cell.
+    pub edits: Vec<Edit>,
+    /// Names and types of these variables.
+    types: Vec<(String, String)>,
+}
+
+/// A variable of a cell without a complete type.
+struct Variable {
+    name: String,
+    is_mutable: bool,
+    /// The place of the type.
+    place: Place,
+}
+
+/// Positions in the cell, in bytes.
+enum Place {
+    /// After the pattern, which is the variable's name.
+    Pattern(usize),
+    /// Instead of a type that isn't complete, such as `Vec<_>`.
+    Type(std::ops::Range<usize>),
+    /// After the statement, whose pattern holds several variables.
+    Statement(usize),
+}
+
+/// Returns true if evcxr failed on code that the user didn't write: it didn't know a type, or had a wrong one.
+pub fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::Message(message) => [
+            "Couldn't automatically determine type of variable",
+            "Failed to determine type of variable",
+            "The variable `",
+        ]
+        .iter()
+        .any(|start| message.starts_with(start)),
+        Error::CompilationErrors(errors) => {
+            !errors.iter().any(|error| error.level() == "error" && error.is_from_user_code())
+        }
+        _ => false,
+    }
+}
+
+/// Asks rustc for the types of a cell's variables. `text` is the cell as evcxr received it. Returns `None` if rustc
+/// doesn't know them either, and a message if a variable's type has no name.
+pub fn find(context: &mut CommandContext, cell: &str, text: &str) -> Option<Result<Found, String>> {
+    // A shell command would run twice.
+    if text.lines().any(|line| line.starts_with('!')) {
+        return None;
+    }
+    let variables = variables(cell)?;
+    if variables.is_empty() {
+        return None;
+    }
+    let analyzed = |source: &String| source.trim_end().ends_with(END) && source.contains("fn evcxr_analysis_wrapper(");
+    let source = match context.last_source().ok().filter(analyzed) {
+        Some(source) => source,
+        None => {
+            context.check(text).ok()?;
+            context.last_source().ok().filter(analyzed)?
+        }
+    };
+    // rustc knows the crates of the last build.
+    let commands: String = text.split_inclusive('\n').filter(|line| line.trim_start().starts_with(":dep")).collect();
+    let types = match probe(&source, &variables) {
+        Some(types) if commands.is_empty() || types.iter().all(Option::is_some) => types,
+        None if commands.is_empty() => return None,
+        _ => {
+            context.execute(&commands).ok()?;
+            probe(&source, &variables)?
+        }
+    };
+    let mut found = Found { edits: Vec::new(), types: Vec::new() };
+    for (variable, ty) in variables.iter().zip(types) {
+        let ty = ty?;
+        if let Some(reason) = unnamed(&ty) {
+            return Some(Err(message(&variable.name, &ty, reason)));
+        }
+        let name = &variable.name;
+        found.edits.push(match &variable.place {
+            Place::Pattern(end) => Edit::insert(*end, format!(": {ty}")),
+            Place::Type(range) => Edit { range: range.clone(), ..Edit::insert(0, ty.clone()) },
+            Place::Statement(end) => {
+                let mutable = if variable.is_mutable { "mut " } else { "" };
+                Edit::insert(*end, format!(" let {mutable}{name}: {ty} = {name};"))
+            }
+        });
+        found.types.push((name.clone(), ty));
+    }
+    Some(Ok(found))
+}
+
+impl Found {
+    /// Returns a message if the types that were found made a cell fail, because one of them is private or can't be named
+    /// from a cell.
+    pub fn explain(&self, error: &Error) -> Option<String> {
+        let Error::CompilationErrors(errors) = error else {
+            let Error::Message(text) = error else { return None };
+            let (name, ty) = self.types.iter().find(|(name, _)| text.contains(&format!("`{name}`")))?;
+            return Some(message(name, ty, "is private"));
+        };
+        let codes = ["E0603", "E0433", "E0412", "E0425", "E0432", "E0107"];
+        let error = errors.iter().find(|error| error.code().is_some_and(|code| codes.contains(&code)))?;
+        let text = error.message();
+        let mut named = text.split('`').skip(1).step_by(2);
+        let (name, ty) = named.find_map(|named| {
+            let word = |ty: &str| ty.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == named);
+            self.types.iter().find(|(_, ty)| word(ty))
+        })?;
+        Some(message(name, ty, "is private or belongs to a crate that the cell can't name"))
+    }
+}
+
+/// Returns the variables of a cell that have no complete type, in their order. Of several with one name, evcxr keeps the
+/// last.
+fn variables(cell: &str) -> Option<Vec<Variable>> {
+    let mut variables: Vec<Variable> = Vec::new();
+    for statement in syntax::statements(cell)?.statements() {
+        let ast::Stmt::LetStmt(statement) = statement else { continue };
+        let Some(pattern) = statement.pat() else { continue };
+        let incomplete =
+            statement.ty().filter(|ty| ty.syntax().descendants().any(|it| it.kind() == SyntaxKind::INFER_TYPE));
+        let is_complete = statement.ty().is_some() && incomplete.is_none();
+        let end = |node: &ra_ap_syntax::SyntaxNode| syntax::offset_in_cell(node.text_range().end());
+        for name in pattern.syntax().descendants().filter_map(ast::IdentPat::cast) {
+            let (Some(text), is_mutable) = (name.name(), name.mut_token().is_some()) else { continue };
+            let text = text.text().to_string();
+            variables.retain(|earlier| earlier.name != text);
+            let place = match (&pattern, &incomplete) {
+                // `None`, a constant.
+                _ if !is_mutable && text.starts_with(char::is_uppercase) => continue,
+                (ast::Pat::IdentPat(_), _) if is_complete => continue,
+                (ast::Pat::IdentPat(_), Some(ty)) => {
+                    Place::Type(syntax::offset_in_cell(ty.syntax().text_range().start())..end(ty.syntax()))
+                }
+                (ast::Pat::IdentPat(it), None) if it.pat().is_none() => Place::Pattern(end(pattern.syntax())),
+                _ => Place::Statement(end(statement.syntax())),
+            };
+            variables.push(Variable { name: text, is_mutable, place });
+        }
+    }
+    Some(variables)
+}
+
+/// Returns the types that rustc finds, as Rust code.
+fn probe(source: &str, variables: &[Variable]) -> Option<Vec<Option<String>>> {
+    let body = source.trim_end().strip_suffix(END)?;
+    let casts =
+        variables.iter().enumerate().map(|(index, variable)| format!("(&{}) as [(); {index}];\n", variable.name));
+    let source = format!("{body}{}{END}\n", casts.collect::<String>());
+    let folder = PathBuf::from(std::env::var_os("EVCXR_TMPDIR")?);
+    let messages = rustc::probe(&folder, &source)?;
+    let mut types = vec![None; variables.len()];
+    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if let Some((index, ty)) = message["message"].as_str().and_then(cast)
+            && let Some(found) = types.get_mut(index)
+        {
+            *found = Some(ty);
+        }
+    }
+    Some(types)
+}
+
+/// Reads the index and the type in rustc's message about a cast.
+fn cast(message: &str) -> Option<(usize, String)> {
+    let (from, to) = message.strip_prefix("non-primitive cast: `&")?.split_once("` as `[(); ")?;
+    let index = to.split_once(']')?.0.parse().ok()?;
+    // The type of a function is written as that of a pointer to it.
+    let ty = match from.split_once(" {") {
+        Some((pointer, _)) if pointer.contains("fn(") && from.ends_with('}') && !pointer.contains('{') => pointer,
+        _ => from,
+    };
+    Some((index, ty.to_string()))
+}
+
+/// Returns why a type can't be written in a cell.
+fn unnamed(ty: &str) -> Option<&'static str> {
+    if ty.contains("{closure@") {
+        return Some(if ty.starts_with("{closure@") { CLOSURE } else { "contains a closure, whose type has no name" });
+    }
+    if ty.contains("{async ") || ty.contains("{coroutine") {
+        return Some("is a future of an `async` block, whose type has no name");
+    }
+    let words = |word: &str| ty.split(|c: char| !c.is_alphanumeric() && c != '_').any(|it| it == word);
+    if words("impl") {
+        return Some("has a type that is known only by its trait");
+    }
+    let parsed = SourceFile::parse(&format!("const _: {ty} = x;"), Edition::CURRENT);
+    let is_incomplete = |node: ra_ap_syntax::SyntaxNode| node.kind() == SyntaxKind::INFER_TYPE;
+    if parsed.syntax_node().descendants().any(is_incomplete) {
+        return Some("has a type that nothing in the cell decides; write it, or use the variable in this cell");
+    }
+    (!parsed.errors().is_empty()).then_some("has a type that can't be written in a cell")
+}
+
+/// Describes a variable that can't be kept, and the remedies.
+fn message(name: &str, ty: &str, reason: &str) -> String {
+    let ty = without_places(ty);
+    let block = "put the code that uses it into a block `{ … }` or into a function";
+    let remedies = if reason.contains("decides") {
+        format!("Example: `let {name}: Vec<i32> = …;`")
+    } else if reason == CLOSURE {
+        format!(
+            "Write a function instead; box the closure, as in `let {name}: Box<dyn Fn(i32) -> i32> = Box::new(…);`; or {block}."
+        )
+    } else if ty.contains("Iterator") || ty.contains("iter::") {
+        format!(
+            "Collect it into a `Vec`; box it, as in `let {name}: Box<dyn Iterator<Item = i32>> = Box::new(…);`; or {block}."
+        )
+    } else {
+        format!("Box it, as in `let {name}: Box<dyn Trait> = Box::new(…);`; or {block}.")
+    };
+    let ty = if ty.starts_with('{') { String::new() } else { format!(" (`{ty}`)") };
+    format!("the variable `{name}` can't be kept for later cells: it {reason}{ty}. {remedies}")
+}
+
+/// Removes the places of closures in generated code from a type.
+fn without_places(ty: &str) -> String {
+    let mut parts = ty.split('@');
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |text, part| text + part.find('}').map_or(part, |end| &part[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rewrite::Rewritten;
+
+    /// Returns the cell with `T` for each type that is missing.
+    fn typed(cell: &str) -> String {
+        let edit = |variable: Variable| match variable.place {
+            Place::Pattern(end) => Edit::insert(end, ": T"),
+            Place::Type(range) => Edit { range, ..Edit::insert(0, "T") },
+            Place::Statement(end) => Edit::insert(end, format!(" {}: T;", variable.name)),
+        };
+        Rewritten::new(cell, variables(cell).unwrap().into_iter().map(edit).collect()).text
+    }
+
+    #[test]
+    fn types_are_written_where_they_are_missing() {
+        for (cell, expected) in [
+            ("let a = f();", "let a: T = f();"),
+            (":dep a = \"1\"\nlet mut ä = f();", ":dep a = \"1\"\nlet mut ä: T = f();"),
+            ("let a: Vec<_> = f();", "let a: T = f();"),
+            ("let a: Vec<i32> = f();\nfn g() { let b = 1; }", "let a: Vec<i32> = f();\nfn g() { let b = 1; }"),
+            ("let (a, mut b) = f();\nb += 1;", "let (a, mut b) = f(); a: T; b: T;\nb += 1;"),
+            ("let Some(a) = f() else { panic!() };", "let Some(a) = f() else { panic!() }; a: T;"),
+            ("let P { x, y: z } = p;", "let P { x, y: z } = p; x: T; z: T;"),
+            ("let a = 1; let a = \"a\";", "let a = 1; let a: T = \"a\";"),
+        ] {
+            assert_eq!(typed(cell), expected);
+        }
+    }
+
+    #[test]
+    fn rustc_tells_the_type_of_a_cast() {
+        for (message, expected) in [
+            ("`&Vec<i32>` as `[(); 3]`", (3, "Vec<i32>")),
+            ("`&for<'a> fn(&'a str) -> usize {g}` as `[(); 0]`", (0, "for<'a> fn(&'a str) -> usize")),
+            ("`&{closure@src/probe.rs:7:22: 7:30}` as `[(); 12]`", (12, "{closure@src/probe.rs:7:22: 7:30}")),
+        ] {
+            let message = format!("non-primitive cast: {message}: an `as` expression can only be used to …");
+            let (index, ty) = cast(&message).unwrap();
+            assert_eq!((index, ty.as_str()), expected);
+        }
+        assert_eq!(cast("mismatched types"), None);
+    }
+
+    #[test]
+    fn a_type_without_a_name_is_explained() {
+        for (ty, reason) in [
+            ("{closure@src/probe.rs:1:2: 3:4}", "it is a closure, whose type has no name. Write"),
+            (
+                "std::iter::Map<std::ops::Range<i32>, {closure@a.rs:1:2: 3:4}>",
+                "contains a closure, whose type has no name (`std::iter::Map<std::ops::Range<i32>, {closure}>`). Collect",
+            ),
+            ("impl std::iter::Iterator<Item = i32>", "is known only by its trait"),
+            ("std::vec::Vec<_>", "nothing in the cell decides"),
+        ] {
+            let text = message("v", ty, unnamed(ty).unwrap());
+            assert!(text.contains(reason), "{text}");
+        }
+        for ty in [
+            "std::vec::Vec<f32>",
+            "[f64; 3]",
+            "std::str::Chars<'_>",
+            "std::boxed::Box<dyn for<'a> std::ops::Fn(&'a str) -> usize>",
+        ] {
+            assert_eq!(unnamed(ty), None, "{ty}");
+        }
+    }
+}
