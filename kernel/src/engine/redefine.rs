@@ -43,7 +43,7 @@ pub struct Outdated {
     number: u64,
     head: String,
     /// Whether the cell defines the same in another way.
-    conflicts: bool,
+    pub conflicts: bool,
 }
 
 impl Outdated {

@@ -100,6 +100,7 @@ impl Session {
         let names: HashSet<&str> = context.defined_item_names().filter(|_| !has(":clear")).collect();
         self.unnamed.retain(&names);
         let mut outdated: Vec<Outdated> = Vec::new();
+        let mut first = None;
         loop {
             let plan = self.unnamed.plan(code, &outdated);
             let rewritten = Rewritten::new(code, [edits, &plan.edits].concat());
@@ -112,12 +113,16 @@ impl Session {
                 let more = plan.outdated(errors, &context.last_source().unwrap_or_default());
                 if !more.is_empty() {
                     outdated.extend(more);
+                    first.get_or_insert((answer, rewritten));
                     continue;
                 }
             }
             if let Ok(Ok(_)) = &answer {
                 self.unnamed = plan.after;
                 write_stderr(state, outdated.iter().map(Outdated::sentence).collect());
+            } else if let Some(first) = first.filter(|_| !outdated.iter().any(|it| it.conflicts)) {
+                // Later errors follow from the removal.
+                return first;
             }
             return (answer, rewritten);
         }
