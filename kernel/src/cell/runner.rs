@@ -1,6 +1,7 @@
 //! The process that runs the cells' code. Loads the libraries that evcxr compiles, as evcxr's runtime does. It installs
 //! no signal handlers, so that the watcher sees the signal that ended it.
 
+use std::error::Error;
 use std::ffi::c_void;
 use std::io::BufRead;
 
@@ -24,7 +25,7 @@ pub fn run() -> ! {
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
-                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
+                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {}", reason(&error))));
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),
@@ -35,4 +36,9 @@ pub fn run() -> ! {
         println!("{COMPLETE}");
     }
     std::process::exit(0);
+}
+
+/// Returns the loader's own words, which the error's text leaves out.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| source.to_string())
 }

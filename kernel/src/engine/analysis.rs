@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use evcxr::CommandContext;
 use serde_json::{Value, json};
@@ -23,12 +23,12 @@ impl LibraryLink {
     }
 
     /// Makes the standard library visible to rust-analyzer, once.
-    pub fn set(&mut self, context: &mut CommandContext) {
+    pub fn set(&mut self, context: &mut CommandContext, folder: &Path) {
         let Some((link, library)) = self.0.take() else { return };
         if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
-            // evcxr reads the link again when its manifest changes. The trailing space changes the manifest; `:opt 2`
+            // evcxr reads the link again when its manifest changes. The trailing space changes the manifest; the level
             // alone would not.
-            let _ = context.execute(":opt 2 ");
+            let _ = context.execute(&format!(":opt {} ", level(folder)));
         }
     }
 }
@@ -71,11 +71,18 @@ impl Engine {
     fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
         let context = self.context.as_mut().ok()?;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.library.set(context);
+            self.library.set(context, &self.state.folder);
             question(context)
         }));
         answer.ok()?.ok()
     }
+}
+
+/// Returns the level of `:opt`, which evcxr writes in the manifest in its folder.
+fn level(folder: &Path) -> String {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    let level = manifest.lines().find_map(|line| line.strip_prefix("opt-level = "));
+    level.map_or("2".into(), |level| level.trim().to_string())
 }
 
 fn byte_of(code: &str, character: usize) -> usize {

@@ -1,12 +1,19 @@
 //! evcxr, on a thread of its own: evaluates one cell after the other.
 
 mod analysis;
+mod async_runtime;
 mod events;
 mod failure;
+mod hints;
 pub mod interrupt;
+mod items;
+pub mod progress;
+mod restart;
 mod rewrite;
 pub mod state;
 pub mod syntax;
+mod timing;
+mod toolchain;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -26,9 +33,12 @@ use tokio::sync::oneshot;
 use self::analysis::LibraryLink;
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
-use self::rewrite::Rewritten;
+use self::hints::Hints;
+use self::progress::ProgressLine;
+use self::rewrite::{Edit, Rewritten};
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
+use self::toolchain::Toolchain;
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -63,6 +73,10 @@ pub struct Engine {
     library: LibraryLink,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
+    /// Whether evcxr keeps a runtime of tokio among the variables.
+    has_runtime: bool,
+    toolchain: Toolchain,
+    hints: Hints,
 }
 
 /// Starts the thread. Tasks wait until evcxr has started, which takes seconds.
@@ -73,7 +87,10 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        Engine { context, state, events, library: LibraryLink::new(), types_loaded: false }.serve(&tasks);
+        let (library, toolchain, hints) = (LibraryLink::new(), Toolchain::default(), Hints::default());
+        let mut engine =
+            Engine { context, state, events, library, types_loaded: false, has_runtime: false, toolchain, hints };
+        engine.serve(&tasks);
     })?;
     Ok(EngineHandle(sender))
 }
@@ -154,6 +171,8 @@ impl Engine {
         cell.silent = silent;
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
+        cell.has_output = false;
+        cell.progress = ProgressLine::default();
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -174,9 +193,19 @@ impl Engine {
         let mut variables: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
         variables.sort();
         if defines_variables(code) {
-            self.library.set(context);
+            self.library.set(context, &self.state.folder);
         }
-        let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
+        let progress = progress::follow(&self.state);
+        let mut edits: Vec<Edit> = semicolon(code).into_iter().chain(items::edits(code)).collect();
+        let switched = self.toolchain.switch(context, &self.state, code, &variables)?;
+        let restarted = restart::obey(context, &self.state, code);
+        self.has_runtime &= switched.is_empty() && restarted.is_empty();
+        edits.extend(switched.into_iter().chain(restarted));
+        if self.has_runtime && async_runtime::changes_dependencies(code, &self.state.folder) {
+            async_runtime::set_apart(context, &self.state, &self.events);
+            self.has_runtime = false;
+        }
+        let rewritten = Rewritten::new(code, edits);
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
                 // The prompt follows the output that the cell wrote before.
@@ -188,13 +217,20 @@ impl Engine {
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
+        drop(progress);
         self.state.cell().phase = Phase::Compiling;
-        let generated = || context.last_source().unwrap_or_default();
-        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, generated)?;
+        let source = context.last_source().unwrap_or_default();
+        self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
+        let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, || source)
+            .map_err(async_runtime::explain)?;
+        let timing = timing::sentence(&outputs);
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
             self.state.publish_result(Bundle { data, ..Bundle::default() });
+        }
+        for text in self.hints.of(code).into_iter().chain(timing) {
+            self.state.publish_output("stream", json!({ "name": Stream::Stderr, "text": text }));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::progress::ProgressLine;
 use crate::cell::event::{Bundle, Event};
 
 /// The state of a kernel.
@@ -35,6 +36,10 @@ pub struct CellState {
     pub ended_by_interrupt: bool,
     /// The panic, the `?` or the end of the process that stopped the cell.
     pub stopped_by: Option<Event>,
+    /// Whether anything was shown below the cell, apart from progress.
+    pub has_output: bool,
+    /// The progress of cargo below the cell.
+    pub progress: ProgressLine,
     /// The text of the cell's result.
     pub result: Option<String>,
     /// Process id of the watcher.
@@ -72,7 +77,8 @@ impl KernelState {
     /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
     /// output.
     pub fn publish_output(&self, kind: &str, content: Value) {
-        let cell = self.cell();
+        let mut cell = self.cell();
+        cell.has_output |= kind != "execute_input";
         let (request, silent) = (cell.request.clone(), cell.silent);
         drop(cell);
         if let Some(request) = request.filter(|_| !silent) {

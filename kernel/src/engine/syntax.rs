@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rewrite::Edit;
 
 /// Precedes the cell in the parsed text.
-const PREFIX: &str = "fn cell() {\n";
+pub const PREFIX: &str = "fn cell() {\n";
 /// Macros without a value.
 const WITHOUT_VALUE: [&str; 7] = ["print", "println", "eprint", "eprintln", "assert", "assert_eq", "assert_ne"];
 
@@ -21,7 +21,7 @@ fn parse(code: &str) -> Parse<SourceFile> {
 }
 
 /// Returns the statements of a cell. `None` if it can't be parsed.
-fn statements(code: &str) -> Option<ast::StmtList> {
+pub fn statements(code: &str) -> Option<ast::StmtList> {
     parse(code).tree().syntax().children().find_map(ast::Fn::cast)?.body()?.stmt_list()
 }
 
