@@ -101,6 +101,7 @@ impl Progress {
         let steps = (verb == "Building").then(|| text.split_once(": ")).flatten();
         let Some(((done, total), names)) = steps.and_then(|(count, names)| Some((count.split_once('/')?, names)))
         else {
+            let verb = if verb == "Fetch" { "Fetching the index:" } else { verb };
             return Some(format!("{verb} {text} ({} s)", elapsed.as_secs()));
         };
         let left = self.left(done.parse().ok()?, total.parse().ok()?);

@@ -138,6 +138,25 @@ fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(Option<SystemTime>, P
 }
 
 impl RustcCall {
+    /// Describes the present call. The first argument is rustc. `wraps` says that evcxr's wrapper runs it.
+    fn new(wraps: bool, arguments: &[String], environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let folder = std::env::current_dir()?;
+        let (mut environment, mut arguments) = (environment.clone(), arguments.to_vec());
+        // The variables of make describe the running cargo.
+        environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
+        if folder.join(STUBS).is_dir()
+            && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
+        {
+            let stubs = format!("native={}", folder.join(STUBS).display());
+            arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
+        }
+        let program = match wraps {
+            true => std::env::current_exe()?.to_string_lossy().into_owned(),
+            false => arguments.remove(0),
+        };
+        Ok(RustcCall { program, arguments, environment, folder })
+    }
+
     /// Returns the path of the cell's library.
     fn output(&self) -> Option<PathBuf> {
         let mut arguments = self.arguments.iter();
@@ -157,7 +176,7 @@ impl RustcCall {
     }
 
     fn build(&self) -> anyhow::Result<ExitCode> {
-        let status = self.start(&self.arguments, &self.environment)?;
+        let status = self.start(&self.arguments)?;
         if status == ExitCode::SUCCESS {
             let (target, filenames) = (json!({ "name": "ctx" }), [self.output()]);
             println!("{}", json!({ "reason": "compiler-artifact", "target": target, "filenames": filenames }));
@@ -176,16 +195,13 @@ impl RustcCall {
         if let Some(at) = at("incremental=") {
             arguments.drain(at - 1..=at);
         }
-        // evcxr's cache tells crates apart by the arguments alone and leaves out what is incremental.
-        let mut environment = self.environment.clone();
-        environment.remove(EVCXR_CACHE);
-        self.start(&arguments, &environment)
+        self.start(&arguments)
     }
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
-    fn start(&self, arguments: &[String], environment: &BTreeMap<String, String>) -> anyhow::Result<ExitCode> {
+    fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
         let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(&self.folder).env_clear().envs(environment);
+        command.args(arguments).current_dir(&self.folder).env_clear().envs(&self.environment);
         Ok(if command.status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
     }
 }
@@ -194,42 +210,45 @@ impl RustcCall {
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     anyhow::ensure!(!arguments.is_empty(), "the wrapper around rustc got no arguments from cargo");
-    let mut program = arguments.remove(0);
     let mut environment = environment();
-    let wraps = environment.contains_key(EVCXR_WRAPPER);
+    let record = environment.remove(VARIABLE);
     let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
-    if let Some(record) = environment.remove(VARIABLE).filter(|_| is_cell) {
-        // The variables of make describe the running cargo.
-        environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
-        let folder = std::env::current_dir()?;
-        set_level(&mut arguments, &environment);
-        let without_stubs = arguments.clone();
-        if folder.join(STUBS).is_dir()
-            && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
-        {
-            let stubs = format!("native={}", folder.join(STUBS).display());
-            arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
-        }
-        let mut command = Command::new(&program);
-        if wraps {
-            arguments.insert(0, program);
-            program = std::env::current_exe()?.to_string_lossy().into_owned();
-            command = Command::new(&program);
-            command.arg(&arguments[0]);
-        }
-        command.args(without_stubs).env_remove(VARIABLE);
-        write(Path::new(&record), &RustcCall { program, arguments, environment, folder })?;
-        return Err(command.exec().into());
-    }
+    let wraps = environment.contains_key(EVCXR_WRAPPER);
+    let given = arguments.len();
     if wraps {
+        arguments.extend(core_metadata(&environment).filter(|it| !arguments.contains(it)));
         if is_cell || !is_downloaded(&environment) {
-            // SAFETY: the process has only this thread so far.
-            unsafe { std::env::remove_var(EVCXR_CACHE) };
+            environment.remove(EVCXR_CACHE);
         }
+    }
+    if let Some(record) = record.filter(|_| is_cell) {
+        set_level(&mut arguments, &environment);
+        write(Path::new(&record), &RustcCall::new(wraps, &arguments, &environment)?)?;
+    } else if wraps && arguments.len() == given && environment.contains_key(EVCXR_CACHE) == is_set(EVCXR_CACHE) {
         // Doesn't return.
         evcxr::runtime_hook();
     }
-    Err(Command::new(&program).args(&arguments).env_remove(VARIABLE).exec().into())
+    // evcxr's wrapper reads the arguments of its process.
+    let program = if wraps { std::env::current_exe()? } else { arguments.remove(0).into() };
+    let mut command = Command::new(program);
+    command.args(&arguments).env_remove(VARIABLE);
+    if !environment.contains_key(EVCXR_CACHE) {
+        command.env_remove(EVCXR_CACHE);
+    }
+    Err(command.exec().into())
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
+}
+
+/// Returns the argument that names the metadata of the standard library to a crate without it, for dynamic libraries.
+/// evcxr only names the library itself, which no longer contains them.
+fn core_metadata(environment: &BTreeMap<String, String>) -> Option<String> {
+    environment.get("EVCXR_FORCE_DYLIB")?;
+    let library = environment.get("EVCXR_CORE_EXTERN")?.strip_prefix("core=")?;
+    let metadata = Path::new(library).with_extension("rmeta");
+    metadata.exists().then(|| format!("--extern=core={}", metadata.display()))
 }
 
 /// Returns whether cargo compiles a crate of a registry or of a Git repository. Other sources may change between two

@@ -40,8 +40,7 @@ pub fn changes_dependencies(code: &str, folder: &Path) -> bool {
 /// needs a runtime gets a new one.
 pub fn set_apart(context: &mut CommandContext, state: &KernelState, events: &EventReader) {
     let runtime = "::std::sync::Arc<::std::sync::Mutex<::tokio::runtime::Runtime>>";
-    let _ =
-        context.execute(&format!("::std::mem::forget(evcxr_variable_store.take_variable::<{runtime}>(\"{NAME}\"));"));
+    let _ = context.execute(&format!("std::mem::forget(evcxr_variable_store.take_variable::<{runtime}>(\"{NAME}\"));"));
     // A failure of this step isn't one of the cell, and the cell's progress is still to come.
     events.wait();
     let mut cell = state.cell();

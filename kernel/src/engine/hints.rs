@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use ra_ap_syntax::ast::{self, AstNode, HasName};
 
+use super::failure::Failure;
 use super::items;
 use super::syntax::statements;
 
@@ -15,32 +16,50 @@ const GLOBAL: [&str; 5] =
 
 /// The hints that were given.
 #[derive(Default)]
-pub struct Hints(HashSet<&'static str>);
+pub struct Hints {
+    given: HashSet<&'static str>,
+    /// Whether the cells share the statics of dependencies.
+    shares_statics: bool,
+}
 
 impl Hints {
     /// Returns the hints for a cell that weren't given before.
     pub fn of(&mut self, code: &str) -> Vec<String> {
         let Some(list) = statements(code) else { return Vec::new() };
         let mut hints = Vec::new();
+        if let Some(value) = code.lines().find_map(|line| line.trim().strip_prefix(":allow_static_linking ")) {
+            self.shares_statics = value.trim() != "1";
+        }
         if let Some(name) = list.syntax().children().find_map(|node| stateful_static(&node))
-            && self.0.insert("static")
+            && self.given.insert("static")
         {
             hints.push(format!(
                 "note: each cell is a library of its own, in which the static `{name}` begins anew. A variable keeps its state over cells, for example `let state = std::sync::Arc::new(std::sync::Mutex::new(0));`\n"
             ));
         }
         if let Some(name) = list.syntax().descendants().find_map(|node| global_call(&node))
-            && self.0.insert("global")
+            && !self.shares_statics
+            && self.given.insert("global")
         {
             hints.push(format!(
                 "note: `{name}` sets a static of its crate, of which each cell has a copy, so it has an effect in this cell alone. After `:allow_static_linking 0`, which builds all dependencies anew, the cells share them\n"
             ));
         }
-        if code.lines().any(|line| line.trim_start().starts_with(":opt")) && self.0.insert("level") {
+        if code.lines().any(|line| line.trim_start().starts_with(":opt")) && self.given.insert("level") {
             hints.push("note: `:opt` sets the level of the cells. Dependencies keep that of the set-up\n".into());
         }
         hints
     }
+}
+
+/// Says what to do about a panic for which the copies of a crate's statics are the reason.
+pub fn explain(mut failure: Failure) -> Failure {
+    if failure.value.contains("injected && !worker_thread.is_null()") {
+        failure.details.push(
+            "  help: each cell has a copy of rayon's statics, so it can't use the thread pool of an earlier cell. After `:allow_static_linking 0`, which builds all dependencies anew, the cells share them".into(),
+        );
+    }
+    failure
 }
 
 /// Returns the name of a static that keeps a state.
@@ -72,4 +91,37 @@ fn global_call(node: &ra_ap_syntax::SyntaxNode) -> Option<String> {
         path.rsplit("::").next()?.to_string()
     };
     GLOBAL.contains(&called.as_str()).then_some(called)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_given_once_for_what_keeps_a_state() {
+        for code in [
+            "static A: Mutex<i32> = Mutex::new(1);",
+            "f();\nstatic A: std::sync::LazyLock<Vec<i32>> = LazyLock::new(Vec::new);",
+            "pub static A: AtomicU64 = AtomicU64::new(1);",
+            "static mut A: i32 = 1;",
+            "thread_local! { /* a */ static A: i32 = 1; }",
+            "lazy_static::lazy_static! { static ref A: i32 = 1; }",
+        ] {
+            let mut hints = Hints::default();
+            assert!(hints.of(code).concat().contains("`A`"), "{code}");
+            assert_eq!(hints.of(code), [""; 0]);
+        }
+        for code in ["pool.build_global()?;", "log::set_logger(&A);\n1", "let a = { env_logger::init(); 1 };", ":opt 3"]
+        {
+            assert_eq!(Hints::default().of(code).len(), 1, "{code}");
+        }
+        for code in
+            ["static A: i32 = 1;", "static A: &str = \"Mutex\";", "fn f() { static A: AtomicBool = B; }", "init();"]
+        {
+            assert_eq!(Hints::default().of(code), [""; 0], "{code}");
+        }
+        let mut shared = Hints::default();
+        shared.of(":allow_static_linking 0");
+        assert_eq!(shared.of("pool.build_global()?;"), [""; 0]);
+    }
 }

@@ -222,7 +222,7 @@ impl Engine {
         let source = context.last_source().unwrap_or_default();
         self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
         let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, || source)
-            .map_err(async_runtime::explain)?;
+            .map_err(|failure| hints::explain(async_runtime::explain(failure)))?;
         let timing = timing::sentence(&outputs);
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
