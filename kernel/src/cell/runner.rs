@@ -42,3 +42,15 @@ pub fn run() -> ! {
 fn reason(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| source.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_load_is_told() {
+        // SAFETY: nothing is loaded.
+        let error = unsafe { Library::new("/no/such/library.so") }.unwrap_err();
+        assert!(reason(&error).contains("No such file"), "{}", reason(&error));
+    }
+}

@@ -7,28 +7,42 @@ use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use evcxr::CommandContext;
+use evcxr::{CommandContext, EvalOutputs};
 use serde_json::{Value, json};
 
 use super::Engine;
 
 /// The link by which rust-analyzer finds the standard library, and its future target, until it is set.
-pub struct LibraryLink(Option<(PathBuf, PathBuf)>);
+pub struct LibraryLink {
+    link: Option<(PathBuf, PathBuf)>,
+    /// The level that the last `:opt` set.
+    level: Option<String>,
+}
 
 impl LibraryLink {
     pub fn new() -> Self {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         // The second variable is unset if the link leads to the sources already.
-        LibraryLink(path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC")))
+        LibraryLink { link: path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC")), level: None }
+    }
+
+    /// Notes the level of an `:opt`, given the output of its cell.
+    pub fn note_level(&mut self, outputs: &EvalOutputs) {
+        let lines = outputs.get("text/plain").into_iter().flat_map(str::lines);
+        self.level = lines
+            .filter_map(|line| line.strip_prefix("Optimization: "))
+            .next_back()
+            .map(String::from)
+            .or(self.level.take());
     }
 
     /// Makes the standard library visible to rust-analyzer, once.
     pub fn set(&mut self, context: &mut CommandContext, folder: &Path) {
-        let Some((link, library)) = self.0.take() else { return };
+        let Some((link, library)) = self.link.take() else { return };
         if fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok() {
             // evcxr reads the link again when its manifest changes. The trailing space changes the manifest; the level
             // alone would not.
-            let _ = context.execute(&format!(":opt {} ", level(folder)));
+            let _ = context.execute(&format!(":opt {} ", self.level.clone().unwrap_or_else(|| level(folder))));
         }
     }
 }
@@ -78,7 +92,7 @@ impl Engine {
     }
 }
 
-/// Returns the level of `:opt`, which evcxr writes in the manifest in its folder.
+/// Returns the level that evcxr has written in the manifest in its folder.
 fn level(folder: &Path) -> String {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     let level = manifest.lines().find_map(|line| line.strip_prefix("opt-level = "));

@@ -24,16 +24,23 @@ pub fn is_used(source: &str) -> bool {
 pub fn changes_dependencies(code: &str, folder: &Path) -> bool {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     let is_known = |dependency: &str| {
-        let (name, config) = dependency.split_once('=').map_or((dependency, "\"*\""), |(name, config)| (name, config));
-        let (name, config) = (name.trim(), config.trim());
-        // evcxr makes paths absolute.
-        let begin = if config.contains("path") { format!("{name} = ") } else { format!("{name} = {config}") };
-        manifest.lines().any(|line| line == begin || (config.contains("path") && line.starts_with(&begin)))
+        let (name, config) = dependency.split_once('=').unwrap_or((dependency, "\"*\""));
+        let dependency = without_path(&format!("{} = {}", name.trim(), config.trim()));
+        manifest.lines().any(|line| without_path(line) == dependency)
     };
     code.lines().map(str::trim).any(|line| {
         let dependency = line.strip_prefix(":dep ");
         dependency.is_some_and(|it| !is_known(it)) || line.starts_with("extern crate ")
     })
+}
+
+/// Leaves out the path of a dependency, because evcxr makes it absolute.
+fn without_path(dependency: &str) -> String {
+    let parts = dependency.split_once("path").and_then(|(before, rest)| {
+        let (_path, after) = rest.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?.split_once('"')?;
+        Some(format!("{before}path{after}"))
+    });
+    parts.unwrap_or_else(|| dependency.to_string())
 }
 
 /// Takes the runtime out of evcxr's variables, while the cells still know its type. Its tasks go on; the next cell that
@@ -75,7 +82,13 @@ mod tests {
         for code in [":dep tokio = { version = \"1\" }", ":dep here = { path = \"../b\" }", ":dep serde", "f();"] {
             assert!(!changes_dependencies(code, folder.path()), "{code}");
         }
-        for code in [":dep tokio = \"1\"", "1;\n :dep reqwest", ":dep ser = \"*\"", "extern crate rand;"] {
+        for code in [
+            ":dep here = { path = \"../b\", features = [] }",
+            ":dep tokio = \"1\"",
+            "1;\n :dep reqwest",
+            ":dep ser = \"*\"",
+            "extern crate rand;",
+        ] {
             assert!(changes_dependencies(code, folder.path()), "{code}");
         }
     }

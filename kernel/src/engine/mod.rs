@@ -7,6 +7,7 @@ mod failure;
 mod hints;
 pub mod interrupt;
 mod items;
+mod level;
 pub mod progress;
 mod restart;
 mod rewrite;
@@ -195,6 +196,7 @@ impl Engine {
         if defines_variables(code) {
             self.library.set(context, &self.state.folder);
         }
+        level::check(code)?;
         let progress = progress::follow(&self.state);
         let mut edits: Vec<Edit> = semicolon(code).into_iter().chain(items::edits(code)).collect();
         let switched = self.toolchain.switch(context, &self.state, code, &variables)?;
@@ -223,6 +225,7 @@ impl Engine {
         self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
         let outputs = decide_failure(&self.state, answer, code, &rewritten, &variables, || source)
             .map_err(|failure| hints::explain(async_runtime::explain(failure)))?;
+        self.library.note_level(&outputs);
         let timing = timing::sentence(&outputs);
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {

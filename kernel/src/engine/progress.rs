@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,8 @@ use crate::build::progress;
 
 /// The time between two looks at the progress.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// A cell that takes less time than this shows no progress.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The progress of a cell.
 #[derive(Default)]
@@ -36,8 +38,11 @@ pub fn follow(state: &Arc<KernelState>) -> Follower {
     let (sender, end) = mpsc::channel::<()>();
     let shared = Arc::clone(state);
     let thread = std::thread::spawn(move || {
+        let started = Instant::now();
         while end.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            if let Some(text) = progress::read(&shared.folder) {
+            if started.elapsed() > PATIENCE
+                && let Some(text) = progress::read(&shared.folder)
+            {
                 show(&shared, text);
             }
         }
