@@ -88,6 +88,9 @@ class Kernel:
         """Runs a cell without faults. Returns the text that it prints and its result."""
         reply, shown = self.run(code)
         assert reply["status"] == "ok", reply
+        # The progress of a build is cleared before the output.
+        cleared = max((index + 1 for index, (kind, _) in enumerate(shown) if kind == "clear_output"), default=0)
+        shown = shown[cleared:]
         return "".join(content.get("text") or content["data"]["text/plain"] for _, content in shown)
 
     def processes(self):

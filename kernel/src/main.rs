@@ -29,7 +29,7 @@
 //!   +--------------------------------------------------------------------------------------------+
 //! ```
 //!
-//! `jupyter` depends on `engine` and `engine` on `cell`. `build` depends on none of them.
+//! `jupyter` depends on `engine`, and `engine` on `cell` and `build`. `build` depends on none of them.
 
 mod build;
 mod cell;
@@ -56,7 +56,7 @@ enum Role {
     Runner,
     /// The kernel for the clients of a connection file.
     Kernel(PathBuf),
-    /// evcxr_jupyter without changes, and evcxr's own wrapper around rustc.
+    /// evcxr_jupyter without changes.
     PlainEvcxr,
 }
 
@@ -67,7 +67,7 @@ impl Role {
         let program = arguments.next().unwrap_or_default();
         if program.file_name().is_some_and(|name| name == "cargo") {
             Role::Cargo
-        } else if is_set(build::rustc::VARIABLE) {
+        } else if is_set(build::rustc::VARIABLE) || is_set(build::rustc::EVCXR_WRAPPER) {
             Role::Rustc
         } else if let Some(events) = std::env::var(cell::watch::VARIABLE).ok().and_then(|number| number.parse().ok()) {
             Role::Watcher(events)

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context;
 use cargo_metadata::MetadataCommand;
 
-use super::{crates, rustc};
+use super::{crates, progress, rustc};
 
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +41,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // evcxr builds cells in this way.
     if (has("build") || has("check")) && has("--message-format=json") {
         return rustc::compile(command, &arguments);
+    }
+    // evcxr checks a new dependency in this way. cargo downloads it then.
+    if has("metadata") && rustc::cell_folder().is_some() {
+        return Ok(progress::run(&mut command)?);
     }
     Err(command.exec().into())
 }

@@ -3,4 +3,6 @@
 
 pub mod cargo;
 mod crates;
+mod manifests;
+pub mod progress;
 pub mod rustc;

@@ -1,7 +1,8 @@
 //! Builds a cell without cargo. If nothing but the cell has changed since cargo built one, rustc is started as cargo
 //! started it then. This avoids cargo's freshness check of every crate, and the half minute of `cargo check`, which
 //! evcxr runs for example on a cell with a closure that can't be kept. Changes are found as cargo finds them: by the
-//! modification times of the manifests and of the sources that cargo lists beside its output, and by the environment.
+//! modification times of the [manifests](super::manifests) and of the sources that cargo lists beside its output, and by
+//! the environment.
 
 use std::collections::BTreeMap;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -16,12 +17,21 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-/// Makes this program cargo's wrapper around rustc, which records how cargo starts it.
+use super::{manifests, progress};
+
+/// Makes this program cargo's wrapper around rustc for the workspace. The wrapper records how cargo starts rustc.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
 /// File that exists while variables do.
 const VARIABLES: &str = "variables";
+/// Set by evcxr if this program is cargo's wrapper around rustc for every crate: it then fills the cache of `:cache` and
+/// builds dynamic libraries for `:allow_static_linking 0`.
+pub const EVCXR_WRAPPER: &str = "EVCXR_RUSTC_WRAPPER";
+/// Set by evcxr if its wrapper uses the cache.
+const EVCXR_CACHE: &str = "EVCXR_CACHE_ENABLED";
+/// Set by evcxr to the file in which its wrapper writes the path of the cell's library.
+const LIBRARY: &str = "EVCXR_EXECUTION_SO_PATH";
 /// Folder of the set-up's stubs of libtorch's libraries, which the linker reads faster.
 const STUBS: &str = "stubs";
 
@@ -47,10 +57,8 @@ struct RustcCall {
 
 /// Runs `cargo build` or `cargo check` for a cell, by rustc alone where possible. Outside evcxr's folder cargo does it.
 pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let folder = std::env::current_dir()?;
     let environment = environment();
-    let is_cell = environment.get("EVCXR_TMPDIR").map(Path::new) == Some(&folder);
-    let Some((kind, arguments)) = arguments.split_first().filter(|_| is_cell) else {
+    let (Some(folder), Some((kind, arguments))) = (cell_folder(), arguments.split_first()) else {
         return Err(cargo.exec().into());
     };
     let (last_build, record) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
@@ -65,20 +73,32 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         cargo = as_build(&cargo);
     }
     let _ = fs::remove_file(&record);
-    if !environment.contains_key(WRAPPER) {
+    // evcxr's wrapper for every crate is this program, too, and records as well.
+    if environment.contains_key(EVCXR_WRAPPER) {
+        cargo.env(VARIABLE, &record);
+    } else if !environment.contains_key(WRAPPER) {
         cargo.env(WRAPPER, std::env::current_exe()?).env(VARIABLE, &record);
     }
     let started = SystemTime::now();
-    let status = cargo.status()?;
-    if status.success()
+    let status = progress::run(&mut cargo)?;
+    if status == ExitCode::SUCCESS
         && let Some(rustc) = read::<RustcCall>(&record)
-        && let Some(inputs) = inputs(&folder, &rustc)
-        // cargo itself writes the lock file during the build.
-        && inputs.iter().all(|(time, path)| path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started))
     {
-        write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
+        rustc.report_library()?;
+        if let Some(inputs) = inputs(&folder, &rustc)
+            // cargo itself writes the lock file during the build.
+            && inputs.iter().all(|(time, path)| path.ends_with("Cargo.lock") || time.is_none_or(|time| time < started))
+        {
+            write(&last_build, &Build { arguments: arguments.to_vec(), environment, inputs, rustc })?;
+        }
     }
-    Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
+    Ok(status)
+}
+
+/// Returns evcxr's folder for cells if it is the current folder.
+pub fn cell_folder() -> Option<PathBuf> {
+    let folder = std::env::current_dir().ok()?;
+    (std::env::var_os("EVCXR_TMPDIR").map(PathBuf::from).as_ref() == Some(&folder)).then_some(folder)
 }
 
 /// Returns the command with `build` in the place of `check`. A check after a new dependency would check every crate, and
@@ -128,7 +148,7 @@ fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name != "EVCXR_EXECUTION_SO_PATH")
+        .filter(|(name, _)| name != LIBRARY)
         .collect()
 }
 
@@ -153,17 +173,47 @@ fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(Option<SystemTime>, P
     // The list escapes spaces within names.
     let sources = sources.trim_end().replace("\\ ", "\0");
     let sources = sources.split(' ').map(|name| PathBuf::from(name.replace('\0', " ")));
-    let manifests = ["Cargo.toml", ".cargo/config.toml", "../Cargo.toml", "../Cargo.lock"];
-    let all = sources.filter(|source| *source != cell).chain(manifests.map(|name| folder.join(name)));
-    Some(all.map(|path| (modified(&path), path)).collect())
+    let sources: Vec<PathBuf> = sources.filter(|source| *source != cell).collect();
+    let manifests = manifests::of(folder, &sources);
+    Some(sources.into_iter().chain(manifests).map(|path| (modified(&path), path)).collect())
 }
 
 impl RustcCall {
+    /// Describes the present call. The first argument is rustc. `wraps` says that evcxr's wrapper runs it.
+    fn new(wraps: bool, arguments: &[String], environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let folder = std::env::current_dir()?;
+        let (mut environment, mut arguments) = (environment.clone(), arguments.to_vec());
+        // The variables of make describe the running cargo.
+        environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
+        if folder.join(STUBS).is_dir()
+            && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
+        {
+            let stubs = format!("native={}", folder.join(STUBS).display());
+            arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
+        }
+        let program = match wraps {
+            true => std::env::current_exe()?.to_string_lossy().into_owned(),
+            false => arguments.remove(0),
+        };
+        Ok(RustcCall { program, arguments, environment, folder })
+    }
+
     /// Returns the path of the cell's library.
     fn output(&self) -> Option<PathBuf> {
         let mut arguments = self.arguments.iter();
         arguments.find(|argument| *argument == "--out-dir")?;
         Some(Path::new(arguments.next()?).join(format!("{DLL_PREFIX}ctx{DLL_SUFFIX}")))
+    }
+
+    /// Tells evcxr where rustc writes the cell's library. cargo would name a link in the folder above, where the
+    /// library's relative search path for Rust's libraries is wrong.
+    fn report_library(&self) -> anyhow::Result<()> {
+        if let (Some(file), Some(library)) = (std::env::var_os(LIBRARY), self.output())
+            && library.exists()
+        {
+            fs::write(file, library.to_string_lossy().as_bytes())?;
+        }
+        Ok(())
     }
 
     fn build(&self) -> anyhow::Result<ExitCode> {
@@ -234,27 +284,66 @@ fn keep_identity(arguments: &mut [String], target: &Path) {
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     anyhow::ensure!(!arguments.is_empty(), "the wrapper around rustc got no arguments from cargo");
-    let program = arguments.remove(0);
     let mut environment = environment();
     let record = environment.remove(VARIABLE);
-    let record = record.filter(|_| arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]));
-    if let Some(target) = record.as_ref().and_then(|record| Path::new(record).parent()) {
-        keep_identity(&mut arguments, target);
-    }
-    let mut command = Command::new(&program);
-    command.args(&arguments).env_remove(VARIABLE);
-    if let Some(record) = record {
-        // The variables of make describe the running cargo.
-        environment.retain(|name, _| !name.ends_with("MAKEFLAGS") && name != "MFLAGS");
-        let folder = std::env::current_dir()?;
-        if folder.join(STUBS).is_dir()
-            && let Some(first) = arguments.iter().position(|it| it.starts_with("native="))
-        {
-            let stubs = format!("native={}", folder.join(STUBS).display());
-            arguments.splice(first - 1..first - 1, ["-L".to_string(), stubs]);
+    let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
+    let wraps = environment.contains_key(EVCXR_WRAPPER);
+    let given = arguments.len();
+    if wraps {
+        arguments.extend(core_metadata(&environment).filter(|it| !arguments.contains(it)));
+        if is_cell || !is_downloaded(&environment) {
+            environment.remove(EVCXR_CACHE);
         }
-        let rustc = RustcCall { program, arguments, environment, folder };
-        write(Path::new(&record), &rustc)?;
+    }
+    if let Some(record) = record.filter(|_| is_cell) {
+        if let Some(target) = Path::new(&record).parent() {
+            keep_identity(&mut arguments, target);
+        }
+        set_level(&mut arguments, &environment);
+        write(Path::new(&record), &RustcCall::new(wraps, &arguments, &environment)?)?;
+    } else if wraps && arguments.len() == given && environment.contains_key(EVCXR_CACHE) == is_set(EVCXR_CACHE) {
+        // Doesn't return.
+        evcxr::runtime_hook();
+    }
+    // evcxr's wrapper reads the arguments of its process.
+    let program = if wraps { std::env::current_exe()? } else { arguments.remove(0).into() };
+    let mut command = Command::new(program);
+    command.args(&arguments).env_remove(VARIABLE);
+    if !environment.contains_key(EVCXR_CACHE) {
+        command.env_remove(EVCXR_CACHE);
     }
     Err(command.exec().into())
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
+}
+
+/// Returns the argument that names the metadata of the standard library to a crate without it, for dynamic libraries.
+/// evcxr only names the library itself, which no longer contains them.
+fn core_metadata(environment: &BTreeMap<String, String>) -> Option<String> {
+    environment.get("EVCXR_FORCE_DYLIB")?;
+    let library = environment.get("EVCXR_CORE_EXTERN")?.strip_prefix("core=")?;
+    let metadata = Path::new(library).with_extension("rmeta");
+    metadata.exists().then(|| format!("--extern=core={}", metadata.display()))
+}
+
+/// Returns whether cargo compiles a crate of a registry or of a Git repository. Other sources may change between two
+/// compilations with the same arguments, which evcxr's cache can't tell apart.
+fn is_downloaded(environment: &BTreeMap<String, String>) -> bool {
+    let folder = environment.get("CARGO_MANIFEST_DIR");
+    folder.is_some_and(|folder| ["/registry/src/", "/git/checkouts/"].iter().any(|part| folder.contains(part)))
+}
+
+/// Compiles a cell at the level of `:opt`, which evcxr writes in its manifest. cargo reads the profile from the
+/// workspace's manifest instead, so that the dependencies of the set-up needn't be built again.
+fn set_level(arguments: &mut Vec<String>, environment: &BTreeMap<String, String>) {
+    let manifest = environment.get("CARGO_MANIFEST_DIR").map(|folder| Path::new(folder).join("Cargo.toml"));
+    let Some(text) = manifest.and_then(|path| fs::read_to_string(path).ok()) else { return };
+    let Some(level) = text.lines().find_map(|line| line.strip_prefix("opt-level = ")) else { return };
+    let level = format!("opt-level={}", level.trim().trim_matches('"'));
+    match arguments.iter_mut().find(|argument| argument.starts_with("opt-level=")) {
+        Some(argument) => *argument = level,
+        None => arguments.extend(["-C".to_string(), level]),
+    }
 }

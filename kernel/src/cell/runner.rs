@@ -1,6 +1,7 @@
 //! The process that runs the cells' code. Loads the libraries that evcxr compiles, as evcxr's runtime does. It installs
 //! no signal handlers, so that the watcher sees the signal that ended it.
 
+use std::error::Error;
 use std::ffi::c_void;
 use std::fs;
 use std::io::BufRead;
@@ -37,7 +38,7 @@ pub fn run() -> ! {
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
-                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
+                .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {}", reason(&error))));
             loops.begin_cell(&library);
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
@@ -66,4 +67,21 @@ fn report_dropped() -> bool {
     let _ = fs::remove_file(file);
     names.lines().for_each(|name| println!("{CHANGED_TYPE}{name}"));
     true
+}
+
+/// Returns the loader's own words, which the error's text leaves out.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| source.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_load_is_told() {
+        // SAFETY: nothing is loaded.
+        let error = unsafe { Library::new("/no/such/library.so") }.unwrap_err();
+        assert!(reason(&error).contains("No such file"), "{}", reason(&error));
+    }
 }

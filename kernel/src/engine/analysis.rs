@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use evcxr::CommandContext;
+use evcxr::{CommandContext, EvalOutputs};
 use serde_json::{Value, json};
 
 use super::Engine;
@@ -30,6 +30,8 @@ pub struct Sources {
     /// read last.
     crates: HashMap<PathBuf, Option<SystemTime>>,
     reloads: usize,
+    /// The level that the last `:opt` set.
+    level: Option<String>,
 }
 
 impl Sources {
@@ -37,19 +39,27 @@ impl Sources {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         // The second variable is unset if the link leads to the sources already.
         let library = path("RUST_SRC_PATH").zip(path("VITLAB_RUST_SRC"));
-        Sources { library, crates: HashMap::new(), reloads: 0 }
+        Sources { library, crates: HashMap::new(), reloads: 0, level: None }
     }
 
-    /// Makes the standard library visible to rust-analyzer, once, and the changes of sources.
-    pub fn update(&mut self, context: &mut CommandContext) {
+    /// Notes the level of an `:opt`, given the output of its cell.
+    pub fn note_level(&mut self, outputs: &EvalOutputs) {
+        let lines = outputs.get("text/plain").into_iter().flat_map(str::lines);
+        let level = lines.filter_map(|line| line.strip_prefix("Optimization: ")).next_back();
+        self.level = level.map(String::from).or(self.level.take());
+    }
+
+    /// Makes the standard library visible to rust-analyzer, once, and the changes of sources. `folder` is evcxr's.
+    pub fn update(&mut self, context: &mut CommandContext, folder: &Path) {
         let library = self.library.take();
         let linked = library
             .is_some_and(|(link, library)| fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok());
         if self.have_changed() || linked {
-            // evcxr reads all sources again when its manifest changes. Trailing spaces change the manifest; `:opt 2` alone
-            // would not.
+            // evcxr reads all sources again when its manifest changes. Trailing spaces change the manifest; the level
+            // alone would not.
             self.reloads += 1;
-            let _ = context.execute(&format!(":opt 2{}", " ".repeat(1 + self.reloads % 2)));
+            let level = self.level.clone().unwrap_or_else(|| level(folder));
+            let _ = context.execute(&format!(":opt {level}{}", " ".repeat(1 + self.reloads % 2)));
         }
     }
 
@@ -105,7 +115,7 @@ impl Engine {
     fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
         let context = self.context.as_mut().ok()?;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.sources.update(context);
+            self.sources.update(context, &self.state.folder);
             question(context)
         }));
         answer.ok()?.ok()
@@ -119,6 +129,13 @@ fn hovered(code: &str) -> Cow<'_, str> {
         return code.into();
     }
     format!("let _ = {{ {}", without_commands(code)).into()
+}
+
+/// Returns the level that evcxr has written in the manifest in its folder.
+fn level(folder: &Path) -> String {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    let level = manifest.lines().find_map(|line| line.strip_prefix("opt-level = "));
+    level.map_or("2".into(), |level| level.trim().to_string())
 }
 
 pub(super) fn byte_of(code: &str, character: usize) -> usize {

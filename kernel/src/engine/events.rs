@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::progress;
 use super::state::{KernelState, Phase};
 use crate::cell::event::{Event, Output, Stream};
 use crate::cell::watch::ready;
@@ -76,7 +77,10 @@ pub fn handle(state: &KernelState, event: Event) {
             let mut cell = state.cell();
             (cell.watcher, cell.runner) = (watcher, runner);
         }
-        Event::Run => enter(state, Phase::Running),
+        Event::Run => {
+            progress::clear(state);
+            enter(state, Phase::Running);
+        }
         Event::Done => enter(state, Phase::Compiling),
         Event::Text { stream, text } => {
             if stream == Stream::Stderr && text.contains("panicked at ") {

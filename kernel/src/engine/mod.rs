@@ -2,6 +2,7 @@
 
 mod advice;
 mod analysis;
+mod async_runtime;
 mod commands;
 mod definitions;
 mod diagnostic;
@@ -9,11 +10,15 @@ mod earlier;
 mod events;
 mod expressions;
 mod failure;
+mod hints;
 pub mod interrupt;
+mod items;
 mod layouts;
+mod level;
 mod literals;
 mod loops;
 mod names;
+pub mod progress;
 mod redefine;
 mod report;
 mod restart;
@@ -26,6 +31,8 @@ mod suggestion;
 mod support;
 pub mod syntax;
 mod syntax_error;
+mod timing;
+mod toolchain;
 mod types;
 mod unnamed;
 
@@ -48,15 +55,17 @@ use self::commands::commands;
 use self::earlier::{Earlier, Outcome};
 use self::events::EventReader;
 use self::failure::{Failure, decide_failure};
+use self::hints::Hints;
 use self::loops::Loops;
 use self::names::Names;
-use self::restart::restart;
+use self::progress::ProgressLine;
 use self::rewrite::{Edit, Rewritten};
 use self::session::Session;
 use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
 use self::syntax::{causes, defines_variables, documentation, semicolon};
 use self::syntax_error::syntax_errors;
+use self::toolchain::Toolchain;
 use crate::cell::event::{Bundle, Event, Stream};
 use crate::cell::watch;
 
@@ -107,6 +116,10 @@ pub struct Engine {
     loops: Loops,
     /// Whether rust-analyzer has loaded every crate, or has failed to.
     types_loaded: bool,
+    /// Whether evcxr keeps a runtime of tokio among the variables.
+    has_runtime: bool,
+    toolchain: Toolchain,
+    hints: Hints,
 }
 
 /// Starts the thread. Tasks wait until evcxr has started, which takes seconds.
@@ -119,9 +132,24 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         let context = start_evcxr(&state, events_sender).map_err(|error| error.to_string());
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
-        let sources = Sources::new();
-        let (earlier, session, loops) = (Earlier::default(), Session::default(), Loops::default());
-        Engine { context, state, events, sources, earlier, names, session, loops, types_loaded: false }.serve(&tasks);
+        let (sources, earlier, session) = (Sources::new(), Earlier::default(), Session::default());
+        let (loops, toolchain, hints) = (Loops::default(), Toolchain::default(), Hints::default());
+        let (types_loaded, has_runtime) = (false, false);
+        let mut engine = Engine {
+            context,
+            state,
+            events,
+            sources,
+            earlier,
+            names,
+            session,
+            loops,
+            types_loaded,
+            has_runtime,
+            toolchain,
+            hints,
+        };
+        engine.serve(&tasks);
     })?;
     Ok(EngineHandle { tasks: sender, names: known })
 }
@@ -210,6 +238,8 @@ impl Engine {
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
         cell.has_run = false;
+        cell.has_output = false;
+        cell.progress = ProgressLine::default();
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -234,15 +264,27 @@ impl Engine {
             return Err(Failure::syntax(&errors, &SourceMap::new("", &cell, &[])));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
-        let mut edits = restart(context, code)?;
-        if !edits.is_empty() {
+        level::check(code)?;
+        let variables = names_of_variables(context);
+        let progress = progress::follow(&self.state);
+        let mut edits = self.toolchain.switch(context, &self.state, code, &variables)?;
+        self.has_runtime &= edits.is_empty();
+        let restarted = restart::obey(context, code)?;
+        if !restarted.is_empty() {
+            self.has_runtime = false;
             let text = "The process that runs cells was restarted, without variables.\n";
             self.state.publish_output("stream", json!({ "name": "stdout", "text": text }));
         }
+        edits.extend(restarted);
+        if self.has_runtime && async_runtime::changes_dependencies(code, &self.state.folder) {
+            async_runtime::set_apart(context, &self.state, &self.events);
+            self.has_runtime = false;
+        }
         let variables = names_of_variables(context);
         if defines_variables(code) {
-            self.sources.update(context);
+            self.sources.update(context, &self.state.folder);
         }
+        edits.extend(items::edits(code));
         edits.extend(literals::constants(code));
         edits.extend(semicolon(code));
         edits.extend(documentation(code));
@@ -298,12 +340,15 @@ impl Engine {
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
+        drop(progress);
         self.state.cell().phase = Phase::Compiling;
         let kept = names_of_variables(context);
-        let generated = || context.last_source().unwrap_or_default();
+        let source = context.last_source().unwrap_or_default();
+        self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
         let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
         let cell = CellText { count, code: code.to_string(), rewritten };
-        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, &kept, generated);
+        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, &kept, || source)
+            .map_err(|failure| hints::explain(async_runtime::explain(failure)));
         if let (Err(failure), true) = (&mut decided, ended) {
             if !self.session.keep_definitions(context, &self.state, code) {
                 failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
@@ -313,10 +358,15 @@ impl Engine {
         let outcome = decided.as_ref().err().map_or(Outcome::Done, |failure| failure.outcome);
         self.earlier.add(cell, outcome, &variables, &names_of_variables(context));
         let outputs = decided?;
+        self.sources.note_level(&outputs);
+        let timing = timing::sentence(&outputs);
         // The output of an evcxr command, such as `:vars`.
         if !outputs.is_empty() {
             let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
             self.state.publish_result(Bundle { data, ..Bundle::default() });
+        }
+        for text in self.hints.of(code).into_iter().chain(timing) {
+            self.state.publish_output("stream", json!({ "name": Stream::Stderr, "text": text }));
         }
         Ok(())
     }

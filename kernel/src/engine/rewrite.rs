@@ -1,8 +1,9 @@
 //! The text that evcxr receives in the place of a cell: the cell with edits. Maps positions in this text back to the cell.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
-/// Replaces a range of the cell's bytes. An empty range inserts. The edits of a cell don't overlap.
+/// Replaces a range of the cell's bytes. An empty range inserts. No edit overlaps a part of another one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     pub range: Range<usize>,
@@ -32,26 +33,39 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
-    /// Applies edits to a cell. Of two insertions at the same place, the first in the list comes first.
+    /// Applies edits to a cell. Of two insertions at the same place, the first in the list comes first. An edit within
+    /// the range of another one is applied to the pieces of the cell that this one contains.
     pub fn new(cell: &str, mut edits: Vec<Edit>) -> Self {
-        edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+        edits.sort_by_key(|edit| (edit.range.start, !edit.range.is_empty(), Reverse(edit.range.end)));
         let mut rewritten = Rewritten { text: String::with_capacity(cell.len()), pieces: Vec::new() };
-        let mut copied = 0;
-        for edit in edits {
-            rewritten.copy(cell, copied..edit.range.start);
-            for piece in edit.pieces {
+        rewritten.write(cell, 0..cell.len(), &edits.iter().collect::<Vec<_>>());
+        rewritten
+    }
+
+    fn write(&mut self, cell: &str, range: Range<usize>, edits: &[&Edit]) {
+        let (mut copied, mut next) = (range.start, 0);
+        while let Some(edit) = edits.get(next) {
+            next += 1;
+            self.copy(cell, copied..edit.range.start);
+            copied = edit.range.end;
+            let within = edits[next..].iter().take_while(|it| it.range.start < copied).count();
+            let within = &edits[next..next + within];
+            next += within.len();
+            for piece in &edit.pieces {
                 match piece {
                     Piece::Added(text) => {
-                        rewritten.pieces.push((rewritten.text.len(), edit.range.start, false));
-                        rewritten.text += &text;
+                        self.pieces.push((self.text.len(), edit.range.start, false));
+                        self.text += text;
                     }
-                    Piece::Cell(range) => rewritten.copy(cell, range),
+                    Piece::Cell(range) => {
+                        let inner =
+                            within.iter().filter(|it| range.start <= it.range.start && it.range.end <= range.end);
+                        self.write(cell, range.clone(), &inner.copied().collect::<Vec<_>>());
+                    }
                 }
             }
-            copied = edit.range.end;
         }
-        rewritten.copy(cell, copied..cell.len());
-        rewritten
+        self.copy(cell, copied..range.end);
     }
 
     fn copy(&mut self, cell: &str, range: Range<usize>) {
@@ -106,6 +120,14 @@ mod tests {
             assert_eq!(rewritten.offset_in_cell(rewritten.text.find(text).unwrap()), offset, "{text}");
         }
         assert_eq!(rewritten.offset_in_cell(rewritten.text.len()), cell.len());
+    }
+
+    #[test]
+    fn an_edit_within_a_moved_piece_moves_with_it() {
+        let cell = "for x in f()? { g(x) }";
+        let moved = vec![Piece::Cell(9..13), Piece::Added("; for ".into()), Piece::Cell(4..5)];
+        let edits = vec![Edit { range: 4..14, pieces: moved }, Edit::insert(12, ".e()"), Edit::insert(9, "&")];
+        assert_eq!(Rewritten::new(cell, edits).text, "for &f().e()?; for x{ g(x) }");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::progress::ProgressLine;
 use crate::cell::event::{Bundle, Event};
 
 /// The state of a kernel.
@@ -42,6 +43,10 @@ pub struct CellState {
     pub stopped_by: Option<Event>,
     /// Messages of panics that didn't stop the cell, such as those of its threads.
     pub other_panics: String,
+    /// Whether anything was shown below the cell, apart from progress.
+    pub has_output: bool,
+    /// The progress of cargo below the cell.
+    pub progress: ProgressLine,
     /// The text of the cell's result.
     pub result: Option<String>,
     /// Receives the result of a user expression, which isn't published.
@@ -81,7 +86,8 @@ impl KernelState {
     /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
     /// output.
     pub fn publish_output(&self, kind: &str, content: Value) {
-        let cell = self.cell();
+        let mut cell = self.cell();
+        cell.has_output |= kind != "execute_input";
         let (request, silent) = (cell.request.clone(), cell.silent);
         drop(cell);
         if let Some(request) = request.filter(|_| !silent) {
