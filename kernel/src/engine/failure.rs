@@ -46,7 +46,13 @@ pub fn decide_failure(
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
         // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
-        (Some(Event::Panic { .. }), _) if asked => Err(Failure::loops_ended(code, variables, kept)),
+        (Some(Event::Panic { stderr }), _) if asked => {
+            let details = match Failure::panic(&stderr, code, rewritten, &generated()) {
+                panic if panic.value.is_empty() => Vec::new(),
+                panic => vec![format!("The cell panicked: {}", panic.value)],
+            };
+            Err(Failure { details, ..Failure::loops_ended(code, variables, kept) })
+        }
         (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, rewritten, &generated())),
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
