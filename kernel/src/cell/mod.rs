@@ -1,6 +1,6 @@
 //! The two processes behind evcxr. evcxr starts the watcher ([`watch`]), which starts the process that runs the cells'
-//! code ([`runner`]). The watcher separates evcxr's markers from the cell's output ([`sorter`]) and reports every
-//! output, panic, `?` and crash to the kernel as an [`event`].
+//! code ([`runner`]) and interrupts their loops ([`loops`]). The watcher separates evcxr's markers from the cell's output
+//! ([`sorter`]) and reports every output, panic, `?` and crash to the kernel as an [`event`].
 
 pub mod event;
 pub mod loops;

@@ -49,7 +49,13 @@ pub fn decide_failure(
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
         // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
-        (Some(Event::Panic { .. }), _) if asked => Err(Failure::loops_ended(&cell.code, variables, kept)),
+        (Some(Event::Panic { stderr }), _) if asked => {
+            let details = match panic_message(&stderr).1 {
+                message if message.is_empty() => Vec::new(),
+                message => vec![format!("The cell panicked: {message}")],
+            };
+            Err(Failure { details, ..Failure::loops_ended(&cell.code, variables, kept) })
+        }
         (Some(Event::Panic { stderr }), _) => {
             Err(Failure::panic(&stderr, &other_panics, &SourceMap::new(&generated(), cell, &earlier.cells)))
         }
