@@ -1,0 +1,100 @@
+"""A table of cells and of what they must show: evcxr's own cases in other words, Jupyter's, and a first hour with data.
+
+`.venv/bin/python tests/kernel_cases.py` prints the table with the outcome of this kernel as Markdown; with `--plain`,
+also with the outcome of an evcxr_jupyter without changes. Further arguments choose groups by a part of their titles.
+`pytest tests/test_kernel_cases.py` asserts every case.
+"""
+
+import queue
+import sys
+import tempfile
+
+from cases import commands, crates, editing, first_hour, items, jupyter, output, types, variables
+from cases.case import check_case, run_cell
+from cases.folder import write_folder
+from test_kernel import Kernel
+
+GROUPS = [
+    variables.VARIABLES,
+    variables.AFTER_FAULTS,
+    items.ITEMS,
+    items.USES,
+    types.TYPES,
+    types.SHOWN,
+    output.ERRORS,
+    output.CRASHES,
+    output.OUTPUT,
+    commands.COMMANDS,
+    editing.EDITING,
+    crates.CRATES,
+    jupyter.JUPYTER,
+    first_hour.FIRST_HOUR,
+]
+
+
+class Cases:
+    """Runs cases of any group on one kernel."""
+
+    def __init__(self, folder, plain=False, limit=60):
+        self.folder, self.plain, self.limit = folder, plain, limit
+        self.kernel = self.group = None
+
+    def start(self):
+        self.kernel = Kernel(options=["--plain"] if self.plain else [])
+
+    def check(self, group, case):
+        """Runs a case. Returns an empty text, or what is wrong."""
+        if self.kernel is None:
+            self.start()
+        try:
+            self.prepare(group)
+            return check_case(case, self.kernel, self.folder, self.plain, self.limit)
+        except queue.Empty:
+            # The kernel may never answer again.
+            self.end()
+            return f"the kernel didn't answer for {self.limit} s"
+
+    def prepare(self, group):
+        if group.clear or self.group is not group:
+            run_cell(self.kernel, ":clear", self.plain, self.limit)
+        if self.group is not group and group.setup:
+            run = run_cell(self.kernel, group.setup.replace("FOLDER", str(self.folder)), self.plain, 300)
+            assert run.reply["status"] == "ok", run.summary()
+        self.group = group
+
+    def end(self):
+        if self.kernel is not None:
+            self.kernel.end()
+        self.kernel = self.group = None
+
+
+def print_table(groups, plain):
+    """Runs the groups and prints the table. Returns whether every case ended as it must."""
+    columns = ["evcxr alone", "here"] if plain else ["here"]
+    passed, count, unexpected = [0] * len(columns), 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(folder)
+        kernels = [Cases(folder, plain=column == "evcxr alone", limit=30) for column in columns]
+        for group in groups:
+            print(f"\n## {group.title}\n\n| case | must show | {' | '.join(columns)} |\n|---|---|{':-:|' * len(columns)}")
+            for case in group.cases:
+                faults = [kernel.check(group, case) for kernel in kernels]
+                passed = [number + (not fault) for number, fault in zip(passed, faults)]
+                count += 1
+                unexpected += bool(faults[-1]) and not case.pending
+                note = f" ({case.differs})" if case.differs else f" (pending: {case.pending})" if case.pending else ""
+                cells = [case.name + note, str(case.expect).replace("|", "\\|").replace("\n", "⏎")]
+                print(f"| {' | '.join(cells + ['✗' if fault else '✓' for fault in faults])} |", flush=True)
+                for column, fault in zip(columns, faults):
+                    if fault:
+                        print(f"{column}: {group.title}: {case.name}: {fault}\n", file=sys.stderr, flush=True)
+        for kernel in kernels:
+            kernel.end()
+    print(f"\n{count} cases: " + ", ".join(f"{column} {number}" for column, number in zip(columns, passed)))
+    return unexpected == 0
+
+
+if __name__ == "__main__":
+    wanted = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    chosen = [group for group in GROUPS if not wanted or any(word.lower() in group.title.lower() for word in wanted)]
+    sys.exit(0 if print_table(chosen, "--plain" in sys.argv) else 1)
