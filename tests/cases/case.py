@@ -24,6 +24,8 @@ class Case:
     differs: str = ""
     # Why the case fails today.
     pending: str = ""
+    # Seconds without any message after which a cell counts as hanging.
+    limit: float = 60
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class Keeps(Expectation):
 
 @dataclass(frozen=True)
 class Completes(Expectation):
-    """Completions at the end of `code`, or at the cursor `|` in it, and the text that they replace."""
+    """Completions at the end of `code`, or at the cursor `¦` in it, and the text that they replace."""
 
     code: str
     has: tuple = ()
@@ -278,7 +280,7 @@ class Completes(Expectation):
     only: bool = False
 
     def check(self, run):
-        before, _, after = self.code.partition("|")
+        before, _, after = self.code.partition("¦")
         reply = run.kernel.reply(run.kernel.client.complete(before + after, len(before)))
         found = reply.get("matches", [])
         wrong = [name for name in self.has if name not in found] + [name for name in self.lacks if name in found]
@@ -294,14 +296,14 @@ class Completes(Expectation):
 
 @dataclass(frozen=True)
 class Inspects(Expectation):
-    """The documentation at the cursor `|` of `code`; with an empty part, there is none."""
+    """The documentation at the cursor `¦` of `code`; with an empty part, there is none."""
 
     code: str
     part: str = ""
     mime: str = "text/plain"
 
     def check(self, run):
-        before, _, after = self.code.partition("|")
+        before, _, after = self.code.partition("¦")
         reply = run.kernel.reply(run.kernel.client.inspect(before + after, len(before)))
         if not self.part:
             return "" if reply.get("found") is False else f"nothing must be found, not {reply}"
@@ -329,21 +331,21 @@ class Asks(Expectation):
         return f"{self.what}: " + ", ".join(f"{name} `{value}`" for name, value in self.wanted.items())
 
 
-def check_case(case, kernel, folder, plain=False, limit=60):
+def check_case(case, kernel, folder, plain=False):
     """Runs the cells of a case. Returns an empty text, or what is wrong."""
     try:
-        return check_cells(case, kernel, folder, plain, limit)
+        return check_cells(case, kernel, folder, plain)
     finally:
         for code in case.after:
-            run_cell(kernel, code, plain, limit)
+            run_cell(kernel, code, plain)
 
 
-def check_cells(case, kernel, folder, plain, limit):
+def check_cells(case, kernel, folder, plain):
     cells = [cell if isinstance(cell, tuple) else (cell, None) for cell in case.cells]
     run = Run({"status": "ok"}, [], kernel, plain)
     for number, (code, expect) in enumerate(cells, 1):
         code = code.replace("FOLDER", str(folder))
-        run = run_cell(kernel, code, plain, limit)
+        run = run_cell(kernel, code, plain, case.limit)
         if number == len(cells) and expect is None:
             expect = case.expect
         fault = expect.check(run) if expect else "" if run.reply["status"] == "ok" else "it must run"
