@@ -1,4 +1,4 @@
-"""Asserts every case of `kernel_cases.py` on one kernel."""
+"""Asserts every case of `kernel_cases.py` on one kernel. `--long` adds the groups that are mostly evcxr's own work."""
 
 import pytest
 from cases.folder import write_folder
@@ -15,7 +15,8 @@ def cases(tmp_path_factory):
 def parameters():
     for group in GROUPS:
         for case in group.cases:
-            marks = [pytest.mark.xfail(reason=case.pending, strict=False)] if case.pending else []
+            marks = [pytest.mark.long] if group.long else []
+            marks += [pytest.mark.xfail(reason=case.pending, strict=False)] if case.pending else []
             yield pytest.param(group, case, marks=marks, id=f"{group.title}: {case.name}")
 
 

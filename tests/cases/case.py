@@ -38,6 +38,8 @@ class Group:
     setup: str = ""
     # Whether all variables and items are cleared before each case.
     clear: bool = True
+    # Whether the tests run it with `--long` alone: most of what these cases show is evcxr's work.
+    long: bool = False
 
 
 @dataclass

@@ -54,4 +54,4 @@ COMMANDS = Group("Commands", [
     Case("commands with a comment between them", [":efmt {}\n// a comment\n:vars"], Displays("text/html", "Variable")),
     Case(":quit is refused", [":quit"], Fails("Error", "menu"), differs="evcxr_jupyter ends its process and the notebook hangs"),
     Case("the kernel is there after :quit", ["1 + 1"], Shows("2")),
-])
+], long=True)

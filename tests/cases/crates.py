@@ -27,4 +27,4 @@ CRATES = Group("Crates", [
     Case("completions know a crate", [TALLY, "tally::thirty();"], Completes("tally::Pile::o", ("of(things)",), (), "o")),
     Case("crates are gone after :clear", [TALLY, "tally::thirty();", ":clear", "tally::thirty()"], Fails("E0433", "tally")),
     Case(":dep without a crate fails", [":dep"], Fails("Error", ":dep")),
-])
+], long=True)

@@ -30,4 +30,4 @@ EDITING = Group("Completion and documentation", [
     Case("the type of a variable of an earlier cell", ["let ratio = 0.5f32;"], Inspects("rat¦io + 1.0", "f32")),
     Case("the documentation at the end of a cell", [], Inspects("String::from¦", "from")),
     Case("nothing is known of an unknown name", [], Inspects("unknown_na¦me()"), differs="evcxr_jupyter shows a text that nothing is known"),
-])
+], long=True)

@@ -24,11 +24,11 @@ FIRST_HOUR = Group("A first hour with data", [
     Case("floats are sorted", ["let mut heights = vec![1.5, 0.5, 2.5];\nheights.sort_by(f64::total_cmp);", "heights.first()"], Shows("Some(0.5)"), pending="form of the value"),
     Case("a sort by a key", ["let mut names = vec![\"Grace\", \"Ada\", \"Alan\"];\nnames.sort_by_key(|name| name.len());", "names.join(\" \")"], Shows('"Ada Alan Grace"')),
     Case("sum, mean and standard deviation", ["let sample = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0f64];\nlet mean = sample.iter().sum::<f64>() / sample.len() as f64;\nlet deviation = (sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / sample.len() as f64).sqrt();", "(mean, deviation) == (5.0, 2.0)"], Shows("true")),
-    Case("the largest and its place", ["let scores = [3, 9, 4];\nlet (place, top) = scores.iter().enumerate().max_by_key(|(_, score)| **score).unwrap();", "(place, *top)"], Fails("E0425", ""), pending="see the check"),
+    Case("the largest and its place", ["let scores = [3, 9, 4];\nlet (place, &top) = scores.iter().enumerate().max_by_key(|(_, score)| **score).unwrap();", "(place, top) == (1, 9)"], Shows("true")),
     Case("zip, filter and map", ["let weights = [1, 2, 3]; let flags = [true, false, true];", "weights.iter().zip(flags).filter(|(_, keep)| *keep).map(|(w, _)| w * 10).sum::<i32>()"], Shows("40")),
     Case("a fold", ["(1..=5).fold(String::new(), |text, n| text + &n.to_string())"], Shows('"12345"')),
     Case("windows and chunks", ["let steps = [1, 4, 9, 16];\nsteps.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<i32>>() == [3, 5, 7] && steps.chunks(2).count() == 2"], Shows("true")),
-    Case("a flat_map and a take_while", ["(1..).flat_map(|n| [n, n * 10]).take_while(|&n| n < 40).sum::<i32>()"], Shows("66")),
+    Case("a flat_map and a take_while", ["(1..).flat_map(|n| [n, n * 10]).take_while(|&n| n < 40).sum::<i32>()"], Shows("70")),
     Case("a partition", ["let (small, large): (Vec<i32>, Vec<i32>) = (1..7).partition(|n| *n < 3);", "(small.len(), large.len()) == (2, 4)"], Shows("true")),
     Case("results are collected into one", ['["1", "2", "x"].iter().map(|t| t.parse::<i32>()).collect::<Result<Vec<_>, _>>().is_err()'], Shows("true")),
     Case("a CSV file by a crate of one's own", ['let rows = table::read("FOLDER/numbers.csv")?;', "rows.iter().map(|row| row[1]).sum::<f64>()"], Shows("12.0")),
@@ -56,7 +56,7 @@ FIRST_HOUR = Group("A first hour with data", [
     Case("a matrix product and a transpose", ["let left = array![[1, 2], [3, 4]];", "left.dot(&left.t())[[1, 0]]"], Shows("11")),
     Case("a map over an array", ["let angles = Array1::linspace(0.0, 1.0, 5);\nlet squares = angles.mapv(|x: f64| x * x);", "squares[4] - squares[2]"], Shows("0.75")),
     Case("an array is changed in place", ["let mut field = Array2::<i32>::zeros((2, 2));\nfield.row_mut(1).fill(5); field[[0, 0]] += 1;", "field.sum()"], Shows("11")),
-    Case("an array's shape that doesn't fit panics", ["array![1.0, 2.0] + array![1.0, 2.0, 3.0];"], Stops("could not broadcast array")),
+    Case("an array's shape that doesn't fit panics", ["array![1.0, 2.0] + array![1.0, 2.0, 3.0];"], Stops("IncompatibleShape")),
     Case("an array is shown", ["array![[1, 2], [3, 4]].to_string()"], Shows("[[1, 2],", True)),
     Case("a figure of curves", [
         'let loss = Series::per_epoch("loss", [1.0, 0.5, 0.25]);\n'
@@ -82,4 +82,4 @@ FIRST_HOUR = Group("A first hour with data", [
     Case("a table of text is printed", ['for (name, share) in [("train", 0.8), ("test", 0.2)] { println!("{name:<6}|{share:>6.1}"); }'], Prints("train |   0.8\ntest  |   0.2\n")),
     Case("primes by a sieve", ["fn primes(top: usize) -> Vec<usize> { let mut is = vec![true; top + 1]; let mut out = vec![]; for n in 2..=top { if is[n] { out.push(n); for m in (n * n..=top).step_by(n) { is[m] = false } } } out }", "primes(30).iter().sum::<usize>()"], Shows("129")),
     Case("a least-squares line", ["let points = [(1.0, 3.0), (2.0, 5.0), (3.0, 7.0f64)];\nlet count = points.len() as f64;\nlet (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count);\nlet slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / points.iter().map(|(x, _)| (x - mx).powi(2)).sum::<f64>();", "(slope, my - slope * mx) == (2.0, 1.0)"], Shows("true")),
-], setup=SETUP, clear=False)
+], setup=SETUP, clear=False, long=True)

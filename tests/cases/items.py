@@ -76,7 +76,7 @@ ITEMS = Group("Items", [
     Case("a const evaluated at compile time fails there", ["const BAD: u8 = [1u8, 2][5];\nBAD"], Fails("E0080", "index out of bounds")),
     Case("an unused item gives no warning", ["fn never_called() {}\nstruct NeverBuilt;"], Runs()),
     Case("main may be defined and called", ['fn main() { println!("from main"); }', "main();"], Prints("from main\n")),
-])
+], long=True)
 
 USES = Group("Use statements", [
     Case("a use statement lasts", ["use std::collections::BTreeMap;", "let tree = BTreeMap::from([(1, 'a')]);", "tree"], Shows("{1: 'a'}")),
@@ -105,4 +105,4 @@ USES = Group("Use statements", [
     Case("a use of a macro", ["use std::matches as fits;", "fits!(Some(3), Some(1..=5))"], Shows("true")),
     Case("extern crate of the standard library", ["extern crate alloc;", "alloc::format!(\"{}\", 1)"], Shows('"1"'), pending="evcxr looks for a package `alloc`"),
     Case("another item of the same name replaces a use", ["use std::fmt::Result as Outcome;", "type Outcome = u8;\nlet outcome: Outcome = 5;", "outcome"], Shows("5")),
-])
+], long=True)

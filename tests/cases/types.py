@@ -46,7 +46,7 @@ TYPES = Group("Types of variables", [
     Case("a never-ending type isn't asked for", ["let n: i32 = if true { 1 } else { unreachable!() };"], Keeps({"n": "i32"})),
     Case("a Cow", ["use std::borrow::Cow;\nlet cow: Cow<'static, str> = Cow::Borrowed(\"moo\");", "cow.into_owned()"], Shows('"moo"')),
     Case("a value of a derived generic type", ["#[derive(Debug, Clone)]\nenum Tree<T> { Leaf, Node(Box<Tree<T>>, T) }\nlet tree = Tree::Node(Box::new(Tree::Leaf), 5);", "tree"], Shows("Node(Leaf, 5)")),
-])
+], long=True)
 
 SHOWN = Group("Values and statements", [
     Case("a statement and an expression", ['let joined = "re".to_owned() + "do"; joined'], Shows('"redo"')),
@@ -83,4 +83,4 @@ SHOWN = Group("Values and statements", [
     Case("a return outside a function is an error", ['println!("before");\nif true { return 5; }\nprintln!("after");'], Fails("E0308", "mismatched types", (2, "5"))),
     Case("an assignment at the end", ["let mut n = 1;", "n = 5", "n"], Shows("5")),
     Case("a semicolon alone", [";"], Runs()),
-])
+], long=True)

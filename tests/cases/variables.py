@@ -55,7 +55,7 @@ VARIABLES = Group("Variables", [
         'struct Gong;\nimpl Drop for Gong { fn drop(&mut self) { println!("gong"); } }\nlet gong = Gong;',
         "drop(gong);",
     ], Prints("gong\n")),
-])
+], long=True)
 
 AFTER_FAULTS = Group("Variables after a panic or `?`", [
     Case("a panic keeps variables that it doesn't use, and copies", [
