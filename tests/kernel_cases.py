@@ -5,9 +5,12 @@ also with the outcome of an evcxr_jupyter without changes. Further arguments cho
 `pytest tests/test_kernel_cases.py` asserts every case.
 """
 
+import contextlib
 import queue
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from cases import commands, crates, editing, first_hour, items, jupyter, output, types, variables
 from cases.case import check_case, run_cell
@@ -68,28 +71,37 @@ class Cases:
         self.kernel = self.group = None
 
 
+def row(case, group, columns, faults):
+    """Returns a line of the table, and says on standard error what was wrong."""
+    for column, fault in zip(columns, faults):
+        if fault:
+            print(f"{column}: {group.title}: {case.name}: {fault}\n", file=sys.stderr, flush=True)
+    note = f" ({case.differs})" if case.differs else f" (pending: {case.pending})" if case.pending else ""
+    wanted = str(case.expect).replace("|", "\\|").replace("\n", "⏎")
+    if len(wanted) > 120:
+        wanted = wanted[:110] + "…`"
+    return f"| {' | '.join([case.name + note, wanted, *('✗' if fault else '✓' for fault in faults)])} |"
+
+
 def print_table(groups, plain):
     """Runs the groups and prints the table. Returns whether every case ended as it must."""
     columns = ["evcxr alone", "here"] if plain else ["here"]
     passed, count, unexpected = [0] * len(columns), 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        write_folder(folder)
-        kernels = [Cases(folder, plain=column == "evcxr alone") for column in columns]
+    with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as ends:
+        # A thread and a folder for each kernel: they run at the same time.
+        threads = [ends.enter_context(ThreadPoolExecutor(1)) for _ in columns]
+        kernels = [Cases(write_folder(Path(root, column.split()[0])), plain=column != "here") for column in columns]
+        for thread, kernel in zip(threads, kernels):
+            ends.callback(lambda thread=thread, kernel=kernel: thread.submit(kernel.end).result())
         for group in groups:
             print(f"\n## {group.title}\n\n| case | must show | {' | '.join(columns)} |\n|---|---|{':-:|' * len(columns)}")
             for case in group.cases:
-                faults = [kernel.check(group, case) for kernel in kernels]
+                checks = [thread.submit(kernel.check, group, case) for thread, kernel in zip(threads, kernels)]
+                faults = [check.result() for check in checks]
                 passed = [number + (not fault) for number, fault in zip(passed, faults)]
                 count += 1
                 unexpected += bool(faults[-1]) and not case.pending
-                note = f" ({case.differs})" if case.differs else f" (pending: {case.pending})" if case.pending else ""
-                cells = [case.name + note, str(case.expect).replace("|", "\\|").replace("\n", "⏎")]
-                print(f"| {' | '.join(cells + ['✗' if fault else '✓' for fault in faults])} |", flush=True)
-                for column, fault in zip(columns, faults):
-                    if fault:
-                        print(f"{column}: {group.title}: {case.name}: {fault}\n", file=sys.stderr, flush=True)
-        for kernel in kernels:
-            kernel.end()
+                print(row(case, group, columns, faults), flush=True)
     print(f"\n{count} cases: " + ", ".join(f"{column} {number}" for column, number in zip(columns, passed)))
     return unexpected == 0
 

@@ -15,7 +15,7 @@ ERRORS = Group("Compile errors", [
     Case("an open text is named", ['let text = "open;'], Fails("E0765", "unterminated double quote string"), pending="syntax errors"),
     Case("a misspelt keyword is named", ["le n = 1;"], Fails("Error", "expected"), pending="syntax errors"),
     Case("a word of another language", ["def add(a, b): return a + b"], Fails("Error", "expected"), pending="syntax errors"),
-    Case("let without a value", ["let = 3;"], Fails("Error", "expected pattern, found `=`"), pending="syntax errors"),
+    Case("let without a value", ["let = 3;"], Fails("Error", "expected pattern, found `=`"), pending="the cell runs and says nothing"),
     Case("a text in single quotes", ["let text = 'text';"], Fails("Error", "character literal may only contain one codepoint"), pending="syntax errors"),
     Case("an unknown name, with a name like it", ["let length = 1;", "lenght"], Fails("E0425", "lenght", (1, "lenght"))),
     Case("an unknown name is marked on its line", ["let a = 1;\nlet b = 2;\nlet c = a + d;"], Fails("E0425", "cannot find value `d`", (3, "d"))),
