@@ -31,6 +31,7 @@ GROUPS = [
     editing.EDITING,
     crates.CRATES,
     jupyter.JUPYTER,
+    jupyter.INPUT,
     first_hour.FIRST_HOUR,
 ]
 

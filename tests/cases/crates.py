@@ -26,5 +26,6 @@ CRATES = Group("Crates", [
     Case(":show_deps lists crates", [TALLY, SECOND, ":show_deps"], Shows('second-crate = { path = "', True)),
     Case("completions know a crate", [TALLY, "tally::thirty();"], Completes("tally::Pile::o", ("of(things)",), (), "o")),
     Case("crates are gone after :clear", [TALLY, "tally::thirty();", ":clear", "tally::thirty()"], Fails("E0433", "tally")),
+    Case("an await in a cell", ["async fn soon(n: u8) -> u8 { n + 1 }", "soon(3).await"], Shows("4"), limit=240),
     Case(":dep without a crate fails", [":dep"], Fails("Error", ":dep")),
 ], long=True)

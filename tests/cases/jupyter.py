@@ -216,8 +216,6 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a panic in a function of an earlier cell", ["fn earlier() {\n    panic!(\"from before\");\n}", ("\n\nearlier();", Fails("panicked", 'panic!("from before");'))], None, differs="evcxr_jupyter names a line of its generated file"),
     Case("a traceback is coloured", [("let n: u8 = \"\";", Fails("E0308"))], All("ANSI colours", lambda run: "\x1b[" in "".join(run.errors()[0]["traceback"]))),
     Case("one error message for several compile errors", [], Reply("let a: u8 = \"\";\nlet b: u8 = \"\";", {"status": "error"}, ["error"]), differs="evcxr_jupyter sends one for each"),
-    Case("input is asked for", [":dep evcxr_input"], Typed('let name = evcxr_input::get_string("Name?");\nprintln!("hello {name}");', "Ada", "hello Ada\n")),
-    Case("input without a client that may ask is empty", [":dep evcxr_input"], Reply('println!("[{}]", evcxr_input::get_string("Name?"));', {"status": "ok"}, ["stream"], allow_stdin=False)),
     Case("reading standard input ends at once", ['let mut line = String::new();\nstd::io::stdin().read_line(&mut line)?'], Shows("0"), pending="the cell waits forever", limit=10),
     Case("Markdown is shown", [BLOCK.format(mime="text/markdown", text="# Title")], Displays("text/markdown", "# Title")),
     Case("JavaScript is shown", [BLOCK.format(mime="application/javascript", text="1;")], Displays("application/javascript", "1;")),
@@ -234,3 +232,9 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a cell magic is named", ["%%time\n1 + 1"], Fails("Error", "%"), pending="syntax errors"),
     Case("a line that begins with ! is for the shell", ["!echo from the shell"], Shows("from the shell\n")),
 ])
+
+# The crate comes from the registry.
+INPUT = Group("Input", [
+    Case("input is asked for", [":dep evcxr_input"], Typed('let name = evcxr_input::get_string("Name?");\nprintln!("hello {name}");', "Ada", "hello Ada\n")),
+    Case("input without a client that may ask is empty", [":dep evcxr_input"], Reply('println!("[{}]", evcxr_input::get_string("Name?"));', {"status": "ok"}, ["stream"], allow_stdin=False)),
+], long=True)
