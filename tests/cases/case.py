@@ -170,11 +170,13 @@ class Prints(Expectation):
 
     text: str
     stream: str = "stdout"
+    # Whether the cell may fail afterwards.
+    failing: bool = False
 
     def check(self, run):
         written = run.output(self.stream)
         right = written == self.text if self.stream == "stdout" else self.text in written
-        return "" if right and run.reply["status"] == "ok" else f"it must write {self.text!r} on {self.stream}"
+        return "" if right and (self.failing or run.reply["status"] == "ok") else f"it must write {self.text!r} on {self.stream}"
 
     def __str__(self):
         return f"{self.stream} `{self.text}`"
