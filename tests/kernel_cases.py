@@ -78,7 +78,7 @@ def row(case, group, columns, faults):
         if fault:
             print(f"{column}: {group.title}: {case.name}: {fault}\n", file=sys.stderr, flush=True)
     note = f" ({case.differs})" if case.differs else f" (pending: {case.pending})" if case.pending else ""
-    wanted = str(case.expect).replace("|", "\\|").replace("\n", "⏎")
+    wanted = str(case.expect or case.cells[-1][1]).replace("|", "\\|").replace("\n", "⏎")
     if len(wanted) > 120:
         wanted = wanted[:110] + "…`"
     return f"| {' | '.join([case.name + note, wanted, *('✗' if fault else '✓' for fault in faults)])} |"

@@ -25,7 +25,7 @@ class Case:
     # Why the case fails today.
     pending: str = ""
     # Seconds without any message after which a cell counts as hanging.
-    limit: float = 60
+    limit: float = 120
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Run:
         return "; ".join(parts)[:1500]
 
 
-def run_cell(kernel, code, plain=False, limit=60):
+def run_cell(kernel, code, plain=False, limit=120):
     """Runs a cell and waits for all its outputs. Raises `queue.Empty` when nothing happens for `limit` seconds."""
     request = kernel.send(code, stop_on_error=False)
     shown = list(kernel.messages(request, limit))

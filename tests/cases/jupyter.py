@@ -164,7 +164,7 @@ def complete(code):
 
 
 def is_complete(name, code, status, **more):
-    return Case(name, [], Asks(f"is_complete of `{code}`", complete(code), {"status": status, **more}))
+    return Case(name, [], Asks(f"is_complete of `{code}`", complete(code), {"status": status, **more}), differs="" if status == "complete" else "evcxr_jupyter calls everything complete")
 
 
 JUPYTER = Group("Jupyter's messages", [
@@ -192,18 +192,18 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a reply has its fields", [], Reply("5;", {"status": "ok", "payload": [], "user_expressions": {}}), differs="evcxr_jupyter leaves them out"),
     Case("a reply to a failed cell has its fields", [], Reply("let n: u8 = 'n';", {"status": "error", "ename": "E0308", "evalue": "mismatched types"}), differs="evcxr_jupyter leaves them out"),
     Case("an empty cell", [], Reply("", {"status": "ok"}, [])),
-    Case("a silent cell shows nothing", [], Reply("7", {"status": "ok"}, [], silent=True)),
+    Case("a silent cell shows nothing", [], Reply("7", {"status": "ok"}, [], silent=True), differs="evcxr_jupyter shows it"),
     Case("counts go up by one", [], Counts([("1", {}), ("2", {}), ("3;", {})], [0, 1, 2])),
     Case("a failed cell counts", [], Counts([("1", {}), ("nothing_here", {}), ("2", {})], [0, 1, 2])),
-    Case("a silent cell doesn't count", [], Counts([("1", {}), ("2", {"silent": True}), ("3", {})], [0, 0, 1])),
-    Case("a cell outside the history doesn't count", [], Counts([("1", {}), ("2", {"store_history": False}), ("3", {})], [0, 0, 1])),
+    Case("a silent cell doesn't count", [], Counts([("1", {}), ("2", {"silent": True}), ("3", {})], [0, 0, 1]), differs="evcxr_jupyter counts it"),
+    Case("a cell outside the history doesn't count", [], Counts([("1", {}), ("2", {"store_history": False}), ("3", {})], [0, 0, 1]), differs="evcxr_jupyter counts it"),
     Case("Run All runs all", [], Queue(["let a = 1;", "let b = a + 1;", "assert_eq!(b, 2);"], ["ok", "ok", "ok"])),
     Case("Run All stops at a compile error", [], Queue(["let a = 1;", "let b: u8 = \"b\";", "let c = 3;"], ["ok", "error", "aborted"]), differs="evcxr_jupyter goes on"),
     Case("Run All stops at a panic", [], Queue(["let a = 1;", "panic!();", "let c = 3;", "let d = 4;"], ["ok", "error", "aborted", "aborted"]), differs="evcxr_jupyter goes on"),
     Case("Run All stops at a `?`", [], Queue(['std::fs::read("/no/file")?;', "let c = 3;"], ["error", "aborted"]), differs="evcxr_jupyter goes on"),
     Case("Run All stops at a crash", [], Queue(["std::process::abort();", "let c = 3;"], ["error", "aborted"]), differs="evcxr_jupyter goes on"),
     Case("Run All goes on where the client asks for it", [], Queue(["panic!();", "let c = 3;"], ["error", "ok"], stop_on_error=False), differs="a panic is an error here"),
-    Case("a cell after a stopped Run All runs", [], Queue(["assert!(false);", "1"], ["error", "aborted"]) & Reply("8", {"status": "ok"}, ["execute_result"])),
+    Case("a cell after a stopped Run All runs", [], Queue(["assert!(false);", "1"], ["error", "aborted"]) & Reply("8", {"status": "ok"}, ["execute_result"]), differs="evcxr_jupyter doesn't stop"),
     Case("output is live", [], Live('println!("now"); std::thread::sleep(std::time::Duration::from_millis(900));', "now\n")),
     Case("output without a line's end is live once it is flushed", [], Live('use std::io::Write; print!("half"); std::io::stdout().flush()?; std::thread::sleep(std::time::Duration::from_millis(900));', "half"), differs="evcxr_jupyter waits for the line's end"),
     Case("output is in order", ['for n in 0..10 { println!("{n}"); }'], Prints("".join(f"{n}\n" for n in range(10)))),

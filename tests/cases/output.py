@@ -4,8 +4,9 @@ from .case import Case, Crashes, Displays, Fails, Group, Keeps, Prints, Runs, Sh
 
 ERRORS = Group("Compile errors", [
     Case("a wrong type is marked at its value", ["let a = 10;\nlet word: String = 42; fn unit() {}"], Fails("E0308", "mismatched types", (2, "42"))),
-    Case("a wrong type after letters of several bytes is marked", ['let a = "さび äää"; let word: String = 42;'], Fails("E0308", "mismatched types", (1, "42")), pending="marks behind letters of several bytes"),
-    Case("a wrong type after an umlaut is marked", ['let a = "ä"; let word: String = 42;'], Fails("E0308", "mismatched types", (1, "42"))),
+    Case("a wrong type after letters of several bytes is marked", ['let a = "さび äää"; let word: String = 42;'], Fails("E0308", "mismatched types", (1, "42")), pending="no report in a cell with letters beyond ASCII"),
+    Case("a wrong type after an umlaut is marked", ['let a = "ä"; let word: String = 42;'], Fails("E0308", "mismatched types", (1, "42")), pending="no report in a cell with letters beyond ASCII"),
+    Case("a wrong type below a comment with an umlaut is marked", ["// für später\nlet word: String = 42;"], Fails("E0308", "mismatched types", (2, "42")), pending="no report in a cell with letters beyond ASCII"),
     Case("a wrong return type in a function is marked", ["fn size() -> i32 {\n    let n = 1;\n    \"big\"\n}"], Fails("E0308", "mismatched types", (3, '"big"'))),
     Case("a missing semicolon after let is named", ["mod area { pub struct Field {} }", "let field = area::Field {}"], Fails("Error", "expected `;`")),
     Case("a missing semicolon between lines is named", ["let a = 1\nlet b = 2;"], Fails("Error", "expected"), pending="syntax errors"),
