@@ -32,8 +32,9 @@ LIMIT = 120
 class Kernel:
     """A running kernel and its client."""
 
-    def __init__(self, ready=True):
+    def __init__(self, ready=True, options=()):
         self.manager = KernelManager(kernel_name="vitlab")
+        self.manager.kernel_spec.argv[2:2] = options
         environment = dict(os.environ, VITLAB_DATA="synthetic")
         self.log = tempfile.TemporaryFile("w+")
         self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment, stderr=self.log)
