@@ -45,7 +45,10 @@ impl Kernel {
         // The program's standard output holds only remarks about itself: the output of cells goes through the protocol.
         command.args(self.plain.then_some("--control_file")).arg(&self.connection_file).stdout(Stdio::null());
         launch.prepare(&mut command, &path.join("ctx"));
-        if !self.plain {
+        rust_analyzer::replace_cargo(&launch, &mut command);
+        if self.plain {
+            command.env("VITLAB_PLAIN", "1");
+        } else {
             rust_analyzer::limit(&launch, &mut command);
             rust_analyzer::postpone(path, &mut command);
         }

@@ -29,7 +29,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // cargo remembers the version of a rustc with a path of its own, but not of one that rustup finds.
     command.args(&arguments).env("RUSTC", rustc);
     // Only rust-analyzer asks in this way, for the crates.
-    if has("metadata") && has("--filter-platform") {
+    if !is_plain() && has("metadata") && has("--filter-platform") {
         let manifest = arguments.iter().skip_while(|argument| *argument != "--manifest-path").nth(1);
         if let Some(library) = manifest.and_then(|manifest| Library::of(Path::new(manifest))) {
             return library.metadata(&real, &arguments);
@@ -40,6 +40,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
     // evcxr builds cells in this way.
     if (has("build") || has("check")) && has("--message-format=json") {
+        if rustc::shares_builds() {
+            command = as_in_clone(&real, &arguments);
+        }
         return rustc::compile(command, &arguments);
     }
     // evcxr checks a new dependency in this way. cargo downloads it then.
@@ -47,6 +50,22 @@ pub fn run() -> anyhow::Result<ExitCode> {
         return Ok(progress::run(&mut command)?);
     }
     Err(command.exec().into())
+}
+
+/// Returns whether the kernel is evcxr_jupyter without additions. Only what it builds in the warm build is replaced then.
+pub fn is_plain() -> bool {
+    std::env::var_os("VITLAB_PLAIN").is_some()
+}
+
+/// Returns the command without evcxr's target and flags, which concern only the cell itself. The crates are then compiled
+/// as by a plain `cargo build` in a clone, with which the set-up shares them.
+fn as_in_clone(cargo: &OsStr, arguments: &[String]) -> Command {
+    let mut command = Command::new(cargo);
+    let target = arguments.iter().position(|argument| argument == "--target").map_or(usize::MAX, |at| at);
+    let kept = arguments.iter().enumerate().filter(|(at, _)| *at != target && at.wrapping_sub(1) != target);
+    command.args(kept.map(|(_, argument)| argument)).env_remove(rustc::FLAGS);
+    command.env("RUSTC", Path::new(cargo).with_file_name("rustc"));
+    command
 }
 
 /// The standard library, as rust-analyzer finds it: a folder of links, whose manifest is a link, too.

@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::cargo::is_plain;
 use super::{manifests, progress};
 
 /// Makes this program cargo's wrapper around rustc for the workspace. The wrapper records how cargo starts rustc.
@@ -32,6 +33,10 @@ pub const EVCXR_WRAPPER: &str = "EVCXR_RUSTC_WRAPPER";
 const EVCXR_CACHE: &str = "EVCXR_CACHE_ENABLED";
 /// Set by evcxr to the file in which its wrapper writes the path of the cell's library.
 const LIBRARY: &str = "EVCXR_EXECUTION_SO_PATH";
+/// Flags for every rustc that cargo starts.
+pub const FLAGS: &str = "RUSTFLAGS";
+/// The flag that evcxr gives for a cell, so that it links the standard library's shared library.
+const PREFER_DYNAMIC: &str = "-Cprefer-dynamic";
 /// Folder of the set-up's stubs of libtorch's libraries, which the linker reads faster.
 const STUBS: &str = "stubs";
 
@@ -55,6 +60,13 @@ struct RustcCall {
     folder: PathBuf,
 }
 
+/// Returns whether the crates of a cell are compiled as by a plain `cargo build`: evcxr's settings are the usual ones, by
+/// which only the cell itself is to prefer shared libraries.
+pub fn shares_builds() -> bool {
+    let flags = std::env::var(FLAGS);
+    cell_folder().is_some() && !is_set(EVCXR_WRAPPER) && flags.is_ok_and(|flags| flags == PREFER_DYNAMIC)
+}
+
 /// Runs `cargo build` or `cargo check` for a cell, by rustc alone where possible. Outside evcxr's folder cargo does it.
 pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let environment = environment();
@@ -62,7 +74,8 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
         return Err(cargo.exec().into());
     };
     let (last_build, record) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
-    if let Some(last) = read::<Build>(&last_build)
+    if !is_plain()
+        && let Some(last) = read::<Build>(&last_build)
         && last.arguments == arguments
         && last.environment == environment
         && last.inputs.iter().all(|(time, path)| modified(path) == *time)
@@ -106,7 +119,12 @@ pub fn cell_folder() -> Option<PathBuf> {
 fn as_build(check: &Command) -> Command {
     let mut build = Command::new(check.get_program());
     build.args(check.get_args().map(|it| if it == "check" { OsStr::new("build") } else { it }));
-    build.envs(check.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for (name, value) in check.get_envs() {
+        match value {
+            Some(value) => build.env(name, value),
+            None => build.env_remove(name),
+        };
+    }
     build
 }
 
@@ -300,6 +318,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
             keep_identity(&mut arguments, target);
         }
         set_level(&mut arguments, &environment);
+        if !wraps && !arguments.iter().any(|it| it == PREFER_DYNAMIC || it == "prefer-dynamic") {
+            arguments.push(PREFER_DYNAMIC.to_string());
+        }
         write(Path::new(&record), &RustcCall::new(wraps, &arguments, &environment)?)?;
     } else if wraps && arguments.len() == given && environment.contains_key(EVCXR_CACHE) == is_set(EVCXR_CACHE) {
         // Doesn't return.

@@ -19,17 +19,9 @@ const SOURCES: [&str; 3] = ["core/src", "alloc/src", "std/src"];
 /// hashbrown, which holds the types of maps and sets.
 const MANIFEST: &str = "Cargo.toml";
 
-/// Points rust-analyzer to links to a reduced standard library and toolchain. Without links, it reads everything.
-pub fn limit(launch: &Launch, command: &mut Command) {
-    let Some(folder) = launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis")) else { return };
-    // Without the thousands of intrinsics of `std::arch`.
-    let (all, reduced) = (toolchain::sources(&launch.rust_libraries), folder.join("rust-src"));
-    let link_sources =
-        || SOURCES.iter().chain([&MANIFEST]).try_for_each(|name| link(&all.join(name), &reduced.join(name)));
-    if std::env::var_os(RUST_SRC).is_none() && link_sources().is_ok() {
-        command.env(RUST_SRC, &reduced);
-    }
-    let tools = folder.join("toolchain");
+/// Lets evcxr and rust-analyzer find the kernel's program as `cargo`.
+pub fn replace_cargo(launch: &Launch, command: &mut Command) {
+    let Some(tools) = folder(launch).map(|folder| folder.join("toolchain")) else { return };
     if let Some(sysroot) = launch.rust_libraries.ancestors().nth(4)
         && link_toolchain(launch, sysroot, &tools).is_ok()
     {
@@ -39,6 +31,23 @@ pub fn limit(launch: &Launch, command: &mut Command) {
             .env("CARGO", tools.join("bin/cargo"))
             .env("VITLAB_CARGO", sysroot.join("bin/cargo"));
     }
+}
+
+/// Points rust-analyzer to links to a reduced standard library. Without links, it reads everything.
+pub fn limit(launch: &Launch, command: &mut Command) {
+    let Some(reduced) = folder(launch).map(|folder| folder.join("rust-src")) else { return };
+    // Without the thousands of intrinsics of `std::arch`.
+    let all = toolchain::sources(&launch.rust_libraries);
+    let link_sources =
+        || SOURCES.iter().chain([&MANIFEST]).try_for_each(|name| link(&all.join(name), &reduced.join(name)));
+    if std::env::var_os(RUST_SRC).is_none() && link_sources().is_ok() {
+        command.env(RUST_SRC, &reduced);
+    }
+}
+
+/// Returns the folder of the links, beside the kernel's program.
+fn folder(launch: &Launch) -> Option<PathBuf> {
+    launch.kernel.ancestors().nth(2).map(|folder| folder.join("analysis"))
 }
 
 /// Downloads the crates that the standard library depends on, if they are missing. Returns false if that fails. The

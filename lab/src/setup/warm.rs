@@ -110,6 +110,7 @@ impl<'a> WarmBuild<'a> {
         let mut command = Command::new(&python.executable);
         command.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
         self.launch.prepare(&mut command, &folder.join("ctx"));
+        rust_analyzer::replace_cargo(self.launch, &mut command);
         rust_analyzer::limit(self.launch, &mut command);
         progress.run(&mut command, kernel_build::compiling())
     }
