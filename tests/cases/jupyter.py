@@ -228,8 +228,8 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a cell with Windows line ends", ["let a = 1;\r\nlet b = 2;\r\na + b"], Shows("3")),
     Case("a compile error in a cell with Windows line ends", ["let a = 1;\r\nlet b: u8 = \"\";\r\n"], Fails("E0308", "mismatched types", (2, '""')), pending="marks are one letter too far left for each earlier line"),
     Case("a cell that begins with blanks", ["   \n\n  5 + 5"], Shows("10")),
-    Case("a line magic is named", ["%matplotlib inline"], Fails("Error", "%"), pending="syntax errors"),
-    Case("a cell magic is named", ["%%time\n1 + 1"], Fails("Error", "%"), pending="syntax errors"),
+    Case("a line magic is named", ["%matplotlib inline"], Fails("Error", "%")),
+    Case("a cell magic is named", ["%%time\n1 + 1"], Fails("Error", "%")),
     Case("a line that begins with ! is for the shell", ["!echo from the shell"], Shows("from the shell\n")),
 ])
 
