@@ -20,7 +20,7 @@ def parameters():
             yield pytest.param(group, case, marks=marks, id=f"{group.title}: {case.name}")
 
 
-@pytest.mark.parametrize(("group", "case"), parameters())
+@pytest.mark.parametrize(("group", "case"), list(parameters()))
 def test_a_case_shows_what_it_must(cases, group, case):
     fault = cases.check(group, case)
     assert not fault, fault

@@ -187,7 +187,7 @@ JUPYTER = Group("Jupyter's messages", [
     Case("messages of a cell with output", [], States('println!("one");', ["busy", "execute_input", "stream", "idle"])),
     Case("messages of a cell without output", [], States("let silent = 1;", ["busy", "execute_input", "idle"])),
     Case("messages of a cell that fails", [], States("no_name", ["busy", "execute_input", "error", "idle"])),
-    Case("messages of a cell that panics", [], States('panic!("p");', ["busy", "execute_input", "error", "idle"]), differs="evcxr_jupyter writes it on standard error and goes on", pending="the panic's text as a stream"),
+    Case("messages of a cell that panics", [], States('panic!("p");', ["busy", "execute_input", "error", "idle"]), differs="evcxr_jupyter writes it on standard error and goes on"),
     Case("a result is an execute_result", [], Reply("5", {"status": "ok"}, ["execute_result"])),
     Case("a reply has its fields", [], Reply("5;", {"status": "ok", "payload": [], "user_expressions": {}}), differs="evcxr_jupyter leaves them out"),
     Case("a reply to a failed cell has its fields", [], Reply("let n: u8 = 'n';", {"status": "error", "ename": "E0308", "evalue": "mismatched types"}), differs="evcxr_jupyter leaves them out"),
@@ -228,8 +228,8 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a cell with Windows line ends", ["let a = 1;\r\nlet b = 2;\r\na + b"], Shows("3")),
     Case("a compile error in a cell with Windows line ends", ["let a = 1;\r\nlet b: u8 = \"\";\r\n"], Fails("E0308", "mismatched types", (2, '""')), pending="marks are one letter too far left for each earlier line"),
     Case("a cell that begins with blanks", ["   \n\n  5 + 5"], Shows("10")),
-    Case("a line magic is named", ["%matplotlib inline"], Fails("Error", "%"), pending="syntax errors"),
-    Case("a cell magic is named", ["%%time\n1 + 1"], Fails("Error", "%"), pending="syntax errors"),
+    Case("a line magic is named", ["%matplotlib inline"], Fails("Error", "%")),
+    Case("a cell magic is named", ["%%time\n1 + 1"], Fails("Error", "%")),
     Case("a line that begins with ! is for the shell", ["!echo from the shell"], Shows("from the shell\n")),
 ])
 
