@@ -3,4 +3,5 @@
 
 pub mod cargo;
 mod crates;
+mod generated;
 pub mod rustc;

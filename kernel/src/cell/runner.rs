@@ -1,12 +1,13 @@
 //! The process that runs the cells' code. Loads the libraries that evcxr compiles, as evcxr's runtime does. It installs
-//! no signal handlers, so that the watcher sees the signal that ended it.
+//! no handler for a signal that ends a process, so that the watcher sees the signal that ended it.
 
 use std::ffi::c_void;
-use std::io::BufRead;
 
 use libloading::Library;
 
-use super::{COMPLETE, RUN, exit_with};
+use super::flush::{self, FLUSH};
+use super::orders::Orders;
+use super::{COMPLETE, exit_with};
 
 /// Set in this process's environment.
 pub const VARIABLE: &str = "VITLAB_CELLS";
@@ -17,14 +18,15 @@ pub fn run() -> ! {
         // SAFETY: the process has only this thread so far.
         unsafe { std::env::remove_var(name) };
     }
+    let (orders, cells) = Orders::start()
+        .unwrap_or_else(|error| exit_with(&format!("the cells' standard input can't be set up: {error}")));
     let mut variables = std::ptr::null_mut();
-    for line in std::io::stdin().lock().lines() {
-        let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
-        let Some((library, function)) = order else { exit_with(&format!("evcxr sent an unknown order: {line:?}")) };
+    for (library, function) in cells {
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
                 .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
+            flush::set(library.get::<extern "C" fn()>(FLUSH).ok().map(|function| *function));
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),
@@ -32,7 +34,8 @@ pub fn run() -> ! {
             // Never unloaded: variables and thread-locals refer to its code.
             std::mem::forget(library);
         }
-        println!("{COMPLETE}");
+        flush::stdout();
+        orders.end_cell(|| println!("{COMPLETE}"));
     }
     std::process::exit(0);
 }

@@ -75,8 +75,10 @@ pub fn handle(state: &KernelState, event: Event) {
         Event::Started { watcher, runner } => {
             let mut cell = state.cell();
             (cell.watcher, cell.runner) = (watcher, runner);
+            cell.questions.clear();
         }
         Event::Run => enter(state, Phase::Running),
+        Event::Ask(question) => state.cell().questions.push_back(question),
         Event::Done => enter(state, Phase::Compiling),
         Event::Text { stream, text } => state.publish_output("stream", json!({ "name": stream, "text": text })),
         Event::Result(bundle) => state.publish_result(bundle),

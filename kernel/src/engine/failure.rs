@@ -29,11 +29,13 @@ pub fn decide_failure(
     variables: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
+    let at_question;
     let (stopped_by, interrupted, count) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
+        at_question = cell.interrupted_at_question && !unnoticed;
         (stopped_by, cell.ended_by_interrupt, cell.execution_count)
     };
     match (stopped_by, answer) {
@@ -42,7 +44,10 @@ pub fn decide_failure(
             Err(Failure::new("Interrupted", format!("{reason}. {}", lost(variables))))
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
-        (Some(Event::Panic { stderr }), _) => Err(Failure::panic(&stderr, code, &generated())),
+        _ if at_question => Err(Failure::interrupted_at_question()),
+        (Some(Event::Panic { stderr, payload }), _) => {
+            Err(Failure::panic(&stderr, payload.as_deref(), code, &generated()))
+        }
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
@@ -77,12 +82,19 @@ impl Failure {
         Failure { details, ..Failure::new(first.code().unwrap_or("Error"), first.message()) }
     }
 
-    fn panic(stderr: &str, code: &str, generated: &str) -> Self {
+    /// Describes a panic by the message of its hook and the text of its payload.
+    fn panic(stderr: &str, payload: Option<&str>, code: &str, generated: &str) -> Self {
         let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
         let place = lines.next().and_then(|line| line.split_once("panicked at "));
         let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
         let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
-        let message = without_frames(message.join("\n").trim());
+        let message = match (message.join("\n").trim(), payload) {
+            ("" | "Box<dyn Any>", Some(payload)) => payload.to_string(),
+            ("", None) => "the panic's payload is no text, and its hook printed no message".into(),
+            ("Box<dyn Any>", None) => "the panic's payload is no text".into(),
+            (message, _) => message.to_string(),
+        };
+        let message = without_frames(message.trim());
         Failure { details: location(place, code, generated).into_iter().collect(), ..Failure::new("panicked", message) }
     }
 
@@ -106,6 +118,14 @@ impl Failure {
         let name = if signal.is_none() && status.is_some() { "Exit" } else { "Crash" };
         let details = without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
         Failure { details, ..Failure::new(name, format!("{reason}. {}", lost(variables))) }
+    }
+
+    /// Describes an interrupt while the cell waited for an answer.
+    fn interrupted_at_question() -> Self {
+        Failure::new(
+            "Interrupted",
+            "the interrupt stopped the cell, which waited for an answer; earlier variables are kept",
+        )
     }
 
     /// Describes an interrupt that ended the compilation.
@@ -198,7 +218,7 @@ mod tests {
                 .map(|failure| failure.name)
         };
         let ended = || Some(Event::Ended { status: Some(1), signal: None, stderr: String::new() });
-        let panic = Some(Event::Panic { stderr: String::new() });
+        let panic = Some(Event::Panic { stderr: String::new(), payload: None });
         assert_eq!(decide(None, Ok(EvalOutputs::new())), None);
         assert_eq!(decide(panic, Ok(EvalOutputs::new())), Some("panicked".into()));
         assert_eq!(decide(ended(), Err(Error::Message(String::new()))), Some("Exit".into()));
@@ -224,7 +244,7 @@ mod tests {
                 "  at tch-0.24.0/src/a.rs:7",
             ),
         ] {
-            let failure = Failure::panic(stderr, "let y = 1;\nlet x = v[3];", generated);
+            let failure = Failure::panic(stderr, None, "let y = 1;\nlet x = v[3];", generated);
             assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
             assert_eq!(failure.details, [place]);
         }

@@ -6,6 +6,7 @@ mod failure;
 pub mod interrupt;
 mod rewrite;
 pub mod state;
+mod support;
 pub mod syntax;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -29,8 +30,9 @@ use self::failure::{Failure, decide_failure};
 use self::rewrite::Rewritten;
 use self::state::{KernelState, Phase};
 use self::syntax::{defines_variables, semicolon};
-use crate::cell::event::{Bundle, Event, Stream};
-use crate::cell::watch;
+use crate::cell::event::{Bundle, Event, Question, Stream};
+use crate::cell::input::Answer;
+use crate::cell::{ANSWER, watch};
 
 /// The engine loads types after this time without a task.
 const IDLE: Duration = Duration::from_millis(200);
@@ -98,6 +100,7 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
     let (context, outputs) = EvalContext::with_subprocess_command(command)?;
     let mut context = CommandContext::with_eval_context(context);
     context.execute(":load_config --quiet")?;
+    give_support(&mut context);
     // The watcher's own messages. The output of cells comes as events.
     for (stream, lines) in [(Stream::Stdout, outputs.stdout), (Stream::Stderr, outputs.stderr)] {
         let state = Arc::clone(state);
@@ -105,6 +108,15 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
         std::thread::spawn(move || lines.into_iter().for_each(publish));
     }
     Ok(context)
+}
+
+/// Gives evcxr the module of every cell's library, unless it has the module.
+fn give_support(context: &mut CommandContext) {
+    if !context.defined_item_names().any(|name| name == support::NAME)
+        && let Err(error) = context.execute(support::SOURCE)
+    {
+        eprintln!("the module {} of cells doesn't compile: {error}", support::NAME);
+    }
 }
 
 impl Engine {
@@ -118,13 +130,12 @@ impl Engine {
         }
     }
 
-    /// Evaluates the cell of an `execute_request` and returns the content of its reply. The arguments of `read_input`
-    /// are the prompt and whether the input is a password.
+    /// Evaluates the cell of an `execute_request` and returns the content of its reply. `answer` answers its questions.
     pub fn execute(
         &mut self,
         request: Arc<JupyterMessage>,
         content: &Value,
-        read_input: impl Fn(&str, bool) -> String,
+        answer: impl Fn(&Question) -> Answer,
     ) -> Value {
         let code = content["code"].as_str().unwrap_or_default();
         let silent = content["silent"] == true;
@@ -132,7 +143,7 @@ impl Engine {
         let count = self.begin_cell(request, silent, stored);
         self.state.publish_output("execute_input", json!({ "code": code, "execution_count": count }));
         let mut reply = json!({ "status": "ok", "execution_count": count, "payload": [], "user_expressions": {} });
-        if let Err(failure) = self.evaluate(code, read_input) {
+        if let Err(failure) = self.evaluate(code, answer) {
             let error = failure.content();
             reply["status"] = "error".into();
             for name in ["ename", "evalue", "traceback"] {
@@ -154,6 +165,7 @@ impl Engine {
         cell.silent = silent;
         cell.execution_count += usize::from(stored);
         cell.ended_by_interrupt = false;
+        (cell.interrupted_at_question, cell.refusal_told) = (false, false);
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -162,7 +174,7 @@ impl Engine {
         cell.execution_count
     }
 
-    fn evaluate(&mut self, code: &str, read_input: impl Fn(&str, bool) -> String) -> Result<(), Failure> {
+    fn evaluate(&mut self, code: &str, answer: impl Fn(&Question) -> Answer) -> Result<(), Failure> {
         if self.state.cell().interrupts > 0 {
             return Err(Failure::interrupted());
         }
@@ -178,13 +190,17 @@ impl Engine {
         }
         let rewritten = Rewritten::new(code, semicolon(code).into_iter().collect());
         let mut callbacks = EvalCallbacks {
-            input_reader: &|request| {
-                // The prompt follows the output that the cell wrote before.
+            input_reader: &|_| {
+                // The question comes as an event, after the output that the cell wrote before.
                 self.events.wait();
-                read_input(&request.prompt, request.is_password)
+                let question = self.state.cell().questions.pop_front().unwrap_or_default();
+                format!("{ANSWER}{}", json!(answer(&question)))
             },
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, &mut callbacks)));
+        let evaluate = || context.execute_with_callbacks(&rewritten.text, &mut callbacks);
+        let answer = catch_unwind(AssertUnwindSafe(evaluate));
+        // A cell with `:clear` has removed the module. Its own output is flushed now, too.
+        give_support(context);
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();

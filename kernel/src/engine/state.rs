@@ -1,6 +1,7 @@
 //! The state that requests, the engine and interrupts share: the progress of the current cell, and the channel by which
 //! outputs reach the clients.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,7 +9,7 @@ use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::cell::event::{Bundle, Event};
+use crate::cell::event::{Bundle, Event, Question};
 
 /// The state of a kernel.
 pub struct KernelState {
@@ -35,6 +36,12 @@ pub struct CellState {
     pub ended_by_interrupt: bool,
     /// The panic, the `?` or the end of the process that stopped the cell.
     pub stopped_by: Option<Event>,
+    /// Questions of cells that have no answer yet.
+    pub questions: VecDeque<Question>,
+    /// Whether the cell was interrupted while it waited for an answer.
+    pub interrupted_at_question: bool,
+    /// Whether the cell's client was told that it answers no questions.
+    pub refusal_told: bool,
     /// The text of the cell's result.
     pub result: Option<String>,
     /// Process id of the watcher.

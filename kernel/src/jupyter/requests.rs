@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::history::History;
 use super::input::Input;
+use crate::cell::event::Question;
 use crate::engine::EngineHandle;
 use crate::engine::interrupt::{end_children, interrupt};
 use crate::engine::state::{KernelState, Phase, content, message};
@@ -107,9 +108,8 @@ impl Shell {
         let input = Arc::clone(&self.input);
         let (allowed, stops) = (content["allow_stdin"] == true, content["stop_on_error"] != false);
         let stored = content["silent"] != true && content["store_history"] != false;
-        let read_input =
-            move |prompt: &str, password| if allowed { input.request(prompt, password) } else { String::new() };
-        let reply = self.engine.run(move |engine| engine.execute(request, &content, read_input)).await;
+        let answer = move |question: &Question| if allowed { input.request(question) } else { input.refuse() };
+        let reply = self.engine.run(move |engine| engine.execute(request, &content, answer)).await;
         if stored {
             let count = reply["execution_count"].as_u64().unwrap_or_default() as usize;
             self.history.add(count, code, self.state.cell().result.take());
