@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-/// The function in the library of a cell.
-pub const FLUSH: &[u8] = b"vitlab_flush";
+/// The function in the library of a cell, which the [build](crate::build) adds.
+pub const FLUSH: &str = "vitlab_flush";
 
 /// A flush takes longer if a thread of a cell holds the lock of standard output, perhaps for ever.
 const PATIENCE: Duration = Duration::from_millis(250);

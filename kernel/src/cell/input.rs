@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, PipeWriter, Write};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::dup2_stdin;
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::waiting::{self, Waiting};
 use super::watch::ready;
+
+/// The threads of the cell are woken for this time at most.
+const WAKE: Duration = Duration::from_millis(500);
 
 /// The answer to a question of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,9 +95,13 @@ impl CellInput {
     /// Makes reading fail, so that a `?` or `unwrap` after it ends the cell. A directory in the place of the pipe has that
     /// effect on everything that reads from now on. A thread that waits for the pipe is woken by a signal and reads again.
     fn fail(&mut self) {
-        let directory = File::open("/").map_err(nix::Error::try_from);
-        if directory.is_ok_and(|directory| dup2_stdin(directory).is_ok()) {
-            Waiting::find(&self.name).iter().for_each(Waiting::wake);
+        let waiting = Waiting::find(&self.name);
+        if File::open("/").is_ok_and(|directory| dup2_stdin(directory).is_ok()) {
+            let begun = Instant::now();
+            // A thread that still reads the pipe when the writer is closed gets an end of file.
+            while waiting.iter().filter(|thread| thread.wake()).count() > 0 && begun.elapsed() < WAKE {
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
         // Programs that the cell started get an end of file.
         self.writer = None;

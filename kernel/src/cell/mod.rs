@@ -3,7 +3,7 @@
 //! output, panic, `?` and crash to the kernel as an [`event`].
 
 pub mod event;
-mod flush;
+pub mod flush;
 pub mod input;
 mod orders;
 pub mod runner;

@@ -26,7 +26,7 @@ pub fn run() -> ! {
         unsafe {
             let library = Library::new(library)
                 .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {error}")));
-            flush::set(library.get::<extern "C" fn()>(FLUSH).ok().map(|function| *function));
+            flush::set(library.get::<extern "C" fn()>(FLUSH.as_bytes()).ok().map(|function| *function));
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
                 Err(error) => eprintln!("the cell's library lacks its function: {error}"),

@@ -10,8 +10,8 @@ const WAKE: Signal = Signal::SIGURG;
 
 /// A thread that waits for input.
 pub struct Waiting {
-    process: String,
-    thread: String,
+    process: i32,
+    thread: i32,
 }
 
 impl Waiting {
@@ -19,21 +19,20 @@ impl Waiting {
     pub fn find(pipe: &str) -> Vec<Self> {
         let mut found = Vec::new();
         if pipe.starts_with("pipe:") {
-            find_in(&std::process::id().to_string(), pipe, &mut found);
+            find_in(std::process::id() as i32, pipe, &mut found);
         }
         found
     }
 
-    /// Makes a thread of this process begin its system call again.
-    pub fn wake(&self) {
+    /// Makes the thread begin its system call again if it belongs to this process. Returns whether it still waits.
+    pub fn wake(&self) -> bool {
+        let waits = self.process == std::process::id() as i32 && file_read(self.process, self.thread).is_some();
         #[cfg(target_os = "linux")]
-        if let (Ok(process), Ok(thread)) = (self.process.parse(), self.thread.parse())
-            && process == std::process::id() as i32
-        {
-            let _: (i32, i32) = (process, thread);
+        if waits {
             // SAFETY: the signal has a handler, which does nothing. A thread that has ended receives nothing.
-            unsafe { nix::libc::syscall(nix::libc::SYS_tgkill, process, thread, WAKE as i32) };
+            unsafe { nix::libc::syscall(nix::libc::SYS_tgkill, self.process, self.thread, WAKE as i32) };
         }
+        waits
     }
 }
 
@@ -46,33 +45,32 @@ pub fn handle_wake() -> nix::Result<()> {
     unsafe { sigaction(WAKE, &action) }.map(drop)
 }
 
-fn find_in(process: &str, pipe: &str, found: &mut Vec<Waiting>) {
+fn find_in(process: i32, pipe: &str, found: &mut Vec<Waiting>) {
     let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    for thread in threads {
-        if reads_from(process, &thread.path().join("syscall"), pipe) {
-            let thread = thread.file_name().to_string_lossy().into_owned();
-            found.push(Waiting { process: process.to_string(), thread });
+    for thread in threads.filter_map(|folder| folder.file_name().to_str()?.parse().ok()) {
+        let file = file_read(process, thread);
+        let name = file.and_then(|file| fs::read_link(format!("/proc/{process}/fd/{file}")).ok());
+        if name.is_some_and(|name| name.as_os_str() == pipe) {
+            found.push(Waiting { process, thread });
         }
-        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        children.split_whitespace().for_each(|child| find_in(child, pipe, found));
+        let children = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|it| it.parse().ok()).for_each(|child| find_in(child, pipe, found));
     }
 }
 
-/// Returns whether a system call reads from the pipe. The file contains the call's number and its arguments in
-/// hexadecimal: `0 0x0 0x7f1706 …`.
+/// Returns the descriptor of the file that a thread waits to read. Linux gives the number of the thread's system call and
+/// the call's arguments in hexadecimal: `0 0x0 0x7f1706 …`.
 #[cfg(target_os = "linux")]
-fn reads_from(process: &str, call: &std::path::Path, pipe: &str) -> bool {
+fn file_read(process: i32, thread: i32) -> Option<i32> {
     use nix::libc::{SYS_read, SYS_readv};
-    let call = fs::read_to_string(call).unwrap_or_default();
+    let call = fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall")).ok()?;
     let mut words = call.split(' ');
-    let reads =
-        words.next().and_then(|number| number.parse().ok()).is_some_and(|it| [SYS_read, SYS_readv].contains(&it));
-    let file = words.next().and_then(|it| i32::from_str_radix(it.strip_prefix("0x")?, 16).ok()).filter(|_| reads);
-    let name = file.and_then(|file| fs::read_link(format!("/proc/{process}/fd/{file}")).ok());
-    name.is_some_and(|name| name.as_os_str() == pipe)
+    let reads = [SYS_read, SYS_readv].contains(&words.next()?.parse().ok()?);
+    let file = i32::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    reads.then_some(file)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn reads_from(_process: &str, _call: &std::path::Path, _pipe: &str) -> bool {
-    false
+fn file_read(_process: i32, _thread: i32) -> Option<i32> {
+    None
 }

@@ -6,7 +6,6 @@ mod failure;
 pub mod interrupt;
 mod rewrite;
 pub mod state;
-mod support;
 pub mod syntax;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -100,7 +99,6 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
     let (context, outputs) = EvalContext::with_subprocess_command(command)?;
     let mut context = CommandContext::with_eval_context(context);
     context.execute(":load_config --quiet")?;
-    give_support(&mut context);
     // The watcher's own messages. The output of cells comes as events.
     for (stream, lines) in [(Stream::Stdout, outputs.stdout), (Stream::Stderr, outputs.stderr)] {
         let state = Arc::clone(state);
@@ -108,15 +106,6 @@ fn start_evcxr(state: &Arc<KernelState>, events: UnixStream) -> anyhow::Result<C
         std::thread::spawn(move || lines.into_iter().for_each(publish));
     }
     Ok(context)
-}
-
-/// Gives evcxr the module of every cell's library, unless it has the module.
-fn give_support(context: &mut CommandContext) {
-    if !context.defined_item_names().any(|name| name == support::NAME)
-        && let Err(error) = context.execute(support::SOURCE)
-    {
-        eprintln!("the module {} of cells doesn't compile: {error}", support::NAME);
-    }
 }
 
 impl Engine {
@@ -199,8 +188,6 @@ impl Engine {
         };
         let evaluate = || context.execute_with_callbacks(&rewritten.text, &mut callbacks);
         let answer = catch_unwind(AssertUnwindSafe(evaluate));
-        // A cell with `:clear` has removed the module. Its own output is flushed now, too.
-        give_support(context);
         // A cell that added a crate makes loading necessary again.
         self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
         self.events.wait();
