@@ -55,6 +55,12 @@ PARTS = {
         "",
         "é🦀",
     ),
+    "of C": (
+        'unsafe extern "C" { fn printf(format: *const std::ffi::c_char, ...) -> i32; }\n'
+        'print!("60 "); unsafe { printf(c"%d %%".as_ptr(), 70) };',
+        "60 70 %",
+        "",
+    ),
     "of a character's beginning": ("{ use std::io::Write; std::io::stdout().write_all(b\"a\\xc3\")?; }", "a\ufffd", ""),
 }
 

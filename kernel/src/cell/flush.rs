@@ -26,17 +26,33 @@ pub fn set(function: Option<extern "C" fn()>) {
     state.function = function.or(state.function);
 }
 
+/// Flushes what the cell's libraries in C have written, which C's standard library buffers even after a line.
+fn flush_c() {
+    #[cfg(target_os = "linux")]
+    {
+        unsafe extern "C" {
+            static stdout: *mut nix::libc::FILE;
+        }
+        // SAFETY: C's standard library has opened the stream, and locks it during the call.
+        unsafe { nix::libc::fflush(stdout) };
+    }
+}
+
 /// Flushes, unless a thread of a cell holds the lock.
-pub fn stdout() {
+pub fn flush_stdout() {
     let mut state = STATE.lock().unwrap();
     let Some(function) = state.function.filter(|_| !state.waits) else { return };
     state.waits = true;
     drop(state);
     let (sender, flushed) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
+    let flush = move || {
         function();
+        flush_c();
         STATE.lock().unwrap().waits = false;
         drop(sender);
-    });
+    };
+    if std::thread::Builder::new().spawn(flush).is_err() {
+        STATE.lock().unwrap().waits = false;
+    }
     let _: Result<(), RecvTimeoutError> = flushed.recv_timeout(PATIENCE);
 }

@@ -108,7 +108,7 @@ impl Reader {
         let running = self.running.0.lock().unwrap();
         if *running {
             // The part of a line on standard output is the question.
-            flush::stdout();
+            flush::flush_stdout();
             println!("{ASK}{}", self.answers);
             self.asked = true;
         }

@@ -34,7 +34,7 @@ pub fn run() -> ! {
             // Never unloaded: variables and thread-locals refer to its code.
             std::mem::forget(library);
         }
-        flush::stdout();
+        flush::flush_stdout();
         orders.end_cell(|| println!("{COMPLETE}"));
     }
     std::process::exit(0);

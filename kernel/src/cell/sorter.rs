@@ -449,7 +449,7 @@ mod tests {
         let beginning = "thread 'main' (7) panicked at a.rs:1:1:\na worker thread 'a' failed: ";
         let events = events_of(|sorter| {
             sorter.stderr(b"before\n");
-            sorter.stderr(beginning.as_bytes());
+            sorter.stderr(format!("\n{beginning}").as_bytes());
             for _ in 0..5 {
                 sorter.stderr("1.0, ".repeat(MAX_HELD / 10).as_bytes());
             }
@@ -467,6 +467,71 @@ mod tests {
             sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\nEVCXR_EXECUTION_COMPLETE\n");
         });
         let message = "thread 'main' panicked at a.rs:1:1:\nno\n";
-        assert_eq!(events, [text("stderr", "a remark\n\n"), json!({ "panic": { "stderr": message } }), json!("done")]);
+        let panic = json!({ "panic": { "stderr": message, "payload": null } });
+        assert_eq!(events, [text("stderr", "a remark\n"), panic, json!("done")]);
+    }
+
+    #[test]
+    fn a_failure_is_no_text_whatever_the_cell_wrote_before() {
+        let panic = "\nthread 'main' panicked at a.rs:1:1:\nno\n";
+        let events = events_of(|sorter| {
+            sorter.stderr(format!("remark{panic}").as_bytes());
+            sorter.stdout(b"line\n60 %VITLAB_PANIC no\nEVCXR_PANIC_NOTIFICATION\n");
+        });
+        let expected = json!({ "panic": { "stderr": panic.trim_start(), "payload": "no" } });
+        assert_eq!(events, [text("stderr", "remark"), text("stdout", "line\n60 %"), expected]);
+        let events = events_of(|sorter| {
+            sorter.stderr(b"remark\n");
+            sorter.stdout(b"60 %VITLAB_QUESTION two\0lines\nEVCXR_ERROR_OCCURRED\n");
+        });
+        let expected = json!({ "question": { "stderr": "two\nlines" } });
+        assert_eq!(events, [text("stderr", "remark\n"), text("stdout", "60 %"), expected]);
+        // A panic without a message isn't described by the text before it.
+        let events = events_of(|sorter| {
+            sorter.stderr(b"remark\n");
+            sorter.release();
+            sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\n");
+        });
+        assert_eq!(events[1], json!({ "panic": { "stderr": "", "payload": null } }));
+    }
+
+    #[test]
+    fn a_character_byte_by_byte_is_one_on_both_streams() {
+        for stream in ["stdout", "stderr"] {
+            let events = events_of(|sorter| {
+                for byte in "é🦀".bytes() {
+                    if stream == "stdout" {
+                        sorter.stdout(&[byte])
+                    } else {
+                        sorter.stderr(&[byte])
+                    }
+                    sorter.release();
+                }
+            });
+            assert_eq!(events, [text(stream, "é"), text(stream, "🦀")]);
+        }
+        for (bytes, whole) in [(&b"a\xc3"[..], 1), (b"\xff\xc3", 1), (b"\xf0\x9f\xa6", 0), (b"a\xff", 2), (b"\x80", 1)]
+        {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_asked_once_with_its_whole_prompt() {
+        let ask = |prompt: &str, password| json!({ "ask": { "prompt": prompt, "password": password } });
+        let events = events_of(|sorter| {
+            sorter.stdout(b"so: EVCXR_INPUT_REQUEST:a:b\nc: \n");
+            // The cell's process notices that the cell waits.
+            sorter.stdout(b"VITLAB_ASK 0\nVITLAB_ASK 0\n");
+            sorter.stdout(b"Name: VITLAB_ASK 1\nVITLAB_ASK 1\n");
+            sorter.stdout(b"EVCXR_INPUT_REQUEST_PASSWORD:p\n");
+            sorter.release();
+            sorter.stdout(b"VITLAB_ASK 3\n");
+            sorter.stdout(b"begun");
+            sorter.release();
+            sorter.stdout(b"VITLAB_ASK 4\n");
+        });
+        assert_eq!(events[..4], [text("stdout", "so: "), ask("a:b\nc: ", false), ask("Name: ", false), ask("p", true)]);
+        assert_eq!(events[4..], [ask(PROMPT, false), text("stdout", "begun"), ask("", false)]);
     }
 }
