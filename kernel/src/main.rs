@@ -29,7 +29,7 @@
 //!   +--------------------------------------------------------------------------------------------+
 //! ```
 //!
-//! `jupyter` depends on `engine`, and `engine` on `cell` and `build`. `build` depends on none of them.
+//! `jupyter` depends on `engine`, and `engine` on `cell` and `build`. `build` depends on the markers of `cell` only.
 
 mod build;
 mod cell;

@@ -3,6 +3,7 @@
 
 pub mod cargo;
 mod crates;
+mod generated;
 mod manifests;
 pub mod progress;
 pub mod rustc;

@@ -73,6 +73,9 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     let (Some(folder), Some((kind, arguments))) = (cell_folder(), arguments.split_first()) else {
         return Err(cargo.exec().into());
     };
+    if !is_plain() {
+        super::generated::edit_source(&folder.join("src/lib.rs"))?;
+    }
     let (last_build, record) = (folder.join("target/build.json"), folder.join("target/rustc.json"));
     if !is_plain()
         && let Some(last) = read::<Build>(&last_build)

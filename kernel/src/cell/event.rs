@@ -21,14 +21,22 @@ pub enum Event {
     Output(Output),
     /// The last figure of a cell.
     Result(Bundle),
-    /// A panic ended the cell's code.
-    Panic { stderr: String },
+    /// A question to the user, as the cell or a program of it waits for input.
+    Ask(Question),
+    /// A panic ended the cell's code. `stderr` is the message of its hook, `payload` the text of its payload, if it has one.
+    Panic { stderr: String, payload: Option<String> },
     /// A `?` ended the cell's code.
     Question { stderr: String },
     /// The cell has ended: its process wrote the last of evcxr's markers.
     Done,
     /// The process that runs cells has ended, by itself or by a signal.
     Ended { status: Option<i32>, signal: Option<i32>, stderr: String },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    pub prompt: String,
+    pub password: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,16 +1,17 @@
 //! The process that runs the cells' code. Loads the libraries that evcxr compiles, as evcxr's runtime does. It installs
-//! no signal handlers, so that the watcher sees the signal that ended it.
+//! no handler for a signal that ends a process, so that the watcher sees the signal that ended it.
 
 use std::error::Error;
 use std::ffi::c_void;
 use std::fs;
-use std::io::BufRead;
 use std::path::PathBuf;
 
 use libloading::Library;
 
+use super::flush::{self, FLUSH};
 use super::loops::Loops;
-use super::{CHANGED_TYPE, COMPLETE, PANIC, RUN, exit_with};
+use super::orders::Orders;
+use super::{CHANGED_TYPE, COMPLETE, PANIC, exit_with};
 
 /// Set in this process's environment.
 pub const VARIABLE: &str = "VITLAB_CELLS";
@@ -26,19 +27,20 @@ pub fn run() -> ! {
         // SAFETY: the process has only this thread so far.
         unsafe { std::env::remove_var(name) };
     }
+    let (orders, cells) = Orders::start()
+        .unwrap_or_else(|error| exit_with(&format!("the cells' standard input can't be set up: {error}")));
     let mut loops = Loops::default();
     let mut variables = std::ptr::null_mut();
-    for line in std::io::stdin().lock().lines() {
-        let order = line.as_deref().ok().and_then(|line| line.strip_prefix(RUN)?.rsplit_once(' '));
-        let Some((library, function)) = order else { exit_with(&format!("evcxr sent an unknown order: {line:?}")) };
+    for (library, function) in cells {
         if report_dropped() {
-            println!("{COMPLETE}");
+            orders.end_cell(|| println!("{COMPLETE}"));
             continue;
         }
         // SAFETY: evcxr compiled the library for this call, which receives and returns evcxr's store of variables.
         unsafe {
             let library = Library::new(library)
                 .unwrap_or_else(|error| exit_with(&format!("the cell's library can't be loaded: {}", reason(&error))));
+            flush::set(library.get::<extern "C" fn()>(FLUSH.as_bytes()).ok().map(|function| *function));
             loops.begin_cell(&library);
             match library.get::<extern "C" fn(*mut c_void) -> *mut c_void>(function.as_bytes()) {
                 Ok(function) => variables = function(variables),
@@ -48,7 +50,8 @@ pub fn run() -> ! {
             // Never unloaded: variables and thread-locals refer to its code.
             std::mem::forget(library);
         }
-        println!("{COMPLETE}");
+        flush::flush_stdout();
+        orders.end_cell(|| println!("{COMPLETE}"));
     }
     std::process::exit(0);
 }

@@ -4,22 +4,26 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::event::{Bundle, Event, EventSender, Output, Stream};
-use super::{BEGIN_CONTENT, COMPLETE, END_CONTENT, EVCXR, FOR_EVCXR, OUTPUT, PANIC, QUESTION};
+use super::event::{Bundle, Event, EventSender, Output, Question, Stream};
+use super::stderr::{HeldError, MAX_HELD};
+use super::{
+    ASK, BEGIN_CONTENT, CHANGED_TYPE, COMPLETE, END_CONTENT, EVCXR, OUTPUT, PANIC, PANIC_TEXT, PASSWORD, QUESTION,
+    QUESTION_TEXT, REQUEST, VITLAB,
+};
 
-/// Holds back output that may be incomplete: a part of a line, a figure that may be the cell's result, a line on
-/// standard error that may be the cell's error.
+/// Holds back output that may be incomplete: a part of a line, a figure that may be the cell's result, a question that
+/// may have more lines.
 const HOLD: Duration = Duration::from_millis(30);
-/// A panic's message is held back for longer, because the cell's values are dropped before the marker comes.
-const HOLD_PANIC: Duration = Duration::from_secs(1);
-/// More bytes than this are reported even if they are a part of a line.
-const MAX_HELD: usize = 1 << 16;
+/// Asks for input if the cell wrote no question.
+const PROMPT: &str = "Standard input (^D ends it): ";
 
 /// Collects output and reports it as events.
 pub struct Sorter {
     events: EventSender,
     /// The bytes after the last end of a line on standard output.
     line: Vec<u8>,
+    /// Whether the beginning of this line was reported.
+    line_begun: bool,
     /// Lines and parts of lines on standard output, to be reported as one event.
     text: String,
     /// MIME type and content of a block that `evcxr_display` has begun.
@@ -27,10 +31,12 @@ pub struct Sorter {
     figure: Option<Bundle>,
     /// Whether the figure can receive another MIME type.
     extensible: bool,
-    /// Text of standard error that is held back.
-    error: Vec<u8>,
-    /// The last text of standard error that was reported.
-    last_error: String,
+    /// The text of the panic or the `?` that ends the cell's code.
+    failure: Option<String>,
+    question: Option<Question>,
+    /// How many questions were reported.
+    questions: usize,
+    error: HeldError,
     /// The time since which output is held back.
     since: Instant,
 }
@@ -40,29 +46,23 @@ impl Sorter {
         Sorter {
             events,
             line: Vec::new(),
+            line_begun: false,
             text: String::new(),
             block: None,
             figure: None,
             extensible: false,
-            error: Vec::new(),
-            last_error: String::new(),
+            failure: None,
+            question: None,
+            questions: 0,
+            error: HeldError::new(),
             since: Instant::now(),
         }
     }
 
     /// Receives bytes of standard error.
     pub fn stderr(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() && self.error.is_empty() {
-            self.since = Instant::now();
-        }
-        self.error.extend_from_slice(bytes);
-        if self.error.len() > MAX_HELD {
-            // The beginning of a panic's message is kept and its end cut off.
-            let message = self.error.split_off(find_panic(&self.error).unwrap_or(self.error.len()));
-            self.send_error();
-            self.error.extend(message);
-            self.error.truncate(MAX_HELD);
-        }
+        let text = self.error.add(bytes);
+        self.send_stderr(text);
     }
 
     /// Receives bytes of standard output.
@@ -84,13 +84,16 @@ impl Sorter {
     }
 
     fn sort_line(&mut self, line: &str) {
+        let begun = std::mem::take(&mut self.line_begun);
         if let Some((mime, content)) = self.block.take() {
             return self.sort_block_line(mime, content, line);
         }
         // The cell may have written a part of a line before the marker.
         if let Some((marker, before)) = ending_marker(line, &[COMPLETE, PANIC, QUESTION]) {
+            self.end_cell(marker, before);
+        } else if let Some((before, text)) = line.split_once(PANIC_TEXT).or_else(|| line.split_once(QUESTION_TEXT)) {
             self.add_text(before, "");
-            self.end_cell(marker);
+            self.failure = Some(text.replace('\0', "\n"));
         } else if let Some((before, mime)) = line.split_once(BEGIN_CONTENT) {
             self.add_text(before, "");
             self.block = Some((mime.trim().to_string(), String::new()));
@@ -100,10 +103,18 @@ impl Sorter {
                 Ok(output) => self.add_output(output),
                 Err(_) => self.add_text(line, "\n"),
             }
-        } else if let Some(start) = FOR_EVCXR.iter().find_map(|marker| line.find(marker)) {
+        } else if let Some((before, request)) = line.split_once(REQUEST) {
+            self.add_text(before, "");
+            self.begin_question(request);
+        } else if let Some((prompt, answers)) = line.rsplit_once(ASK) {
+            self.ask(prompt, answers, begun);
+        } else if let Some(start) = line.find(CHANGED_TYPE) {
             self.add_text(&line[..start], "");
             self.release();
             println!("{}", &line[start..]);
+        } else if let Some(question) = &mut self.question {
+            question.prompt += "\n";
+            question.prompt += line;
         } else {
             self.add_text(line, "\n");
         }
@@ -124,40 +135,75 @@ impl Sorter {
             Some((marker, _)) => {
                 self.add_content(mime, content);
                 if marker != END_CONTENT {
-                    self.end_cell(marker);
+                    self.end_cell(marker, "");
                 }
             }
         }
     }
 
-    fn end_cell(&mut self, marker: &str) {
+    /// Ends a cell, or its code, by a marker. The text `before` is on the marker's line.
+    fn end_cell(&mut self, marker: &str, before: &str) {
+        self.add_text(before, "");
+        self.send_question();
+        let failure = self.failure.take();
         if marker == COMPLETE {
-            self.send_error();
+            let text = self.error.take_all();
+            self.send_stderr(text);
             if let Some(figure) = self.figure.take() {
                 self.send(&Event::Result(figure));
             }
-            self.last_error.clear();
+            self.error.forget();
             self.send(&Event::Done);
         } else {
             self.send_figure();
-            let mut stderr = self.last_stderr();
-            let held = !std::mem::take(&mut self.error).is_empty();
-            if marker == PANIC {
-                // Text before the panic's message is the cell's own output.
-                let message = stderr.split_off(find_panic(stderr.as_bytes()).unwrap_or(0));
-                if held && !stderr.trim().is_empty() {
-                    self.send(&Event::Text { stream: Stream::Stderr, text: stderr });
-                }
-                self.send(&Event::Panic { stderr: message });
-            } else {
-                self.send(&Event::Question { stderr });
-            }
+            // Without a text, evcxr has written the error on standard error.
+            let written = if marker == QUESTION && failure.is_none() { self.error.take_all() } else { None };
+            self.send_cells_error();
+            let event = match marker {
+                PANIC => Event::Panic { stderr: self.error.take_panic(), payload: failure },
+                _ => Event::Question { stderr: failure.or(written).unwrap_or_default() },
+            };
+            self.send(&event);
         }
         println!("{marker}");
     }
 
+    /// Begins a question of the crate `evcxr_input`. It may have more lines.
+    fn begin_question(&mut self, request: &str) {
+        self.send_question();
+        let (prompt, password) = request.strip_prefix(PASSWORD).map_or((request, false), |prompt| (prompt, true));
+        let prompt = prompt.strip_prefix(':').unwrap_or(prompt).to_string();
+        self.question = Some(Question { prompt, password });
+        self.since = Instant::now();
+    }
+
+    /// Asks for the input that the cell waits for, after so many answers. `begun` tells whether the beginning of the
+    /// prompt was reported as text.
+    fn ask(&mut self, prompt: &str, answers: &str, begun: bool) {
+        if self.question.is_none() && answers.parse() == Ok(self.questions) {
+            let prompt = if prompt.is_empty() && !begun { PROMPT } else { prompt };
+            self.question = Some(Question { prompt: prompt.into(), password: false });
+        } else {
+            // This question has been asked, and perhaps answered meanwhile.
+            self.add_text(prompt, "");
+        }
+        self.send_question();
+    }
+
+    /// Reports a question, and makes evcxr wait for the answer.
+    fn send_question(&mut self) {
+        if let Some(mut question) = self.question.take() {
+            self.send_cells_error();
+            self.send_figure();
+            question.prompt.truncate(question.prompt.trim_end_matches('\n').len());
+            self.questions += 1;
+            self.send(&Event::Ask(question));
+            println!("{REQUEST}:");
+        }
+    }
+
     fn add_output(&mut self, output: Output) {
-        self.send_error();
+        self.send_cells_error();
         self.send_figure();
         match output {
             Output::Show(bundle) => {
@@ -171,7 +217,7 @@ impl Sorter {
 
     /// Adds the content of a block to the figure, or begins another figure if this one has the MIME type already.
     fn add_content(&mut self, mime: String, content: String) {
-        self.send_error();
+        self.send_cells_error();
         if self.figure.as_ref().is_some_and(|figure| !self.extensible || figure.data.contains_key(&mime)) {
             self.send_figure();
         }
@@ -188,7 +234,7 @@ impl Sorter {
         if line.is_empty() && end.is_empty() {
             return;
         }
-        self.send_error();
+        self.send_cells_error();
         self.send_figure();
         self.text += line;
         self.text += end;
@@ -196,30 +242,48 @@ impl Sorter {
 
     /// Returns the last text on standard error.
     pub fn last_stderr(&self) -> String {
-        if self.error.is_empty() { self.last_error.clone() } else { String::from_utf8_lossy(&self.error).into_owned() }
+        self.error.last()
     }
 
     /// Returns how much longer output is held back. `None` if there is none.
     pub fn held_for(&self) -> Option<Duration> {
-        let held = !self.error.is_empty() || self.figure.is_some() || (!self.line.is_empty() && self.block.is_none());
-        let hold = if find_panic(&self.error).is_some() { HOLD_PANIC } else { HOLD };
-        held.then(|| hold.saturating_sub(self.since.elapsed()))
+        [self.error.held_for(), self.output_held_for()].into_iter().flatten().min()
+    }
+
+    fn output_held_for(&self) -> Option<Duration> {
+        let part = !self.line.is_empty() && self.block.is_none();
+        let held = part || self.figure.is_some() || self.question.is_some();
+        held.then(|| HOLD.saturating_sub(self.since.elapsed()))
+    }
+
+    /// Reports the output that was held back for long enough.
+    pub fn release_due(&mut self) {
+        if self.error.held_for() == Some(Duration::ZERO) {
+            self.send_error();
+        }
+        if self.output_held_for() == Some(Duration::ZERO) {
+            self.release_output();
+        }
     }
 
     /// Reports the output that is held back.
     pub fn release(&mut self) {
         self.send_error();
+        self.release_output();
+    }
+
+    fn release_output(&mut self) {
         self.send_figure();
         self.release_line();
+        self.send_question();
         self.send_text();
     }
 
     /// Reports the rest when the process has ended.
     pub fn end(&mut self) {
-        if self.last_error.is_empty() {
-            self.last_error = self.last_stderr();
-        }
-        self.release();
+        let text = self.error.take_all();
+        self.send_stderr(text);
+        self.release_output();
     }
 
     /// Adds the beginning of an unfinished line to the text, up to a part that may become a marker.
@@ -230,7 +294,7 @@ impl Sorter {
         self.since = Instant::now();
         let may_be_marker = |start: &usize| {
             let rest = &self.line[*start..];
-            [EVCXR, OUTPUT].iter().any(|it| rest.starts_with(it.as_bytes()) || it.as_bytes().starts_with(rest))
+            [EVCXR, VITLAB].iter().any(|it| rest.starts_with(it.as_bytes()) || it.as_bytes().starts_with(rest))
         };
         let before = (0..self.line.len()).find(may_be_marker).unwrap_or(self.line.len());
         let whole = whole_characters(&self.line[..before]);
@@ -240,17 +304,25 @@ impl Sorter {
         let rest = self.line.split_off(whole);
         let text = String::from_utf8_lossy(&self.line).into_owned();
         self.line = rest;
+        self.line_begun = true;
         self.add_text(&text, "");
     }
 
     fn send_error(&mut self) {
-        if self.error.is_empty() {
-            return;
+        let text = self.error.take();
+        self.send_stderr(text);
+    }
+
+    /// Reports standard error, except the message of a panic.
+    fn send_cells_error(&mut self) {
+        let text = self.error.take_before_panic();
+        self.send_stderr(text);
+    }
+
+    fn send_stderr(&mut self, text: Option<String>) {
+        if let Some(text) = text {
+            self.send(&Event::Text { stream: Stream::Stderr, text });
         }
-        let rest = self.error.split_off(whole_characters(&self.error));
-        self.last_error = String::from_utf8_lossy(&self.error).into_owned();
-        self.error = rest;
-        self.send(&Event::Text { stream: Stream::Stderr, text: self.last_error.clone() });
     }
 
     fn send_figure(&mut self) {
@@ -277,21 +349,12 @@ fn ending_marker<'a>(line: &'a str, markers: &[&'static str]) -> Option<(&'stati
     markers.iter().find_map(|marker| Some((*marker, line.strip_suffix(marker)?)))
 }
 
-/// Finds the offset of the last panic's message: "thread 'main' panicked at src/lib.rs:1:1:" at the beginning of a
-/// line.
-fn find_panic(error: &[u8]) -> Option<usize> {
-    let is_panic = |line: &[u8]| line.starts_with(b"thread '") && line.windows(12).any(|part| part == b"panicked at ");
-    let mut start = error.len();
-    error.split_inclusive(|byte| *byte == b'\n').rev().find_map(|line| {
-        start -= line.len();
-        is_panic(line).then_some(start)
-    })
-}
-
 /// Counts the bytes before a character whose end is missing. Bytes that aren't UTF-8 count as whole.
-fn whole_characters(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(bytes) {
-        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+pub fn whole_characters(bytes: &[u8]) -> usize {
+    let is_first = |byte: &u8| *byte & 0xC0 != 0x80;
+    let Some(last) = bytes.iter().rposition(is_first) else { return bytes.len() };
+    match std::str::from_utf8(&bytes[last..]) {
+        Err(error) if error.error_len().is_none() => last,
         _ => bytes.len(),
     }
 }
@@ -386,7 +449,7 @@ mod tests {
         let beginning = "thread 'main' (7) panicked at a.rs:1:1:\na worker thread 'a' failed: ";
         let events = events_of(|sorter| {
             sorter.stderr(b"before\n");
-            sorter.stderr(beginning.as_bytes());
+            sorter.stderr(format!("\n{beginning}").as_bytes());
             for _ in 0..5 {
                 sorter.stderr("1.0, ".repeat(MAX_HELD / 10).as_bytes());
             }
@@ -404,6 +467,71 @@ mod tests {
             sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\nEVCXR_EXECUTION_COMPLETE\n");
         });
         let message = "thread 'main' panicked at a.rs:1:1:\nno\n";
-        assert_eq!(events, [text("stderr", "a remark\n\n"), json!({ "panic": { "stderr": message } }), json!("done")]);
+        let panic = json!({ "panic": { "stderr": message, "payload": null } });
+        assert_eq!(events, [text("stderr", "a remark\n"), panic, json!("done")]);
+    }
+
+    #[test]
+    fn a_failure_is_no_text_whatever_the_cell_wrote_before() {
+        let panic = "\nthread 'main' panicked at a.rs:1:1:\nno\n";
+        let events = events_of(|sorter| {
+            sorter.stderr(format!("remark{panic}").as_bytes());
+            sorter.stdout(b"line\n60 %VITLAB_PANIC no\nEVCXR_PANIC_NOTIFICATION\n");
+        });
+        let expected = json!({ "panic": { "stderr": panic.trim_start(), "payload": "no" } });
+        assert_eq!(events, [text("stderr", "remark"), text("stdout", "line\n60 %"), expected]);
+        let events = events_of(|sorter| {
+            sorter.stderr(b"remark\n");
+            sorter.stdout(b"60 %VITLAB_QUESTION two\0lines\nEVCXR_ERROR_OCCURRED\n");
+        });
+        let expected = json!({ "question": { "stderr": "two\nlines" } });
+        assert_eq!(events, [text("stderr", "remark\n"), text("stdout", "60 %"), expected]);
+        // A panic without a message isn't described by the text before it.
+        let events = events_of(|sorter| {
+            sorter.stderr(b"remark\n");
+            sorter.release();
+            sorter.stdout(b"EVCXR_PANIC_NOTIFICATION\n");
+        });
+        assert_eq!(events[1], json!({ "panic": { "stderr": "", "payload": null } }));
+    }
+
+    #[test]
+    fn a_character_byte_by_byte_is_one_on_both_streams() {
+        for stream in ["stdout", "stderr"] {
+            let events = events_of(|sorter| {
+                for byte in "é🦀".bytes() {
+                    if stream == "stdout" {
+                        sorter.stdout(&[byte])
+                    } else {
+                        sorter.stderr(&[byte])
+                    }
+                    sorter.release();
+                }
+            });
+            assert_eq!(events, [text(stream, "é"), text(stream, "🦀")]);
+        }
+        for (bytes, whole) in [(&b"a\xc3"[..], 1), (b"\xff\xc3", 1), (b"\xf0\x9f\xa6", 0), (b"a\xff", 2), (b"\x80", 1)]
+        {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_asked_once_with_its_whole_prompt() {
+        let ask = |prompt: &str, password| json!({ "ask": { "prompt": prompt, "password": password } });
+        let events = events_of(|sorter| {
+            sorter.stdout(b"so: EVCXR_INPUT_REQUEST:a:b\nc: \n");
+            // The cell's process notices that the cell waits.
+            sorter.stdout(b"VITLAB_ASK 0\nVITLAB_ASK 0\n");
+            sorter.stdout(b"Name: VITLAB_ASK 1\nVITLAB_ASK 1\n");
+            sorter.stdout(b"EVCXR_INPUT_REQUEST_PASSWORD:p\n");
+            sorter.release();
+            sorter.stdout(b"VITLAB_ASK 3\n");
+            sorter.stdout(b"begun");
+            sorter.release();
+            sorter.stdout(b"VITLAB_ASK 4\n");
+        });
+        assert_eq!(events[..4], [text("stdout", "so: "), ask("a:b\nc: ", false), ask("Name: ", false), ask("p", true)]);
+        assert_eq!(events[4..], [ask(PROMPT, false), text("stdout", "begun"), ask("", false)]);
     }
 }

@@ -96,9 +96,7 @@ fn follow(sorter: &mut Sorter, mut stdout: ChildStdout, mut stderr: ChildStderr,
         let count = if readable { stdout.read(&mut bytes).unwrap_or(0) } else { 0 };
         while count > 0 && ready([stderr.as_fd()], Some(Duration::ZERO))[0] && read_stderr(sorter, &mut stderr) {}
         sorter.stdout(&bytes[..count]);
-        if sorter.held_for() == Some(Duration::ZERO) {
-            sorter.release();
-        }
+        sorter.release_due();
         if end && !more_stderr && count == 0 {
             return;
         }

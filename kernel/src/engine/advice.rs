@@ -1,7 +1,7 @@
 //! Adds to an error what the kernel knows and rustc doesn't.
 
 use super::diagnostic::{Diagnostic, Mark};
-use super::earlier::{Earlier, mentions};
+use super::earlier::Earlier;
 use super::source_map::{Place, SourceMap};
 use super::syntax::{closure_variable, untyped_variables};
 
@@ -19,24 +19,21 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
         }
         return;
     }
+    // evcxr names the type of such a variable by the trait alone.
+    if error.message == "consider importing this trait" {
+        error.message = "the type of a variable names a trait that isn't imported, such as `Box<dyn Error>`".into();
+        error.helps = vec![
+            "import the trait: `use std::error::Error;`, `use std::any::Any;`\n\
+             or don't keep the value: use it in the same statement, in a block `{ … }` or in a function"
+                .into(),
+        ];
+        return;
+    }
     let in_cell = error.marks.iter().any(|mark| mark.place.back == 0);
     match error.name.as_str() {
         "E0425" | "E0433" | "E0412" | "Error" if error.message.contains("cannot find") => {
             let name = error.message.split('`').nth(1).unwrap_or_default();
             error.helps.extend(earlier.why_missing(name));
-        }
-        "E0599" if error.message.contains("`map_err`") && !mentions(&map.cell(0).code, "map_err") => {
-            let found = error.message.split('`').nth(3).unwrap_or("another type");
-            let found = found.trim_end_matches("<T>").to_string();
-            // rustc's code for a wrong `?`.
-            error.name = "E0277".into();
-            error.message = format!("the `?` operator of a cell needs a `Result`, found `{found}`");
-            error.marks.retain(|mark| mark.primary);
-            error.notes.drain(..);
-            error.helps.drain(..);
-            if found.starts_with("Option") {
-                error.helps.push("make it a `Result`: `.ok_or(\"there is no value\")?`".into());
-            }
         }
         "E0277" if error.message.contains("`std::fmt::Display`") && error.marks.iter().all(|mark| mark.place.added) => {
             error.notes.drain(..);

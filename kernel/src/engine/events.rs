@@ -76,11 +76,13 @@ pub fn handle(state: &KernelState, event: Event) {
         Event::Started { watcher, runner } => {
             let mut cell = state.cell();
             (cell.watcher, cell.runner) = (watcher, runner);
+            cell.questions.clear();
         }
         Event::Run => {
             progress::clear(state);
             enter(state, Phase::Running);
         }
+        Event::Ask(question) => state.cell().questions.push_back(question),
         Event::Done => enter(state, Phase::Compiling),
         Event::Text { stream, text } => {
             if stream == Stream::Stderr && text.contains("panicked at ") {

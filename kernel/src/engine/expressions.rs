@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Engine;
 use super::failure::Failure;
 use crate::cell::event::Bundle;
+use crate::cell::input::Answer;
 
 impl Engine {
     /// Evaluates the `user_expressions` of an `execute_request`. Returns the outcome of each by its name.
@@ -30,7 +31,7 @@ impl Engine {
             return Err(Failure::error(format!("`{expression}` isn't an expression, so it has no value")));
         }
         self.state.cell().captured = Some(Bundle::default());
-        let outcome = self.evaluate(expression, |_, _| String::new());
+        let outcome = self.evaluate(expression, |_| Answer::End);
         let bundle = self.state.cell().captured.take().unwrap_or_default();
         outcome.map(|()| json!({ "status": "ok", "data": bundle.data, "metadata": bundle.metadata }))
     }

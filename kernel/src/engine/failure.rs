@@ -34,11 +34,13 @@ pub fn decide_failure(
     kept: &[String],
     generated: impl FnOnce() -> String,
 ) -> Result<EvalOutputs, Failure> {
+    let at_question;
     let (stopped_by, interrupted, asked, other_panics) = {
         let mut cell = state.cell();
         // evcxr notices the end of the process only when it runs code. Until then the event waits for the next cell.
         let unnoticed = cell.process_has_ended() && matches!(answer, Ok(Ok(_) | Err(Error::CompilationErrors(_))));
         let stopped_by = if unnoticed { None } else { cell.stopped_by.take() };
+        at_question = cell.interrupted_at_question && !unnoticed;
         (stopped_by, cell.ended_by_interrupt, cell.interrupts > 0, cell.other_panics.clone())
     };
     match (stopped_by, answer) {
@@ -48,16 +50,19 @@ pub fn decide_failure(
             Err(Failure { outcome: Outcome::ProcessEnded, ..failure })
         }
         (Some(Event::Ended { status, signal, stderr }), _) => Err(Failure::ended(status, signal, &stderr, variables)),
+        _ if at_question => Err(Failure::interrupted_at_question()),
         // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
-        (Some(Event::Panic { stderr }), _) if asked => {
+        (Some(Event::Panic { stderr, .. }), _) if asked => {
             let details = match panic_message(&stderr).1 {
                 message if message.is_empty() => Vec::new(),
                 message => vec![format!("The cell panicked: {message}")],
             };
             Err(Failure { details, ..Failure::loops_ended(&cell.code, variables, kept) })
         }
-        (Some(Event::Panic { stderr }), _) => {
-            Err(Failure::panic(&stderr, &other_panics, &SourceMap::new(&generated(), cell, &earlier.cells)))
+        (Some(Event::Panic { stderr, payload }), _) => {
+            let source = generated();
+            let map = SourceMap::new(&source, cell, &earlier.cells);
+            Err(Failure::panic(&stderr, payload.as_deref(), &other_panics, &map))
         }
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
@@ -108,12 +113,16 @@ impl Failure {
         }
     }
 
-    /// Describes a panic. `others` are the messages of panics that didn't stop the cell.
-    fn panic(stderr: &str, others: &str, map: &SourceMap) -> Self {
-        let (place, mut message) = panic_message(stderr);
-        if message.is_empty() {
-            message = "the cell panicked without a message".into();
-        }
+    /// Describes a panic by the message of its hook and the text of its payload. `others` are the messages of panics that
+    /// didn't stop the cell.
+    fn panic(stderr: &str, payload: Option<&str>, others: &str, map: &SourceMap) -> Self {
+        let (place, message) = panic_message(stderr);
+        let message = match (message.as_str(), payload) {
+            ("" | "Box<dyn Any>", Some(payload)) => payload.to_string(),
+            ("", None) => "the panic's payload is no text, and its hook printed no message".into(),
+            ("Box<dyn Any>", None) => "the panic's payload is no text".into(),
+            (message, _) => message.to_string(),
+        };
         let mut details: Vec<String> = location(place, map).into_iter().collect();
         // `join().unwrap()` tells nothing about the panic of the thread.
         if message.ends_with("Any { .. }") {
@@ -127,7 +136,7 @@ impl Failure {
                 }
             }
         }
-        Failure { details, ..Failure::new("panicked", message) }
+        Failure { details, ..Failure::new("panicked", without_frames(&message)) }
     }
 
     /// Describes the error of a `?`, whose text evcxr writes on standard error.
@@ -172,6 +181,14 @@ impl Failure {
             value += &format!(". {} {verb} defined, because the cell didn't reach its end", list(&new));
         }
         Failure::new("Interrupted", value)
+    }
+
+    /// Describes an interrupt while the cell waited for an answer.
+    fn interrupted_at_question() -> Self {
+        Failure::new(
+            "Interrupted",
+            "the interrupt stopped the cell, which waited for an answer; earlier variables are kept",
+        )
     }
 
     /// Describes an interrupt that ended the compilation.
@@ -270,7 +287,7 @@ mod tests {
                 .map(|failure| failure.name)
         };
         let ended = || Some(Event::Ended { status: Some(1), signal: None, stderr: String::new() });
-        let panic = Some(Event::Panic { stderr: String::new() });
+        let panic = Some(Event::Panic { stderr: String::new(), payload: None });
         assert_eq!(decide(None, Ok(EvalOutputs::new())), None);
         assert_eq!(decide(panic, Ok(EvalOutputs::new())), Some("panicked".into()));
         assert_eq!(decide(ended(), Err(Error::Message(String::new()))), Some("Exit".into()));
@@ -300,7 +317,7 @@ mod tests {
                 "  at tch-0.24.0/src/a.rs:7",
             ),
         ] {
-            let failure = Failure::panic(stderr, "", &map);
+            let failure = Failure::panic(stderr, None, "", &map);
             assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
             assert_eq!(failure.details, [place]);
         }

@@ -63,11 +63,12 @@ use self::rewrite::{Edit, Rewritten};
 use self::session::Session;
 use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
-use self::syntax::{causes, defines_variables, documentation, semicolon};
+use self::syntax::{defines_variables, documentation, semicolon};
 use self::syntax_error::syntax_errors;
 use self::toolchain::Toolchain;
-use crate::cell::event::{Bundle, Event, Stream};
-use crate::cell::watch;
+use crate::cell::event::{Bundle, Event, Question, Stream};
+use crate::cell::input::Answer;
+use crate::cell::{ANSWER, watch};
 
 /// The engine loads types after this time without a task.
 const IDLE: Duration = Duration::from_millis(200);
@@ -194,13 +195,12 @@ impl Engine {
         }
     }
 
-    /// Evaluates the cell of an `execute_request` and returns the content of its reply. The arguments of `read_input`
-    /// are the prompt and whether the input is a password.
+    /// Evaluates the cell of an `execute_request` and returns the content of its reply. `answer` answers its questions.
     pub fn execute(
         &mut self,
         request: Arc<JupyterMessage>,
         content: &Value,
-        read_input: impl Fn(&str, bool) -> String,
+        answer: impl Fn(&Question) -> Answer,
     ) -> Value {
         let code = content["code"].as_str().unwrap_or_default();
         let silent = content["silent"] == true;
@@ -209,7 +209,7 @@ impl Engine {
         self.state.publish_output("execute_input", json!({ "code": code, "execution_count": count }));
         self.names.lock().unwrap().add_cell(code);
         let mut reply = json!({ "status": "ok", "execution_count": count, "payload": [], "user_expressions": {} });
-        match self.evaluate(code, read_input) {
+        match self.evaluate(code, answer) {
             Ok(()) => reply["user_expressions"] = self.evaluate_expressions(&content["user_expressions"]),
             Err(failure) => {
                 let error = failure.content();
@@ -240,6 +240,7 @@ impl Engine {
         cell.has_run = false;
         cell.has_output = false;
         cell.progress = ProgressLine::default();
+        (cell.interrupted_at_question, cell.refusal_told) = (false, false);
         // The second of two cells reports the end of the process between them.
         if !cell.process_has_ended() {
             cell.stopped_by = None;
@@ -249,7 +250,7 @@ impl Engine {
         cell.execution_count
     }
 
-    fn evaluate(&mut self, code: &str, read_input: impl Fn(&str, bool) -> String) -> Result<(), Failure> {
+    fn evaluate(&mut self, code: &str, answer: impl Fn(&Question) -> Answer) -> Result<(), Failure> {
         if self.state.cell().interrupts > 0 {
             return Err(Failure::interrupted());
         }
@@ -288,19 +289,16 @@ impl Engine {
         edits.extend(literals::constants(code));
         edits.extend(semicolon(code));
         edits.extend(documentation(code));
-        let causes = causes(code);
-        if !causes.is_empty() && writes_errors_plainly(context, code) {
-            edits.extend(causes);
-        }
         let is_defined = |name: &str| context.defined_item_names().any(|it| it == name);
         let checks = self.loops.checks(code, is_defined);
         self.state.cell().has_checks = checks.exist;
         let mut callbacks = EvalCallbacks {
-            input_reader: &|request| {
-                // The prompt follows the output that the cell wrote before.
+            input_reader: &|_| {
+                // The question comes as an event, after the output that the cell wrote before.
                 self.events.wait();
                 self.state.cell().has_checks = false;
-                read_input(&request.prompt, request.is_password)
+                let question = self.state.cell().questions.pop_front().unwrap_or_default();
+                format!("{ANSWER}{}", json!(answer(&question)))
             },
         };
         let process = (&*self.state, &self.events);
@@ -389,11 +387,4 @@ fn names_of_variables(context: &CommandContext) -> Vec<String> {
     let mut names: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
     names.sort();
     names
-}
-
-/// Returns whether evcxr writes the error of a `?` with `{}`, which the user can change by `:efmt`.
-fn writes_errors_plainly(context: &mut CommandContext, code: &str) -> bool {
-    let format = context.execute(":efmt").ok();
-    let format = format.as_ref().and_then(|outputs| outputs.get("text/plain"));
-    !code.contains(":efmt") && format.is_some_and(|text| text.contains(": {} "))
 }

@@ -1,6 +1,7 @@
 //! The state that requests, the engine and interrupts share: the progress of the current cell, and the channel by which
 //! outputs reach the clients.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::progress::ProgressLine;
-use crate::cell::event::{Bundle, Event};
+use crate::cell::event::{Bundle, Event, Question};
 
 /// The state of a kernel.
 pub struct KernelState {
@@ -47,6 +48,12 @@ pub struct CellState {
     pub has_output: bool,
     /// The progress of cargo below the cell.
     pub progress: ProgressLine,
+    /// Questions of cells that have no answer yet.
+    pub questions: VecDeque<Question>,
+    /// Whether the cell was interrupted while it waited for an answer.
+    pub interrupted_at_question: bool,
+    /// Whether the cell's client was told that it answers no questions.
+    pub refusal_told: bool,
     /// The text of the cell's result.
     pub result: Option<String>,
     /// Receives the result of a user expression, which isn't published.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, BlockModifier, Expr, HasName};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxNode, SyntaxToken, TextSize, WalkEvent};
+use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr, HasName};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxToken, TextSize};
 use serde_json::{Value, json};
 
 use super::commands::without_commands;
@@ -79,8 +79,7 @@ pub fn closure_variable(code: &str) -> Option<(String, Range<usize>)> {
     };
     let pattern = statements(code)?.statements().find_map(closure)?;
     let range = pattern.syntax().text_range();
-    let at = |offset| usize::from(offset) - PREFIX.len();
-    Some((pattern.to_string(), at(range.start())..at(range.end())))
+    Some((pattern.to_string(), offset_in_cell(range.start())..offset_in_cell(range.end())))
 }
 
 /// Returns the ranges of the patterns of a cell's variables without a written type.
@@ -90,37 +89,9 @@ pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
         ast::Stmt::LetStmt(it) if it.ty().is_none() => Some(it.pat()?.syntax().text_range()),
         _ => None,
     });
-    let at = |offset| usize::from(offset) - PREFIX.len();
-    untyped.map(|range| at(range.start())..at(range.end())).collect()
+    untyped.map(|range| offset_in_cell(range.start())..offset_in_cell(range.end())).collect()
 }
 
-/// Adds the causes to the text of an error that ends a cell by `?`: evcxr writes `{error}`, for which anyhow leaves out
-/// the causes, unlike for `{error:#}`. A `?` of a function or a closure stays.
-pub fn causes(code: &str) -> Vec<Edit> {
-    let Some(list) = statements(code) else { return Vec::new() };
-    let is_inner = |node: &SyntaxNode| match node.kind() {
-        SyntaxKind::FN | SyntaxKind::CLOSURE_EXPR | SyntaxKind::CONST | SyntaxKind::STATIC => true,
-        SyntaxKind::BLOCK_EXPR => {
-            let modifier = ast::BlockExpr::cast(node.clone()).and_then(|it| it.modifier());
-            modifier.is_some_and(|it| !matches!(it, BlockModifier::Unsafe(_) | BlockModifier::Label(_)))
-        }
-        _ => false,
-    };
-    let mut edits = Vec::new();
-    let mut events = list.syntax().preorder();
-    while let Some(event) = events.next() {
-        let WalkEvent::Enter(node) = event else { continue };
-        if is_inner(&node) {
-            events.skip_subtree();
-        } else if let Some(question) = ast::TryExpr::cast(node).and_then(|it| it.question_mark_token()) {
-            let at = usize::from(question.text_range().start()) - PREFIX.len();
-            edits.push(Edit::insert(at, ".map_err(|error| format!(\"{error:#}\"))"));
-        }
-    }
-    edits
-}
-
-/// Returns true for a line that evcxr or the shell runs.
 fn is_command(line: &str) -> bool {
     line.trim_start_matches(' ').starts_with(':') || line.starts_with('!')
 }
@@ -243,27 +214,6 @@ mod tests {
             let cell = code.replace('§', "");
             let edits = semicolon(&cell).into_iter().collect();
             assert_eq!(Rewritten::new(&cell, edits).text, code.replace('§', ";"));
-        }
-    }
-
-    #[test]
-    fn only_a_question_mark_of_the_cell_itself_gets_causes() {
-        // `§` stands for the addition.
-        for code in [
-            "let a = f()§?;",
-            "for i in f()§? { g(i)§?.h()§?; }\nif x { y()§? }",
-            "unsafe { f()§? }; 'a: { g()§? }",
-            "let é = h(a()§?, |b| { c(b)? })§?;",
-            "fn f() -> Result<(), E> { g()?; Ok(()) }\nf()§?",
-            "let t = async { f()? };\nt.await§?;",
-            "struct S;\nimpl S { fn f() { g()? } }",
-            ":dep a = \"1\"\nf()§?",
-            "println!(\"{}\", f()?);",
-            "let x = \"?\"; // a?",
-        ] {
-            let cell = code.replace('§', "");
-            let expected = code.replace('§', ".map_err(|error| format!(\"{error:#}\"))");
-            assert_eq!(Rewritten::new(&cell, causes(&cell)).text, expected);
         }
     }
 

@@ -10,7 +10,15 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
-use crate::engine::state::{KernelState, content, message};
+use crate::cell::event::{Question, Stream};
+use crate::cell::input::Answer;
+use crate::engine::state::{KernelState, Phase, content, message};
+
+/// This answer ends the cell's input. In a terminal, the key Ctrl-D does.
+const END: &str = "^D";
+const END_CHARACTER: &str = "\u{4}";
+const REFUSAL: &str = "The cell reads standard input, but this client answers no questions (allow_stdin is false), so the \
+                       cell's input has ended.\n";
 
 pub struct Input {
     pub state: Arc<KernelState>,
@@ -20,24 +28,46 @@ pub struct Input {
 }
 
 impl Input {
-    /// Requests a line and waits for it. Returns an empty line if the cell is interrupted.
-    pub fn request(&self, prompt: &str, password: bool) -> String {
-        let Some(request) = self.state.cell().request.clone() else { return String::new() };
+    /// Asks the user and waits for the answer, for an interrupt, or for the end of the cell.
+    pub fn request(&self, question: &Question) -> Answer {
+        let Some(request) = self.state.cell().request.clone() else { return Answer::Nothing };
         let (stdin, replies) = &mut *self.stdin.lock().unwrap();
         // Discard replies for cells that were interrupted.
         while replies.try_recv().is_ok() {}
-        let prompt = json!({ "prompt": prompt, "password": password });
-        let sent = self.runtime.block_on(stdin.send(message("input_request", prompt, &request)));
-        let stopped = || {
-            let cell = self.state.cell();
-            cell.ended_by_interrupt || cell.process_has_ended()
-        };
-        while sent.is_ok() && !stopped() {
+        if let Some(answer) = self.answer_without_user() {
+            return answer;
+        }
+        let sent = self.runtime.block_on(stdin.send(message("input_request", json!(question), &request)));
+        while sent.is_ok() {
             let reply = async { timeout(Duration::from_millis(50), replies.recv()).await };
             if let Ok(Some(reply)) = self.runtime.block_on(reply) {
-                return content(&reply)["value"].as_str().unwrap_or_default().to_string();
+                return match content(&reply)["value"].as_str().unwrap_or_default() {
+                    END | END_CHARACTER => Answer::End,
+                    line => Answer::Line(line.to_string()),
+                };
+            }
+            if let Some(answer) = self.answer_without_user() {
+                return answer;
             }
         }
-        String::new()
+        Answer::End
+    }
+
+    /// Returns the answer to a question that is interrupted, or to one that nothing waits for any more.
+    fn answer_without_user(&self) -> Option<Answer> {
+        let mut cell = self.state.cell();
+        if cell.phase != Phase::Running || cell.process_has_ended() {
+            return Some(Answer::Nothing);
+        }
+        cell.interrupted_at_question |= cell.interrupts > 0;
+        cell.interrupted_at_question.then_some(Answer::Interrupt)
+    }
+
+    /// Answers a question of a cell whose client answers none. Says so once for each cell.
+    pub fn refuse(&self) -> Answer {
+        if !std::mem::replace(&mut self.state.cell().refusal_told, true) {
+            self.state.publish_output("stream", json!({ "name": Stream::Stderr, "text": REFUSAL }));
+        }
+        Answer::End
     }
 }

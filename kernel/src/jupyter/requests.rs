@@ -14,6 +14,7 @@ use super::history::History;
 use super::input::Input;
 use super::kernel_info::kernel_info;
 use super::replies::{Replies, shutdown_reply, unknown};
+use crate::cell::event::Question;
 use crate::engine::EngineHandle;
 use crate::engine::interrupt::interrupt;
 use crate::engine::state::{KernelState, Phase, content, message};
@@ -135,10 +136,9 @@ impl Shell {
         let (allowed, stops) = (content["allow_stdin"] == true, content["stop_on_error"] != false);
         let stored = content["silent"] != true && content["store_history"] != false;
         let started = message("execute_reply", Value::Null, &request).header.date;
-        let read_input =
-            move |prompt: &str, password| if allowed { input.request(prompt, password) } else { String::new() };
+        let answer = move |question: &Question| if allowed { input.request(question) } else { input.refuse() };
         let parent = Arc::clone(&request);
-        let reply = self.engine.run(move |engine| engine.execute(parent, &content, read_input));
+        let reply = self.engine.run(move |engine| engine.execute(parent, &content, answer));
         let reply = self.answer_until(reply).await;
         if stored {
             let count = reply["execution_count"].as_u64().unwrap_or_default() as usize;
