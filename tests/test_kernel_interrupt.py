@@ -102,7 +102,7 @@ LOOPS = {
     "let mut stack = vec![1, 2]; let mut u = 0; while let Some(x) = stack.pop() { u += x; } u": "3",
     "let (tx, rx) = std::sync::mpsc::channel(); std::thread::spawn(move || for i in 0..3 { tx.send(i).unwrap(); }).join().unwrap(); rx.iter().sum::<i32>()": "3",
     "const N: usize = { let mut i = 0; while i < 5 { i += 1; } i }; [0u8; N]": "[0, 0, 0, 0, 0]",
-    "macro_rules! stop { () => { break } }\nlet mut k = 0; for i in 0..99 { k = i; if i == 40 { stop!() } } k": "40",
+    "{ macro_rules! stop { () => { break } }\nlet mut k = 0; for i in 0..99 { k = i; if i == 40 { stop!() } } k }": "40",
 }
 
 

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Duration;
 
 use libloading::Library;
-use nix::sys::pthread::pthread_self;
 
 /// File by which the kernel asks the loops of the running cell to end.
 pub const ASKED: &str = "end_loops";
@@ -34,8 +33,10 @@ struct State {
     interrupt: AtomicU32,
     /// Counts the ticks while a cell runs.
     tick: AtomicU32,
-    /// The thread that runs cells.
-    runner: AtomicUsize,
+    /// The thread that runs cells. The library sets it.
+    _runner: AtomicUsize,
+    /// The last thread that an interrupt has ended.
+    unwinding: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -66,15 +67,13 @@ impl Loops {
         let state = unsafe {
             library.get::<extern "C" fn() -> *const State>(FUNCTION).ok().and_then(|function| function().as_ref())
         };
-        if let Some(state) = state {
-            state.runner.store(pthread_self() as usize, Relaxed);
-        }
         let (libraries, begun) = &*self.libraries;
         let mut libraries = libraries.lock().unwrap();
         libraries.states.extend(state);
         libraries.current = state.is_some();
         libraries.running = true;
         libraries.set(GO_ON, GO_ON);
+        libraries.states.iter().for_each(|state| state.unwinding.store(0, Relaxed));
         begun.notify_one();
         drop(libraries);
         // A cell without loops needs no thread.
