@@ -5,14 +5,16 @@ use std::fs;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::rustc;
 
 /// The file with the present progress, a sentence. Missing while there is nothing to say.
 const FILE: &str = "progress";
-/// Steps that take less time than this show no progress.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time between two reports.
+const INTERVAL: Duration = Duration::from_millis(250);
 /// An estimate of the time left needs at least this time and this share of the steps.
 const ESTIMATE: (Duration, f64) = (Duration::from_secs(10), 0.2);
 /// More crates than this aren't named.
@@ -33,24 +35,34 @@ pub fn run(cargo: &mut Command) -> io::Result<ExitCode> {
     cargo.args(["--config", "term.progress.when='always'", "--config", "term.progress.width=200"]);
     let mut child = cargo.stderr(Stdio::piped()).spawn()?;
     let folder = rustc::cell_folder();
-    let mut progress = Progress { started: Instant::now(), first: None };
-    let report = |text: String| {
-        // A reader never sees a part of it.
-        if let Some(folder) = &folder
-            && fs::write(folder.join("progress.new"), text).is_ok()
-        {
-            let _ = fs::rename(folder.join("progress.new"), folder.join(FILE));
-        }
-    };
-    let passed = pass_on(child.stderr.take().expect("piped"), io::stderr(), |line| {
-        if let Some(text) = progress.sentence(line) {
-            report(text);
-        }
+    let stderr = child.stderr.take().expect("piped");
+    let progress = Mutex::new(Progress { started: Instant::now(), first: None, line: String::new() });
+    let (ended, end) = mpsc::channel::<()>();
+    let passed = std::thread::scope(|scope| {
+        let (folder, progress) = (&folder, &progress);
+        scope.spawn(move || {
+            // cargo says nothing while nothing changes, but the time goes on.
+            while end.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                if let (Some(folder), Some(text)) = (folder, progress.lock().unwrap().sentence()) {
+                    report(folder, &text);
+                }
+            }
+        });
+        let passed = pass_on(stderr, io::stderr(), |line| progress.lock().unwrap().line = line.trim().to_string());
+        drop(ended);
+        passed
     });
     let status = child.wait()?;
     folder.iter().for_each(|folder| remove(folder));
     passed?;
     Ok(ExitCode::from(status.code().map_or(101, |code| code as u8)))
+}
+
+/// Writes the file so that a reader never sees a part of it.
+fn report(folder: &Path, text: &str) {
+    if fs::write(folder.join("progress.new"), text).is_ok() {
+        let _ = fs::rename(folder.join("progress.new"), folder.join(FILE));
+    }
 }
 
 /// Copies lines. cargo ends its progress with a carriage return: such a part of a line is only reported. So is a line
@@ -82,20 +94,17 @@ struct Progress {
     started: Instant,
     /// When the first step of the build was reported, and how many were done by then.
     first: Option<(Instant, f64)>,
+    line: String,
 }
 
 impl Progress {
-    /// Turns a line of cargo into a sentence. `None` if it is too early to say something.
-    fn sentence(&mut self, line: &str) -> Option<String> {
-        let line = line.trim();
-        let (verb, rest) = line.split_once(' ')?;
+    /// Turns cargo's last line into a sentence. `None` if there was none.
+    fn sentence(&mut self) -> Option<String> {
+        let (verb, rest) = self.line.split_once(' ')?;
         let elapsed = self.started.elapsed();
         if verb == "Blocking" {
             let lock = rest.rsplit_once("lock on ").map_or(rest, |(_, lock)| lock);
             return Some(format!("Waiting for another cargo, which uses the {lock}"));
-        }
-        if elapsed < PATIENCE {
-            return None;
         }
         let text = rest.split_once("] ").filter(|_| rest.starts_with('[')).map_or(rest, |(_bar, text)| text);
         let steps = (verb == "Building").then(|| text.split_once(": ")).flatten();
@@ -104,9 +113,9 @@ impl Progress {
             let verb = if verb == "Fetch" { "Fetching the index:" } else { verb };
             return Some(format!("{verb} {text} ({} s)", elapsed.as_secs()));
         };
+        let text = format!("Compiling {done} of {total}: {} ({} s", shortened(names), elapsed.as_secs());
         let left = self.left(done.parse().ok()?, total.parse().ok()?);
-        let left = left.map(|left| format!(", about {} left", rounded(left))).unwrap_or_default();
-        Some(format!("Compiling {done} of {total}: {} ({} s{left})", shortened(names), elapsed.as_secs()))
+        Some(text + &left.map(|left| format!(", about {} left", rounded(left))).unwrap_or_default() + ")")
     }
 
     /// Estimates the time left by the steps that were done since the first report.
@@ -167,10 +176,13 @@ mod tests {
 
     #[test]
     fn sentences_count_steps_and_estimate_the_time_left() {
-        let mut progress = Progress { started: Instant::now(), first: None };
-        assert_eq!(progress.sentence("    Building [>  ] 40/80: syn"), None);
+        let mut progress = Progress { started: Instant::now(), first: None, line: String::new() };
+        assert_eq!(progress.sentence(), None);
         progress.started -= Duration::from_secs(20);
-        let sentence = |progress: &mut Progress, line: &str| progress.sentence(line).unwrap();
+        let sentence = |progress: &mut Progress, line: &str| {
+            progress.line = line.trim().to_string();
+            progress.sentence().unwrap()
+        };
         let line = "    Building [=> ] 40/80: serde(build.rs), serde, syn, quote, a...   ";
         assert_eq!(sentence(&mut progress, line), "Compiling 40 of 80: serde, syn, quote, … (20 s)");
         let line = "    Building [==>] 60/80: polars, ctx";

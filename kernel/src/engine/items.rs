@@ -73,8 +73,8 @@ pub fn statics_of(node: &SyntaxNode) -> Option<ast::MacroCall> {
         SyntaxKind::EXPR_STMT => return node.children().find_map(|node| statics_of(&node)),
         _ => return None,
     };
-    let name = call.path()?.segment()?.name_ref()?;
-    STATIC_MACROS.contains(&&*name.text()).then_some(call)
+    let name = call.path()?.segment()?.name_ref()?.syntax().text().to_string();
+    STATIC_MACROS.contains(&name.as_str()).then_some(call)
 }
 
 /// Runs the function's own runtime where blocking is allowed: cells after the first `.await` run inside of evcxr's.

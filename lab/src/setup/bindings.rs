@@ -45,7 +45,7 @@ impl Bindings {
         let key = cache::key(&[package.as_bytes(), libtorch.as_os_str().as_encoded_bytes(), rustc.as_bytes()]);
         let bindings = Bindings { folder: cache::home()?.join(format!("bindings-{key}")) };
         let _lock = cache::lock(&file::name(&bindings.folder), progress)?;
-        let missing = !bindings.config().is_file() || !bindings.folder.join(LIBRARY).is_file();
+        let missing = !bindings.config().is_file() || !bindings.library().is_file();
         if missing {
             bindings.build(repository, libtorch, &rustc, progress)?;
         }
@@ -55,6 +55,11 @@ impl Bindings {
     /// The settings for cargo.
     pub fn config(&self) -> PathBuf {
         self.folder.join(CONFIG)
+    }
+
+    /// The archive with the compiled bindings.
+    pub fn library(&self) -> PathBuf {
+        self.folder.join(LIBRARY)
     }
 
     /// Lets builds in the clone link the bindings.
@@ -82,7 +87,7 @@ impl Bindings {
         let unknown = || Error::file(&self.folder, "holds no bindings after building them; remove it and try again");
         let script = script.ok_or_else(unknown)?;
         let failed = |error: std::io::Error| Error::file(&self.folder, error.to_string());
-        fs::copy(script.out_dir.join(LIBRARY), self.folder.join(LIBRARY)).map_err(failed)?;
+        fs::copy(script.out_dir.join(LIBRARY), self.library()).map_err(failed)?;
         let out_dir = script.out_dir.to_string_lossy();
         let paths = script.linked_paths.iter().map(|path| path.replace(&*out_dir, &self.folder.to_string_lossy()));
         let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).ok_or_else(unknown)?;

@@ -1,10 +1,10 @@
 //! Stub libraries in the place of libtorch's, for the linker alone. libtorch defines a hundred thousand symbols, and the
-//! linker would read them all for each cell. A stub library defines only those that torch-sys uses. At run time the real
+//! linker would read them all for each cell. A stub library defines only those that the C++ bindings use. At run time the real
 //! library is loaded, because it has the same name.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use object::read::archive::ArchiveFile;
@@ -17,8 +17,9 @@ const FOLDER: &str = "stubs";
 /// The libraries that torch-sys links.
 const LIBRARIES: [&str; 5] = ["libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so"];
 
-/// Builds the stub libraries for `libtorch` in a warm build whose `ctx` is compiled. Does nothing outside of Linux.
-pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<()> {
+/// Builds the stub libraries for `libtorch` in a warm build. `bindings` is the archive of libtorch's C++ bindings. Does
+/// nothing outside of Linux.
+pub fn build(warm_build: &Path, libtorch: &Path, bindings: &Path, progress: &Progress) -> Result<()> {
     let libraries = LIBRARIES.map(|name| (name, libtorch.join("lib").join(name)));
     let libraries: Vec<_> = libraries.iter().filter(|(_, path)| path.exists()).collect();
     if libraries.is_empty() {
@@ -28,9 +29,7 @@ pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<
         let path = path.to_path_buf();
         move |cause: String| Error::file(path, format!("no stub library can be built of it ({cause})"))
     };
-    let bindings = torch_sys(&warm_build.join("ctx/target"));
-    let bindings = bindings.ok_or_else(|| failed(warm_build)("torch-sys isn't built".into()))?;
-    let used = undefined_symbols(&bindings).map_err(failed(&bindings))?;
+    let used = undefined_symbols(bindings).map_err(failed(bindings))?;
     for (name, library) in libraries {
         let symbols = defined_symbols(library, &used).map_err(failed(library))?;
         let source = warm_build.join(FOLDER).join("stub.s");
@@ -42,25 +41,12 @@ pub fn build(warm_build: &Path, libtorch: &Path, progress: &Progress) -> Result<
     Ok(())
 }
 
-/// Returns the newest compiled torch-sys in a target folder.
-fn torch_sys(target: &Path) -> Option<PathBuf> {
-    let compiled = file::entries(target).flat_map(|triple| file::entries(&triple.join("debug/deps"))).filter(|path| {
-        let name = file::name(path);
-        name.starts_with("libtorch_sys-") && name.ends_with(".rlib")
-    });
-    compiled.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
-}
-
 /// Returns the symbols that the objects of an archive use without defining them.
 fn undefined_symbols(archive: &Path) -> Result<HashSet<String>, String> {
     let data = fs::read(archive).map_err(|error| error.to_string())?;
     let mut names = HashSet::new();
     for member in ArchiveFile::parse(&*data).map_err(|error| error.to_string())?.members() {
         let member = member.map_err(|error| error.to_string())?;
-        // Rust's archives also hold metadata.
-        if !member.name().ends_with(b".o") {
-            continue;
-        }
         let member = member.data(&*data).and_then(object::File::parse).map_err(|error| error.to_string())?;
         let undefined = member.symbols().filter(|symbol| symbol.is_undefined());
         names.extend(undefined.filter_map(|symbol| Some(symbol.name().ok()?.to_string())));

@@ -78,7 +78,7 @@ impl<'a> WarmBuild<'a> {
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
         self.run_cells(&new, python, progress)?;
-        stubs::build(&new, &self.launch.libtorch, progress)?;
+        stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
         remove_cells(&new.join("ctx")).map_err(failed)?;
         file::write(&new.join(STAMP), &sources)?;
         self.replace(&new).map_err(failed)?;
