@@ -123,7 +123,7 @@ def test_an_interrupt_ends_a_user_expression(kernel):
     list(messages)
     outcomes = kernel.reply(request)["user_expressions"]
     assert [outcomes[name]["ename"] for name in ("1 long", "2 later")] == ["Interrupted", "Interrupted"]
-    assert "numbers" in outcomes["1 long"]["evalue"] and "before this expression" in outcomes["2 later"]["evalue"]
+    assert "kept" in outcomes["1 long"]["evalue"] and "before this expression" in outcomes["2 later"]["evalue"]
     kernel.text(VARIABLES)
 
 

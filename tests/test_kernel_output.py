@@ -43,7 +43,7 @@ PARTS = {
     "of a thread": ('std::thread::spawn(|| print!("60 %")).join().unwrap();', "60 %", ""),
     "before a value": ('print!("60 %"); 7', "60 %", ""),
     "beside standard error": ('print!("60 %"); eprint!("part");', "60 %", "part"),
-    "after a command": (":opt 2\nprint!(\"60 %\");", "60 %", ""),
+    "after a command": (":efmt {}\nprint!(\"60 %\");", "60 %", ""),
     "after :clear": (':clear\nprint!("60 %");', "60 %", ""),
     "of bytes": (
         "{ use std::io::Write; let mut out = std::io::stdout(); for byte in \"é🦀\".bytes() { out.write_all(&[byte])?; out.flush()?; std::thread::sleep(std::time::Duration::from_millis(60)); } }",

@@ -200,7 +200,7 @@ def test_restart_ends_all_variables(clear):
 
 
 def test_a_reference_between_variables_gets_advice(kernel):
-    reply, _ = fails(kernel, 'let owner = String::from("a"); let part = &owner[..];')
-    assert "`part`" in reply["evalue"] and "Box::leak" in reply["evalue"] and "to_string" in reply["evalue"]
+    reply, report = fails(kernel, 'let owner = String::from("a"); let part = &owner[..];')
+    assert "`part`" in reply["evalue"] and "Box::leak" in report and "to_string" in report
     reply, _ = fails(kernel, "let joined = std::thread::spawn(|| 1).join();")
     assert "use std::any::Any;" in reply["evalue"]

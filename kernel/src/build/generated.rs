@@ -37,6 +37,11 @@ pub fn edit_source(source: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Returns a source as evcxr wrote it, except for its own lines that tell of failures.
+pub fn without_flush(source: &str) -> &str {
+    source.strip_suffix(&flush()).unwrap_or(source)
+}
+
 /// Returns the function that flushes. Its block hides its name from the cell.
 fn flush() -> String {
     let body = "{ let _ = ::std::io::Write::flush(&mut ::std::io::stdout()); }";

@@ -3,7 +3,7 @@
 
 pub mod cargo;
 mod crates;
-mod generated;
+pub mod generated;
 mod manifests;
 pub mod progress;
 pub mod rustc;

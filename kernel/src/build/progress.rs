@@ -113,6 +113,10 @@ impl Progress {
             let verb = if verb == "Fetch" { "Fetching the index:" } else { verb };
             return Some(format!("{verb} {text} ({} s)", elapsed.as_secs()));
         };
+        // Each cell is compiled: that is no step of a long build.
+        if total.trim() == "1" {
+            return None;
+        }
         let text = format!("Compiling {done} of {total}: {} ({} s", shortened(names), elapsed.as_secs());
         let left = self.left(done.parse().ok()?, total.parse().ok()?);
         Some(text + &left.map(|left| format!(", about {} left", rounded(left))).unwrap_or_default() + ")")

@@ -311,7 +311,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let wraps = environment.contains_key(EVCXR_WRAPPER);
     let given = arguments.len();
     if wraps {
-        arguments.extend(core_metadata(&environment).filter(|it| !arguments.contains(it)));
+        // Shared libraries of crates find each other in their folder.
+        let search = is_set("EVCXR_FORCE_DYLIB").then(|| "-Crpath".to_string());
+        let more: Vec<String> =
+            core_metadata(&environment).into_iter().chain(search).filter(|it| !arguments.contains(it)).collect();
+        arguments.extend(more);
         if is_cell || !is_downloaded(&environment) {
             environment.remove(EVCXR_CACHE);
         }

@@ -35,7 +35,10 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
             let name = error.message.split('`').nth(1).unwrap_or_default();
             error.helps.extend(earlier.why_missing(name));
         }
-        "E0277" if error.message.contains("`std::fmt::Display`") && error.marks.iter().all(|mark| mark.place.added) => {
+        "E0277"
+            if error.message.starts_with("`?` couldn't convert the error")
+                && error.message.contains("std::fmt::Display") =>
+        {
             error.notes.drain(..);
             error.helps = vec![
                 "the error of a cell's `?` is shown with `Display`. Implement it, or add `.map_err(|error| format!(\"{error:?}\"))` before the `?`".into(),

@@ -11,7 +11,7 @@ use super::diagnostic::{self, Diagnostic, SOURCES};
 use super::earlier::{Earlier, Outcome};
 use super::source_map::{CellText, SourceMap};
 use super::state::KernelState;
-use super::syntax::defined_names;
+use super::syntax::{defined_names, definition};
 use crate::cell::event::Event;
 
 pub struct Failure {
@@ -103,6 +103,18 @@ impl Failure {
         Failure { details: diagnostic::details(&all, map), outcome: Outcome::NotCompiled, ..failure }
     }
 
+    /// Describes a variable that can't be kept, and marks it. The message begins with the variable's name.
+    pub fn variable(message: String, map: &SourceMap) -> Self {
+        let name = message.split('`').nth(1).unwrap_or_default();
+        let Some(range) = definition(&map.cell(0).code, name) else { return Failure::error(message) };
+        let marked = Diagnostic::of_cell("Error", message.clone(), vec![(range, "here".into())], Vec::new());
+        Failure {
+            details: diagnostic::details(&[marked], map),
+            outcome: Outcome::NotCompiled,
+            ..Failure::error(message)
+        }
+    }
+
     /// Describes errors that keep a cell from being compiled at all.
     pub fn syntax(errors: &[Diagnostic], map: &SourceMap) -> Self {
         let message = errors.first().map_or("", |error| &error.message);
@@ -123,6 +135,7 @@ impl Failure {
             ("Box<dyn Any>", None) => "the panic's payload is no text".into(),
             (message, _) => message.to_string(),
         };
+        let message = if message.is_empty() { "the cell panicked without a message".into() } else { message };
         let mut details: Vec<String> = location(place, map).into_iter().collect();
         // `join().unwrap()` tells nothing about the panic of the thread.
         if message.ends_with("Any { .. }") {

@@ -59,7 +59,7 @@ use self::hints::Hints;
 use self::loops::Loops;
 use self::names::Names;
 use self::progress::ProgressLine;
-use self::rewrite::{Edit, Rewritten};
+use self::rewrite::Edit;
 use self::session::Session;
 use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
@@ -261,7 +261,7 @@ impl Engine {
         let count = self.state.cell().execution_count;
         let errors = syntax_errors(code);
         if !errors.is_empty() {
-            let cell = CellText { count, code: code.to_string(), rewritten: Rewritten::new(code, Vec::new()) };
+            let cell = CellText::unchanged(count, code);
             return Err(Failure::syntax(&errors, &SourceMap::new("", &cell, &[])));
         }
         let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
@@ -314,7 +314,10 @@ impl Engine {
             && types::is_missing(error)
             && let Some(found) = types::find(context, code, &rewritten.text)
         {
-            let found = found.map_err(Failure::error)?;
+            let found = found.map_err(|message| {
+                let cell = CellText::unchanged(count, code);
+                Failure::variable(message, &SourceMap::new("", &cell, &[]))
+            })?;
             edits.extend(found.edits.clone());
             (answer, rewritten) = execute(context, code, &checked(&edits));
             if let Ok(Err(error)) = &answer

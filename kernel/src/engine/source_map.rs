@@ -16,6 +16,13 @@ pub struct CellText {
     pub rewritten: Rewritten,
 }
 
+impl CellText {
+    /// A cell without edits.
+    pub fn unchanged(count: usize, code: &str) -> Self {
+        CellText { count, code: code.to_string(), rewritten: Rewritten::new(code, Vec::new()) }
+    }
+}
+
 /// A range of a cell's bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {

@@ -82,6 +82,19 @@ pub fn closure_variable(code: &str) -> Option<(String, Range<usize>)> {
     Some((pattern.to_string(), offset_in_cell(range.start())..offset_in_cell(range.end())))
 }
 
+/// Returns the range of the name of a variable where a cell defines it.
+pub fn definition(code: &str, name: &str) -> Option<Range<usize>> {
+    let patterns = statements(code)?.statements().filter_map(|statement| match statement {
+        ast::Stmt::LetStmt(it) => it.pat(),
+        _ => None,
+    });
+    let mut names = patterns
+        .flat_map(|it| it.syntax().descendants().collect::<Vec<_>>())
+        .filter_map(|it| ast::IdentPat::cast(it)?.name());
+    let range = names.find(|it| it.text() == name)?.syntax().text_range();
+    Some(offset_in_cell(range.start())..offset_in_cell(range.end()))
+}
+
 /// Returns the ranges of the patterns of a cell's variables without a written type.
 pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
     let Some(list) = statements(code) else { return Vec::new() };

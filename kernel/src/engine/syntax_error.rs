@@ -66,7 +66,7 @@ fn diagnostic(error: &Value, code: &str) -> Diagnostic {
         let range = number(&span["byte_start"])..number(&span["byte_end"]);
         let label = text(&span["label"]);
         if (start..end).contains(&range.start) || range == (end..end) {
-            let label = if label.is_empty() { message.clone() } else { label };
+            let label = if label.is_empty() || label == message { "here".into() } else { label };
             // Text without an end reaches beyond the cell.
             marks.push((range.start - start..range.end.min(end) - start, label));
         } else if range.start >= end {
@@ -76,12 +76,17 @@ fn diagnostic(error: &Value, code: &str) -> Diagnostic {
     // A brace too many closes rustc's function, so that rustc complains of the function's own brace.
     if message.starts_with("unexpected closing delimiter") {
         marks.truncate(1);
-        marks.iter_mut().for_each(|(_, label)| *label = message.clone());
+        marks.iter_mut().for_each(|(_, label)| *label = "here".into());
+    }
+    if message.starts_with("mismatched closing delimiter")
+        && !marks.iter().any(|(_, label)| label.starts_with("mismatched"))
+    {
+        message = "a delimiter isn't closed".into();
     }
     if marks.is_empty() {
         let end = code.trim_end().len();
         let start = code[..end].char_indices().next_back().map_or(0, |(start, _)| start);
-        marks.push((start..end, message.clone()));
+        marks.push((start..end, "here".into()));
     }
     let line = code[marks[0].0.start..].lines().next().unwrap_or_default();
     if line.starts_with(':') {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::rewrite::Edit;
 use super::syntax;
+use crate::build::generated::without_flush;
 use crate::build::rustc;
 
 /// Why a closure can't be kept.
@@ -75,11 +76,15 @@ pub fn find(context: &mut CommandContext, cell: &str, text: &str) -> Option<Resu
         return None;
     }
     let analyzed = |source: &String| source.trim_end().ends_with(END) && source.contains("fn evcxr_analysis_wrapper(");
-    let source = match context.last_source().ok().filter(analyzed) {
+    let written = |context: &CommandContext| {
+        let source = without_flush(&context.last_source().ok()?).to_string();
+        Some(source).filter(analyzed)
+    };
+    let source = match written(context) {
         Some(source) => source,
         None => {
             context.check(text).ok()?;
-            context.last_source().ok().filter(analyzed)?
+            written(context)?
         }
     };
     // rustc knows the crates of the last build.
@@ -202,6 +207,9 @@ fn unnamed(ty: &str) -> Option<&'static str> {
     }
     if ty.contains("{async ") || ty.contains("{coroutine") {
         return Some("is a future of an `async` block, whose type has no name");
+    }
+    if ty.split(|c: char| "<>(), ".contains(c)).any(|it| it == "!") {
+        return Some("contains the type `!` of code that never returns, which has no stable name");
     }
     let words = |word: &str| ty.split(|c: char| !c.is_alphanumeric() && c != '_').any(|it| it == word);
     if words("impl") {
