@@ -35,7 +35,7 @@ ERRORS = {
     "added text": ("for i in 0..3 { let s: String = i; }", "E0308", "mismatched", "1:33", ["expected `String`"]),
     "a missing semicolon": ("let a = 5\nlet b = 6;", "SyntaxError", "expected `;`", "1:10", ["add `;` here"]),
     "an open string": ('let s = "open;', "SyntaxError", "unterminated", "1:9", []),
-    "an open brace": ("let a = (1, 2;", "SyntaxError", "isn't closed", "1:9", ["unclosed delimiter"]),
+    "an open brace": ("let a = (1, 2;", "SyntaxError", "unclosed delimiter: `(`", "1:9", []),
     "two insertions": ("fn g(a: &i32, b: &i32) {}\nlet x = 1; let y = 2;\ng(x, y);", "E0308", "arguments", "3:1", ["g(&x, y);", "g(x, &y);"]),
     "a moved variable": ("moved.len()", "E0425", "`moved`", "1:1", ["cell [2] moved `moved`"]),
     "a variable of a failed cell": ("unkept + 1", "E0425", "`unkept`", "1:1", ["cell [3] defines `unkept`, but failed"]),

@@ -25,7 +25,7 @@ EDITING = Group("Completion and documentation", [
     Case("a closure's argument", [], Completes("vec![String::new()].iter().map(|word| word.to_upp", ("to_uppercase()",), (), "to_upp")),
     Case("the documentation of a function of the library", [], Inspects("let list: Vec<u8> = Vec::new¦();", "Constructs a new, empty")),
     Case("the documentation as HTML", [], Inspects("let list: Vec<u8> = Vec::new¦();", "<", "text/html")),
-    Case("the documentation of one's own function", ["/// Adds a pinch.\nfn season(dish: u8) -> u8 { dish + 1 }"], Inspects("seas¦on(1)", "Adds a pinch."), pending="a documentation comment on the first line of a cell is lost"),
+    Case("the documentation of one's own function", ["/// Adds a pinch.\nfn season(dish: u8) -> u8 { dish + 1 }"], Inspects("seas¦on(1)", "Adds a pinch.")),
     Case("the documentation of a function below another line", ["\nfn plate() {}\n/// Adds a dash.\nfn dash(dish: u8) -> u8 { dish + 1 }"], Inspects("da¦sh(1)", "Adds a dash.")),
     Case("the type of a variable of an earlier cell", ["let ratio = 0.5f32;"], Inspects("rat¦io + 1.0", "f32")),
     Case("the documentation at the end of a cell", [], Inspects("String::from¦", "from")),

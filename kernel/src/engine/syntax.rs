@@ -128,20 +128,31 @@ pub fn documentation(code: &str) -> Option<Edit> {
 
 /// Returns the brackets that close those that a cell leaves open.
 pub fn closing(code: &str) -> String {
+    let closing = |open: &(char, usize)| match open.0 {
+        '{' => '}',
+        '(' => ')',
+        _ => ']',
+    };
+    unclosed(code).iter().rev().map(closing).collect()
+}
+
+/// Returns the brackets that a cell leaves open, and their offsets.
+pub fn unclosed(code: &str) -> Vec<(char, usize)> {
     let end = PREFIX.len() + code.len();
     let tree = parse(code).syntax_node();
     let tokens = tree.descendants_with_tokens().filter_map(|element| element.into_token());
     let mut open = Vec::new();
     for token in tokens.filter(|it| (PREFIX.len()..end).contains(&usize::from(it.text_range().start()))) {
+        let at = offset_in_cell(token.text_range().start());
         match token.kind() {
-            SyntaxKind::L_CURLY => open.push('}'),
-            SyntaxKind::L_PAREN => open.push(')'),
-            SyntaxKind::L_BRACK => open.push(']'),
+            SyntaxKind::L_CURLY => open.push(('{', at)),
+            SyntaxKind::L_PAREN => open.push(('(', at)),
+            SyntaxKind::L_BRACK => open.push(('[', at)),
             SyntaxKind::R_CURLY | SyntaxKind::R_PAREN | SyntaxKind::R_BRACK => _ = open.pop(),
             _ => {}
         }
     }
-    open.into_iter().rev().collect()
+    open
 }
 
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a

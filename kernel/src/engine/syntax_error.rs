@@ -78,10 +78,14 @@ fn diagnostic(error: &Value, code: &str) -> Diagnostic {
         marks.truncate(1);
         marks.iter_mut().for_each(|(_, label)| *label = "here".into());
     }
-    if message.starts_with("mismatched closing delimiter")
-        && !marks.iter().any(|(_, label)| label.starts_with("mismatched"))
+    // The brace that closes rustc's function is taken for the cell's.
+    let mismatched = |(_, label): &(Range<usize>, String)| label.starts_with("mismatched");
+    if message.contains("closing delimiter") && !marks.iter().any(mismatched) || message.contains("unclosed delimiter")
     {
-        message = "a delimiter isn't closed".into();
+        if let Some((bracket, at)) = syntax::unclosed(code).first() {
+            message = format!("unclosed delimiter: `{bracket}`");
+            marks = vec![(*at..at + 1, "here".into())];
+        }
     }
     if marks.is_empty() {
         let end = code.trim_end().len();
