@@ -59,6 +59,7 @@ def other_toolchain():
         return None
 
 
+@pytest.mark.long
 def test_cells_run_with_another_toolchain_and_back(own):
     name = other_toolchain()
     if name is None:
@@ -98,6 +99,7 @@ def test_a_restart_forgets_the_variables_alone(kernel):
     assert kernel.run("forgotten")[0]["ename"] == "E0425"
 
 
+@pytest.mark.long
 def test_the_cache_serves_the_next_kernel_and_never_a_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for hits in (0, 1):
@@ -128,6 +130,7 @@ def test_without_static_linking_cells_share_the_statics_of_dependencies(own, tmp
     assert own.run("let f: u8 = shared_state::no_such();")[0]["ename"] == "E0425"
 
 
+@pytest.mark.long
 def test_the_level_is_that_of_the_cells(own):
     read = 'print!("{}", std::fs::read_to_string(std::env::var("EVCXR_TMPDIR")? + "/target/rustc.json")?);'
     # The first variable of a kernel makes evcxr write its manifest.
@@ -195,6 +198,7 @@ def test_a_long_build_shows_its_progress_and_removes_it(own, tmp_path):
     assert [kind for kind, _ in shown][-2:] == ["clear_output", "error"]
 
 
+@pytest.mark.long
 def test_a_notebook_keeps_no_progress(tmp_path):
     dependency = write_crate(tmp_path / "slow_in_notebook", build=SLOW)
     cells = [nbformat.v4.new_code_cell(dependency), nbformat.v4.new_code_cell('println!("done");')]
@@ -235,6 +239,7 @@ pub mod runtime {
 """
 
 
+@pytest.mark.long
 def test_a_changed_tokio_keeps_cells_and_variables(own, tmp_path):
     dependency = write_crate(tmp_path / "tokio", "[features]\nmore = []\n", TOKIO)
     own.text(dependency + "\nasync fn three() -> i32 { 3 }\nlet kept = 7;\nlet n = three().await;")

@@ -65,7 +65,12 @@ def end(kernel, request, messages):
     return kernel.reply(request), shown, time.monotonic() - started
 
 
-@pytest.mark.parametrize("code", ENDLESS.values(), ids=ENDLESS)
+# The others take a minute; `async` compiles tokio.
+USUAL = ["loop", "for over a range", "for over an iterator", "nested", "closure of an earlier cell", "question mark", "scoped threads", "sleep"]
+CELLS = [pytest.param(code, id=name, marks=[] if name in USUAL else pytest.mark.long) for name, code in ENDLESS.items()]
+
+
+@pytest.mark.parametrize("code", CELLS)
 def test_an_interrupt_keeps_the_variables(kernel, code):
     before = len(eval(kernel.text("kept")))
     request, messages = begin(kernel, "kept.push(3);\n" + code)

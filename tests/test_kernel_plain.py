@@ -6,12 +6,14 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import pytest
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
+@pytest.mark.long
 def test_the_notebook_runs_on_a_plain_evcxr_jupyter(tmp_path):
     notebook = nbformat.read(NOTEBOOKS / "0_vision_transformer.ipynb", as_version=4)
     spec = tmp_path / "plain" / "kernel.json"

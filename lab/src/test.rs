@@ -29,8 +29,8 @@ impl Test {
             return cargo_test(&[]);
         }
         cargo_test(&["--locked"])?;
-        // Separately: lab's dependencies could enable features with which torch-sys would be compiled again.
-        cargo_test(&["--locked", "--package", "lab"])?;
+        // Separately: lab's dependencies could enable features with which crates would be compiled again.
+        cargo_test(&["--locked", "--profile", "lab", "--package", "lab"])?;
         let mut kernel = Command::new("cargo");
         kernel
             .args(["test", "--locked", "--release", "--manifest-path"])
