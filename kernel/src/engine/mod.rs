@@ -7,6 +7,7 @@ mod commands;
 mod definitions;
 mod diagnostic;
 mod earlier;
+mod evaluate;
 mod events;
 mod expressions;
 mod failure;
@@ -44,31 +45,25 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
+use evcxr::{CommandContext, EvalContext};
 use jupyter_protocol::JupyterMessage;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::analysis::Sources;
-use self::commands::commands;
-use self::earlier::{Earlier, Outcome};
+use self::earlier::Earlier;
 use self::events::EventReader;
-use self::failure::{Failure, decide_failure};
 use self::hints::Hints;
 use self::loops::Loops;
 use self::names::Names;
 use self::progress::ProgressLine;
-use self::rewrite::Edit;
 use self::session::Session;
-use self::source_map::{CellText, SourceMap};
 use self::state::{KernelState, Phase};
-use self::syntax::{defines_variables, documentation, semicolon};
-use self::syntax_error::syntax_errors;
 use self::toolchain::Toolchain;
-use crate::cell::event::{Bundle, Event, Question, Stream};
+use crate::cell::event::{Event, Question, Stream};
 use crate::cell::input::Answer;
-use crate::cell::{ANSWER, watch};
+use crate::cell::watch;
 
 /// The engine loads types after this time without a task.
 const IDLE: Duration = Duration::from_millis(200);
@@ -249,145 +244,4 @@ impl Engine {
         cell.other_panics.clear();
         cell.execution_count
     }
-
-    fn evaluate(&mut self, code: &str, answer: impl Fn(&Question) -> Answer) -> Result<(), Failure> {
-        if self.state.cell().interrupts > 0 {
-            return Err(Failure::interrupted());
-        }
-        // evcxr would end the kernel's process before it replies.
-        if commands(code).any(|command| command.name == ":quit") {
-            return Err(Failure::error("a notebook's kernel is shut down from the menu \"Kernel\""));
-        }
-        let count = self.state.cell().execution_count;
-        let errors = syntax_errors(code);
-        if !errors.is_empty() {
-            let cell = CellText::unchanged(count, code);
-            return Err(Failure::syntax(&errors, &SourceMap::new("", &cell, &[])));
-        }
-        let context = self.context.as_mut().map_err(|error| Failure::error(format!("evcxr doesn't start: {error}")))?;
-        level::check(code)?;
-        let variables = names_of_variables(context);
-        let progress = progress::follow(&self.state);
-        let mut edits = self.toolchain.switch(context, &self.state, code, &variables)?;
-        self.has_runtime &= edits.is_empty();
-        let restarted = restart::obey(context, code)?;
-        if !restarted.is_empty() {
-            self.has_runtime = false;
-            let text = "The process that runs cells was restarted, without variables.\n";
-            self.state.publish_output("stream", json!({ "name": "stdout", "text": text }));
-        }
-        edits.extend(restarted);
-        if self.has_runtime && async_runtime::changes_dependencies(code, &self.state.folder) {
-            async_runtime::set_apart(context, &self.state, &self.events);
-            self.has_runtime = false;
-        }
-        let variables = names_of_variables(context);
-        if defines_variables(code) {
-            self.sources.update(context, &self.state.folder);
-        }
-        edits.extend(items::edits(code));
-        edits.extend(literals::constants(code));
-        edits.extend(semicolon(code));
-        edits.extend(documentation(code));
-        let is_defined = |name: &str| context.defined_item_names().any(|it| it == name);
-        let checks = self.loops.checks(code, is_defined);
-        self.state.cell().has_checks = checks.exist;
-        let mut callbacks = EvalCallbacks {
-            input_reader: &|_| {
-                // The question comes as an event, after the output that the cell wrote before.
-                self.events.wait();
-                self.state.cell().has_checks = false;
-                let question = self.state.cell().questions.pop_front().unwrap_or_default();
-                format!("{ANSWER}{}", json!(answer(&question)))
-            },
-        };
-        let process = (&*self.state, &self.events);
-        let session = &mut self.session;
-        let mut execute = |context: &mut CommandContext, code: &str, edits: &[Edit]| {
-            session.execute(context, process, (code, edits), &mut callbacks)
-        };
-        // A loop's closing brace comes before the semicolon.
-        let checked = |edits: &[Edit]| [&checks.edits[..], edits].concat();
-        let (mut answer, mut rewritten) = execute(context, code, &checked(&edits));
-        if let Ok(Err(error)) = &answer
-            && self.state.cell().interrupts == 0
-            && types::is_missing(error)
-            && let Some(found) = types::find(context, code, &rewritten.text)
-        {
-            let found = found.map_err(|message| {
-                let cell = CellText::unchanged(count, code);
-                Failure::variable(message, &SourceMap::new("", &cell, &[]))
-            })?;
-            edits.extend(found.edits.clone());
-            (answer, rewritten) = execute(context, code, &checked(&edits));
-            if let Ok(Err(error)) = &answer
-                && let Some(message) = found.explain(error)
-            {
-                return Err(Failure::error(message));
-            }
-        }
-        // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
-        if !checks.edits.is_empty()
-            && let Ok(Err(error)) = &answer
-            && may_try_again(&self.state, &self.events)
-        {
-            let text = format!("The cell ran without checks for an interrupt, which don't compile in it: {error}\n");
-            self.state.cell().has_checks = false;
-            (answer, rewritten) = execute(context, &without_shell_commands(code), &edits);
-            if matches!(answer, Ok(Ok(_))) {
-                events::handle(&self.state, Event::Text { stream: Stream::Stderr, text });
-            }
-        }
-        // A cell that added a crate makes loading necessary again.
-        self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
-        self.events.wait();
-        drop(progress);
-        self.state.cell().phase = Phase::Compiling;
-        let kept = names_of_variables(context);
-        let source = context.last_source().unwrap_or_default();
-        self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
-        let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
-        let cell = CellText { count, code: code.to_string(), rewritten };
-        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, &variables, &kept, || source)
-            .map_err(|failure| hints::explain(async_runtime::explain(failure)));
-        if let (Err(failure), true) = (&mut decided, ended) {
-            if !self.session.keep_definitions(context, &self.state, code) {
-                failure.value += " Those of this cell couldn't be kept: run them again, in a cell of their own.";
-            }
-            self.events.wait();
-        }
-        let outcome = decided.as_ref().err().map_or(Outcome::Done, |failure| failure.outcome);
-        self.earlier.add(cell, outcome, &variables, &names_of_variables(context));
-        let outputs = decided?;
-        self.sources.note_level(&outputs);
-        let timing = timing::sentence(&outputs);
-        // The output of an evcxr command, such as `:vars`.
-        if !outputs.is_empty() {
-            let data = outputs.content_by_mime_type.into_iter().map(|(mime, text)| (mime, Value::from(text))).collect();
-            self.state.publish_result(Bundle { data, ..Bundle::default() });
-        }
-        for text in self.hints.of(code).into_iter().chain(timing) {
-            self.state.publish_output("stream", json!({ "name": Stream::Stderr, "text": text }));
-        }
-        Ok(())
-    }
-}
-
-/// Returns whether evcxr stopped before the cell's code ran.
-fn may_try_again(state: &KernelState, events: &EventReader) -> bool {
-    events.wait();
-    let cell = state.cell();
-    !cell.has_run && cell.interrupts == 0 && !cell.process_has_ended()
-}
-
-/// Replaces the lines for the shell, which have run.
-fn without_shell_commands(text: &str) -> String {
-    let line = |line: &str| if line.starts_with('!') { " ".repeat(line.len() - 1) + "\n" } else { line.to_string() };
-    text.split_inclusive('\n').map(line).collect()
-}
-
-fn names_of_variables(context: &CommandContext) -> Vec<String> {
-    let mut names: Vec<String> = context.variables_and_types().map(|(name, _)| name.to_string()).collect();
-    names.sort();
-    names
 }

@@ -14,7 +14,8 @@ use crate::system::{Error, Progress, Repository, Result, cache, human_duration, 
 pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Result<Section> {
     let progress = Progress::new("Set-up");
     progress.message("of this clone");
-    let mut measured = vec![("warm", "a clone that is set up", time_clone(&repository.root, &cache::path(), &progress)?)];
+    let mut measured =
+        vec![("warm", "a clone that is set up", time_clone(&repository.root, &cache::path(), &progress)?)];
     progress.message("of a second clone");
     let second = time_new_clone(repository, &cache::path(), &progress)?;
     measured.push(("second_clone", "a second clone of the same version", second));
@@ -29,7 +30,8 @@ pub fn measure(repository: &Repository, cold: bool, result: &mut Value) -> Resul
         result["setup"][format!("{key}_command_seconds")] = json!(command);
         rows.push(vec![name.to_string(), format!("{setup:.1}"), format!("{command:.1}")]);
     }
-    progress.finish(&format!("a second clone is ready after {}", human_duration(Duration::from_secs_f64(second.setup))));
+    progress
+        .finish(&format!("a second clone is ready after {}", human_duration(Duration::from_secs_f64(second.setup))));
     Ok(Section {
         name: "setup",
         title: "Set-up",
