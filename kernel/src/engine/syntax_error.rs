@@ -80,12 +80,13 @@ fn diagnostic(error: &Value, code: &str) -> Diagnostic {
     }
     // The brace that closes rustc's function is taken for the cell's.
     let mismatched = |(_, label): &(Range<usize>, String)| label.starts_with("mismatched");
-    if message.contains("closing delimiter") && !marks.iter().any(mismatched) || message.contains("unclosed delimiter")
+    let is_closed = marks.iter().any(mismatched) && !message.contains("unclosed delimiter");
+    if message.contains("delimiter")
+        && !is_closed
+        && let Some((bracket, at)) = syntax::unclosed(code).first()
     {
-        if let Some((bracket, at)) = syntax::unclosed(code).first() {
-            message = format!("unclosed delimiter: `{bracket}`");
-            marks = vec![(*at..at + 1, "here".into())];
-        }
+        message = format!("unclosed delimiter: `{bracket}`");
+        marks = vec![(*at..at + 1, "here".into())];
     }
     if marks.is_empty() {
         let end = code.trim_end().len();
