@@ -31,7 +31,7 @@ impl Engine {
         let variables = self.variables();
         let attempt = self.execute_edited(code, edits, answer);
         // A cell that added a crate makes loading necessary again.
-        self.types_loaded &= !code.lines().any(|line| line.trim_start().starts_with(":dep"));
+        self.types_loaded &= !commands(code).any(|command| command.name == ":dep");
         self.events.wait();
         drop(progress);
         self.state.cell().phase = Phase::Compiling;

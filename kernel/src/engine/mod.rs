@@ -73,7 +73,7 @@ type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 /// Sends tasks to the engine's thread.
 pub struct EngineHandle {
     tasks: mpsc::Sender<Task>,
-    /// What is known while the engine runs a cell.
+    /// Names that are known while the engine runs a cell.
     pub names: Arc<Mutex<Names>>,
 }
 

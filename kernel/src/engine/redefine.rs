@@ -27,7 +27,7 @@ pub struct UnnamedItems {
     last_number: u64,
 }
 
-/// What a cell changes.
+/// Changes that a cell makes to the items without a name.
 pub struct Plan {
     pub edits: Vec<Edit>,
     /// The items after the cell has succeeded.

@@ -33,7 +33,7 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
-    /// Applies edits to a cell. Of two insertions at the same place, the first in the list comes first. An edit within
+    /// Applies edits to a cell. Insertions at the same place keep the order of the list. An edit within
     /// the range of another one is applied to the pieces of the cell that this one contains.
     pub fn new(cell: &str, mut edits: Vec<Edit>) -> Self {
         edits.sort_by_key(|edit| (edit.range.start, !edit.range.is_empty(), Reverse(edit.range.end)));
@@ -75,7 +75,7 @@ impl Rewritten {
 
     /// Returns the offset in the cell for an offset in the text, both in bytes.
     pub fn offset_in_cell(&self, offset: usize) -> usize {
-        // Of several pieces that begin at the offset, the last one holds the byte after it.
+        // Several pieces may begin at the offset. The last one holds the byte after it.
         let after = self.pieces.partition_point(|(start, ..)| *start <= offset);
         let (start, in_cell, copied) = self.pieces[after.saturating_sub(1)];
         if copied { in_cell + (offset - start) } else { in_cell }

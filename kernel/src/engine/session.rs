@@ -26,7 +26,7 @@ pub type Answer = thread::Result<Result<EvalOutputs, Error>>;
 /// How often a cell is compiled again without outdated items.
 const ATTEMPTS: usize = 4;
 
-/// What earlier cells have defined.
+/// Definitions of earlier cells.
 #[derive(Default)]
 pub struct Session {
     unnamed: UnnamedItems,

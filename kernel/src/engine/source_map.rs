@@ -95,7 +95,7 @@ impl Block {
             return at(range.start)..at(end);
         }
         let touched = self.parts[1..].iter().filter(|(part, _)| part.start < range.end && part.end > range.start);
-        // Of names in nested braces, the last one counts.
+        // Names in nested braces overlap. The last one counts.
         let join =
             |all: Range<usize>, text: Range<usize>| if text.start == all.end + 2 { all.start..text.end } else { text };
         let all = touched.map(|(_, text)| text.clone()).reduce(join);
@@ -110,7 +110,7 @@ fn blocks(source: &str, text: &str, present: bool) -> Vec<Block> {
     let (items, statements): (Vec<_>, Vec<_>) = split(text).into_iter().partition(|it| it.is_item);
     let mut blocks: Vec<Block> = Vec::new();
     let copy = |lines: Range<usize>, text| Block { parts: vec![(lines.clone(), text)], lines, copied: true };
-    // Of equal items, the last one is the present cell's.
+    // If items are equal, the last one belongs to the present cell.
     for item in items.into_iter().rev() {
         let taken = |at: &usize| blocks.iter().any(|block| block.lines.contains(at));
         let found = find_lines(&source[..body], &text[item.text.clone()]).filter(|lines| !taken(&lines.start)).last();

@@ -6,7 +6,7 @@ use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr, HasName};
 use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxToken, TextSize};
 use serde_json::{Value, json};
 
-use super::commands::without_commands;
+use super::commands::{commands, without_commands};
 use super::rewrite::Edit;
 
 /// Precedes the cell in the parsed text.
@@ -105,16 +105,12 @@ pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
     untyped.map(|range| offset_in_cell(range.start())..offset_in_cell(range.end())).collect()
 }
 
-fn is_command(line: &str) -> bool {
-    line.trim_start_matches(' ').starts_with(':') || line.starts_with('!')
-}
-
 /// Indents a documentation comment on a cell's first lines. evcxr leaves out comments before the first code, unless they
 /// are indented.
 pub fn documentation(code: &str) -> Option<Edit> {
     let (mut start, mut first) = (0, None);
     for line in code.split_inclusive('\n') {
-        if is_command(line) {
+        if commands(line).next().is_some() {
             first = None;
         } else if line.starts_with("///") {
             first.get_or_insert(start);

@@ -21,7 +21,7 @@ const CLOSURE: &str = "is a closure, whose type has no name";
 /// The end of the code that evcxr analyzes: a function with the cell's statements.
 const END: &str = "Ok(())\n}";
 
-/// What rustc says about a cell's variables.
+/// Types of a cell's variables, as rustc reports them.
 pub struct Found {
     /// Writes the types into the cell.
     pub edits: Vec<Edit>,
@@ -138,7 +138,7 @@ impl Found {
     }
 }
 
-/// Returns the variables of a cell that have no complete type, in their order. Of several with one name, evcxr keeps the
+/// Returns the variables of a cell that have no complete type, in their order. If several have one name, evcxr keeps the
 /// last.
 fn variables(cell: &str) -> Option<Vec<Variable>> {
     let mut variables: Vec<Variable> = Vec::new();
