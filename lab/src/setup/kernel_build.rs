@@ -24,7 +24,7 @@ pub fn find(repository: &Repository) -> Option<PathBuf> {
     path(repository).ok().filter(|program| program.is_file())
 }
 
-/// Returns the folder that cargo builds in. It is kept, because compiling rust-analyzer, a dependency of evcxr, takes 13
+/// Returns the folder that cargo builds in. It is kept, because compiling rust-analyzer, a dependency of evcxr, takes 7
 /// minutes of processor time and the kernel itself half a minute.
 pub fn target() -> PathBuf {
     cache::path().join("kernel-build")
