@@ -5,6 +5,7 @@
 //! 202 MiB at the peak, a damaged one above 100 kB at most 1.25 times its size.
 
 pub mod layouts;
+mod location;
 mod pt;
 mod safetensors;
 mod tensor;
@@ -19,6 +20,7 @@ use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
 
+pub use location::Checkpoint;
 pub use safetensors::{read_safetensors, write_safetensors};
 pub use variables::{assign, state_dict};
 

@@ -3,8 +3,10 @@
 mod augment;
 mod dataset;
 mod pictures;
+mod preprocessing;
 
 pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
 pub use pictures::read_picture;
+pub use preprocessing::{Filter, Fit, Preprocessing};
 pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};

@@ -11,9 +11,10 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
 use crate::Config;
-use crate::checkpoint::layouts::{Architecture, architecture};
-use crate::checkpoint::{assign, read};
+use crate::checkpoint::layouts::{Architecture, understand};
+use crate::checkpoint::{Checkpoint, assign};
 use crate::config::Precision;
+use crate::data::Preprocessing;
 use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
@@ -47,6 +48,17 @@ pub struct Learner {
     network: Network,
     /// `None` if libtorch computes. In a RefCell because each call changes the workspace.
     engine: Option<RefCell<Engine>>,
+    preprocessing: Preprocessing,
+    classes: Option<Vec<String>>,
+}
+
+/// What a user may have to say about a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// The dictionary of tensors, in a file that holds several.
+    pub entry: Option<String>,
+    /// The number of attention heads, which the shapes of the tensors don't tell.
+    pub heads: Option<i64>,
 }
 
 /// The loss that a training step minimises.
@@ -64,12 +76,12 @@ impl Learner {
     /// Takes a [`VisionTransformer`], [`MyDeiT`] or [`Cnn`].
     pub fn new(model: impl Into<Network>) -> Self {
         let network = model.into();
-        Learner { engine: Engine::new(&network).ok().map(RefCell::new), network }
+        Learner { engine: Engine::new(&network).ok().map(RefCell::new), ..Learner::plain(network) }
     }
 
     /// Takes a model, and uses libtorch's forward pass only.
     pub fn plain(model: impl Into<Network>) -> Self {
-        Learner { network: model.into(), engine: None }
+        Learner { network: model.into(), engine: None, preprocessing: Preprocessing::fashion_mnist(), classes: None }
     }
 
     /// A model with fresh weights, drawn from libtorch's generator.
@@ -90,15 +102,35 @@ impl Learner {
     /// # Errors
     /// A file that can't be read or is damaged, or tensors that don't make up a model.
     pub fn read(path: impl AsRef<Path>, device: Device) -> Result<Self> {
-        let path = path.as_ref();
-        let dict = read(path)?;
-        let network: Network = match architecture(&dict, path)? {
+        Learner::open(path, &ReadOptions::default(), device)
+    }
+
+    /// [`Learner::read`] with options, also for a folder or a model of the hub.
+    ///
+    /// # Errors
+    /// Fails as [`Learner::read`] does.
+    pub fn open(location: impl AsRef<Path>, options: &ReadOptions, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(location, options.entry.as_deref())?;
+        let path = checkpoint.path.clone();
+        let understood = understand(checkpoint, options.heads)?;
+        let network: Network = match understood.architecture {
             Architecture::Vit(sizes) => VisionTransformer::with_sizes(sizes, device).into(),
             Architecture::Deit(sizes) => MyDeiT::with_sizes(sizes, device).into(),
             Architecture::Cnn => Cnn::new(&Config::default(), device)?.into(),
         };
-        assign(network.variables(), &dict, path)?;
-        Ok(Learner::new(network))
+        assign(network.variables(), &understood.tensors, &path)?;
+        let (preprocessing, classes) = (understood.preprocessing, understood.classes);
+        Ok(Learner { preprocessing, classes, ..Learner::new(network) })
+    }
+
+    /// How pictures become the model's input.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The names of the classes, if the checkpoint has them.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
     }
 
     /// Computes the products of predictions and rollouts in `precision`. Attention and training steps stay float32.
