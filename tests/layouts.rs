@@ -123,7 +123,12 @@ fn the_image_size_is_the_trained_one() -> Result<()> {
     })?;
     let Architecture::Vit(sizes) = &at_24.architecture else { panic!("a ViT") };
     assert_eq!((sizes.image_size, sizes.position_rows, at_24.preprocessing.side), (24, 37, 24));
-    assert!(at_24.notes.iter().any(|note| note.contains("4 × 4 patches become 6 × 6 (bicubic, as in transformers' Dinov2)")));
+    assert!(
+        at_24
+            .notes
+            .iter()
+            .any(|note| note.contains("4 × 4 patches become 6 × 6 (bicubic, as in transformers' Dinov2)"))
+    );
     for size in [0, -4, 13, 1 << 20, i64::MAX] {
         let message = refusal(learner("timm", Some(size)));
         assert!(message.contains("need a multiple of 4 up to 8192"), "{message}");
@@ -160,7 +165,11 @@ fn what_the_files_say_is_read() -> Result<()> {
     let structure = |name| -> Result<(Structure, i64)> {
         let understood = changed(name, |_| {})?;
         let (Architecture::Vit(sizes) | Architecture::Deit(sizes)) = understood.architecture else { panic!("a CNN") };
-        assert_eq!((sizes.hidden_dim(), sizes.n_layers, sizes.n_attention_heads), (if name.contains("dinov2_") && !name.ends_with("_registers") { 32 } else { 24 }, 2, 2), "{name}");
+        assert_eq!(
+            (sizes.hidden_dim(), sizes.n_layers, sizes.n_attention_heads),
+            (if name.contains("dinov2_") && !name.ends_with("_registers") { 32 } else { 24 }, 2, 2),
+            "{name}"
+        );
         Ok((sizes.structure, sizes.position_rows))
     };
     let base = Structure { hidden_dim: Some(24), norm_epsilon: 1e-6, head: Head::Linear, ..Structure::default() };
@@ -236,7 +245,10 @@ fn what_is_assumed_is_said() -> Result<()> {
     };
     // A width of 16 is no multiple of 64.
     let message = refusal(without("timm", None));
-    assert!(message.ends_with("heads is unknown, which doesn't fit the width 16; give --heads N, a divisor of 16"), "{message}");
+    assert!(
+        message.ends_with("heads is unknown, which doesn't fit the width 16; give --heads N, a divisor of 16"),
+        "{message}"
+    );
     let message = refusal(without("timm", Some(3)));
     assert!(message.contains("heads is 3, which doesn't fit the width 16"), "{message}");
     for (name, epsilon) in [("timm", 1e-6), ("vit", 1e-12), ("dinov2_classifier", 1e-6), ("torchvision", 1e-6)] {
@@ -244,7 +256,10 @@ fn what_is_assumed_is_said() -> Result<()> {
         let Architecture::Vit(sizes) = understood.architecture else { panic!("a ViT") };
         assert_eq!((sizes.n_attention_heads, sizes.structure.norm_epsilon), (2, epsilon), "{name}");
         let note = &understood.notes[0];
-        assert!(note.starts_with("assumed, since nothing beside the tensors says it: norms with epsilon 1e-"), "{note}");
+        assert!(
+            note.starts_with("assumed, since nothing beside the tensors says it: norms with epsilon 1e-"),
+            "{note}"
+        );
         assert!(note.contains("; pictures as "), "{note}");
     }
     // Google's shapes tell the heads.
@@ -278,11 +293,18 @@ fn heads_of_the_homeworks_models_come_from_the_description() -> Result<()> {
     }
     let assumed = homework(8, None)?;
     assert_eq!(heads(&assumed), 2);
-    assert!(assumed.notes[0].contains("2 attention heads of width 16 (give --heads N if it has another"), "{:?}", assumed.notes);
+    assert!(
+        assumed.notes[0].contains("2 attention heads of width 16 (give --heads N if it has another"),
+        "{:?}",
+        assumed.notes
+    );
     let other = homework(8, Some(json!({"EMBED_DIM": 64, "N_ATTENTION_HEADS": 4})))?;
     assert!(other.notes[0].contains("is of a model of width 64, this one has 32"), "{:?}", other.notes);
     let message = refusal(homework(8, Some(json!({"N_ATTENTION_HEADS": "eight"}))));
-    assert_eq!(message, "ViT.pt: its configuration has N_ATTENTION_HEADS \"eight\", but it must be a positive whole number");
+    assert_eq!(
+        message,
+        "ViT.pt: its configuration has N_ATTENTION_HEADS \"eight\", but it must be a positive whole number"
+    );
     let message = refusal(homework(8, Some(json!({"N_ATTENTION_HEADS": 5}))));
     assert!(message.contains("heads is 5, which doesn't fit the width 32"), "{message}");
     Ok(())

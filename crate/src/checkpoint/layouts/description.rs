@@ -111,13 +111,16 @@ impl Description {
             return Err(Error::file(&self.path, format!("is a model of type {kind}; vitlab has {known}")));
         }
         for pointer in ["/hidden_act", "/model_args/act_layer"] {
-            if let Some(value) = self.at(pointer).filter(|value| !value.as_str().is_some_and(|a| EXACT_GELU.contains(&a))) {
+            if let Some(value) =
+                self.at(pointer).filter(|value| !value.as_str().is_some_and(|a| EXACT_GELU.contains(&a)))
+            {
                 return Err(self.problem(pointer, value, "gelu, the exact GELU: vitlab has no other activation"));
             }
         }
         let architecture = self.text("/architecture").unwrap_or_default();
         if let Some(other) = OTHER_ACTIVATION.iter().find(|part| architecture.contains(**part)) {
-            let problem = format!("is a {architecture}; models of timm with \"{other}\" in their name have another activation");
+            let problem =
+                format!("is a {architecture}; models of timm with \"{other}\" in their name have another activation");
             return Err(Error::file(&self.path, format!("{problem} than the exact GELU, which vitlab has")));
         }
         Ok(())

@@ -58,7 +58,8 @@ const NAMES: &Names = &[
 
 /// The number of heads, which only this layout has in its shapes.
 pub(super) fn heads(dict: &StateDict) -> Option<i64> {
-    let (_, kernel) = dict.0.iter().find(|(name, _)| name.ends_with("encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"))?;
+    let (_, kernel) =
+        dict.0.iter().find(|(name, _)| name.ends_with("encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"))?;
     <[i64; 3]>::try_from(kernel.size()).ok().map(|[_, heads, _]| heads)
 }
 
@@ -70,7 +71,7 @@ fn torch_shapes(dict: StateDict) -> StateDict {
             2 if name.ends_with("/bias") => tensor.flatten(0, 1), // [H, D] -> [E]
             2 if name.ends_with("/kernel") => tensor.tr(),
             3 if name.ends_with("out/kernel") => tensor.flatten(0, 1).tr(), // [H, D, E] -> [E, H · D]
-            3 if name.ends_with("/kernel") => tensor.flatten(1, 2).tr(), // [E, H, D] -> [H · D, E]
+            3 if name.ends_with("/kernel") => tensor.flatten(1, 2).tr(),    // [E, H, D] -> [H · D, E]
             4 if name.ends_with("/kernel") => tensor.permute([3, 2, 0, 1]), // [P, P, C, E] -> [E, C, P, P]
             _ => tensor,
         };

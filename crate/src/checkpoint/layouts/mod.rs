@@ -5,14 +5,16 @@
 //! | `homework` | the material notebook in both forms, vitlab | 1e-5 | bicubic |
 //! | `timm` | timm's ViT and DeiT; facebookresearch's DeiT, DeiT III, DINO, MAE | 1e-6 | bicubic with antialiasing |
 //! | `dinov2` | facebookresearch's DINOv2 | 1e-6 | bicubic with an offset of 0.1; with registers as timm |
-//! | `hugging_face` | transformers' ViT, DeiT, Dinov2, Dinov2WithRegisters | config.json, else 1e-12 or 1e-6 | bicubic; with registers as timm |
+//! | `hugging_face` | transformers' ViT and DeiT | config.json, else 1e-12 | bicubic |
+//! | | transformers' Dinov2, Dinov2WithRegisters | config.json, else 1e-6 | bicubic; with registers as timm |
 //! | `torchvision` | torchvision's ViT | 1e-6 | bicubic with aligned corners |
 //! | `google` | google-research/vision_transformer (.npz) | 1e-6 | bilinear with aligned corners |
 //!
 //! [`understand`] recognises the layout by a name that no other has, translates the names, reads the sizes from the
 //! shapes and compares all shapes with each other. Shapes don't tell the number of heads: it comes from the user, from
 //! what stands beside the tensors (`description`), or is assumed (width 64; 16 in the homework's models). What is
-//! assumed or left out is in [`Understood::notes`], which [`Learner`](crate::Learner) prints on stderr. A new layout is a file with a table of names and a line in `LAYOUTS`.
+//! assumed or left out is in [`Understood::notes`], which [`Learner`](crate::Learner) prints on stderr. A new layout is a
+//! file with a table of names and a line in `LAYOUTS`.
 
 mod description;
 mod dinov2;

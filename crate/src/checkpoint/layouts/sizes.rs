@@ -41,7 +41,8 @@ impl Reading<'_> {
         if embed < 1 || channels < 1 || patch < 1 || patch != width {
             return Err(self.failed(format!("its patch projection is {conv:?}, vitlab needs [E, C, P, P]")));
         }
-        let distilled = self.tensors.has("embedding.dist_token") && (self.layout.own || self.tensors.has("classifier.fc_dist.weight"));
+        let distilled = self.tensors.has("embedding.dist_token")
+            && (self.layout.own || self.tensors.has("classifier.fc_dist.weight"));
         let (prefix_tokens, registers, grid) = self.tokens(embed, patch, distilled)?;
         let hidden = self.shape("encoder.0.fc1.weight", 2)?[0];
         let layers = self.layers();
@@ -90,7 +91,8 @@ impl Reading<'_> {
     /// An error with all problems so far and one more.
     fn failed(&self, problem: String) -> Error {
         let rest = self.problems.len().saturating_sub(MOST_PROBLEMS);
-        let mut problems: Vec<String> = std::iter::once(problem).chain(self.problems.iter().take(MOST_PROBLEMS).cloned()).collect();
+        let mut problems: Vec<String> =
+            std::iter::once(problem).chain(self.problems.iter().take(MOST_PROBLEMS).cloned()).collect();
         if rest > 0 {
             problems.push(format!("and {rest} more"));
         }
@@ -133,7 +135,9 @@ impl Reading<'_> {
             } else if count == 1 {
                 named.push(token);
             } else {
-                return Err(self.failed(format!("{} is [1, {count}, {embed}], it must be one token", self.their(&name))));
+                return Err(
+                    self.failed(format!("{} is [1, {count}, {embed}], it must be one token", self.their(&name)))
+                );
             }
         }
         let named_tokens = named.len() as i64;
@@ -238,7 +242,8 @@ impl Reading<'_> {
         };
         if known.is_none() {
             let width = embed / heads;
-            self.assumed.push(format!("{heads} attention heads of width {width} (give --heads N if it has another number)"));
+            self.assumed
+                .push(format!("{heads} attention heads of width {width} (give --heads N if it has another number)"));
         }
         Ok(heads)
     }
