@@ -1,5 +1,6 @@
 //! The names of Hugging Face's transformers: `embeddings.cls_token`, `encoder.layer.0.attention.attention.query.weight`,
-//! `classifier.weight`, with or without `vit.`, `deit.` or `dinov2.` before them.
+//! `classifier.weight`, with or without `vit.`, `deit.` or `dinov2.` before them. Version 5 of transformers renamed the
+//! modules of the blocks, but writes files with the older names.
 //!
 //! Its config.json has heads, norm epsilon, activation and the names of the classes. A DeiT with teacher has two heads,
 //! one without has two tokens and the class token's head. DINOv2's classifier gets the class token and the mean patch.
@@ -30,7 +31,7 @@ pub(super) const DEIT: Layout =
 
 pub(super) const DINOV2: Layout = Layout {
     name: "transformers' Dinov2",
-    signs: &["encoder.layer.0.layer_scale1.lambda1", "layers.0.layer_scale1.lambda1"],
+    signs: &["encoder.layer.0.layer_scale1.lambda1"],
     norm_epsilon: 1e-6,
     input: IMAGENET,
     any_image_size: true,
@@ -72,6 +73,19 @@ const NAMES: &Names = &[
     ("encoder.layer.#.attention.attention.key", "encoder.#.attention.keys"),
     ("encoder.layer.#.attention.attention.value", "encoder.#.attention.values"),
     ("encoder.layer.#.attention.output.dense", "encoder.#.attention.out_projection"),
+    // The names that version 5 has in memory; its files keep the older ones.
+    ("encoder.layer.#.attention.q_proj", "encoder.#.attention.queries"),
+    ("encoder.layer.#.attention.k_proj", "encoder.#.attention.keys"),
+    ("encoder.layer.#.attention.v_proj", "encoder.#.attention.values"),
+    ("encoder.layer.#.attention.o_proj", "encoder.#.attention.out_projection"),
+    ("layers.#.layernorm_before", "encoder.#.norm1"),
+    ("layers.#.layernorm_after", "encoder.#.norm2"),
+    ("layers.#.attention.q_proj", "encoder.#.attention.queries"),
+    ("layers.#.attention.k_proj", "encoder.#.attention.keys"),
+    ("layers.#.attention.v_proj", "encoder.#.attention.values"),
+    ("layers.#.attention.o_proj", "encoder.#.attention.out_projection"),
+    ("layers.#.mlp.fc1", "encoder.#.fc1"),
+    ("layers.#.mlp.fc2", "encoder.#.fc2"),
     ("layernorm", "norm"),
     ("classifier", "classifier.fc2"),
     ("cls_classifier", "classifier.fc2"),

@@ -237,7 +237,10 @@ impl Reading<'_> {
         let heads = known.or_else(|| self.usual_heads(embed));
         let Some(heads) = heads.filter(|heads| *heads >= 1 && embed % heads == 0) else {
             let number = heads.map_or("unknown".to_string(), |heads| heads.to_string());
-            let problem = format!("its number of attention heads is {number}, which doesn't fit the width {embed}");
+            let mut problem = format!("its number of attention heads is {number}, which doesn't fit the width {embed}");
+            if let Some(note) = self.assumed.last() {
+                problem = format!("{note}; {problem}");
+            }
             return Err(self.failed(format!("{problem}; give --heads N, a divisor of {embed}")));
         };
         if known.is_none() {
@@ -259,7 +262,7 @@ impl Reading<'_> {
 
     /// The head, and the number of features that it gets, if the tensors tell it.
     fn head(&self) -> Result<(Head, Option<i64>)> {
-        let inputs = |name: &str| Ok(Some(self.shape(name, 2)?[1]));
+        let inputs = |name: &str| self.shape(name, 2).map(|shape| Some(shape[1]));
         Ok(match ["classifier.fc1.weight", "classifier.fc2.weight"].map(|name| self.tensors.has(name)) {
             _ if self.layout.own => (Head::TwoLayers, None),
             [true, true] => (Head::TwoLayers, inputs("classifier.fc1.weight")?),
