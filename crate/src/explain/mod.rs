@@ -65,6 +65,12 @@ pub use statistics::{attention_distance, attention_entropy};
 /// one over 500 images, and the memory for intermediate results doesn't grow with the batch.
 const CHUNK: i64 = 32;
 
+/// [`CHUNK`], or fewer images of models with more tokens and heads, so that a layer in float64 takes at most 32 MiB.
+fn images_per_pass(attention: &Tensor) -> i64 {
+    let size = attention.size(); // [B, L, H, S, S]
+    ((1 << 22) / (size[2] * size[3] * size[4])).clamp(1, CHUNK)
+}
+
 /// Attention `[B, L, H, S, S]` or `[L, H, S, S]` as `[B, L, H, S, S]`, detached from its graph.
 fn batched(attention: &Tensor) -> Result<Tensor> {
     let shapes = "[B, L, H, S, S], or [L, H, S, S] for one image, with nothing empty";

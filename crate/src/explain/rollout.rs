@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{CHUNK, batched, check_square, invalid_attention};
+use super::{batched, check_square, images_per_pass, invalid_attention};
 use crate::error::{Error, Result, ensure};
 
 /// Reduction of a layer's heads to one matrix.
@@ -152,7 +152,7 @@ pub fn rollout(attention: &Tensor, options: &Rollout) -> Result<Tensor> {
     let attention = batched(attention)?;
     let layers = options.layer_indices(attention.size()[1] as usize)?;
     tch::no_grad(|| {
-        let chunks = attention.split(CHUNK, 0);
+        let chunks = attention.split(images_per_pass(&attention), 0);
         let products = chunks.iter().map(|chunk| options.product(chunk, &layers)).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&products, 0))
     })

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2};
 use tch::{Kind, Tensor};
 
-use super::{CHUNK, batched, grid_side};
+use super::{batched, grid_side, images_per_pass};
 use crate::error::{Result, ensure};
 
 /// Mean entropy in nats of the rows of attention `[B, L, H, S, S]` or `[L, H, S, S]`, for each layer and head:
@@ -70,7 +70,7 @@ fn sum_of_rows(matrix: &Tensor) -> Tensor {
 fn per_head(attention: &Tensor, measure: impl Fn(&Tensor) -> Tensor) -> Result<Array2<f64>> {
     let size = attention.size();
     let mut means = Array2::zeros([size[1] as usize, size[2] as usize]);
-    for chunk in attention.split(CHUNK, 0) {
+    for chunk in attention.split(images_per_pass(attention), 0) {
         let share = chunk.size()[0] as f64 / size[0] as f64;
         for (layer, mut means) in means.rows_mut().into_iter().enumerate() {
             let values = measure(&chunk.select(1, layer as i64).to_kind(Kind::Double));

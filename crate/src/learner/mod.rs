@@ -59,6 +59,8 @@ pub struct ReadOptions {
     pub entry: Option<String>,
     /// The number of attention heads, which the shapes of the tensors don't tell.
     pub heads: Option<i64>,
+    /// Side of the images, if it isn't the one that the model was trained for.
+    pub image_size: Option<i64>,
 }
 
 /// The loss that a training step minimises.
@@ -97,7 +99,7 @@ impl Learner {
     }
 
     /// Reads a model from a file of any format and layout that [`crate::checkpoint`] knows. Kind and sizes come from
-    /// the file, the number of heads from the history beside it.
+    /// the file, the number of heads from what stands beside the tensors. What is assumed is said on stderr.
     ///
     /// # Errors
     /// A file that can't be read or is damaged, or tensors that don't make up a model.
@@ -110,9 +112,17 @@ impl Learner {
     /// # Errors
     /// Fails as [`Learner::read`] does.
     pub fn open(location: impl AsRef<Path>, options: &ReadOptions, device: Device) -> Result<Self> {
-        let checkpoint = Checkpoint::open(location, options.entry.as_deref())?;
+        Learner::from_checkpoint(Checkpoint::open(location, options.entry.as_deref())?, options, device)
+    }
+
+    /// [`Learner::open`] for a checkpoint that was read before.
+    ///
+    /// # Errors
+    /// Tensors that don't make up a model.
+    pub fn from_checkpoint(checkpoint: Checkpoint, options: &ReadOptions, device: Device) -> Result<Self> {
         let path = checkpoint.path.clone();
-        let understood = understand(checkpoint, options.heads)?;
+        let understood = understand(checkpoint, options.heads, options.image_size)?;
+        understood.notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
         let network: Network = match understood.architecture {
             Architecture::Vit(sizes) => VisionTransformer::with_sizes(sizes, device).into(),
             Architecture::Deit(sizes) => MyDeiT::with_sizes(sizes, device).into(),
@@ -211,8 +221,15 @@ impl Learner {
         {
             return fused.rollout(images, options, query);
         }
-        let (logits, attention) = self.attention(images)?;
-        Ok((row(&rollout(&attention, options)?, query, self.network.prefix_tokens()?)?, logits))
+        self.network.check_query(query)?;
+        let prefix = self.network.prefix_tokens()?;
+        let (mut rows, mut logits) = (Vec::new(), Vec::new());
+        for images in images.f_split(self.network.images_per_pass(), 0)? {
+            let (of_images, attention) = self.attention(&images)?;
+            rows.push(row(&rollout(&attention, options)?, query, prefix)?);
+            logits.push(of_images);
+        }
+        Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
     }
 
     /// Loss, logits [B, classes] and, from the engine, gradient of a training batch with labels [B]. Draws the dropout.

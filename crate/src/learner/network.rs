@@ -4,6 +4,7 @@ use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
 use super::Learner;
+use crate::explain::Query;
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::{Error, Result};
 
@@ -49,15 +50,52 @@ impl From<Learner> for Network {
 }
 
 impl Network {
-    /// Number of tokens before the patches: 1 in a ViT, 2 in a DeiT.
+    /// Number of tokens before the patches: 1 in a ViT, 2 in a DeiT, more in a model with registers.
     ///
     /// # Errors
     /// A CNN has no tokens.
     pub fn prefix_tokens(&self) -> Result<i64> {
         match self {
-            Network::Vit(_) => Ok(1),
+            Network::Vit(model) => Ok(model.config.structure.prefix_tokens),
             Network::Deit(_) => Ok(2),
             Network::Cnn(_) => Err(no_attention()),
+        }
+    }
+
+    /// Images whose attention in all layers takes at most 256 MB, at least one: 1,118 of the homework's.
+    pub(super) fn images_per_pass(&self) -> i64 {
+        let (tokens, config) = match self {
+            Network::Vit(model) => (model.config.structure.prefix_tokens, &model.config),
+            Network::Deit(model) => (2, &model.config),
+            Network::Cnn(_) => return i64::MAX,
+        };
+        let tokens = tokens + (config.image_size / config.patch_size).pow(2);
+        ((1 << 26) / (config.n_layers * config.n_attention_heads * tokens * tokens).max(1)).max(1)
+    }
+
+    /// Channels and side of the images.
+    pub fn image(&self) -> (i64, i64) {
+        match self {
+            Network::Vit(VisionTransformer { config, .. }) | Network::Deit(MyDeiT { config, .. }) => {
+                (config.n_channels, config.image_size)
+            }
+            Network::Cnn(model) => model.image,
+        }
+    }
+
+    /// Checks that the model has the token that a query names: registers are neither class nor distillation token.
+    ///
+    /// # Errors
+    /// A query that the model doesn't have, or a CNN.
+    pub fn check_query(&self, query: Query) -> Result<()> {
+        let registers = match self {
+            Network::Vit(model) => model.config.structure.registers,
+            _ => 0,
+        };
+        let named = self.prefix_tokens()? - registers;
+        match query {
+            Query::Token(_) => Ok(()), // the number of tokens is checked where the row is read
+            query => query.index(named, named).map(drop),
         }
     }
 

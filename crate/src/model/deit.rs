@@ -127,14 +127,13 @@ impl MyDeiT {
     pub fn with_sizes(config: ViTConfig, device: Device) -> Self {
         let variables = VarStore::new(device);
         let root = variables.root();
-        let (embed, classes) = (config.embed_dim, config.n_classes);
         MyDeiT {
             embedding: DistilledEmbedLayer::new(&root / "embedding", &config),
             encoder: (0..config.n_layers).map(|i| Encoder::new(&root / "encoder" / i, &config)).collect(),
-            norm: layer_norm(&root / "norm", embed),
+            norm: layer_norm(&root / "norm", &config),
             classifier: DistilledClassifier {
-                class: Classifier::new(&root / "classifier", embed, classes),
-                fc_dist: linear(&root / "classifier" / "fc_dist", embed, classes),
+                class: Classifier::new(&root / "classifier", &config),
+                fc_dist: linear(&root / "classifier" / "fc_dist", config.embed_dim, config.n_classes),
             },
             variables,
             config,

@@ -2,6 +2,7 @@
 
 mod cnn;
 mod deit;
+mod structure;
 mod vit;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::error::{Result, ensure};
 pub use cnn::Cnn;
 pub(crate) use cnn::MOMENTUM;
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
+pub use structure::{Head, Pool, Structure};
 pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
 
 /// A network that can be evaluated, trained, and stored in a checkpoint file.
@@ -43,8 +45,9 @@ fn linear(path: nn::Path, inputs: i64, outputs: i64) -> nn::Linear {
     nn::linear(path, inputs, outputs, config)
 }
 
-fn layer_norm(path: nn::Path, width: i64) -> nn::LayerNorm {
-    nn::layer_norm(path, vec![width], nn::LayerNormConfig::default())
+fn layer_norm(path: nn::Path, config: &ViTConfig) -> nn::LayerNorm {
+    let epsilon = nn::LayerNormConfig { eps: config.structure.norm_epsilon, ..Default::default() };
+    nn::layer_norm(path, vec![config.embed_dim], epsilon)
 }
 
 /// The model, whose linear maps get new weights if `how` is [`Initialisation::Xavier`]. The patch projection counts as a

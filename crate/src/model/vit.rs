@@ -1,11 +1,13 @@
 //! The homework's Vision Transformer (arXiv 2010.11929, section 3.1), which can return its attention.
 //!
-//! N is the number of patches of an image, S = N + 1 the number of tokens.
+//! N is the number of patches of an image, S = N + 1 the number of tokens. Models from other libraries' checkpoints
+//! differ from the homework's in their [`Structure`].
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Model, NORMAL, check_images, initialised, layer_norm, linear};
+use super::structure::{layer_scale, scaled};
+use super::{Head, Model, NORMAL, Pool, Structure, check_images, initialised, layer_norm, linear};
 use crate::{Config, Result};
 
 /// Sizes of a Vision Transformer.
@@ -22,6 +24,23 @@ pub struct ViTConfig {
     pub dropout: f64,
     /// Rows of the position embedding: one per token in new models, one per patch in some checkpoint files.
     pub position_rows: i64,
+    /// What the model has besides the homework's parts.
+    pub structure: Structure,
+}
+
+impl ViTConfig {
+    /// Width of the hidden layer of each block's MLP.
+    pub fn hidden_dim(&self) -> i64 {
+        self.structure.hidden_dim.unwrap_or(self.embed_dim * self.forward_mul)
+    }
+
+    /// Number of features that the head gets.
+    pub fn features(&self) -> i64 {
+        match self.structure.pool {
+            Pool::ClassAndPatches => 2 * self.embed_dim,
+            _ => self.embed_dim,
+        }
+    }
 }
 
 impl From<&Config> for ViTConfig {
@@ -37,6 +56,7 @@ impl From<&Config> for ViTConfig {
             n_classes: config.n_classes,
             dropout: config.dropout,
             position_rows: config.n_patches() + 1,
+            structure: Structure::default(),
         }
     }
 }
@@ -56,9 +76,9 @@ pub(super) fn patch_projection(path: nn::Path, config: &ViTConfig) -> nn::Conv2D
 #[derive(Debug)]
 pub struct EmbedLayer {
     pub conv1: nn::Conv2D,
-    /// [1, N, E] or [1, N + 1, E]
+    /// [1, N, E] or [1, S, E]
     pub pos_embedding: Tensor,
-    /// [1, 1, E]
+    /// [1, 1, E]; [1, 1 + R, E] in a model with R registers behind the class token
     pub cls_token: Tensor,
     dropout: f64,
 }
@@ -69,7 +89,7 @@ impl EmbedLayer {
         EmbedLayer {
             conv1: patch_projection(&path / "conv1", config),
             pos_embedding: path.var("pos_embedding", &[1, config.position_rows, embed], NORMAL),
-            cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
+            cls_token: path.var("cls_token", &[1, config.structure.prefix_tokens, embed], NORMAL),
             dropout: config.dropout,
         }
     }
@@ -134,18 +154,21 @@ pub struct Encoder {
     pub norm2: nn::LayerNorm,
     pub fc1: nn::Linear,
     pub fc2: nn::Linear,
+    /// Layer scales [E] of attention and MLP, which the homework's blocks don't have.
+    scales: [Option<Tensor>; 2],
     dropout: f64,
 }
 
 impl Encoder {
     pub(super) fn new(path: nn::Path, config: &ViTConfig) -> Self {
-        let (embed, hidden) = (config.embed_dim, config.embed_dim * config.forward_mul);
+        let (embed, hidden) = (config.embed_dim, config.hidden_dim());
         Encoder {
-            norm1: layer_norm(&path / "norm1", embed),
+            norm1: layer_norm(&path / "norm1", config),
             attention: SelfAttention::new(&path / "attention", embed, config.n_attention_heads),
-            norm2: layer_norm(&path / "norm2", embed),
+            norm2: layer_norm(&path / "norm2", config),
             fc1: linear(&path / "fc1", embed, hidden),
             fc2: linear(&path / "fc2", hidden, embed),
+            scales: ["scale1", "scale2"].map(|name| layer_scale(&path, name, config)),
             dropout: config.dropout,
         }
     }
@@ -153,9 +176,9 @@ impl Encoder {
     /// [B, S, E] -> [B, S, E] and the attention matrix [B, H, S, S]
     pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
         let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x));
-        let x = x + mixed.dropout(self.dropout, train);
+        let x = x + scaled(mixed, &self.scales[0]).dropout(self.dropout, train);
         let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
-        let x = &x + self.fc2.forward(&hidden).dropout(self.dropout, train); // -> [B, S, E]
+        let x = &x + scaled(self.fc2.forward(&hidden), &self.scales[1]).dropout(self.dropout, train); // -> [B, S, E]
         (x, x_attention)
     }
 }
@@ -171,22 +194,38 @@ pub(super) fn forward_blocks(blocks: &[Encoder], mut x: Tensor, train: bool) -> 
     (x, attention)
 }
 
-/// Class token to logits: two linear layers with tanh between them.
+/// Class token to logits: two linear layers with tanh between them. Other models have one layer, none, or other tokens.
 #[derive(Debug)]
 pub struct Classifier {
-    pub fc1: nn::Linear,
-    pub fc2: nn::Linear,
+    pub fc1: Option<nn::Linear>,
+    pub fc2: Option<nn::Linear>,
+    pool: Pool,
+    prefix_tokens: i64,
 }
 
 impl Classifier {
-    pub(super) fn new(path: nn::Path, embed: i64, classes: i64) -> Self {
-        Classifier { fc1: linear(&path / "fc1", embed, embed), fc2: linear(&path / "fc2", embed, classes) }
+    pub(super) fn new(path: nn::Path, config: &ViTConfig) -> Self {
+        let Structure { head, pool, prefix_tokens, .. } = config.structure;
+        let features = config.features();
+        Classifier {
+            fc1: (head == Head::TwoLayers).then(|| linear(&path / "fc1", features, features)),
+            fc2: (head != Head::None).then(|| linear(&path / "fc2", features, config.n_classes)),
+            pool,
+            prefix_tokens,
+        }
     }
 
     /// [B, S, E] -> [B, classes]
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        let cls = tokens.select(1, 0); // [B, S, E] -> [B, E]
-        self.fc2.forward(&self.fc1.forward(&cls).tanh()) // [B, E] -> [B, classes]
+        let cls = self.pool.features(tokens, self.prefix_tokens); // [B, S, E] -> [B, E]
+        let hidden = match &self.fc1 {
+            Some(fc1) => fc1.forward(&cls).tanh(), // [B, E] -> [B, E]
+            None => cls,
+        };
+        match &self.fc2 {
+            Some(fc2) => fc2.forward(&hidden), // [B, E] -> [B, classes]
+            None => hidden,
+        }
     }
 }
 
@@ -229,8 +268,8 @@ impl VisionTransformer {
         VisionTransformer {
             embedding: EmbedLayer::new(&root / "embedding", &config),
             encoder: (0..config.n_layers).map(|i| Encoder::new(&root / "encoder" / i, &config)).collect(),
-            norm: layer_norm(&root / "norm", config.embed_dim),
-            classifier: Classifier::new(&root / "classifier", config.embed_dim, config.n_classes),
+            norm: layer_norm(&root / "norm", &config),
+            classifier: Classifier::new(&root / "classifier", &config),
             variables,
             config,
         }
@@ -253,6 +292,7 @@ impl VisionTransformer {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        let tokens = self.classifier.pool.before_norm(tokens, self.classifier.prefix_tokens);
         Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
     }
 }

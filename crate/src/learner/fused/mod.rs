@@ -17,7 +17,7 @@ use crate::config::Precision;
 use crate::device::on_one_thread;
 use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
 use crate::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, invalid_attention};
-use crate::model::{HeadLogits, Model, MyDeiT, ViTConfig, VisionTransformer, check_images};
+use crate::model::{HeadLogits, Model, MyDeiT, Structure, ViTConfig, VisionTransformer, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
 
@@ -49,7 +49,7 @@ impl Fused {
     /// The engine of a ViT.
     ///
     /// # Errors
-    /// A model on a GPU, or heads whose width is not a multiple of 16.
+    /// A model on a GPU, with another structure than the homework's, or with heads whose width is not a multiple of 16.
     pub fn vit(model: &VisionTransformer) -> Result<Self> {
         Fused::new(&model.config, false, model.variables())
     }
@@ -63,6 +63,11 @@ impl Fused {
     }
 
     fn new(config: &ViTConfig, distilled: bool, store: &VarStore) -> Result<Self> {
+        if config.structure != Structure::default() {
+            return Err(Error::argument(
+                "the fused engine computes the homework's ViT and DeiT; use the model's own forward pass for others",
+            ));
+        }
         let parameters = Parameters::new(store)?;
         let shape = Shape {
             image_side: config.image_size as usize,
