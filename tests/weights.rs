@@ -1,16 +1,17 @@
 //! Checkpoint files exchanged with PyTorch in both directions, bit for bit, and state dicts copied into models.
 
+mod archive;
 mod common;
+mod content;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use archive::{VALID, archive, dict};
 use common::reference;
+use content::{Content, content, sorted};
 use tch::{Device, Kind, Tensor, nn};
 use vitlab::checkpoint::{StateDict, assign, read, read_safetensors, state_dict, write, write_safetensors};
-
-/// For each tensor its name, PyTorch's name of its type, its shape and its bytes in hexadecimal.
-type Content = Vec<(String, String, Vec<i64>, String)>;
 
 /// A folder of files that PyTorch writes once for all tests of this program.
 static PYTORCH_FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
@@ -23,44 +24,12 @@ fn pytorch_file(name: &str) -> PathBuf {
     PYTORCH_FILES.path().join(name)
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Float => "float32",
-        Kind::Double => "float64",
-        Kind::Half => "float16",
-        Kind::BFloat16 => "bfloat16",
-        Kind::Int64 => "int64",
-        Kind::Int => "int32",
-        Kind::Int16 => "int16",
-        Kind::Int8 => "int8",
-        Kind::Uint8 => "uint8",
-        Kind::Bool => "bool",
-        other => panic!("{other:?}"),
-    }
-}
-
-fn content(dict: &StateDict) -> Content {
-    let entry = |(name, tensor): &(String, Tensor)| {
-        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let kind = kind_name(tensor.kind()).to_string();
-        (name.clone(), kind, tensor.size(), hex)
-    };
-    dict.0.iter().map(entry).collect()
-}
-
-fn sorted(mut content: Content) -> Content {
-    content.sort();
-    content
-}
-
 fn expected_content(name: &str) -> Content {
     let text = std::fs::read_to_string(pytorch_file(&format!("{name}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 16] = [
     "dtypes",
     "views",
     "parameters",
@@ -73,6 +42,11 @@ const NAMES: [&str; 12] = [
     "names",
     "no_tensors",
     "vit_small_patch16_224",
+    // In the format before PyTorch 1.6.
+    "legacy_dtypes",
+    "legacy_views",
+    "legacy_parameters",
+    "legacy_protocol4",
 ];
 
 #[test]
@@ -89,12 +63,33 @@ fn reads_what_pytorch_saves() {
 
 #[test]
 fn shared_storages_stay_shared() {
-    let dict = read(pytorch_file("views.pt")).unwrap();
-    let address = |name: &str| dict.get(name).unwrap().data_ptr();
-    assert_eq!(address("tied"), address("tied_too"));
-    assert_eq!(address("whole"), address("transposed"));
-    assert_ne!(address("whole"), address("tied"));
-    assert_eq!(dict.get("expanded").unwrap().stride(), [0, 1]);
+    for file in ["views.pt", "legacy_views.pt"] {
+        let dict = read(pytorch_file(file)).unwrap();
+        let address = |name: &str| dict.get(name).unwrap().data_ptr();
+        assert_eq!(address("tied"), address("tied_too"));
+        assert_eq!(address("whole"), address("transposed"));
+        assert_ne!(address("whole"), address("tied"));
+        assert_eq!(dict.get("expanded").unwrap().stride(), [0, 1]);
+    }
+}
+
+/// PyTorch names the folder in the archive after the file. Some lengths resemble other records of a zip archive.
+#[test]
+fn file_names_of_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let pickle = dict(&[("a", VALID.bytes())]);
+    for len in 1..=64 {
+        for letter in ["m", "ß"] {
+            let stem = letter.repeat(len);
+            let names = ["data.pkl", "byteorder", "data/0", "version"].map(|name| format!("{stem}/{name}"));
+            let contents: [&[u8]; 4] = [&pickle, b"little", &[0; 16], b"3\n"];
+            let entries: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(contents).collect();
+            let path = folder.path().join(format!("{stem}.pt"));
+            std::fs::write(&path, archive(&entries)).unwrap();
+            let read = read(&path).unwrap();
+            assert_eq!(read.get("a"), Some(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))), "{len}");
+        }
+    }
 }
 
 #[test]
@@ -239,10 +234,7 @@ fn refusal(path: &Path) -> String {
 #[test]
 fn other_files_are_named_for_what_they_are() {
     let cases = [
-        (
-            "checkpoint.pt",
-            r#""model" (a dictionary of tensors), "optimizer" (a dictionary); in Python, save just its entry "model""#,
-        ),
+        ("epoch.pt", r#"holds no dictionary of tensors, but "epoch" (a number), "losses" (a list)"#),
         ("model.pt", "class torch.nn.modules.linear.Linear"),
         ("list.pt", "doesn't hold a dictionary of tensors"),
         ("tensor.pt", "doesn't hold a dictionary of tensors"),
@@ -250,12 +242,12 @@ fn other_files_are_named_for_what_they_are() {
         ("float8.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
         ("uint16.pt", "unsupported type (torch._utils._rebuild_tensor_v3)"),
         ("sparse.pt", "unsupported type (torch._utils._rebuild_sparse_tensor)"),
-        ("execute.pt", "class posix.system"),
-        ("legacy.pt", "before version 1.6"),
+        ("execute.pt", "class posix.system, which was not executed"),
+        ("legacy_complex.pt", "unsupported type"),
         ("torchscript.pt", "is a TorchScript archive"),
         ("pickle.pt", "is a Python pickle"),
-        ("array.npy", "is a NumPy array"),
-        ("arrays.npz", "is a NumPy archive"),
+        ("array.npy", "is a single NumPy array"),
+        ("objects.npz", "its tensor a is of NumPy's type |O"),
         ("deflated.pt", "is a compressed zip archive"),
         ("zip.pt", "is a zip archive, but not a PyTorch state dict"),
         ("float8.safetensors", "is of type F8_E4M3"),
@@ -267,7 +259,7 @@ fn other_files_are_named_for_what_they_are() {
     }
     assert!(!Path::new("executed").exists());
     assert!(refusal(&pytorch_file("refused")).contains("isn't a file"));
-    assert!(refusal(&pytorch_file("nothing.pt")).contains("can't be read"));
+    assert!(refusal(&pytorch_file("nothing.pt")).contains("can't be read: there is no such file"));
 }
 
 #[test]

@@ -22,17 +22,22 @@ use vitlab::checkpoint::{StateDict, read};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// A .pt file whose pickle is damaged and whose checksums are right.
-fn with_mutated_pickle(original: &[u8], random: &mut SplitMix64) -> Vec<u8> {
+/// An archive in which one of the entries with that ending is damaged, and whose checksums are right.
+fn with_mutated_entry(original: &[u8], ending: &str, random: &mut SplitMix64) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(original)).unwrap();
     let mut entries = Vec::new();
+    let names: Vec<String> = from.file_names().map(str::to_string).filter(|name| name.ends_with(ending)).collect();
+    let chosen = names[random.below(names.len())].clone();
     for index in 0..from.len() {
         let mut entry = from.by_index(index).unwrap();
         let name = entry.name().unwrap().to_string();
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
-        if name.ends_with("/data.pkl") {
+        if name == chosen {
+            // A change of an array's numbers is none of its form.
+            let rest = bytes.split_off(bytes.len().min(if ending == ".npy" { 80 } else { usize::MAX }));
             mutate(&mut bytes, 0, random);
+            bytes.extend(rest);
         }
         entries.push((name, bytes));
     }
@@ -115,31 +120,80 @@ enum Format {
     PtFile,
     Pickle,
     SafetensorsFile,
+    /// Before PyTorch 1.6, without checksums.
+    LegacyPt,
+    /// A training checkpoint, with objects beside its dictionaries of tensors.
+    TrainingPickle,
+    NpzFile,
+    NpzEntry,
+    Index,
 }
 
-/// A copy of the file of that stem, damaged where its reader has to notice it.
-fn damaged(format: Format, stem: &Path, round: usize, random: &mut SplitMix64) -> Vec<u8> {
-    let extension = if format == Format::SafetensorsFile { "safetensors" } else { "pt" };
-    let original = fs::read(stem.with_extension(extension)).unwrap();
-    let mut bytes = original.clone();
-    match format {
-        Format::PtFile => {
-            // Every second mutation hits the directory at the end, where a change does more than break a checksum.
-            let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
-            mutate(&mut bytes, if round.is_multiple_of(2) { 0 } else { end }, random);
-            bytes
-        }
-        Format::Pickle => with_mutated_pickle(&original, random),
-        Format::SafetensorsFile => {
-            // In the header alone: the tensors after it may have any values.
-            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-            bytes.truncate(8 + header);
-            mutate(&mut bytes, if round.is_multiple_of(8) { 0 } else { 8 }, random);
-            if round.is_multiple_of(2) && bytes.len() >= 8 {
-                let len = bytes.len() as u64 - 8;
-                bytes[..8].copy_from_slice(&len.to_le_bytes());
+impl Format {
+    const ALL: [Format; 8] = [
+        Format::PtFile,
+        Format::Pickle,
+        Format::SafetensorsFile,
+        Format::LegacyPt,
+        Format::TrainingPickle,
+        Format::NpzFile,
+        Format::NpzEntry,
+        Format::Index,
+    ];
+
+    /// Files of this format in the folder that the generators fill.
+    fn files(self) -> Vec<String> {
+        let plain = ["vit", "views", "cnn", "dtypes", "protocol4"];
+        let legacy = ["legacy_views", "legacy_dtypes", "legacy_parameters", "legacy_protocol4"];
+        let training = ["model.2", "model.5", "dino.5", "nested.5", "attributes.5", "odd.2"];
+        let named = |names: &[&str], ending: &str| names.iter().map(|name| format!("{name}.{ending}")).collect();
+        match self {
+            Format::PtFile | Format::Pickle => named(&plain, "pt"),
+            Format::SafetensorsFile => named(&plain, "safetensors"),
+            Format::LegacyPt => {
+                named(&legacy, "pt").into_iter().chain(named(&["model", "dino"], "legacy.ckpt")).collect()
             }
-            [&bytes, &original[8 + header..]].concat()
+            Format::TrainingPickle => named(&training, "pt"),
+            Format::NpzFile | Format::NpzEntry => named(&["arrays"], "npz"),
+            Format::Index => vec!["sharded_safetensors/model.safetensors.index.json".into()],
+        }
+    }
+
+    /// A copy of the file, damaged where its reader has to notice it.
+    fn damaged(self, original: &[u8], round: usize, random: &mut SplitMix64) -> Vec<u8> {
+        let mut bytes = original.to_vec();
+        match self {
+            Format::PtFile | Format::NpzFile => {
+                // Every second mutation hits the directory at the end, where a change does more than break a checksum.
+                let end = bytes.len().saturating_sub(12_000).max(bytes.len() / 2);
+                mutate(&mut bytes, if round.is_multiple_of(2) { 0 } else { end }, random);
+                bytes
+            }
+            Format::Pickle | Format::TrainingPickle => with_mutated_entry(original, "/data.pkl", random),
+            Format::NpzEntry => with_mutated_entry(original, ".npy", random),
+            Format::Index => {
+                mutate(&mut bytes, 0, random);
+                bytes
+            }
+            Format::LegacyPt => {
+                // Mostly in the pickles at the start.
+                let end = if round.is_multiple_of(4) { bytes.len() } else { bytes.len().min(3_000) };
+                let rest = bytes.split_off(end);
+                mutate(&mut bytes, 0, random);
+                bytes.extend(rest);
+                bytes
+            }
+            Format::SafetensorsFile => {
+                // In the header alone: the tensors after it may have any values.
+                let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+                bytes.truncate(8 + header);
+                mutate(&mut bytes, if round.is_multiple_of(8) { 0 } else { 8 }, random);
+                if round.is_multiple_of(2) && bytes.len() >= 8 {
+                    let len = bytes.len() as u64 - 8;
+                    bytes[..8].copy_from_slice(&len.to_le_bytes());
+                }
+                [&bytes, &original[8 + header..]].concat()
+            }
         }
     }
 }
@@ -148,22 +202,24 @@ fn damaged(format: Format, stem: &Path, round: usize, random: &mut SplitMix64) -
 fn mutated_files() {
     let rounds: usize = std::env::var("VITLAB_MUTATIONS").map_or(700, |number| number.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    common::reference("weights.py", &["make".as_ref(), folder.path()]);
-    let stems = ["vit", "views", "cnn", "dtypes", "protocol4"];
-    let path = folder.path().join("mutated");
+    for generator in ["weights.py", "checkpoints.py"] {
+        common::reference(generator, &["make".as_ref(), folder.path()]);
+    }
     let mut random = SplitMix64(2026);
-    for format in [Format::PtFile, Format::Pickle, Format::SafetensorsFile] {
+    for format in Format::ALL {
         let mut seen = Seen::default();
         let start = Instant::now();
+        let files: Vec<_> = format.files().into_iter().map(|name| folder.path().join(name)).collect();
+        let originals: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
         for round in 0..rounds {
-            let stem = stems[round % stems.len()];
-            let bytes = damaged(format, &folder.path().join(stem), round, &mut random);
-            if let Some(dict) = check(&path, &bytes, &mut seen) {
+            let (file, original) = (&files[round % files.len()], &originals[round % files.len()]);
+            let bytes = format.damaged(original, round, &mut random);
+            if let Some(dict) = check(&file.with_file_name("mutated"), &bytes, &mut seen) {
                 let content = content(&dict);
                 // An archive that is accepted has its original content: checksums cover all that matters.
-                if format == Format::PtFile {
-                    let original = read(folder.path().join(format!("{stem}.pt"))).unwrap();
-                    assert!(content == self::content(&original), "{stem}, round {round}");
+                if matches!(format, Format::PtFile | Format::NpzFile) {
+                    let original = read(file).unwrap();
+                    assert!(content == self::content(&original), "{}, round {round}", file.display());
                 }
             }
         }

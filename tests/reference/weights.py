@@ -86,6 +86,11 @@ def good_files():
         yield f"protocol{protocol}", vit.norm.state_dict(), {"pickle_protocol": protocol}
     yield "names", OrderedDict([("größe.ß", values), ("a b", values), ("", values)]), {}
     yield "no_tensors", {}, {}
+    legacy = {"_use_new_zipfile_serialization": False}
+    yield "legacy_dtypes", kinds, legacy
+    yield "legacy_views", views, legacy
+    yield "legacy_parameters", {"a": nn.Parameter(values), "b": nn.Parameter(values.t())}, legacy
+    yield "legacy_protocol4", vit.norm.state_dict(), legacy | {"pickle_protocol": 4}
     # 21 letters: the first entry of the zip's directory is then as long as a zip64 record.
     yield "vit_small_patch16_224", vit.norm.state_dict(), {}
 
@@ -98,11 +103,8 @@ class Execute:
 def refused_files(folder):
     linear = nn.Linear(3, 2)
     weights = linear.state_dict()
-    optimizer = torch.optim.AdamW(linear.parameters())
-    linear(torch.ones(3)).sum().backward()
-    optimizer.step()
     saved = {
-        "checkpoint.pt": {"epoch": 3, "loss": 0.5, "model": weights, "optimizer": optimizer.state_dict()},
+        "epoch.pt": {"epoch": 3, "losses": [0.5, 0.25]},
         "model.pt": linear,
         "list.pt": list(weights.values()),
         "tensor.pt": torch.ones(3),
@@ -114,11 +116,12 @@ def refused_files(folder):
     }
     for name, value in saved.items():
         torch.save(value, folder / name)
-    torch.save(weights, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    complex_values = {"a": torch.ones(3, dtype=torch.complex64)}
+    torch.save(complex_values, folder / "legacy_complex.pt", _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.script(linear), folder / "torchscript.pt")
     (folder / "pickle.pt").write_bytes(pickle.dumps({"a": np.ones(3)}))
     np.save(folder / "array.npy", np.ones(3))
-    np.savez(folder / "arrays.npz", a=np.ones(3))
+    np.savez(folder / "objects.npz", a=np.array([{}]))
     buffer = io.BytesIO()
     torch.save({"a": torch.zeros(10000)}, buffer)
     with zipfile.ZipFile(buffer) as stored:

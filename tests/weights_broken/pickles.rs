@@ -51,6 +51,7 @@ fn storages_that_contradict_the_archive() {
         (stored("FloatStorage", "0", i64::MAX), "impossible shape"),
         (stored("DoubleStorage", "0", 4), "need 32"),
         (stored("Tensor", "0", 4), "class torch.Tensor"),
+        (stored("QInt8Storage", "0", 4), "unsupported type (torch.QInt8Storage)"),
         (stored("FloatStorage", "1", 4), "has no data/1"),
         (stored("FloatStorage", "../../etc/passwd", 4), "has no data/../../etc/passwd"),
         (stored("FloatStorage", "", 4), "has no data/"),
@@ -77,17 +78,18 @@ fn names_that_clash_or_deceive() {
 
 #[test]
 fn programs_that_no_state_dict_needs() {
-    let cases: [(&str, &[u8], &str); 28] = [
+    let cases: [(&str, &[u8], &str); 29] = [
         ("nothing", b"", "ends in the middle"),
         ("no end", b"\x80\x02}", "ends in the middle"),
         ("no value", b"\x80\x02.", "without its values"),
         ("two values", b"}}.", "more than one value"),
-        ("system", b"cposix\nsystem\n(X\x04\x00\x00\x00lstR.", "class posix.system"),
-        ("eval", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "class builtins.eval"),
+        ("system", b"cposix\nsystem\n(X\x02\x00\x00\x00lstR.", "class posix.system, which was not executed"),
+        ("eval", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x02ls\x85R.", "class builtins.eval, which"),
         ("class without a name", b"NN\x93.", "class without a name"),
         ("class name without end", b"cos", "ends in the middle"),
-        ("class of control characters", b"c\x1b[2J\n\x07\n.", r"class \u{1b}[2J.\u{7}"),
-        ("new object", b"ccollections\nOrderedDict\n)\x81.", "opcode 0x81 (at byte 26)"),
+        ("class of control characters", b"c\x1b[2J\n\x07\n)R.", r"class \u{1b}[2J.\u{7}"),
+        ("new object", b"cevil\nClass\n)\x81.", "class evil.Class, which was not executed"),
+        ("new object of a function", b"ctorch._utils\n_rebuild_tensor_v2\n)\x81.", "isn't a class"),
         ("instance of protocol 0", b"(i__main__\nX\n.", "opcode 0x69"),
         ("extension", b"\x82\x01.", "opcode 0x82"),
         ("persistent text", b"Pid\n.", "opcode 0x50"),
@@ -104,7 +106,7 @@ fn programs_that_no_state_dict_needs() {
         ("below the mark", b"N(0.", "without its values"),
         ("memo gap", b"}r\xff\xff\xff\xff.", "gap in its memo"),
         ("memo miss", b"h\x07.", "doesn't exist"),
-        ("long integer", b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.", "more than 64 bits"),
+        ("long integer", b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.", "doesn't hold a dictionary"),
         ("text that isn't", b"X\x02\x00\x00\x00\xc3\x28.", "isn't UTF-8"),
     ];
     for (name, pickle, phrase) in cases {
@@ -124,6 +126,9 @@ fn programs_that_unfold() {
     // A dictionary that holds itself, and one that holds itself as its key.
     assert!(refusal(&with_pickle(b"}q\x00X\x01\x00\x00\x00ah\x00s.")).contains("(a dictionary)"));
     assert!(refusal(&with_pickle(b"}q\x00h\x00h\x00s.")).contains("another key (a dictionary)"));
+    // A dictionary that is reached by many paths, each of which gets longer.
+    let paths = [&b"}q\x00"[..], &b"X\x01\x00\x00\x00ah\x00s".repeat(1000), b"."].concat();
+    assert!(refusal(&with_pickle(&paths)).contains("holds no dictionary of tensors"));
     // A list that holds itself; 200,000 nested tuples; 40 tuples, each of ten references to the one before.
     assert!(refusal(&with_pickle(b"]q\x00h\x00a.")).contains("doesn't hold a dictionary"));
     let nested = [&b")"[..], &[0x85; 200_000], b"."].concat();
@@ -154,6 +159,10 @@ fn programs_that_unfold() {
         b"(Nt",
         b"(NNNNt",
         b"N\x850",
+        b"ca\nb\n",
+        b"ca\nb\n)R",
+        b"]q\x00]h\x00a",
+        b"\x8f",
     ];
     for (start, step) in steps.map(|step| (&b"N"[..], step)).into_iter().chain([(&grown[..], &b"0N\x85"[..])]) {
         let pickle = [start, &step.repeat((8 << 20) / step.len())].concat();

@@ -1,17 +1,32 @@
-//! Checkpoint files: state dicts (tensors by name) in PyTorch's .pt format or in safetensors, read and written.
+//! Checkpoints: state dicts (tensors by name) and what describes their model, read from the files of many programs.
+//!
+//! Read: PyTorch's files since version 1.6 and before it, with dictionaries around the state dict; safetensors; NumPy's
+//! archives; shards with their index; a folder of them; a model of the Hugging Face hub. The content of a file tells its
+//! format, its name doesn't. Written: .pt and .safetensors.
+//!
+//! The description of a model travels with its tensors: in a safetensors file as the text metadata `config` (JSON of a
+//! [`Config`](crate::Config) or of a `config.json`), beside any other file as a JSON file of the same stem, which
+//! [`History`](crate::train::History) writes, too. [`Checkpoint::config`] is the one place to read it.
 //!
 //! Reading executes nothing and checks everything. A damaged or malicious file is an error that says so, in time and
 //! memory bounded by the file's size. `tests/weights_mutated.rs` measures it: a valid file of 100 MiB takes 200 to
 //! 202 MiB at the peak, a damaged one above 100 kB at most 1.25 times its size.
 
+mod archive;
+mod description;
+mod format;
+mod hub;
 pub mod layouts;
 mod location;
+mod npz;
+mod prefixes;
 mod pt;
 mod safetensors;
+mod shards;
 mod tensor;
 mod variables;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -19,6 +34,9 @@ use std::path::Path;
 use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
+
+use archive::Archive;
+use format::{Format, START};
 
 pub use location::Checkpoint;
 pub use safetensors::{read_safetensors, write_safetensors};
@@ -54,9 +72,20 @@ impl StateDict {
     }
 }
 
-/// Reads the state dict of a PyTorch or safetensors file. The first bytes of the file tell its format.
+/// Tensors and text from one file.
+#[derive(Debug, Default)]
+struct Contents {
+    tensors: StateDict,
+    metadata: BTreeMap<String, String>,
+    /// What was chosen or skipped, as phrases about the file.
+    notices: Vec<String>,
+}
+
+/// Reads the state dict of a file: PyTorch's, safetensors, NumPy's archive, or the index of shards.
 ///
-/// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their type.
+/// A state dict in a dictionary (`{"model": …, "epoch": 3}`) is found if it is the only one; [`Checkpoint::open`] also
+/// reads one of several. float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool tensors keep their
+/// type, and all keep their names.
 ///
 /// ```
 /// use vitlab::{checkpoint::{StateDict, read, write}, tch::Tensor};
@@ -71,19 +100,55 @@ impl StateDict {
 /// # Errors
 /// Fails if the file can't be read, is damaged, has another format, or holds anything but up to about 6,000 tensors.
 pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
-    let path = path.as_ref();
+    Ok(contents(path.as_ref(), None)?.tensors)
+}
+
+/// Reads a file or shards, or the one dictionary of tensors in them that `entry` names.
+fn contents(path: &Path, entry: Option<&str>) -> Result<Contents> {
+    match file_contents(path, entry)? {
+        Some(contents) => Ok(contents),
+        None => shards::read(path)?.entry(entry).map_err(about(path)),
+    }
+}
+
+/// Reads one file of tensors; `None` if it is a JSON file.
+fn file_contents(path: &Path, entry: Option<&str>) -> Result<Option<Contents>> {
     let (mut file, len) = open(path)?;
     let mut start = Vec::new();
-    let rewound = file.by_ref().take(14).read_to_end(&mut start).and_then(|_| file.rewind());
+    let rewound = file.by_ref().take(START).read_to_end(&mut start).and_then(|_| file.rewind());
     rewound.map_err(|error| unreadable(path, error))?;
-    let dict = if start.starts_with(b"PK\x03\x04") {
-        pt::read(file, len)
-    } else if let Some(problem) = unsupported_format(&start) {
-        Err(Error::argument(problem))
-    } else {
-        safetensors::parse(&mut file, len).map(|(dict, _)| dict)
+    let found = match Format::of(&start).map_err(about(path))? {
+        Format::Json => return Ok(None),
+        Format::LegacyPt => pt::read_legacy(file, len, entry),
+        Format::Zip => Archive::open(file, len).and_then(|archive| match npz::is_npz(&archive) {
+            true => npz::read(archive).and_then(|contents| contents.entry(entry)),
+            false => pt::read(archive, len, entry),
+        }),
+        Format::Safetensors => safetensors::parse(&mut file, len)
+            .and_then(|(tensors, metadata)| Contents { tensors, metadata, notices: Vec::new() }.entry(entry)),
     };
-    dict.map_err(about(path))
+    found.map(Some).map_err(about(path))
+}
+
+impl Contents {
+    /// The tensors whose names begin with `entry`, without it. "." is all of them.
+    fn entry(mut self, entry: Option<&str>) -> Result<Self> {
+        let Some(entry) = entry.filter(|&entry| entry != ".") else { return Ok(self) };
+        let tensors = std::mem::take(&mut self.tensors.0);
+        let first = tensors.first().map_or("none".to_string(), |(name, _)| printable(name));
+        self.tensors.0 = tensors
+            .into_iter()
+            .filter_map(|(name, tensor)| Some((sub_tree(&name, entry)?.to_string(), tensor)))
+            .collect();
+        let found = !self.tensors.0.is_empty();
+        ensure!(found, "has no tensors in an entry \"{}\"; the first of its tensors is {first}", printable(entry));
+        Ok(self)
+    }
+}
+
+/// The rest of a tensor's name below the module or dictionary `entry`.
+fn sub_tree<'a>(name: &'a str, entry: &str) -> Option<&'a str> {
+    name.strip_prefix(entry)?.strip_prefix(['.', '/']).filter(|rest| !rest.is_empty())
 }
 
 /// Writes a PyTorch file (.pt, .pth) or a safetensors file (.safetensors); the extension decides.
@@ -102,38 +167,13 @@ pub fn write(path: impl AsRef<Path>, dict: &StateDict) -> Result<()> {
     }
 }
 
-/// The format, and the remedy, of a file that starts with these bytes (14 are enough) and can't be read.
-fn unsupported_format(start: &[u8]) -> Option<&'static str> {
-    Some(match start {
-        [] => "is empty; save or download it again",
-        // Safetensors: the length of a header below 4 GiB, which may look like a signature, and the header's first byte.
-        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return None,
-        // PyTorch's magic number before it used zip archives, as a pickled LONG1.
-        [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19] => {
-            "is in the format that PyTorch wrote before version 1.6; in Python, save it again: \
-             torch.save(torch.load(path), path)"
-        }
-        [0x80, 2..=5, ..] => {
-            "is a Python pickle, not a PyTorch file; in Python, save just the weights: \
-             torch.save(model.state_dict(), \"model.pt\")"
-        }
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
-            "is a NumPy array; save the weights as a PyTorch state dict (.pt) or as .safetensors"
-        }
-        [0x89, b'H', b'D', b'F', ..] => {
-            "is an HDF5 file (Keras?); save the weights as a PyTorch state dict (.pt) or as .safetensors"
-        }
-        [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it first",
-        _ => return None,
-    })
-}
-
 /// Opens an ordinary file and returns it with its length in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
     // Checked before it is opened: opening a pipe would wait for its other end.
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if !metadata.is_file() {
-        return Err(Error::file(path, "isn't a file; name a checkpoint file"));
+        let advice = if metadata.is_dir() { "name a checkpoint file in it" } else { "name a checkpoint file" };
+        return Err(Error::file(path, format!("isn't a file; {advice}")));
     }
     Ok((File::open(path).map_err(|error| unreadable(path, error))?, metadata.len()))
 }
@@ -149,7 +189,11 @@ fn about_tensor(name: &str) -> impl Fn(Error) -> Error {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {
-    Error::file(path, format!("can't be read: {error}"))
+    let problem = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or folder; check the path".to_string(),
+        _ => error.to_string(),
+    };
+    Error::file(path, format!("can't be read: {problem}"))
 }
 
 /// A name from a file, made fit for a message: control characters escaped, at most 60 characters.

@@ -1,14 +1,13 @@
-//! The state dict that a pickle describes: its names, and views of the archive's storages.
+//! The Python classes and functions that tensors and dictionaries are made with, and what their calls return.
 //!
-//! A state dict refers to a few Python classes and functions by name. Any other is an error, and none is ever called.
+//! Only those of [`Class`] have a meaning here. None is ever called, and neither is any other.
 
 use tch::Kind;
 
-use super::SAVE_STATE_DICT;
 use super::unpickler::{Unpickler, Value, damaged};
+use crate::Result;
 use crate::checkpoint::printable;
 use crate::checkpoint::tensor::ELEMENT_TYPES;
-use crate::{Error, Result};
 
 /// A storage as the pickle describes it: the entry `data/KEY` of the archive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,119 +27,155 @@ pub(super) struct TensorView<'a> {
     pub stride: Vec<i64>,
 }
 
-/// The tensors of a pickled state dict in their order. An error is a phrase for the user.
-pub(super) fn state_dict(pickle: &[u8]) -> Result<Vec<(&str, TensorView<'_>)>> {
-    let mut unpickler = Unpickler::new(pickle);
-    let Value::Dict(dict) = unpickler.run()? else {
-        return Err(Error::argument(format!("doesn't hold a dictionary of tensors; {SAVE_STATE_DICT}")));
-    };
-    let entries = &unpickler.dicts[dict as usize];
-    let tensors = entries.iter().map(|entry| match *entry {
-        (Value::Str(name), Value::View(view)) => Some((name, unpickler.views[view as usize].clone())),
-        _ => None,
-    });
-    tensors.collect::<Option<_>>().ok_or_else(|| Error::argument(unpickler.not_a_state_dict(entries)))
-}
-
-/// The Python classes and functions that a state dict refers to.
+/// A Python class or function.
 #[derive(Clone, Copy)]
 pub(super) enum Class {
     OrderedDict,
+    DefaultDict,
     RebuildTensor,
     RebuildParameter,
+    /// Rebuilds a tensor that has Python attributes, with another function.
+    RebuildFromType,
     Storage(Kind),
+    /// Any other, as an index into [`Unpickler::classes`].
+    Unknown(u32),
 }
 
 impl Class {
-    /// The class or function `module.name`.
-    pub fn named(module: &str, name: &str) -> Result<Self> {
-        let storage = match (module, name) {
-            ("collections", "OrderedDict") => return Ok(Class::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => return Ok(Class::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => return Ok(Class::RebuildParameter),
-            ("torch.storage", "UntypedStorage") => Some(Kind::Uint8),
-            ("torch", name) => ELEMENT_TYPES.iter().find(|entry| entry.1 == name).map(|entry| entry.0),
-            _ => None,
-        };
-        storage.map(Class::Storage).ok_or_else(|| {
-            let class = format!("{}.{}", printable(module), printable(name));
-            let is_tensor =
-                class.starts_with("torch._utils._rebuild_") || (module == "torch" && name.ends_with("Storage"));
-            Error::argument(if is_tensor {
-                format!("holds a tensor of an unsupported type ({class}); in Python, make it a dense float32 tensor")
-            } else {
-                let none = "is no part of a state dict (nothing was executed)";
-                format!("refers to the Python class {class}, which {none}; {SAVE_STATE_DICT}")
-            })
+    /// The class or function `module.name`; `None` for an unknown one.
+    pub fn named(module: &str, name: &str) -> Option<Self> {
+        Some(match (module, name) {
+            ("collections", "OrderedDict") => Class::OrderedDict,
+            ("collections", "defaultdict") => Class::DefaultDict,
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Class::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Class::RebuildParameter,
+            ("torch._tensor", "_rebuild_from_type_v2") => Class::RebuildFromType,
+            ("torch.storage", "UntypedStorage") => Class::Storage(Kind::Uint8),
+            ("torch", name) => Class::Storage(ELEMENT_TYPES.iter().find(|entry| entry.1 == name)?.0),
+            _ => return None,
         })
     }
 }
 
 impl<'a> Unpickler<'a> {
     /// `BinPersId`: replaces ("storage", class, key, device, length) by a storage. The device doesn't matter.
+    ///
+    /// Files before PyTorch 1.6 have a sixth item, None or a part of the storage, and ("module", class, file, source).
     pub fn load_storage(&mut self) -> Result<()> {
-        use Value::{Int, Str};
+        use Value::{Int, Other, Str};
         let Value::Tuple(tuple) = self.pop()? else { return Err(damaged("a storage without a description")) };
-        let [Str("storage"), Value::Class(Class::Storage(kind)), Str(key), Str(_device), Int(len)] =
-            self.tuples[tuple as usize][..]
-        else {
-            return Err(damaged("a storage with an unknown description"));
+        let (storage, part) = match self.tuples[tuple as usize][..] {
+            [Str("module"), class @ Value::Class(_), _file, _source] => return self.push(class),
+            // A storage of an unsupported type.
+            [Str("storage"), Value::Class(Class::Unknown(class)), ..] => return self.push(Value::Object(class)),
+            [Str("storage"), Value::Class(Class::Storage(kind)), Str(key), Str(_device), Int(len)] => {
+                (Storage { kind, key, len }, None)
+            }
+            [Str("storage"), Value::Class(Class::Storage(kind)), Str(key), Str(_device), Int(len), part] => {
+                (Storage { kind, key, len }, Some(part))
+            }
+            _ => return Err(damaged("a storage with an unknown description")),
         };
-        self.storages.push(Storage { kind, key, len });
+        let offset = match part {
+            None | Some(Other("None")) => 0,
+            Some(Value::Tuple(part)) => match self.tuples[part as usize][..] {
+                [Str(_key), Int(offset), Int(len)]
+                    if offset >= 0 && len >= 0 && offset.checked_add(len).is_some_and(|end| end <= storage.len) =>
+                {
+                    offset
+                }
+                _ => return Err(damaged("a part beyond its storage")),
+            },
+            Some(_) => return Err(damaged("a storage with an unknown description")),
+        };
+        self.storages.push((storage, offset));
         self.push(Value::Storage(self.storages.len() as u32 - 1))
     }
 
     /// `Reduce`: replaces a class or function and the tuple of its arguments by the value that the call returns.
     pub fn reduce(&mut self) -> Result<()> {
-        let (Value::Tuple(tuple), Value::Class(class)) = (self.pop()?, self.pop()?) else {
+        let (Value::Tuple(tuple), function) = (self.pop()?, self.pop()?) else {
             return Err(damaged("a call of something that isn't a function"));
         };
-        match (class, &self.tuples[tuple as usize][..]) {
-            (Class::OrderedDict, []) => self.push_dict(),
+        match function {
+            Value::Class(class) => self.call(class, tuple),
+            Value::Object(class) => self.push(Value::Object(class)),
+            _ => Err(damaged("a call of something that isn't a function")),
+        }
+    }
+
+    /// Pushes the value that `class` returns for a tuple of arguments.
+    fn call(&mut self, class: Class, arguments: u32) -> Result<()> {
+        match (class, &self.tuples[arguments as usize][..]) {
+            (Class::Unknown(class), _) => self.push(Value::Object(class)),
+            (Class::OrderedDict, []) | (Class::DefaultDict, [] | [_]) => self.push_dict(Vec::new()),
+            // Python 2 gives the items, each as a list.
+            (Class::OrderedDict, &[Value::List(items)]) => {
+                let pairs = self.pairs(items)?;
+                self.push_dict(pairs)
+            }
             (
                 Class::RebuildTensor,
-                &[Value::Storage(storage), Value::Int(offset), Value::Tuple(size), Value::Tuple(stride), _grad, _hooks],
-            ) => {
+                &[Value::Storage(storage), Value::Int(offset), Value::Tuple(size), Value::Tuple(stride), ref rest @ ..],
+            ) if rest.is_empty() || rest.len() == 2 => {
                 let (size, stride) = (self.integers(size)?, self.integers(stride)?);
-                self.views.push(TensorView { storage: self.storages[storage as usize], offset, size, stride });
+                let (storage, start) = self.storages[storage as usize];
+                let offset = offset.checked_add(start).ok_or_else(|| damaged("a view beyond its storage"))?;
+                self.views.push(TensorView { storage, offset, size, stride });
                 self.push(Value::View(self.views.len() as u32 - 1))
             }
-            (Class::RebuildParameter, &[view @ Value::View(_), _grad, _hooks]) => self.push(view),
+            // Of an unsupported type, whose storage is an object.
+            (Class::RebuildTensor, &[unsupported @ Value::Object(_), ..]) => self.push(unsupported),
+            (Class::RebuildParameter, &[tensor @ (Value::View(_) | Value::Object(_)), _grad, _hooks])
+            | (Class::RebuildParameter, &[tensor @ (Value::View(_) | Value::Object(_)), _grad, _hooks, _]) => {
+                self.push(tensor)
+            }
+            (
+                Class::RebuildFromType,
+                &[Value::Class(inner @ (Class::RebuildTensor | Class::Unknown(_))), _type, Value::Tuple(arguments), _],
+            ) => self.call(inner, arguments),
             _ => Err(damaged("a call with unknown arguments")),
         }
     }
 
-    /// The message for a dictionary that holds more than tensors by name: its entries, and which of them to save.
-    fn not_a_state_dict(&self, entries: &[(Value, Value)]) -> String {
-        let shown = &entries[..entries.len().min(20)];
-        let mut advice = None;
-        let mut list = Vec::new();
-        for &(key, value) in shown {
-            let key = match key {
-                Value::Str(key) => format!("\"{}\"", printable(key)),
-                Value::Int(key) => key.to_string(),
-                _ => "another key".to_string(),
-            };
-            let description = match value {
-                Value::View(_) => "a tensor",
-                Value::Dict(dict) => match &self.dicts[dict as usize][..] {
-                    [inner @ .., (_, Value::View(_))] if inner.iter().all(|(_, v)| matches!(v, Value::View(_))) => {
-                        advice.get_or_insert_with(|| format!("in Python, save just its entry {key}"));
-                        "a dictionary of tensors"
-                    }
-                    _ => "a dictionary",
-                },
-                Value::Int(_) => "a number",
-                Value::Str(_) => "text",
-                Value::Tuple(_) => "a tuple",
-                Value::List => "a list",
-                Value::Other(description) => description,
-                Value::Class(_) | Value::Storage(_) => "an object",
-            };
-            list.push(format!("{key} ({description})"));
+    /// `NewObj`: an empty dictionary, or an object whose content is dropped.
+    pub fn new_object(&mut self, class: Value<'a>) -> Result<()> {
+        match class {
+            Value::Class(Class::OrderedDict | Class::DefaultDict) => self.push_dict(Vec::new()),
+            Value::Class(Class::Unknown(class)) | Value::Object(class) => self.push(Value::Object(class)),
+            _ => Err(damaged("a new object of something that isn't a class")),
         }
-        let more = if entries.len() > shown.len() { ", …" } else { "" };
-        let advice = advice.unwrap_or_else(|| SAVE_STATE_DICT.to_string());
-        format!("holds more than a state dict: {}{more}; {advice}", list.join(", "))
+    }
+
+    /// The keys and values of a list of lists or tuples of two.
+    fn pairs(&mut self, list: u32) -> Result<Vec<(Value<'a>, Value<'a>)>> {
+        let mut pairs = Vec::new();
+        for item in &self.lists[list as usize] {
+            let pair = match *item {
+                Value::List(pair) => &self.lists[pair as usize][..],
+                Value::Tuple(pair) => &self.tuples[pair as usize][..],
+                _ => &[],
+            };
+            let &[key, value] = pair else { return Err(damaged("a call with unknown arguments")) };
+            pairs.push((key, value));
+        }
+        // A program can repeat a long list at the cost of two bytes, so its items count again.
+        (0..pairs.len()).try_for_each(|_| self.count())?;
+        Ok(pairs)
+    }
+
+    /// A class or function in words, `module.name`.
+    pub fn class_name(&self, class: u32) -> String {
+        let (module, name) = self.classes[class as usize];
+        format!("{}.{}", printable(module), printable(name))
+    }
+
+    /// Whether an object is a tensor or storage of a type that this crate doesn't have.
+    pub fn is_unsupported_tensor(&self, object: u32) -> bool {
+        match self.classes[object as usize] {
+            ("torch._utils" | "torch._tensor", name) => name.starts_with("_rebuild_"),
+            ("torch", name) => name.ends_with("Storage"),
+            _ => false,
+        }
     }
 }

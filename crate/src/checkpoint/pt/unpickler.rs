@@ -1,8 +1,9 @@
-//! A pickle virtual machine for the opcodes of a state dict. It executes no Python.
+//! A pickle virtual machine for PyTorch's files. It executes no Python.
 //!
 //! A pickle is a program for a stack machine. A mark on the stack is where the items of a tuple, list or dictionary
-//! begin; the memo is a list of values that the program refers to again. Tuples, dictionaries, storages and views refer
-//! to each other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their number.
+//! begin; the memo is a list of values that the program refers to again. Tuples, lists, dictionaries, storages and views
+//! refer to each other by index, so cycles and deep nesting need no recursion. [`MAX_VALUES`] bounds their number. An
+//! instance of a class that isn't in [`Class`] is a [`Value::Object`]: its content is dropped, and nothing is called.
 
 use super::SAVE_STATE_DICT;
 use super::opcode::Opcode;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result, ensure};
 /// A program may create this many values (24 bytes each). PyTorch needs about 40 for a tensor.
 const MAX_VALUES: usize = 1 << 18;
 
-/// A value on the stack. Tuples, dictionaries, storages and views are indices into the fields of [`Unpickler`].
+/// A value on the stack. An index refers to the field of [`Unpickler`] of that kind.
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Int(i64),
@@ -23,10 +24,15 @@ pub(super) enum Value<'a> {
     Dict(u32),
     Storage(u32),
     View(u32),
-    List,
+    List(u32),
+    /// An instance of the unknown class of that index, or what an unknown function would return.
+    Object(u32),
     /// A value whose content doesn't matter here: its type in words.
     Other(&'static str),
 }
+
+/// A Python set, whose items are dropped.
+const SET: Value = Value::Other("a set");
 
 #[derive(Default)]
 pub(super) struct Unpickler<'a> {
@@ -39,15 +45,26 @@ pub(super) struct Unpickler<'a> {
     /// The values between earlier marks.
     below_marks: Vec<Vec<Value<'a>>>,
     memo: Vec<Value<'a>>,
+    /// Whether the program went on beyond its last byte.
+    pub ended_early: bool,
+    /// Module and name of each unknown class or function.
+    pub classes: Vec<(&'a str, &'a str)>,
     pub tuples: Vec<Vec<Value<'a>>>,
+    pub lists: Vec<Vec<Value<'a>>>,
     pub dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
-    pub storages: Vec<Storage<'a>>,
+    /// Each with the offset of its part.
+    pub storages: Vec<(Storage<'a>, i64)>,
     pub views: Vec<TensorView<'a>>,
 }
 
 impl<'a> Unpickler<'a> {
     pub fn new(pickle: &'a [u8]) -> Self {
         Unpickler { pickle, ..Unpickler::default() }
+    }
+
+    /// Number of bytes that have been run.
+    pub fn position(&self) -> usize {
+        self.position
     }
 
     /// Runs the program and returns the one value that it leaves on the stack.
@@ -59,7 +76,7 @@ impl<'a> Unpickler<'a> {
                 Some(opcode) => self.execute(opcode)?,
                 None => {
                     let opcode = format!("the pickle opcode 0x{byte:02x} (at byte {start})");
-                    let problem = format!("contains {opcode}, which a state dict doesn't use; {SAVE_STATE_DICT}");
+                    let problem = format!("contains {opcode}, which PyTorch doesn't write; {SAVE_STATE_DICT}");
                     return Err(Error::argument(problem));
                 }
             }
@@ -71,7 +88,7 @@ impl<'a> Unpickler<'a> {
     }
 
     fn execute(&mut self, opcode: Opcode) -> Result<()> {
-        let (int, text) = self.argument(opcode)?;
+        let (int, bytes) = self.argument(opcode)?;
         match opcode {
             Opcode::Proto | Opcode::Frame | Opcode::Stop => Ok(()),
             Opcode::Mark => self.count().map(|()| self.below_marks.push(std::mem::take(&mut self.stack))),
@@ -80,10 +97,16 @@ impl<'a> Unpickler<'a> {
             Opcode::Dup => self.push(self.top()?),
             Opcode::None => self.push(Value::Other("None")),
             Opcode::NewTrue | Opcode::NewFalse => self.push(Value::Other("a truth value")),
-            Opcode::BinInt1 | Opcode::BinInt2 | Opcode::BinInt | Opcode::Long1 => self.push(Value::Int(int)),
+            Opcode::BinInt1 | Opcode::BinInt2 | Opcode::BinInt => self.push(Value::Int(int)),
+            Opcode::Long1 | Opcode::Long4 => self.push(long(bytes)),
             Opcode::BinFloat => self.push(Value::Other("a number")),
-            Opcode::ShortBinString | Opcode::ShortBinUnicode | Opcode::BinUnicode | Opcode::BinUnicode8 => {
-                self.push(Value::Str(text))
+            Opcode::ShortBinUnicode | Opcode::BinUnicode | Opcode::BinUnicode8 => self.push(Value::Str(utf8(bytes)?)),
+            // Texts of Python 2, which hold any bytes.
+            Opcode::ShortBinString | Opcode::BinString => {
+                self.push(std::str::from_utf8(bytes).map_or(Value::Other("bytes"), Value::Str))
+            }
+            Opcode::ShortBinBytes | Opcode::BinBytes | Opcode::BinBytes8 | Opcode::ByteArray8 => {
+                self.push(Value::Other("bytes"))
             }
             Opcode::EmptyTuple => self.push_tuple(Vec::new()),
             Opcode::Tuple => self.pop_to_mark().and_then(|items| self.push_tuple(items)),
@@ -91,12 +114,15 @@ impl<'a> Unpickler<'a> {
                 let count = 1 + opcode as usize - Opcode::Tuple1 as usize;
                 self.pop_many(count).and_then(|items| self.push_tuple(items))
             }
-            Opcode::EmptyList => self.push(Value::List),
-            Opcode::Append => self.pop().and_then(|_| self.expect_list()),
-            Opcode::Appends => self.pop_to_mark().and_then(|_| self.expect_list()),
-            Opcode::EmptyDict => self.push_dict(),
+            Opcode::EmptyList => self.push_list(),
+            Opcode::Append => self.pop().and_then(|item| self.extend_list(&[item])),
+            Opcode::Appends => self.pop_to_mark().and_then(|items| self.extend_list(&items)),
+            Opcode::EmptyDict => self.push_dict(Vec::new()),
             Opcode::SetItem => self.pop_many(2).and_then(|pair| self.set_items(&pair)),
             Opcode::SetItems => self.pop_to_mark().and_then(|pairs| self.set_items(&pairs)),
+            Opcode::EmptySet => self.push(SET),
+            Opcode::AddItems => self.pop_to_mark().and_then(|_| self.top()).map(drop),
+            Opcode::FrozenSet => self.pop_to_mark().and_then(|_| self.push(SET)),
             Opcode::BinPut | Opcode::LongBinPut => self.put(int as usize),
             Opcode::Memoize => self.put(self.memo.len()),
             Opcode::BinGet | Opcode::LongBinGet => match self.memo.get(int as usize) {
@@ -105,44 +131,49 @@ impl<'a> Unpickler<'a> {
             },
             Opcode::Global => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Class(Class::named(module, name)?))
+                self.push_class(module, name)
             }
             Opcode::StackGlobal => match self.pop_many(2)?[..] {
-                [Value::Str(module), Value::Str(name)] => self.push(Value::Class(Class::named(module, name)?)),
+                [Value::Str(module), Value::Str(name)] => self.push_class(module, name),
                 _ => Err(damaged("a class without a name")),
             },
             Opcode::BinPersId => self.load_storage(),
             Opcode::Reduce => self.reduce(),
-            // The attributes of an OrderedDict: `_metadata`, the versions of the modules.
+            Opcode::NewObj => self.pop_many(2).and_then(|parts| self.new_object(parts[0])),
+            Opcode::NewObjEx => self.pop_many(3).and_then(|parts| self.new_object(parts[0])),
+            // The attributes of an object, or of an OrderedDict: `_metadata`, the versions of the modules.
             Opcode::Build => match (self.pop()?, self.top()?) {
-                (_, Value::Dict(_)) => Ok(()),
+                (_, Value::Dict(_) | Value::Object(_)) => Ok(()),
                 _ => Err(damaged("attributes on something that has none")),
             },
         }
     }
 
-    /// Reads the argument that follows an opcode, a number or a text, except for the two lines of [`Opcode::Global`].
-    fn argument(&mut self, opcode: Opcode) -> Result<(i64, &'a str)> {
+    /// Reads the argument that follows an opcode, a number or bytes, except for the two lines of [`Opcode::Global`].
+    fn argument(&mut self, opcode: Opcode) -> Result<(i64, &'a [u8])> {
         let int = match opcode {
             Opcode::Proto | Opcode::BinInt1 | Opcode::BinPut | Opcode::BinGet => self.byte()?.into(),
             Opcode::BinInt2 => u16::from_le_bytes(self.array()?).into(),
             Opcode::BinInt => i32::from_le_bytes(self.array()?).into(),
             Opcode::LongBinPut | Opcode::LongBinGet => u32::from_le_bytes(self.array()?).into(),
-            Opcode::Long1 => self.byte().and_then(|len| self.bytes(len.into())).and_then(long)?,
             Opcode::Frame | Opcode::BinFloat => self.bytes(8).map(|_| 0)?,
             _ => 0,
         };
-        let text_len = match opcode {
-            Opcode::ShortBinString | Opcode::ShortBinUnicode => self.byte()?.into(),
-            Opcode::BinUnicode => u32::from_le_bytes(self.array()?).into(),
-            Opcode::BinUnicode8 => u64::from_le_bytes(self.array()?),
+        let len = match opcode {
+            Opcode::ShortBinString | Opcode::ShortBinUnicode | Opcode::ShortBinBytes | Opcode::Long1 => {
+                self.byte()?.into()
+            }
+            Opcode::BinString | Opcode::BinUnicode | Opcode::BinBytes | Opcode::Long4 => {
+                u32::from_le_bytes(self.array()?).into()
+            }
+            Opcode::BinUnicode8 | Opcode::BinBytes8 | Opcode::ByteArray8 => u64::from_le_bytes(self.array()?),
             _ => 0,
         };
-        Ok((int, utf8(self.bytes(text_len)?)?))
+        Ok((int, self.bytes(len)?))
     }
 
     /// Counts one more value, up to the limit.
-    fn count(&mut self) -> Result<()> {
+    pub fn count(&mut self) -> Result<()> {
         self.created += 1;
         ensure!(self.created <= MAX_VALUES, "has a pickle of more than {MAX_VALUES} values, which isn't a state dict");
         Ok(())
@@ -151,6 +182,7 @@ impl<'a> Unpickler<'a> {
     /// The next `len` bytes of the program.
     fn bytes(&mut self, len: u64) -> Result<&'a [u8]> {
         let rest = &self.pickle[self.position..];
+        self.ended_early |= len > rest.len() as u64;
         ensure!(len <= rest.len() as u64, "has a pickle that ends in the middle; copy or save it again");
         self.position += len as usize;
         Ok(&rest[..len as usize])
@@ -182,9 +214,22 @@ impl<'a> Unpickler<'a> {
         self.push(Value::Tuple(self.tuples.len() as u32 - 1))
     }
 
-    pub fn push_dict(&mut self) -> Result<()> {
-        self.dicts.push(Vec::new());
+    pub fn push_dict(&mut self, entries: Vec<(Value<'a>, Value<'a>)>) -> Result<()> {
+        self.dicts.push(entries);
         self.push(Value::Dict(self.dicts.len() as u32 - 1))
+    }
+
+    fn push_list(&mut self) -> Result<()> {
+        self.lists.push(Vec::new());
+        self.push(Value::List(self.lists.len() as u32 - 1))
+    }
+
+    fn push_class(&mut self, module: &'a str, name: &'a str) -> Result<()> {
+        let class = Class::named(module, name).unwrap_or_else(|| {
+            self.classes.push((module, name));
+            Class::Unknown(self.classes.len() as u32 - 1)
+        });
+        self.push(Value::Class(class))
     }
 
     fn top(&self) -> Result<Value<'a>> {
@@ -205,19 +250,26 @@ impl<'a> Unpickler<'a> {
         Ok(std::mem::replace(&mut self.stack, below))
     }
 
-    /// Checks that the topmost value is a list. Its items are dropped: a state dict has none that matter.
-    fn expect_list(&self) -> Result<()> {
-        let Value::List = self.top()? else { return Err(damaged("an item for something that isn't a list")) };
+    /// Adds items to the list on top of the stack.
+    fn extend_list(&mut self, items: &[Value<'a>]) -> Result<()> {
+        // An item takes more than its value, since the list's memory grows in steps.
+        self.count()?;
+        match self.top()? {
+            Value::List(list) => self.lists[list as usize].extend(items),
+            Value::Object(_) => {}
+            _ => return Err(damaged("an item for something that isn't a list")),
+        }
         Ok(())
     }
 
     /// Adds alternating keys and values to the dictionary on top of the stack.
     fn set_items(&mut self, pairs: &[Value<'a>]) -> Result<()> {
-        let Value::Dict(dict) = self.top()? else {
-            return Err(damaged("an entry for something that isn't a dictionary"));
-        };
         let (pairs, []) = pairs.as_chunks::<2>() else { return Err(damaged("a key without a value")) };
-        self.dicts[dict as usize].extend(pairs.iter().map(|&[key, value]| (key, value)));
+        match self.top()? {
+            Value::Dict(dict) => self.dicts[dict as usize].extend(pairs.iter().map(|&[key, value]| (key, value))),
+            Value::Object(_) => {}
+            _ => return Err(damaged("an entry for something that isn't a dictionary")),
+        }
         Ok(())
     }
 
@@ -245,12 +297,13 @@ impl<'a> Unpickler<'a> {
     }
 }
 
-/// The argument of [`Opcode::Long1`]: two's complement of up to eight bytes, little-endian.
-fn long(bytes: &[u8]) -> Result<i64> {
+/// An integer in two's complement, little-endian. One of more than eight bytes is only a number.
+fn long<'a>(bytes: &[u8]) -> Value<'a> {
     let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
     let mut value = [if negative { 0xff } else { 0 }; 8];
-    value.get_mut(..bytes.len()).ok_or_else(|| damaged("an integer of more than 64 bits"))?.copy_from_slice(bytes);
-    Ok(i64::from_le_bytes(value))
+    let Some(low) = value.get_mut(..bytes.len()) else { return Value::Other("a number") };
+    low.copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(value))
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str> {
