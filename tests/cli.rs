@@ -5,8 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use tch::{Kind, Tensor};
-use vitlab::checkpoint;
+use image::{GrayImage, imageops};
+use tch::{Device, Kind, Tensor};
+use vitlab::checkpoint::{self, StateDict};
+use vitlab::data::{CLASSES, Dataset, Source, Split};
 
 /// `vitlab` with the words of `line` in `folder`.
 fn command(folder: &Path, line: &str) -> Command {
@@ -194,19 +196,133 @@ fn bad_arguments_are_sentences() {
             "--precision goes with --method rollout",
         ),
         ("convert cnn/teacher_model.pt model.onnx", "model.onnx"),
+        ("predict --weights cnn/teacher_model.pt --image nowhere.png", "nowhere.png: is not found; check the name"),
+        ("predict --weights cnn/teacher_model.pt --image small.json", "small.json: is not a picture; give a PNG,"),
+        ("predict --weights cnn/teacher_model.pt --range -5..3", "\"-5..3\" is not a range; write A..B"),
+        ("predict --weights cnn/teacher_model.pt --range 7", "\"7\" is not a range; write A..B"),
+        ("predict --weights cnn/teacher_model.pt --top 0", "0 is not in 1..=1000"),
+        ("predict --weights cnn/teacher_model.pt --attention", "--out <FILE.safetensors>"),
+        ("predict --weights cnn/teacher_model.pt --invert yes", "--image"),
+        ("predict --weights cnn/teacher_model.pt --heads 0", "0 is not in 1..=1024"),
+        ("predict --weights cnn/teacher_model.pt --tensor small.json", "small.json"),
+        (
+            "explain --weights cnn/teacher_model.pt --method relevance --class Shoe --out m.png --range 0..2",
+            "--class Shoe: the model has the classes 0 T-shirt/top, 1 Trouser,",
+        ),
+        (
+            "explain --weights cnn/teacher_model.pt --method relevance --class 10 --out m.png --range 0..2",
+            "--class 10: the model has the classes 0 T-shirt/top,",
+        ),
     ] {
         let said = refused(folder, line);
         assert!(said.contains(expected), "{line}: {said}");
     }
 }
 
+const VIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
+
+/// Writes an image of the stand-in's test set, dark on white as a product photo.
+fn product_photo(path: &Path, index: i64) {
+    let data = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu).expect("the stand-in");
+    let bytes = Vec::<u8>::try_from(data.images.get(index).contiguous().view([-1])).expect("bytes");
+    let mut garment = GrayImage::from_raw(28, 28, bytes).expect("28 × 28");
+    imageops::invert(&mut garment);
+    garment.save(path).expect("a file");
+}
+
+#[test]
+fn pictures_have_a_class_and_its_probability() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    std::fs::create_dir(folder.join("photos")).expect("a folder");
+    for (name, index) in [("b.png", 1), ("a.png", 0)] {
+        product_photo(&folder.join("photos").join(name), index);
+    }
+    std::fs::write(folder.join("photos/notes.txt"), "no picture").expect("a file");
+    let output = vitlab(folder, &format!("predict --weights {VIT} --image photos --out scores.safetensors"));
+    let [out, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("skipped, not a picture: photos/notes.txt\n"), "{said}");
+    assert!(said.contains("photos/a.png, photos/b.png: inverted, because the border is bright"), "{said}");
+
+    // The same images of the data set have the same scores. Printed is the first class with its probability.
+    let scores = tensors(&folder.join("scores.safetensors"))["logits"].shallow_clone();
+    printed(folder, &format!("predict --weights {VIT} --range 0..2 --out originals.SAFETENSORS"));
+    let apart = (&scores - &tensors(&folder.join("originals.SAFETENSORS"))["logits"]).abs().max();
+    assert!(apart.double_value(&[]) < 1e-5, "{apart}");
+    let (share, class) = scores.softmax(1, Kind::Double).max_dim(1, false);
+    let line = |i: i64, name: &str| {
+        format!("{name}: {} {:.1} %\n", CLASSES[class.int64_value(&[i]) as usize], 100.0 * share.double_value(&[i]))
+    };
+    let lines = line(0, "photos/a.png") + &line(1, "photos/b.png");
+    assert!(out.starts_with(&lines) && out.contains("scores of 2 images"), "{out}");
+
+    let out = printed(folder, &format!("predict --weights {VIT} --image photos/a.png --top 3"));
+    assert_eq!(out.lines().count(), 4, "{out}");
+    assert!(out.starts_with("photos/a.png\n") && out.lines().skip(1).all(|line| line.contains(" %  ")), "{out}");
+    let kept = printed(folder, &format!("predict --weights {VIT} --image photos/a.png --invert no"));
+    assert!(!lines.contains(kept.lines().next().expect("a line")), "{kept}");
+    printed(folder, &format!("explain --weights {VIT} --image photos --method relevance --class dress --out maps.PNG"));
+    assert!(std::fs::read(folder.join("maps.PNG")).expect("a picture").starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn tensors_of_another_program_are_images() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let data = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu).expect("the stand-in");
+    let write = |name: &str, tensor: &str, images: Tensor| {
+        checkpoint::write(folder.join(name), &StateDict(vec![(tensor.to_string(), images)])).expect("a file");
+    };
+    let images = data.normalised(&Tensor::from_slice(&[0i64, 1, 2]));
+    write("images.safetensors", "images", images.shallow_clone());
+    for command in ["predict --attention", "explain --discard 0.5"] {
+        let [tensor, range] = ["--tensor images.safetensors", "--range 0..3"].map(|source| {
+            printed(folder, &format!("{command} --weights {VIT} {source} --out result.safetensors"));
+            tensors(&folder.join("result.safetensors"))
+        });
+        assert_eq!(tensor, range);
+    }
+    let out = printed(folder, &format!("predict --weights {VIT} --tensor images.safetensors"));
+    assert_eq!(out.lines().filter(|line| line.starts_with("image ")).count(), 3, "{out}");
+    printed(folder, &format!("explain --weights {VIT} --tensor images.safetensors --out maps.png"));
+
+    write("other.safetensors", "pixels", images.shallow_clone());
+    write("large.safetensors", "images", Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu)));
+    write("bytes.safetensors", "images", Tensor::zeros([1, 1, 28, 28], (Kind::Uint8, Device::Cpu)));
+    write("nan.safetensors", "images", Tensor::full([1, 1, 28, 28], f64::NAN, (Kind::Float, Device::Cpu)));
+    for (file, problem) in [
+        ("other", "has no tensor \"images\", only: pixels"),
+        ("large", "its images are [1, 3, 32, 32]; the model takes [N, 1, 28, 28]"),
+        ("bytes", "its images are whole numbers"),
+        ("nan", "NaN or infinite"),
+    ] {
+        let said = refused(folder, &format!("predict --weights {VIT} --tensor {file}.safetensors"));
+        assert!(said.contains(problem) && said.contains(&format!("{file}.safetensors: ")), "{said}");
+    }
+}
+
+#[test]
+fn every_argument_has_help() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for command in ["predict", "explain", "evaluate"] {
+        let help = printed(folder.path(), &format!("{command} --help"));
+        let lines: Vec<&str> = help.lines().collect();
+        let options = lines.windows(2).filter(|pair| pair[0].starts_with("      --")).collect::<Vec<_>>();
+        assert!(options.len() > 4, "{help}");
+        for pair in options {
+            let text = pair[1].trim();
+            assert!(!text.is_empty() && !text.starts_with(['-', '[']), "{command}: {}", pair[0]);
+        }
+    }
+}
+
 /// Without AVX512-BF16, the error says so.
 #[test]
 fn bfloat16_changes_little() {
-    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    let explain = format!("explain --weights {weights} --range 0..40 --out maps.safetensors");
+    let explain = format!("explain --weights {VIT} --range 0..40 --out maps.safetensors");
     let output = vitlab(folder, &format!("{explain} --precision bfloat16"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if said.contains("AVX512-BF16") {
@@ -224,9 +340,8 @@ fn bfloat16_changes_little() {
 
 #[test]
 fn a_reader_that_has_enough_makes_no_panic() {
-    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut child = command(folder.path(), &format!("evaluate --weights {weights}"))
+    let mut child = command(folder.path(), &format!("evaluate --weights {VIT}"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -47,14 +47,17 @@ pub fn evaluate_with(data: &Dataset, mut predict: impl FnMut(&Tensor) -> Result<
 ///
 /// # Errors
 /// An error of `heads`, or scores that are not finite.
-pub fn evaluate_heads(data: &Dataset, heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Evaluation>> {
+pub fn evaluate_heads(
+    data: &Dataset,
+    mut heads: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Evaluation>> {
     let labels = data.labels.to_device(Device::Cpu);
-    let heads = in_batches(&data.images, BATCH, heads)?.into_iter();
+    let heads = in_batches(&data.images, BATCH, |bytes| heads(&normalise(bytes)))?.into_iter();
     heads.map(|logits| Evaluation::new(logits, labels.shallow_clone(), data.origin.clone())).collect()
 }
 
-/// Calls `predict` with `batch` images [B, 1, 28, 28] at a time of the bytes [N, 28, 28], without gradients. Each tensor that
-/// it returns, [B, …], becomes one of all images [N, …] on the CPU.
+/// Calls `predict` with `batch` of the images [N, …] at a time, without gradients. Each tensor that it returns, [B, …],
+/// becomes one of all images [N, …] on the CPU.
 ///
 /// # Errors
 /// An error of `predict`.
@@ -64,8 +67,8 @@ pub fn in_batches(
     mut predict: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
 ) -> Result<Vec<Tensor>> {
     let mut parts: Vec<Vec<Tensor>> = Vec::new();
-    for bytes in images.f_split(batch, 0)? {
-        let tensors = no_grad(|| predict(&normalise(&bytes)))?;
+    for images in images.f_split(batch, 0)? {
+        let tensors = no_grad(|| predict(&images))?;
         parts.resize_with(tensors.len(), Vec::new);
         parts.iter_mut().zip(tensors).for_each(|(all, tensor)| all.push(tensor.to_device(Device::Cpu)));
     }

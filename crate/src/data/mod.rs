@@ -2,11 +2,13 @@
 
 mod augment;
 mod dataset;
+mod garment;
+mod grid;
 mod pictures;
 mod preprocessing;
 
 pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
-pub use pictures::read_picture;
-pub use preprocessing::{Filter, Fit, Preprocessing};
+pub use pictures::{Picture, picture_files, read_picture};
+pub use preprocessing::{Filter, Fit, Invert, Prepared, Preprocessing};
 pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};

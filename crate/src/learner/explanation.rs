@@ -6,13 +6,9 @@ use ndarray::{Array3, Axis, concatenate};
 use tch::Tensor;
 
 use super::{Learner, mean};
-use crate::data::{CLASSES, normalise};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{self, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
-
-/// Images per batch; the maps don't depend on it.
-const BATCH: i64 = 400;
 
 /// The method that makes a matrix of tokens by tokens from a model's attention. The class is the one whose score is
 /// explained, or `None` for the predicted class of each image.
@@ -34,10 +30,15 @@ pub struct Explanation {
     pub grids: Array3<f32>,
     /// N class numbers
     pub predicted: Vec<i64>,
+    /// The name of each class, from [`Learner::class_names`].
+    pub classes: Vec<String>,
+    /// N names to show below the images, for instance of their files. May be empty.
+    pub names: Vec<String>,
 }
 
 impl Learner {
-    /// Maps of images [N, I, I] of bytes, with this model's prefix tokens. `progress` gets the number of images done.
+    /// Maps of images, with this model's prefix tokens. The images are bytes, [N, I, I] in grey or [N, C, I, I], or the
+    /// model's input in float32, see [`Preprocessing::input`]. `progress` gets the number of images done.
     ///
     /// # Errors
     /// A CNN, images that don't have the model's shape, or options that the model doesn't have.
@@ -50,8 +51,9 @@ impl Learner {
     ) -> Result<Explanation> {
         let prefix_tokens = self.network.prefix_tokens()?;
         let heatmap = Heatmap { prefix_tokens, ..heatmap.clone() };
-        let batches = images.f_split(BATCH, 0)?;
-        let rows = batches.iter().map(|bytes| self.explained_rows(&normalise(bytes), method, heatmap.query));
+        let batches = images.f_split(self.batch_size(), 0)?;
+        let input = |batch| self.preprocessing.input(batch);
+        let rows = batches.iter().map(|batch| self.explained_rows(&input(batch)?, method, heatmap.query));
         let (mut maps, mut grids, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
         pipelined(rows, |(rows, logits)| {
             maps.push(heatmap.maps_of_rows(&rows)?);
@@ -60,7 +62,8 @@ impl Learner {
             progress(predicted.len());
             Ok(())
         })?;
-        Ok(Explanation { maps: joined(&maps)?, grids: joined(&grids)?, predicted })
+        let (maps, grids, classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
+        Ok(Explanation { maps, grids, predicted, classes, names: Vec::new() })
     }
 
     /// The query's row of each image's matrix, [B, S], and the logits [B, classes].
@@ -81,36 +84,48 @@ impl Learner {
 }
 
 impl Explanation {
-    /// Pairs of image and map over it, three in a row. The captions name the predicted class, and the true one where
-    /// `labels` has another. `images` are bytes [N, I, I]; `scale` is the one that the maps were made with.
+    /// Pairs of image and map over it, three in a row. The captions name the image, if it has a name, and the predicted
+    /// class, and the true one where `labels` has another. `images` are bytes, [N, I, I] or [N, C, I, I]; `scale` is the
+    /// one that the maps were made with.
     ///
     /// # Errors
     /// Another number of images or labels than of maps.
     pub fn figure(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: MapScale) -> Result<Figure> {
+        self.grid(title, images, labels, scale)?.figure()
+    }
+
+    /// [`Explanation::figure`] as a grid, before it is drawn.
+    ///
+    /// # Errors
+    /// Another number of images or labels than of maps.
+    pub fn grid(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: MapScale) -> Result<Grid> {
         let count = self.predicted.len();
         let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
         ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
         let colors = plot::Scale::fit(Map::Inferno, &maps);
-        let name = |class: i64| CLASSES.get(class as usize).copied().unwrap_or("?");
+        let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
         let mut tiles = Vec::new();
         for (i, (map, &class)) in maps.into_iter().zip(&self.predicted).enumerate() {
-            let image = plot::pixels(&images.get(i as i64))?;
-            let caption = match labels.map(|labels| labels[i]) {
+            let class = match labels.map(|labels| labels[i]) {
                 Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
                 _ => name(class).to_string(),
             };
-            tiles.push(Tile::grey(image.clone(), caption));
-            tiles.push(Tile::overlay(image, map, colors, ""));
+            let (below_image, below_map) = match self.names.get(i) {
+                Some(name) => (name.clone(), class),
+                None => (class, String::new()),
+            };
+            let tile = Tile::picture(&images.get(i as i64), below_image)?;
+            tiles.push(tile.clone());
+            tiles.push(Tile { caption: below_map, ..tile }.under(map, colors));
         }
-        let grid = Grid {
+        Ok(Grid {
             title: title.into(),
             columns: tiles.len().min(6),
             tiles,
             bar: Some(Bar { scale: colors, label: format!("scale: {scale}") }),
             ..Grid::default()
-        };
-        grid.figure()
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod explanation;
 pub mod fused;
 mod network;
+mod pictures;
 
 use std::cell::RefCell;
 use std::path::Path;

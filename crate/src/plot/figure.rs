@@ -36,18 +36,24 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// A figure that is small enough for a notebook.
     pub(super) fn new(canvas: Canvas, alt: String) -> Result<Self> {
+        let figure = Figure::of_any_size(canvas, alt)?;
+        let (kilobytes, most) = (figure.png.len() / 1000, MAX_BYTES / 1000);
+        ensure!(
+            figure.png.len() <= MAX_BYTES,
+            "the figure has {kilobytes} kB, but at most {most} kB are allowed; show fewer images in it"
+        );
+        Ok(figure)
+    }
+
+    pub(super) fn of_any_size(canvas: Canvas, alt: String) -> Result<Self> {
         let page = canvas.into_rgb();
         let (rows, columns, _) = page.dim();
         let (width, height) = (columns as u32, rows as u32);
         let rgb = page.as_slice().expect("a page is contiguous").as_chunks().0;
         let png = encode(rgb, width, height)
             .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
-        let (kilobytes, most) = (png.len() / 1000, MAX_BYTES / 1000);
-        ensure!(
-            png.len() <= MAX_BYTES,
-            "the figure has {kilobytes} kB, but at most {most} kB are allowed; show fewer images in it"
-        );
         Ok(Figure { png, alt, width, height })
     }
 

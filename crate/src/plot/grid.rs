@@ -1,6 +1,8 @@
 //! Grids of images, heatmaps, overlays and matrices.
 
-use ndarray::Array2;
+use std::path::Path;
+
+use ndarray::{Array2, Array3};
 use tch::{Device, Kind, Tensor};
 
 use super::canvas::{Canvas, DENSITY, MARGIN, Rect, WIDTH};
@@ -25,6 +27,8 @@ pub struct Tile {
     /// Values [rows, columns], any size.
     pub image: Array2<f32>,
     pub scale: Scale,
+    /// The image's colours [rows, columns, 3] in place of `scale`'s, for a photograph.
+    pub colors: Option<Array3<u8>>,
     /// A map over the image.
     pub overlay: Option<Overlay>,
     /// Text below the picture, at most two lines.
@@ -50,12 +54,31 @@ impl Tile {
 
     /// Values as colours.
     pub fn map(image: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile { image, scale, overlay: None, caption: caption.into(), highlight: None }
+        Tile { image, scale, colors: None, overlay: None, caption: caption.into(), highlight: None }
+    }
+
+    /// A photograph of bytes: [3, H, W] in red, green, blue, or in grey [H, W] or [1, H, W].
+    ///
+    /// # Errors
+    /// A tensor of another shape.
+    pub fn picture(image: &Tensor, caption: impl Into<String>) -> Result<Self> {
+        let [3, rows, columns] = image.size()[..] else { return Ok(Tile::grey(pixels(image)?, caption)) };
+        let bytes = image.detach().to_device(Device::Cpu).to_kind(Kind::Uint8);
+        let interleaved = bytes.permute([1, 2, 0]).contiguous().view([-1]); // [3, H, W] -> [H, W, 3] -> [H * W * 3]
+        let size = (rows as usize, columns as usize, 3);
+        let colors = Array3::from_shape_vec(size, Vec::<u8>::try_from(interleaved)?).ok();
+        let image = pixels(&bytes.to_kind(Kind::Float).mean_dim([0i64].as_slice(), false, Kind::Float))?;
+        Ok(Tile { colors, ..Tile::grey(image, caption) })
+    }
+
+    /// The same picture under a translucent map.
+    pub fn under(self, values: Array2<f32>, scale: Scale) -> Self {
+        Tile { overlay: Some(Overlay { values, scale }), ..self }
     }
 
     /// A photograph in grey under a translucent map.
     pub fn overlay(image: Array2<f32>, values: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile { overlay: Some(Overlay { values, scale }), ..Tile::grey(image, caption) }
+        Tile::grey(image, caption).under(values, scale)
     }
 
     /// The same tile with its caption and a frame in `color`.
@@ -69,7 +92,11 @@ impl Tile {
         // Draws on the finer grid in each direction; exact if one size divides the other.
         let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
         canvas.cells(area, fine_rows, fine_columns, |y, x| {
-            let below = self.scale.color(self.image[[y * rows / fine_rows, x * columns / fine_columns]]);
+            let (row, column) = (y * rows / fine_rows, x * columns / fine_columns);
+            let below = match &self.colors {
+                Some(colors) => Color(colors[[row, column, 0]], colors[[row, column, 1]], colors[[row, column, 2]]),
+                None => self.scale.color(self.image[[row, column]]),
+            };
             let Some(overlay) = &self.overlay else { return below };
             let value = overlay.values[[y * map_rows / fine_rows, x * map_columns / fine_columns]];
             below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
@@ -124,6 +151,18 @@ impl Grid {
     /// No tile, no column, more than 20 columns, an empty picture, more labels than rows or columns, or a figure too
     /// large for a notebook.
     pub fn figure(&self) -> Result<Figure> {
+        Figure::new(self.drawn()?, self.alt())
+    }
+
+    /// Draws the grid into a PNG file, which may be larger than a figure in a notebook, as with many photographs.
+    ///
+    /// # Errors
+    /// The same as for [`Grid::figure`], or a file that can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        Figure::of_any_size(self.drawn()?, self.alt())?.save(path)
+    }
+
+    fn drawn(&self) -> Result<Canvas> {
         self.check()?;
         let left = MARGIN + if self.row_labels.is_empty() { 0.0 } else { ROW_LABEL };
         let (width, height) = self.tile_size(WIDTH - MARGIN - left);
@@ -160,7 +199,7 @@ impl Grid {
         if let Some(bar) = &self.bar {
             canvas.color_bar(left, top + bottom + 4.0, bar.scale, &bar.label);
         }
-        Figure::new(canvas, self.alt())
+        Ok(canvas)
     }
 
     fn check(&self) -> Result<()> {
@@ -169,9 +208,12 @@ impl Grid {
             n > 0 && (1..=20).contains(&columns),
             "{n} pictures in {columns} columns can't be drawn; give at least one picture and 1 to 20 columns"
         );
-        for (i, Tile { image, overlay, .. }) in self.tiles.iter().enumerate() {
+        for (i, Tile { image, overlay, colors, .. }) in self.tiles.iter().enumerate() {
             let empty = image.is_empty() || overlay.as_ref().is_some_and(|overlay| overlay.values.is_empty());
             ensure!(!empty, "picture {i} has no pixels; leave it out");
+            let (rows, columns) = image.dim();
+            let fits = colors.as_ref().is_none_or(|colors| colors.dim() == (rows, columns, 3));
+            ensure!(fits, "the colours of picture {i} are not [{rows}, {columns}, 3]");
         }
         let (rows, row_labels, column_labels) = (n.div_ceil(columns), self.row_labels.len(), self.column_labels.len());
         ensure!(

@@ -1,11 +1,12 @@
 //! `vitlab evaluate`.
 
 use serde_json::json;
-use vitlab::Result;
 use vitlab::data::CLASSES;
 use vitlab::metrics::{Evaluation, evaluate_heads};
+use vitlab::{Error, Learner, Result};
 
-use crate::options::{Data, Inference};
+use crate::images::listed;
+use crate::options::{Data, Inference, check_takes_data_set};
 
 /// Accuracy, loss and confusion matrix of a checkpoint file; for a DeiT each head and their average.
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let (learner, device) = arguments.inference.learner()?;
+    check_classes(&learner)?;
+    check_takes_data_set(&learner)?;
     let (source, data) = arguments.data.read(device)?;
     let heads = evaluate_heads(&data, |images| learner.heads(images))?;
     let mut results: Vec<_> = ["class head", "distillation head"].into_iter().zip(heads).collect();
@@ -45,6 +48,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{class:<12}{}", row.iter().map(|count| format!("{count:>5}")).collect::<String>());
     }
     Ok(())
+}
+
+/// An error unless the model tells FashionMNIST's classes apart. Letters and digits of their names count.
+fn check_classes(learner: &Learner) -> Result<()> {
+    let letters =
+        |name: &str| name.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
+    let names = learner.class_names();
+    let known = learner.classes().is_none_or(|known| known.iter().zip(CLASSES).all(|(a, b)| letters(a) == letters(b)));
+    if names.len() == CLASSES.len() && known {
+        return Ok(());
+    }
+    Err(Error::argument(format!(
+        "the model tells {} classes apart ({}), not FashionMNIST's {}; predict classifies pictures with it",
+        names.len(),
+        listed(&names),
+        CLASSES.len()
+    )))
 }
 
 fn as_json(name: &str, evaluation: &Evaluation) -> serde_json::Value {

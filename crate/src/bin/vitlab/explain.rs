@@ -1,15 +1,16 @@
 //! `vitlab explain`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tch::Tensor;
-use vitlab::checkpoint::{self, StateDict};
+use tch::{Kind, Tensor};
+use vitlab::checkpoint::{StateDict, write_safetensors};
 use vitlab::config::Precision;
 use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, MapScale, Normalisation, Query, Rollout, Upsample};
-use vitlab::learner::Method;
-use vitlab::{Error, Result};
+use vitlab::learner::{Explanation, Method};
+use vitlab::{Error, Learner, Result};
 
-use crate::options::{Inference, Selection, progress};
+use crate::images::{Selected, Selection, listed};
+use crate::options::{Inference, extension, progress};
 
 /// Most images in a picture that is still readable.
 const MOST_IN_A_PICTURE: i64 = 50;
@@ -22,16 +23,20 @@ pub struct Arguments {
     inference: Inference,
     #[command(flatten)]
     selection: Selection,
+    /// How the map is made: from the attention (rollout), from the attention and its gradient (grad-rollout), or as the
+    /// relevance of Chefer et al.
     #[arg(long, value_enum, default_value = "rollout")]
     method: MethodName,
-    /// Explain the score of this class (grad-rollout and relevance) [default: the predicted one].
-    #[arg(long, value_name = "N")]
-    class: Option<i64>,
+    /// Explain the score of this class, by its name or number (grad-rollout and relevance) [default: the predicted one].
+    #[arg(long, value_name = "NAME|N")]
+    class: Option<String>,
+    /// How the heads of a layer become one.
     #[arg(long, default_value = "mean", value_name = "mean|max|min")]
     fusion: Fusion,
     /// Share of the smallest attention values that are dropped, in [0, 1).
     #[arg(long, default_value_t = 0.0, value_name = "R")]
     discard: f64,
+    /// Drop the smallest values of each row, or of the whole matrix of tokens by tokens.
     #[arg(long, default_value = "matrix", value_name = "row|matrix")]
     discard_per: DiscardPer,
     /// Layers counted from 0: A..B (without B), i,j,… or all.
@@ -40,21 +45,24 @@ pub struct Arguments {
     /// The token whose attention is shown.
     #[arg(long, default_value = "class", value_name = "class|dist|N")]
     token: Query,
+    /// Divide a map by its maximum, stretch it from 0 to 1, or leave its values.
     #[arg(long, default_value = "max", value_name = "max|minmax|raw")]
     scale: MapScale,
+    /// How a patch's value becomes pixels.
     #[arg(long, default_value = "bilinear", value_name = "bilinear|nearest")]
     upsample: Upsample,
     /// Normalise as vit-explain does, for comparison with its numbers.
     #[arg(long)]
     compat: bool,
-    /// Tensors `maps` [N, 28, 28] and `grid` [N, 7, 7], or a picture.
+    /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels, or a picture.
     #[arg(long, value_name = "FILE.safetensors|FILE.png")]
     out: PathBuf,
 }
 
 const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
-  vitlab explain --weights models/ViT_model.pt --method relevance --class 3 --image dress.png --out dress_map.png
+  vitlab explain --weights models/ViT_model.pt --method relevance --class Dress --image dress.jpg --out dress_map.png
+  vitlab explain --weights hf://google/vit-base-patch16-224 --image photos/ --discard 0.9 --out photos.png
   vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
   vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
@@ -66,38 +74,70 @@ enum MethodName {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let picture = match arguments.out.extension().and_then(|e| e.to_str()) {
-        Some("png") => true,
-        Some("safetensors") => false,
+    let picture = match &extension(&arguments.out)[..] {
+        "png" => true,
+        "safetensors" => false,
         _ => return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors")),
     };
     let method = arguments.method()?;
     let (learner, device) = arguments.inference.learner()?;
-    let selected = arguments.selection.read(device)?;
+    let class = arguments.class.as_ref().map(|text| class_number(text, &learner.class_names())).transpose()?;
+    let method = match method {
+        Method::GradientRollout(rollout, _) => Method::GradientRollout(rollout, class),
+        Method::Relevance(_) => Method::Relevance(class),
+        rollout => rollout,
+    };
+    let selected = arguments.selection.read(&learner, device)?;
     let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
-        let remedy = format!("choose up to {MOST_IN_A_PICTURE} with --range, or write .safetensors");
+        let remedy = format!("choose up to {MOST_IN_A_PICTURE} with --range or --image, or write .safetensors");
         return Err(Error::argument(format!("{count} images don't fit into a picture; {remedy}")));
     }
     let Arguments { scale, upsample, token, .. } = arguments;
-    let heatmap = Heatmap { scale, upsample, query: token, ..Heatmap::default() };
+    let image_size = learner.preprocessing().side;
+    let heatmap = Heatmap { scale, upsample, query: token, image_size, ..Heatmap::default() };
     let bar = progress(count);
     let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
-        let title = selected.origin.title(&arguments.title());
-        explanation.figure(&title, &selected.images, selected.labels.as_deref(), scale)?.save(&arguments.out)?;
+        arguments.draw(&learner, &selected, explanation)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
-        checkpoint::write(&arguments.out, &StateDict(tensors.collect::<Result<_>>()?))?;
+        write_safetensors(&arguments.out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
     }
     println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
     Ok(())
 }
 
+/// The number of the class that a user names: by its number, its name, or one of the names that it lists with commas.
+fn class_number(text: &str, names: &[String]) -> Result<i64> {
+    let same = |name: &str| name.trim().eq_ignore_ascii_case(text.trim());
+    let number = text.trim().parse().ok().filter(|&number: &usize| number < names.len());
+    let named = || names.iter().position(|name| same(name) || name.split(',').any(same));
+    if let Some(class) = number.or_else(named) {
+        return Ok(class as i64);
+    }
+    let numbered: Vec<String> = names.iter().enumerate().map(|(i, name)| format!("{i} {name}")).collect();
+    Err(Error::argument(format!("--class {text}: the model has the classes {}", listed(&numbered))))
+}
+
 impl Arguments {
-    /// The method with its options; an error for an option that it doesn't have.
+    /// Draws the images and the maps over them.
+    fn draw(&self, learner: &Learner, selected: &Selected, mut explanation: Explanation) -> Result<()> {
+        if selected.files {
+            let name = |path: &String| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            explanation.names = selected.names.iter().map(name).collect();
+        }
+        let images = match selected.images.kind() {
+            Kind::Float => learner.preprocessing().bytes(&selected.images),
+            _ => selected.images.shallow_clone(),
+        };
+        let title = selected.origin.title(&self.title());
+        explanation.grid(&title, &images, selected.labels.as_deref(), self.scale)?.save(&self.out)
+    }
+
+    /// The method with its options, without the class; an error for an option that it doesn't have.
     fn method(&self) -> Result<Method> {
         let rollout = Rollout {
             fusion: self.fusion,
@@ -117,8 +157,8 @@ impl Arguments {
             _ if self.inference.precision != Precision::Float32 => {
                 "--precision goes with --method rollout; the others need gradients, which are float32"
             }
-            MethodName::GradRollout => return Ok(Method::GradientRollout(rollout, self.class)),
-            MethodName::Relevance => return Ok(Method::Relevance(self.class)),
+            MethodName::GradRollout => return Ok(Method::GradientRollout(rollout, None)),
+            MethodName::Relevance => return Ok(Method::Relevance(None)),
         };
         Err(Error::argument(problem))
     }

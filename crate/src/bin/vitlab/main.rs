@@ -4,6 +4,7 @@ mod bench;
 mod convert;
 mod evaluate;
 mod explain;
+mod images;
 mod options;
 mod predict;
 mod train;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Vision Transformer, DeiT student and CNN teacher on FashionMNIST.
+/// Vision Transformers: trained on FashionMNIST, or any ViT's checkpoint, with pictures of your own.
 #[derive(Parser)]
 #[command(name = "vitlab", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   vitlab train --model cnn --epochs 10 --out outputs/teacher
   vitlab train --model deit --teacher outputs/teacher/teacher_model.pt --out outputs/deit
   vitlab evaluate --weights models/ViT_model.pt         accuracy, loss, confusion matrix
+  vitlab predict --weights models/ViT_model.pt --image dress.jpg      its class and the probability
   vitlab predict --weights models/ViT_model.pt --range 0..100 --attention --out scores.safetensors
   vitlab explain --weights models/ViT_model.pt --range 0..9 --fusion max --discard 0.9 --out maps.png
   vitlab convert models/ViT_model.pt ViT_model.safetensors";

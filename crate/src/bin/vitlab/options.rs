@@ -1,14 +1,14 @@
-//! Arguments that several commands have: the model, the images, and values by their names.
+//! Arguments that several commands have: the model, the data set, and values by their names.
 
-use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
-use tch::{Device, Tensor};
+use tch::Device;
 use vitlab::config::Precision;
-use vitlab::data::{Dataset, Origin, Source, Split, read_picture, source};
+use vitlab::data::{Dataset, SIDE, Source, Split, source};
 use vitlab::device::device;
+use vitlab::learner::ReadOptions;
 use vitlab::{Error, Learner, Result};
 
 const PRECISIONS: &[(&str, Precision)] = &[("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
@@ -24,8 +24,16 @@ pub fn named<T: Copy + Send + Sync + 'static>(
 /// The model that a command predicts or explains with.
 #[derive(clap::Args)]
 pub struct Inference {
-    #[arg(long, value_name = "FILE")]
+    /// The model: a checkpoint file, a folder with config.json, or a model of the Hugging Face hub.
+    #[arg(long, value_name = "FILE|FOLDER|hf://OWNER/NAME")]
     weights: PathBuf,
+    /// The dictionary of tensors to take from a file that holds several, for instance model_ema.
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+    /// Number of attention heads, for a checkpoint that doesn't tell it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
+    heads: Option<i64>,
+    /// Where to compute; auto takes a GPU if there is one.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
     /// Precision of the products in the blocks of a ViT or DeiT. Bfloat16 has three digits and takes half the time on a
@@ -38,7 +46,9 @@ impl Inference {
     /// The model, and its device.
     pub fn learner(&self) -> Result<(Learner, Device)> {
         let device = device(&self.device)?;
-        Ok((Learner::read(&self.weights, device)?.with_precision(self.precision)?, device))
+        let options = ReadOptions { entry: self.entry.clone(), heads: self.heads };
+        let learner = Learner::open(&self.weights, &options, device)?;
+        Ok((learner.with_precision(self.precision)?, device))
     }
 }
 
@@ -48,6 +58,7 @@ pub struct Data {
     /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
+    /// The images to take: for training, or for testing.
     #[arg(long, value_parser = named(&[("train", Split::Train), ("test", Split::Test)]), default_value = "test")]
     split: Split,
 }
@@ -60,54 +71,22 @@ impl Data {
     }
 }
 
-/// Images of a data set or of files.
-#[derive(clap::Args)]
-pub struct Selection {
-    #[command(flatten)]
-    data: Data,
-    /// Images A to B − 1 of the split [default: all].
-    #[arg(long, value_name = "A..B", value_parser = range)]
-    range: Option<Range<i64>>,
-    /// PNG files: a bright garment on black in grey, as in FashionMNIST; another size is scaled to 28 × 28.
-    #[arg(long, value_name = "FILE.png", num_args = 1.., conflicts_with_all = ["data", "split", "range"])]
-    image: Vec<PathBuf>,
+/// The end of a file's name in lower case, for instance "png".
+pub fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// Parses A..B with A < B.
-fn range(text: &str) -> Result<Range<i64>, String> {
-    let ends = text.split_once("..").and_then(|(a, b)| Some(a.trim().parse().ok()?..b.trim().parse().ok()?));
-    ends.filter(|range: &Range<i64>| range.start >= 0 && !range.is_empty())
-        .ok_or_else(|| format!("\"{text}\" is not a range; write A..B with A < B, for instance 0..10"))
-}
-
-pub struct Selected {
-    /// The source of the images, in words.
-    pub source: String,
-    /// [N, 28, 28] uint8
-    pub images: Tensor,
-    /// The true classes, where they are known.
-    pub labels: Option<Vec<i64>>,
-    pub origin: Origin,
-}
-
-impl Selection {
-    pub fn read(&self, device: Device) -> Result<Selected> {
-        if !self.image.is_empty() {
-            let pictures = self.image.iter().map(read_picture).collect::<Result<Vec<_>>>()?;
-            let images = Tensor::stack(&pictures, 0).to_device(device); // N × [28, 28] -> [N, 28, 28]
-            let (source, origin) = ("picture files".to_string(), Origin::default());
-            return Ok(Selected { source, images, labels: None, origin });
-        }
-        let (source, data) = self.data.read(device)?;
-        let Range { start, end } = self.range.clone().unwrap_or(0..data.len());
-        if end > data.len() {
-            let (count, name) = (data.len(), data.split.name());
-            return Err(Error::argument(format!("--range {start}..{end}: the {name} set has the images 0..{count}")));
-        }
-        let (images, labels) = data.range(start, end);
-        let labels = Some(Vec::try_from(labels)?);
-        Ok(Selected { source: source.to_string(), images, labels, origin: data.origin })
+/// An error unless the model takes FashionMNIST's images.
+pub fn check_takes_data_set(learner: &Learner) -> Result<()> {
+    let input = learner.preprocessing();
+    if (input.channels, input.side) == (1, SIDE as i64) {
+        return Ok(());
     }
+    let (side, colors) = (input.side, if input.channels == 1 { "grey" } else { "colour" });
+    Err(Error::argument(format!(
+        "the model takes pictures of {side} × {side} pixels in {colors}, FashionMNIST has {SIDE} × {SIDE} in grey; give \
+         pictures to predict or explain with --image"
+    )))
 }
 
 /// A bar for a pass over `count` images.

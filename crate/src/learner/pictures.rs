@@ -1,0 +1,58 @@
+//! Pictures as a learner's input, and the names of its classes.
+
+use super::{Learner, Network};
+use crate::data::{CLASSES, Preprocessing};
+use crate::model::ViTConfig;
+
+/// The most images per batch. No result depends on it.
+const MOST_IN_A_BATCH: i64 = 400;
+/// Bytes that a batch's attention may take: the homework's models reach the most images, a ViT-B/16 takes 5 at a time.
+const BATCH_BYTES: i64 = 128 << 20;
+
+impl Learner {
+    /// Replaces the way in which pictures become the model's input, for a model made here. [`Learner::open`] takes it from
+    /// the checkpoint.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
+        Learner { preprocessing, ..self }
+    }
+
+    /// The name of each class: the checkpoint's, those of FashionMNIST for ten classes of its pictures, or "class 17".
+    ///
+    /// ```
+    /// use vitlab::{Config, Learner, learner::ModelKind, tch::Device};
+    /// let vit = Learner::create(ModelKind::Vit, &Config::default(), Device::Cpu)?;
+    /// assert_eq!(vit.class_names()[3], "Dress");
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    pub fn class_names(&self) -> Vec<String> {
+        let count = match &self.network {
+            Network::Vit(model) => model.config.n_classes,
+            Network::Deit(model) => model.config.n_classes,
+            Network::Cnn(_) => CLASSES.len() as i64,
+        };
+        let fashion = count == CLASSES.len() as i64 && self.preprocessing == Preprocessing::fashion_mnist();
+        let known: Vec<String> = match &self.classes {
+            Some(classes) => classes.clone(),
+            None if fashion => CLASSES.map(String::from).to_vec(),
+            None => Vec::new(),
+        };
+        let name = |class: i64| known.get(class as usize).cloned().unwrap_or_else(|| format!("class {class}"));
+        (0..count).map(name).collect()
+    }
+
+    /// How many images to compute at a time, so that the attention of all layers takes a bounded amount of memory.
+    pub fn batch_size(&self) -> i64 {
+        let bytes = match &self.network {
+            Network::Vit(model) => attention_bytes(&model.config),
+            Network::Deit(model) => attention_bytes(&model.config),
+            Network::Cnn(_) => 0,
+        };
+        (BATCH_BYTES / bytes.max(1)).clamp(1, MOST_IN_A_BATCH)
+    }
+}
+
+/// Bytes of the attention of all layers and heads of one image.
+fn attention_bytes(config: &ViTConfig) -> i64 {
+    let tokens = (config.image_size / config.patch_size.max(1)).pow(2) + 1;
+    config.n_layers * config.n_attention_heads * tokens * tokens * 4
+}
