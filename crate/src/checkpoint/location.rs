@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{StateDict, read};
+use super::{StateDict, read, training};
 use crate::Result;
 
 /// A checkpoint: named tensors, and what its files say about the model.
@@ -30,6 +30,6 @@ impl Checkpoint {
     /// Fails as [`read`] does.
     pub fn open(location: impl AsRef<Path>, _entry: Option<&str>) -> Result<Self> {
         let path = location.as_ref().to_path_buf();
-        Ok(Checkpoint { tensors: read(&path)?, path, ..Checkpoint::default() })
+        Ok(Checkpoint { tensors: training::model_only(read(&path)?), path, ..Checkpoint::default() })
     }
 }

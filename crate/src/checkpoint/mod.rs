@@ -9,6 +9,7 @@ mod location;
 mod pt;
 mod safetensors;
 mod tensor;
+pub(crate) mod training;
 mod variables;
 
 use std::collections::HashSet;

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::{Device, Tensor};
 use vitlab::config::Precision;
-use vitlab::data::{Dataset, Origin, Source, Split, read_picture, source};
+use vitlab::data::{Dataset, Origin, Split, read_picture, source};
 use vitlab::device::device;
 use vitlab::{Error, Learner, Result};
 
@@ -53,10 +53,11 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn read(&self, device: Device) -> Result<(Source, Dataset)> {
+    /// Name and folder of the data set, and its images.
+    pub fn read(&self, device: Device) -> Result<(String, Dataset)> {
         let source = source::find(self.data.as_deref())?;
         let data = Dataset::read(&source, self.split, device)?;
-        Ok((source, data))
+        Ok((data.origin.located(&source), data))
     }
 }
 
@@ -106,7 +107,7 @@ impl Selection {
         }
         let (images, labels) = data.range(start, end);
         let labels = Some(Vec::try_from(labels)?);
-        Ok(Selected { source: source.to_string(), images, labels, origin: data.origin })
+        Ok(Selected { source, images, labels, origin: data.origin })
     }
 }
 
