@@ -151,10 +151,11 @@ fn data_sets(folder: &Path) -> Result<BTreeMap<String, [Option<PathBuf>; 4]>> {
     let unreadable = |error| Error::file(folder, format!("can't be read ({error}); name a folder that is readable"));
     let mut sets: BTreeMap<String, [Option<PathBuf>; 4]> = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let mut path = entry.map_err(unreadable)?.path();
+        let entry = entry.map_err(unreadable)?;
+        let mut path = entry.path();
         let Some(Name { prefix, file }) = Name::of(&path) else { continue };
         if path.is_dir() {
-            path.push(path.file_name().expect("an entry has a name").to_os_string());
+            path.push(entry.file_name());
         }
         if path.exists() {
             let known = &mut sets.entry(prefix).or_default()[file];

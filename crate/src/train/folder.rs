@@ -31,14 +31,15 @@ pub enum Earlier {
 }
 
 /// The state of a training after [`TrainingFolder::begin`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// All epochs are to be trained.
     New,
     /// So many epochs were complete.
     Resumed(usize),
-    /// The same training was finished before; nothing is left to do.
-    Finished(History),
+    /// The same training was finished before; nothing is left to do. The trainer has its history, the model's weights are
+    /// not read.
+    Finished,
 }
 
 impl TrainingFolder {
@@ -95,7 +96,8 @@ impl TrainingFolder {
                 return Err(Error::file(result, problem));
             }
             (Earlier::Resume, Some(result)) if !checkpoint.exists() => {
-                return self.finished(trainer, data, &result).map(Begin::Finished);
+                trainer.history = self.finished(trainer, data, &result)?;
+                return Ok(Begin::Finished);
             }
             (Earlier::Resume, _) if checkpoint.exists() => match trainer.resume(model, &checkpoint, data)? {
                 0 => Begin::New,

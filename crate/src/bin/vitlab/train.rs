@@ -91,7 +91,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Begin::New if arguments.resume => println!("nothing to resume, training from the start"),
         Begin::New => {}
         Begin::Resumed(epochs) => println!("resuming after {epochs} epochs"),
-        Begin::Finished(history) => {
+        Begin::Finished => {
+            let history = &trainer.history;
             let (epochs, accuracy) = (history.epochs.len(), history.accuracy().unwrap_or_default() * 100.0);
             println!(
                 "finished: all {epochs} epochs are trained (test accuracy {accuracy:.2} %), nothing is left to do"
