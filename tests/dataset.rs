@@ -8,7 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use vitlab_dataset::files::SYNTHETIC_MARK;
 use vitlab_dataset::idx::{self, Idx};
 use vitlab_dataset::synthetic;
-use vitlab_dataset::{FILES, Images, SIDE, Source, Split, source};
+use vitlab_dataset::{FILES, SIDE, Source, Split, source};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -148,8 +148,9 @@ fn swap(a: PathBuf, b: PathBuf) {
 #[test]
 fn the_stand_in_is_read_back_and_marked() {
     let (folder, source) = generated();
-    let (images, labels) = synthetic::generate(30, 1);
-    assert_eq!(source::read(&source, Split::Train).unwrap(), Images { images, labels });
+    let read = source::read(&source, Split::Train).unwrap();
+    assert_eq!((read.images, read.labels), synthetic::generate(30, 1));
+    assert!(read.dataset.starts_with("synthetic stand-in "), "{}", read.dataset);
     assert_eq!(source::read(&source, Split::Test).unwrap().labels.len(), 20);
     assert!(source.is_synthetic() && source.to_string().contains("synthetic"));
     let error = source::verify(&folder.path().join(FILES[1].name), &FILES[1]).unwrap_err();
@@ -261,10 +262,195 @@ fn the_real_data_set() {
     }
     for (split, n) in [(Split::Train, 60_000), (Split::Test, 10_000)] {
         let data = source::read(&source, split).unwrap();
+        assert_eq!(data.dataset, "FashionMNIST");
         assert_eq!((data.images.len(), data.labels.len()), (n * 28 * 28, n));
         for class in 0..10 {
             let count = data.labels.iter().filter(|&&label| label == class).count();
             assert_eq!(count, n / 10, "class {class} of the {} set", split.name());
         }
     }
+}
+
+/// A set of 30 and 20 images that is no known one and not marked as generated.
+fn unknown_set(folder: &Path) {
+    synthetic::write_folder(folder, 30, 20, 1).unwrap();
+    fs::remove_file(folder.join(SYNTHETIC_MARK)).unwrap();
+}
+
+fn chosen(path: &Path) -> Source {
+    source::find(path.to_str()).unwrap()
+}
+
+fn dataset(source: &Source, split: Split) -> String {
+    source::read(source, split).unwrap().dataset
+}
+
+#[test]
+fn an_unknown_set_is_named_by_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    unknown_set(folder.path());
+    let source = chosen(folder.path());
+    let (train, test) = (dataset(&source, Split::Train), dataset(&source, Split::Test));
+    assert!(train.starts_with("unknown data set ") && test.starts_with("unknown data set "), "{train} {test}");
+    assert_ne!(train, test);
+    assert_eq!(train, dataset(&source, Split::Train));
+    // One pixel or one label of another value makes another set.
+    for file in [&FILES[0], &FILES[1]] {
+        let path = folder.path().join(file.name);
+        let mut content = idx::read(&path).unwrap();
+        *content.bytes.last_mut().unwrap() ^= 1;
+        idx::write(&path, &content).unwrap();
+        assert_ne!(dataset(&source, Split::Train), train);
+    }
+    assert_eq!(dataset(&source, Split::Test), test);
+}
+
+/// The MD5 of an array is that of its plain file, which `md5sum` computes.
+#[test]
+fn the_checksum_is_that_of_the_plain_file() {
+    let content = Idx { dims: vec![2, 2, 3], bytes: (1..=12).collect() };
+    let file = vitlab_dataset::checksum::md5(&small()[..]).unwrap();
+    assert_eq!(content.md5().unwrap(), file);
+}
+
+/// Puts the four files of an unknown set into a new folder, each where `place` says.
+fn placed(place: impl Fn(&Path, &str) -> PathBuf) -> tempfile::TempDir {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    unknown_set(from.path());
+    for file in FILES {
+        let (plain, target) = (from.path().join(file.name), place(to.path(), file.name));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let content = fs::read(plain).unwrap();
+        let is_archive = target.extension().is_some_and(|extension| extension == "gz");
+        fs::write(target, if is_archive { gzip(&content) } else { content }).unwrap();
+    }
+    to
+}
+
+/// The names that distributors give to the files: as they are, gzipped, with a dot, with EMNIST's prefix, in Kaggle's
+/// folders, and below torchvision's root.
+#[test]
+fn files_are_found_under_their_distributors_names() {
+    let places: [fn(&Path, &str) -> PathBuf; 6] = [
+        |folder, name| folder.join(name),
+        |folder, name| folder.join(format!("{name}.gz")),
+        |folder, name| folder.join(name.replace("-idx", ".idx")),
+        |folder, name| folder.join(format!("emnist-digits-{}.gz", name.replace("t10k", "test"))),
+        |folder, name| folder.join(name).join(name),
+        |folder, name| folder.join("MNIST/raw").join(name),
+    ];
+    for place in places {
+        let folder = placed(place);
+        let by_folder = chosen(folder.path());
+        for (split, n) in [(Split::Train, 30), (Split::Test, 20)] {
+            assert_eq!(source::read(&by_folder, split).unwrap().labels.len(), n);
+        }
+        // Any of the files stands for its set.
+        let test_labels = place(folder.path(), FILES[3].name);
+        let by_file = chosen(&test_labels);
+        assert_eq!(dataset(&by_file, Split::Train), dataset(&by_folder, Split::Train));
+    }
+}
+
+#[test]
+fn several_sets_in_a_folder() {
+    let folder = placed(|folder, name| folder.join(format!("emnist-mnist-{name}")));
+    let (images, labels) = synthetic::generate(10, 9);
+    let digits = |name: &str| folder.path().join(format!("emnist-digits-{name}"));
+    idx::write(digits(FILES[2].name), &Idx { dims: vec![10, SIDE, SIDE], bytes: images }).unwrap();
+    idx::write(digits(FILES[3].name), &Idx { dims: vec![10], bytes: labels }).unwrap();
+    let message = source::find(folder.path().to_str()).unwrap_err().to_string();
+    assert_says(&message, "holds several data sets (emnist-digits, emnist-mnist); name a file of one of them");
+    assert_eq!(source::read(&chosen(&digits(FILES[3].name)), Split::Test).unwrap().labels.len(), 10);
+    let other = chosen(&folder.path().join(format!("emnist-mnist-{}", FILES[0].name)));
+    assert_eq!(source::read(&other, Split::Test).unwrap().labels.len(), 20);
+    // Files without a prefix are the folder's own set.
+    unknown_set(folder.path());
+    assert_eq!(source::read(&chosen(folder.path()), Split::Train).unwrap().labels.len(), 30);
+}
+
+#[test]
+fn a_split_alone_is_enough_for_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    unknown_set(folder.path());
+    fs::remove_file(folder.path().join(FILES[0].name)).unwrap();
+    let source = chosen(folder.path());
+    assert_eq!(source::read(&source, Split::Test).unwrap().labels.len(), 20);
+    assert_says(&train_message(&source), "has no train-images-idx3-ubyte");
+    fs::remove_file(folder.path().join(FILES[2].name)).unwrap();
+    let message = source::find(folder.path().to_str()).unwrap_err().to_string();
+    assert_says(&message, "has no train-images-idx3-ubyte, t10k-images-idx3-ubyte");
+}
+
+#[test]
+fn choices_that_are_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |path: &Path| source::find(path.to_str()).unwrap_err().to_string();
+    let table = folder.path().join("fashion-mnist_train.csv");
+    fs::write(&table, "label,pixel1").unwrap();
+    assert_says(&message(&table), "is neither a folder nor one of the four files of a data set");
+    assert_says(&message(Path::new("/dev/null")), "is neither a folder nor one of the four files of a data set");
+    assert_says(&message(&folder.path().join("nowhere")), "doesn't exist");
+    assert_says(&message(folder.path()), "has no train-images-idx3-ubyte");
+}
+
+/// Reading a pipe that nobody writes to would wait for ever.
+#[cfg(unix)]
+#[test]
+fn pipes_do_not_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    unknown_set(folder.path());
+    let images = folder.path().join(FILES[0].name);
+    fs::remove_file(&images).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&images).status().unwrap().success());
+    assert_says(&train_message(&chosen(folder.path())), "is a pipe or a device");
+    assert_says(&source::verify(&images, &FILES[0]).unwrap_err().to_string(), "is a pipe or a device");
+    assert_says(&source::find(images.to_str()).unwrap_err().to_string(), "is neither a folder nor");
+}
+
+/// EMNIST Balanced has 47 classes, EMNIST Letters 26, counted from 1.
+#[test]
+fn more_than_ten_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    unknown_set(folder.path());
+    let labels = folder.path().join(FILES[1].name);
+    idx::write(&labels, &Idx { dims: vec![30], bytes: (1..=30).map(|i| i % 26 + 1).collect() }).unwrap();
+    assert_says(&train_message(&chosen(folder.path())), "label 10 at position 8 is none of the classes 0 to 9; take a");
+}
+
+/// Each change to the real files is noticed. Needs the real data set, and is skipped where it isn't.
+#[test]
+fn changed_files_of_fashion_mnist() {
+    let Ok(source @ Source::Folder(_)) = source::find(None) else {
+        return eprintln!("skipped: FashionMNIST is not here");
+    };
+    if source.is_synthetic() {
+        return eprintln!("skipped: the data are the generated stand-in");
+    }
+    let test = source::read(&source, Split::Test).unwrap();
+    let images = |n: usize| Idx { dims: vec![n, SIDE, SIDE], bytes: test.images[..n * SIDE * SIDE].to_vec() };
+    let labels = |n: usize| Idx { dims: vec![n], bytes: test.labels[..n].to_vec() };
+    let folder = tempfile::tempdir().unwrap();
+    let write = |i: usize, content: &Idx| idx::write(folder.path().join(FILES[i].name), content).unwrap();
+
+    write(2, &images(10_000));
+    write(3, &labels(10_000));
+    let copy = chosen(folder.path());
+    assert_eq!(dataset(&copy, Split::Test), "FashionMNIST");
+
+    let mut edited = images(10_000);
+    edited.bytes[4_000_000] ^= 1;
+    write(2, &edited);
+    assert_says(&dataset(&copy, Split::Test), "(labels of FashionMNIST, other images)");
+    write(2, &images(9_000));
+    write(3, &labels(9_000));
+    let truncated = dataset(&copy, Split::Test);
+    assert!(truncated.starts_with("unknown data set ") && !truncated.contains("FashionMNIST"), "{truncated}");
+    // The test set under the names of the training set.
+    write(0, &images(10_000));
+    write(1, &labels(10_000));
+    assert_says(
+        &train_message(&copy),
+        "is mislabelled: it holds FashionMNIST's test images where the training images belong",
+    );
 }

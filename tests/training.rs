@@ -1,15 +1,18 @@
 //! Training end to end on synthetic data: it learns, repeats bit for bit, resumes, and explains its errors.
 
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
 
 use tch::{Device, Kind, Tensor};
 use vitlab::config::{Augmentation, Initialisation};
-use vitlab::data::{FashionMnist, seed_everything, source::Source};
+use vitlab::data::{CLASSES, FashionMnist, Origin, seed_everything, source::Source};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer};
-use vitlab::train::{Epoch, History, Trainer, learning_rate, step_learning_rate};
-use vitlab::{Config, Error, Result};
+use vitlab::train::{Begin, Earlier, Epoch, History, Trainer, TrainingFolder, learning_rate, step_learning_rate};
+use vitlab::{Config, Error, Learner, Result, checkpoint};
 
 fn small() -> Config {
     Config {
@@ -321,4 +324,341 @@ fn further_constants_stand_in_json_only_when_they_are_used() -> Result<()> {
     assert_eq!(config.augmentation, Augmentation::Flip);
     assert_eq!(config.differences(&Config::default()).len(), 4);
     Ok(())
+}
+
+/// Ten images a batch, two batches an epoch.
+fn tiny() -> Config {
+    Config { batch_size: 10, train_images: Some(20), test_images: Some(20), n_layers: 1, ..small() }
+}
+
+/// A training of `config` in `folder` for `epochs` epochs, which is left unfinished or finished.
+fn run_in(folder: &Path, config: &Config, earlier: Earlier, epochs: usize, finish: bool) -> Result<(Begin, Trainer)> {
+    let _lock = random_generator();
+    let data = data(config)?;
+    seed_everything(config.seed);
+    let model = VisionTransformer::new(config, Device::Cpu)?;
+    let mut trainer = Trainer::new(&model, config)?;
+    let folder = TrainingFolder::open(folder, "ViT_model")?;
+    let begin = folder.begin(&mut trainer, &model, &data.train, earlier)?;
+    if begin == Begin::Finished {
+        return Ok((begin, trainer));
+    }
+    for _ in trainer.epochs().take(epochs) {
+        let score = trainer.epoch(&data.train, |images, labels| {
+            let (logits, _) = model.forward(images, true, false)?;
+            Ok((logits.cross_entropy_for_logits(labels), logits))
+        })?;
+        trainer.record(score, &evaluate(&model, &data.test)?);
+        folder.save(&trainer, &model)?;
+    }
+    if finish {
+        folder.finish(&trainer, &model)?;
+    }
+    Ok((begin, trainer))
+}
+
+/// The files in a folder by name, with their contents.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = entries
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).expect("a file")))
+        .collect();
+    files.sort();
+    files
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    files(folder).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_finished_training_is_neither_repeated_nor_replaced() -> Result<()> {
+    let temporary = folder();
+    let folder = temporary.path().join("out");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("notes.txt"), "mine").expect("a file of the user");
+    run_in(&folder, &tiny(), Earlier::Refuse, 2, true)?;
+    assert_eq!(names(&folder), ["ViT_model.json", "ViT_model.pt", "ViT_model.safetensors", "notes.txt"]);
+    let before = files(&folder);
+
+    let (again, trainer) = run_in(&folder, &tiny(), Earlier::Resume, 2, true)?;
+    assert_eq!((again, trainer.history.epochs.len()), (Begin::Finished, 2));
+    let refused = message(run_in(&folder, &tiny(), Earlier::Refuse, 2, true));
+    assert!(
+        refused.contains("ViT_model.pt: is there from an earlier training") && refused.contains("--force"),
+        "{refused}"
+    );
+    let longer = message(run_in(&folder, &Config { epochs: 3, ..tiny() }, Earlier::Resume, 2, true));
+    assert!(
+        longer.contains("ViT_model.json: is the history of another configuration (EPOCHS: 3 here, 2 there)"),
+        "{longer}"
+    );
+    assert_eq!(files(&folder), before);
+
+    let (begin, _) = run_in(&folder, &Config { seed: 1, ..tiny() }, Earlier::Replace, 2, true)?;
+    assert_eq!((begin, names(&folder).len()), (Begin::New, 4));
+    assert_ne!(files(&folder), before);
+    // Weights without a history belong to somebody.
+    fs::remove_file(folder.join("ViT_model.json")).expect("the history");
+    let refused = message(run_in(&folder, &tiny(), Earlier::Resume, 2, true));
+    assert!(refused.contains("has neither a checkpoint nor a history beside it"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn an_unfinished_training_is_resumed_or_replaced_on_request() -> Result<()> {
+    let folder = folder();
+    let folder = folder.path();
+    // Interrupted in its first epoch: nothing is lost.
+    run_in(folder, &tiny(), Earlier::Refuse, 0, false)?;
+    assert_eq!(names(folder), ["ViT_model_checkpoint.safetensors"]);
+    run_in(folder, &tiny(), Earlier::Refuse, 1, false)?;
+    let refused = message(run_in(folder, &tiny(), Earlier::Refuse, 1, false));
+    assert!(refused.contains("add --resume to continue it, or --force to start anew"), "{refused}");
+    let (begin, resumed) = run_in(folder, &tiny(), Earlier::Resume, 2, false)?;
+    assert_eq!((begin, resumed.history.epochs.len()), (Begin::Resumed(1), 2));
+    // All epochs were trained, the results weren't written.
+    let (begin, last) = run_in(folder, &tiny(), Earlier::Resume, 2, true)?;
+    assert_eq!((begin, scores(&last.history)), (Begin::Resumed(2), scores(&resumed.history)));
+    let (begin, whole) = run_in(&folder.join("whole"), &tiny(), Earlier::Refuse, 2, false)?;
+    assert_eq!((begin, scores(&whole.history)), (Begin::New, scores(&resumed.history)));
+    let (begin, _) = run_in(&folder.join("whole"), &tiny(), Earlier::Replace, 0, false)?;
+    assert_eq!(begin, Begin::New);
+    Ok(())
+}
+
+#[test]
+fn one_training_at_a_time_in_a_folder() -> Result<()> {
+    let folder = folder();
+    let first = TrainingFolder::open(folder.path(), "ViT_model")?;
+    assert!(first.is_locked());
+    let second = message(TrainingFolder::open(folder.path(), "ViT_model"));
+    assert!(second.contains("ViT_model.lock: is locked by another training (process "), "{second}");
+    // Another model's files have other names.
+    TrainingFolder::open(folder.path(), "teacher_model")?;
+    drop(first);
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    // A lock file that a killed process left is no obstacle.
+    fs::write(folder.path().join("ViT_model.lock"), "1").expect("a file");
+    TrainingFolder::open(folder.path(), "ViT_model")?;
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_noticed_before_the_first_step() -> Result<()> {
+    let folder = folder();
+    let file = folder.path().join("file");
+    fs::write(&file, "in the way").expect("a file");
+    let said = message(TrainingFolder::open(&file, "ViT_model"));
+    assert!(said.contains("file: is a file; name a folder"), "{said}");
+    let said = message(TrainingFolder::open(file.join("below"), "ViT_model"));
+    assert!(said.contains("can't be created") && said.contains("choose a folder that is writable"), "{said}");
+    if cfg!(target_os = "linux") {
+        let said = message(TrainingFolder::open("/proc/vitlab", "ViT_model"));
+        assert!(said.contains("can't be created"), "{said}");
+    }
+    // The checkpoint can't be written; no step was trained.
+    let out = folder.path().join("out");
+    fs::create_dir_all(out.join("ViT_model_checkpoint.safetensors")).expect("a folder in the way");
+    let said = message(run_in(&out, &tiny(), Earlier::Replace, 0, false));
+    assert!(said.contains("ViT_model_checkpoint.safetensors: is a folder"), "{said}");
+    Ok(())
+}
+
+/// The data are compared when a training goes on, by the name that their content has.
+#[test]
+fn a_training_goes_on_with_its_own_data_only() -> Result<()> {
+    let _lock = random_generator();
+    let (out, first, second) = (folder(), folder(), folder());
+    for (data, seed) in [(&first, 1), (&second, 2)] {
+        vitlab_dataset::synthetic::write_folder(data.path(), 20, 20, seed)?;
+        fs::remove_file(data.path().join("SYNTHETIC")).expect("the mark");
+    }
+    let read =
+        |folder: &tempfile::TempDir| FashionMnist::read(&Source::Folder(folder.path().into()), &tiny(), Device::Cpu);
+    let (ours, theirs) = (read(&first)?, read(&second)?);
+    let model = VisionTransformer::new(&tiny(), Device::Cpu)?;
+    let open = || -> Result<_> { Ok((TrainingFolder::open(out.path(), "ViT_model")?, Trainer::new(&model, &tiny())?)) };
+    let (folder, mut trainer) = open()?;
+    folder.begin(&mut trainer, &model, &ours.train, Earlier::Refuse)?;
+    let other = |folder: &TrainingFolder, trainer: &mut Trainer| {
+        let said = message(folder.begin(trainer, &model, &theirs.train, Earlier::Resume));
+        let [ours, theirs] = [&ours, &theirs].map(|data| &data.train.origin.dataset);
+        assert_ne!(ours, theirs);
+        let expected =
+            format!("a training on other data ({ours}, 20 training images, 20 test images; this one is on {theirs}");
+        assert!(said.contains(&expected), "{expected} is not in {said}");
+    };
+    other(&folder, &mut trainer);
+    folder.finish(&trainer, &model)?;
+    let (folder, mut trainer) = open()?;
+    other(&folder, &mut trainer);
+    Ok(())
+}
+
+#[test]
+fn the_origin_names_the_data_set() -> Result<()> {
+    let synthetic = data(&tiny())?.train.origin;
+    assert!(synthetic.synthetic && synthetic.dataset == "synthetic stand-in");
+    assert_eq!(synthetic.classes(), CLASSES);
+    // Histories of earlier versions are FashionMNIST's.
+    let earlier: Origin = serde_json::from_str(r#"{"synthetic": false, "subset": null}"#).expect("an origin");
+    assert_eq!(earlier, Origin::default());
+    assert_eq!(History::read("../models/ViT_model.json")?.origin.to_string(), "FashionMNIST");
+    let mnist = Origin { dataset: "MNIST".into(), subset: Some(100), ..Origin::default() };
+    assert_eq!(mnist.title("Loss"), "Loss [MNIST, 100 training images]");
+    assert_eq!((mnist.to_string(), mnist.classes()[7]), ("MNIST, 100 training images".to_string(), "7"));
+    Ok(())
+}
+
+/// Every safetensors file of a training tells its configuration, and its checkpoint is a model that can be read.
+#[test]
+fn the_files_of_a_training_describe_themselves() -> Result<()> {
+    let folder = folder();
+    let out = folder.path();
+    let config = Config { embed_dim: 32, n_attention_heads: 2, ..tiny() };
+    run_in(out, &config, Earlier::Refuse, 1, false)?;
+    let unfinished = out.join("ViT_model_checkpoint.safetensors");
+    let (_, of_checkpoint) = checkpoint::read_safetensors(&unfinished)?;
+    let lock = random_generator();
+    let learner = Learner::read(&unfinished, Device::Cpu)?;
+    drop(lock);
+    run_in(out, &config, Earlier::Resume, 0, true)?;
+    let (weights, of_weights) = checkpoint::read_safetensors(out.join("ViT_model.safetensors"))?;
+    for metadata in [&of_checkpoint, &of_weights] {
+        assert_eq!(Config::from_json(&metadata["config"])?, config);
+        assert!(metadata["origin"].contains("synthetic stand-in"), "{metadata:?}");
+    }
+    assert_eq!(of_weights["format"], "pt");
+    for (name, tensor) in checkpoint::state_dict(learner.variables()).0 {
+        assert_eq!(weights.get(&name), Some(&tensor), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn impossible_configurations() {
+    let said = |json: &str| message(Config::from_json(json));
+    for (json, expected) in [
+        (r#"{"EPOCHS": 0}"#, "EPOCHS is 0; it must be at least 1"),
+        (r#"{"EPOCHS": 9000000000000000000}"#, "EPOCHS is 9000000000000000000; it must be at most 1000000"),
+        (r#"{"EMBED_DIM": 1048576}"#, "EMBED_DIM is 1048576; it must be at most 65536"),
+        (r#"{"N_LAYERS": 1000000}"#, "N_LAYERS is 1000000; it must be at most 1024"),
+        (r#"{"EMBED_DIM": 65536, "N_LAYERS": 1024, "FORWARD_MUL": 1024}"#, "vitlab trains at most 1000000000"),
+        (r#"{"EMBED_DIM": 9223372036854775807}"#, "EMBED_DIM is 9223372036854775807; it must be at most 65536"),
+        (r#"{"BATCH_SIZE": 100000000}"#, "BATCH_SIZE is 100000000; it must be at most 1000000"),
+        (r#"{"EPOCHS": -3}"#, "EPOCHS can't be -3: invalid value: integer `-3`, expected a whole number of at least 0"),
+        (r#"{"EPOCHS": "many"}"#, "EPOCHS can't be \"many\""),
+        (
+            r#"{"LR": 1e-3, "BATCH_SIZE": 1.5}"#,
+            "BATCH_SIZE can't be 1.5: invalid type: floating point `1.5`, expected a whole",
+        ),
+        (r#"{"EPOCHS": 1, "EPOCHS": 2}"#, "duplicate field `EPOCHS`"),
+        (r#"{"EPOCH": 1}"#, "unknown field `EPOCH`, expected one of `EPOCHS`"),
+        ("[1]", "the configuration can't be read"),
+        ("", "the configuration can't be read"),
+        ("{", "the configuration can't be read"),
+    ] {
+        let said = said(json);
+        assert!(said.contains(expected), "{json}: {said}");
+        for word in ["usize", "i64", "f64", "struct"] {
+            assert!(!said.contains(word), "{json}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_history_serves_as_a_configuration() -> Result<()> {
+    assert_eq!(Config::read("../models/ViT_model.json")?, History::read("../models/ViT_model.json")?.config);
+    let folder = folder();
+    let path = folder.path().join("history.json");
+    let said = |text: &str| {
+        fs::write(&path, text).expect("a file");
+        message(Config::read(&path))
+    };
+    let wrong = said(r#"{"config": {"EPOCHS": -1}, "origin": {"synthetic": false}, "epochs": []}"#);
+    assert!(wrong.contains("history.json: EPOCHS can't be -1"), "{wrong}");
+    let impossible = said(r#"{"config": {"EPOCHS": 0}, "epochs": []}"#);
+    assert!(impossible.contains("history.json: EPOCHS is 0"), "{impossible}");
+    let history = r#"{"config": {"EPOCHS": -1}, "origin": {"synthetic": false}, "epochs": []}"#;
+    fs::write(&path, history).expect("a file");
+    let wrong = message(History::read(&path));
+    assert!(wrong.contains("is not a training's history") && !wrong.contains("usize"), "{wrong}");
+    Ok(())
+}
+
+/// The command in `folder` on the generated stand-in.
+fn vitlab(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vitlab"));
+    command.args(line.split_whitespace()).current_dir(folder).env("VITLAB_DATA", "synthetic");
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn arguments_of_the_command() -> Result<()> {
+    let temporary = folder();
+    let folder = temporary.path();
+    fs::write(folder.join("tiny.json"), tiny().to_json()).expect("a configuration");
+    History { config: tiny(), ..History::default() }.write(folder.join("history.json"))?;
+    fs::write(folder.join("absurd.json"), r#"{"EMBED_DIM": 1048576}"#).expect("a configuration");
+    for (line, expected) in [
+        ("--epochs -3", "give a whole number of epochs"),
+        ("--epochs 1000000000000", "EPOCHS is 1000000000000; it must be at most 1000000"),
+        ("--threads 0", "give a number from 1 to"),
+        ("--threads 65535", "give a number from 1 to"),
+        ("--threads -1", "give a number from 1 to"),
+        ("--seed abc", "invalid digit"),
+        ("--config absurd.json", "absurd.json: EMBED_DIM is 1048576; it must be at most 65536"),
+        ("--out tiny.json", "tiny.json: is a file; name a folder"),
+        ("--resume --force", "cannot be used with"),
+        ("--data tiny.json", "tiny.json: is neither a folder nor one of the four files"),
+    ] {
+        let config = if line.contains("--config") { "" } else { "--config tiny.json" };
+        let output = vitlab(folder, &format!("train --model vit {config} {line}")).output().expect("it starts");
+        let said = said(&output);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{line}: {said}");
+        assert!(said.contains(expected) && !said.contains("usize") && !said.contains("panicked"), "{line}: {said}");
+        assert!(!folder.join("outputs").exists(), "{line} leaves a folder");
+    }
+    let line = "train --model vit --config history.json --seed -5 --threads 1 --out out";
+    let output = vitlab(folder, line).output().expect("it starts");
+    assert!(output.status.success() && said(&output).contains("data: synthetic stand-in"), "{}", said(&output));
+    assert_eq!(History::read(folder.join("out/ViT_model.json"))?.config.seed, -5);
+    let output = vitlab(folder, &format!("{line} --resume")).output().expect("it starts");
+    assert!(output.status.success() && said(&output).contains("finished: all 2 epochs"), "{}", said(&output));
+    assert!(said(&vitlab(folder, line).output().expect("it starts")).contains("--force"));
+    assert!(vitlab(folder, &format!("{line} --force")).output().expect("it starts").status.success());
+    Ok(())
+}
+
+/// The lock ends with its process, and a checkpoint of a killed training can be evaluated.
+#[test]
+fn a_killed_training_leaves_no_lock() {
+    let temporary = folder();
+    let folder = temporary.path();
+    let config = Config { epochs: 1_000, train_images: Some(500), ..tiny() };
+    fs::write(folder.join("long.json"), config.to_json()).expect("a configuration");
+    let line = "train --model vit --config long.json --threads 1 --out out";
+    let mut child = vitlab(folder, line).stdout(Stdio::piped()).spawn().expect("it starts");
+    // Held open: the command ends when nobody reads its output any more.
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(std::io::Result::ok);
+    assert!(lines.any(|line| line.starts_with("epoch  2")));
+    let second = vitlab(folder, &format!("{line} --resume")).output().expect("it starts");
+    assert!(
+        said(&second).contains(&format!("is locked by another training (process {})", child.id())),
+        "{}",
+        said(&second)
+    );
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    let unlocked = vitlab(folder, line).output().expect("it starts");
+    assert!(said(&unlocked).contains("is the checkpoint of an unfinished training"), "{}", said(&unlocked));
+    let evaluated =
+        vitlab(folder, "evaluate --weights out/ViT_model_checkpoint.safetensors").output().expect("it starts");
+    assert!(said(&evaluated).contains("model: accuracy"), "{}", said(&evaluated));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result, ensure};
 
@@ -42,6 +43,9 @@ pub enum Precision {
     /// for the CNN with Intel's AMX; elsewhere it can be slower.
     Bfloat16,
 }
+
+/// Largest number of parameters in the blocks. A training of them takes 16 GB for parameters, gradient and moments.
+const MOST_PARAMETERS: i64 = 1_000_000_000;
 
 /// All constants of a run. JSON has them in capitals (`WARMUP_EPOCHS`); those that it omits have the homework's values.
 ///
@@ -111,6 +115,48 @@ pub struct Config {
     pub model_path: PathBuf,
     /// Load the committed weights instead of training.
     pub load_model: bool,
+}
+
+/// The message of a JSON reader without the names of Rust's types.
+pub(crate) fn plain(error: serde_json::Error) -> String {
+    in_words(&error.to_string())
+}
+
+fn in_words(message: &str) -> String {
+    let types = [
+        ("expected usize", "expected a whole number of at least 0"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected struct Config", "expected an object of constants, as {\"EPOCHS\": 10}"),
+        ("expected struct History", "expected an object with config, origin and epochs"),
+        ("expected struct Origin", "expected an object"),
+        ("expected struct Epoch", "expected an object"),
+        ("expected path string", "expected text"),
+    ];
+    types.into_iter().fold(message.to_string(), |text, (rust, words)| text.replace(rust, words))
+}
+
+/// The configuration in a [`History`](crate::train::History).
+#[derive(Deserialize)]
+struct OfHistory {
+    config: Config,
+}
+
+/// The error of a configuration `text`. It names the constant whose value has a wrong type, which serde's doesn't.
+fn unreadable(text: &str, error: serde_json::Error) -> Error {
+    let constants = match serde_json::from_str(text) {
+        Ok(Value::Object(mut constants)) => match constants.remove("config") {
+            Some(Value::Object(of_history)) => of_history,
+            _ => constants,
+        },
+        _ => Default::default(),
+    };
+    let problem = constants.into_iter().find_map(|(name, value)| {
+        let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
+        let problem = serde_json::from_value::<Config>(alone).err()?.to_string();
+        (!problem.starts_with("unknown field")).then(|| format!("{name} can't be {value}: {}", in_words(&problem)))
+    });
+    Error::argument(problem.unwrap_or_else(|| format!("the configuration can't be read: {}", plain(error))))
 }
 
 /// Whether a constant that the homework doesn't have keeps its default. JSON omits it then.
@@ -193,13 +239,17 @@ impl Config {
     /// # Errors
     /// Text that is not JSON, an unknown constant, a value that [`Config::check`] refuses.
     pub fn from_json(text: &str) -> Result<Self> {
-        let config: Config =
-            serde_json::from_str(text).map_err(|e| Error::argument(format!("the configuration can't be read: {e}")))?;
+        // serde would also take a list of values in the order of the constants.
+        ensure!(
+            text.trim_start().starts_with('{'),
+            "the configuration can't be read: it is not an object of constants in JSON, as {{\"EPOCHS\": 10}}"
+        );
+        let config: Config = serde_json::from_str(text).map_err(|error| unreadable(text, error))?;
         config.check()?;
         Ok(config)
     }
 
-    /// Reads a JSON file.
+    /// Reads a JSON file: constants, or a [`History`](crate::train::History), whose configuration is taken.
     ///
     /// # Errors
     /// Fails as [`Config::from_json`] does, and for a file that can't be read. The message begins with the file's name.
@@ -208,7 +258,12 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::file(path, format!("can't be read ({e}); name a JSON file with constants of the homework"))
         })?;
-        Config::from_json(&text).map_err(|e| Error::file(path, e.to_string()))
+        let config = match serde_json::from_str(&text) {
+            Ok(OfHistory { config }) => config.check().map(|()| config),
+            // Not a history, or one with a configuration that can't be read.
+            Err(_) => Config::from_json(&text),
+        };
+        config.map_err(|e| Error::file(path, e.to_string()))
     }
 
     /// Checks that all values are possible and fit each other.
@@ -216,28 +271,40 @@ impl Config {
     /// # Errors
     /// The first value that is impossible or doesn't fit the others.
     pub fn check(&self) -> Result<()> {
-        let positive = [
-            ("EPOCHS", self.epochs as i64),
-            ("BATCH_SIZE", self.batch_size),
-            ("N_CLASSES", self.n_classes),
-            ("IMAGE_SIZE", self.image_size),
-            ("PATCH_SIZE", self.patch_size),
-            ("N_CHANNELS", self.n_channels),
-            ("EMBED_DIM", self.embed_dim),
-            ("N_ATTENTION_HEADS", self.n_attention_heads),
-            ("FORWARD_MUL", self.forward_mul),
-            ("N_LAYERS", self.n_layers),
-            ("TRAIN_IMAGES", self.train_images.unwrap_or(1)),
-            ("TEST_IMAGES", self.test_images.unwrap_or(1)),
-            ("VALIDATION_IMAGES", self.validation_images.unwrap_or(1)),
+        let any = i64::MAX;
+        // The upper limits are far above any training, and low enough for every product below.
+        let ranges = [
+            ("EPOCHS", i64::try_from(self.epochs).unwrap_or(any), 1_000_000),
+            ("BATCH_SIZE", self.batch_size, 1_000_000),
+            ("N_CLASSES", self.n_classes, any),
+            ("IMAGE_SIZE", self.image_size, any),
+            ("PATCH_SIZE", self.patch_size, any),
+            ("N_CHANNELS", self.n_channels, any),
+            ("EMBED_DIM", self.embed_dim, 65_536),
+            ("N_ATTENTION_HEADS", self.n_attention_heads, 65_536),
+            ("FORWARD_MUL", self.forward_mul, 1_024),
+            ("N_LAYERS", self.n_layers, 1_024),
+            ("TRAIN_IMAGES", self.train_images.unwrap_or(1), any),
+            ("TEST_IMAGES", self.test_images.unwrap_or(1), any),
+            ("VALIDATION_IMAGES", self.validation_images.unwrap_or(1), any),
         ];
-        for (name, value) in positive {
+        for (name, value, most) in ranges {
             ensure!(value >= 1, "{name} is {value}; it must be at least 1");
+            ensure!(value <= most, "{name} is {value}; it must be at most {most}");
         }
         let (image, patch, channels) = (self.image_size, self.patch_size, self.n_channels);
         ensure!(image % patch == 0, "IMAGE_SIZE {image} is not a multiple of PATCH_SIZE {patch}");
         let (embed, heads) = (self.embed_dim, self.n_attention_heads);
         ensure!(embed % heads == 0, "EMBED_DIM {embed} is not a multiple of N_ATTENTION_HEADS {heads}");
+        // Per block: four linear maps of the attention and two of the MLP.
+        let parameters = self.n_layers * (4 + 2 * self.forward_mul) * embed * embed;
+        ensure!(
+            parameters <= MOST_PARAMETERS,
+            "EMBED_DIM {embed}, FORWARD_MUL {} and N_LAYERS {} make {parameters} parameters; \
+             vitlab trains at most {MOST_PARAMETERS}",
+            self.forward_mul,
+            self.n_layers
+        );
         let (epochs, warmup) = (self.epochs, self.warmup_epochs);
         ensure!(warmup <= epochs, "WARMUP_EPOCHS {warmup} is more than EPOCHS {epochs}");
         let classes = self.n_classes;
@@ -265,12 +332,12 @@ impl Config {
     /// ```
     pub fn differences(&self, other: &Config) -> Vec<String> {
         let constants = |config| match serde_json::to_value(config) {
-            Ok(serde_json::Value::Object(constants)) => constants,
+            Ok(Value::Object(constants)) => constants,
             _ => unreachable!("a Config is a JSON object"),
         };
         let [ours, theirs] = [self, other].map(constants);
         let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
-        let text = |value: Option<&serde_json::Value>| value.map_or("not set".to_string(), ToString::to_string);
+        let text = |value: Option<&Value>| value.map_or("not set".to_string(), ToString::to_string);
         names
             .into_iter()
             .filter(|name| !name.ends_with("_PATH") && *name != "LOAD_MODEL")

@@ -25,11 +25,11 @@ impl Split {
         }
     }
 
-    /// Files of the images and of the labels.
-    pub(crate) fn files(self) -> (&'static DataFile, &'static DataFile) {
+    /// Index of the file of the images in [`FILES`]; the labels follow it.
+    pub(crate) fn first_file(self) -> usize {
         match self {
-            Split::Train => (&FILES[0], &FILES[1]),
-            Split::Test => (&FILES[2], &FILES[3]),
+            Split::Train => 0,
+            Split::Test => 2,
         }
     }
 }
@@ -56,6 +56,9 @@ pub const FILES: [DataFile; 4] = [
 pub struct Images {
     /// [N, 28, 28], row by row; 0 is the black background
     pub images: Vec<u8>,
-    /// [N], indices into [`CLASSES`]
+    /// [N], 0 to 9: indices into [`known::classes`](crate::known::classes)
     pub labels: Vec<u8>,
+    /// Name of the data set that the checksums of the files tell, such as `FashionMNIST`. Files that no known set has are
+    /// an `unknown data set` with the first digits of their own checksum.
+    pub dataset: String,
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::{Error, Result, file};
+use crate::{Error, Result, checksum, file};
 
 /// Upper limit of an array, far above any data set of the family (FashionMNIST: 47 MB). A larger header is damaged.
 const MAX_BYTES: u64 = 1 << 30;
@@ -21,6 +21,17 @@ const REMEDY: &str = "delete it and run `cargo lab setup` to fetch it again";
 pub struct Idx {
     pub dims: Vec<usize>,
     pub bytes: Vec<u8>,
+}
+
+impl Idx {
+    /// MD5 of the uncompressed file.
+    ///
+    /// # Errors
+    /// As [`write`], for dimensions that a file can't have.
+    pub fn md5(&self) -> Result<String> {
+        let head = encoded_header(&self.dims)?;
+        Ok(checksum::md5(head.as_slice().chain(&self.bytes[..])).expect("reading from memory succeeds"))
+    }
 }
 
 /// Reads a whole file. The content, not the name, decides whether it is gzipped.
@@ -63,14 +74,7 @@ pub fn read_dims(path: impl AsRef<Path>) -> Result<Vec<usize>> {
 /// # Errors
 /// Fails if the file can't be written, or if the dimensions don't match the number of bytes.
 pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
-    let mut head = vec![0, 0, UNSIGNED_BYTE];
-    head.push(u8::try_from(idx.dims.len()).map_err(|_| Error::argument("an IDX file has at most 255 dimensions"))?);
-    for &dim in &idx.dims {
-        let dim = u32::try_from(dim).map_err(|_| {
-            Error::argument(format!("{dim} is too large for a dimension of an IDX file; the most is {}", u32::MAX))
-        })?;
-        head.extend(dim.to_be_bytes());
-    }
+    let head = encoded_header(&idx.dims)?;
     if idx.dims.iter().product::<usize>() != idx.bytes.len() {
         return Err(Error::argument(format!(
             "dimensions {:?} don't match the {} bytes to write; they must multiply to the same number",
@@ -84,10 +88,27 @@ pub fn write(path: impl AsRef<Path>, idx: &Idx) -> Result<()> {
     })
 }
 
+fn encoded_header(dims: &[usize]) -> Result<Vec<u8>> {
+    let mut head = vec![0, 0, UNSIGNED_BYTE];
+    head.push(u8::try_from(dims.len()).map_err(|_| Error::argument("an IDX file has at most 255 dimensions"))?);
+    for &dim in dims {
+        let dim = u32::try_from(dim).map_err(|_| {
+            Error::argument(format!("{dim} is too large for a dimension of an IDX file; the most is {}", u32::MAX))
+        })?;
+        head.extend(dim.to_be_bytes());
+    }
+    Ok(head)
+}
+
 /// Opens the uncompressed content of a plain or gzipped file.
 pub(crate) fn content(path: &Path) -> Result<Box<dyn Read>> {
-    if path.is_dir() {
+    // Checked before it is opened: opening a pipe would wait for its other end.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    if metadata.is_dir() {
         return Err(Error::file(path, "is a folder where an IDX file should be; name the file inside it"));
+    }
+    if !metadata.is_file() {
+        return Err(Error::file(path, "is a pipe or a device where an IDX file should be; name a file on the disk"));
     }
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut file = BufReader::with_capacity(1 << 16, file);

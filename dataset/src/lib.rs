@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`source`] | finds the data set on this machine, verifies it and reads its splits |
 //! | [`files`] | names, checksums and classes of the data set |
+//! | [`known`] | recognises data sets of the MNIST family by their checksums |
 //! | [`download`] | fetches it over HTTP and resumes an interrupted download |
 //! | [`idx`] | reads and writes the IDX file format of the MNIST family |
 //! | [`synthetic`] | draws a stand-in for tests and trials |
@@ -20,7 +21,9 @@ pub mod duration;
 pub mod error;
 pub mod file;
 pub mod files;
+mod folder;
 pub mod idx;
+pub mod known;
 pub mod machine;
 pub mod source;
 pub mod synthetic;

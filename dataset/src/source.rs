@@ -4,18 +4,25 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::files::{CLASSES, DataFile, FILES, Images, SIDE, SYNTHETIC_MARK, Split};
+use crate::folder::Folder;
+use crate::idx::Idx;
+use crate::known::{self, Known};
 use crate::{Error, Result, cache, checksum, idx, synthetic};
 
 /// Folder of the files below a data root, as torchvision lays it out.
 const RAW: &str = "FashionMNIST/raw";
+/// Further places of the files below a chosen folder: torchvision's other data sets, and EMNIST's archive as it unpacks.
+const BELOW: [&str; 6] = [RAW, "fmnist/FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw", "gzip"];
 const DEBIAN: &str = "/usr/share/datasets/fashion-mnist";
+/// Contents of the [`FILES`], in words.
+const CONTENTS: [&str; 4] = ["training images", "training labels", "test images", "test labels"];
 /// Environment variable that names a data folder, or holds the word `synthetic`.
 pub const VARIABLE: &str = "VITLAB_DATA";
 
 /// Where the images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A folder that holds the four [`FILES`], plain or gzipped.
+    /// A folder that holds the four [`FILES`], plain or gzipped, or one of them in a folder of several data sets.
     Folder(PathBuf),
     /// Images that [`synthetic`] draws, a stand-in for tests and trials.
     Synthetic,
@@ -24,9 +31,11 @@ pub enum Source {
 impl Source {
     /// Returns true if the images are generated: drawn in memory, or written to a folder earlier.
     pub fn is_synthetic(&self) -> bool {
+        let marked = |folder: &Path| folder.join(SYNTHETIC_MARK).exists();
         match self {
             Source::Synthetic => true,
-            Source::Folder(folder) => folder.join(SYNTHETIC_MARK).exists(),
+            Source::Folder(location) if location.is_dir() => marked(location),
+            Source::Folder(file) => file.parent().is_some_and(marked),
         }
     }
 }
@@ -46,7 +55,8 @@ impl fmt::Display for Source {
 /// Finds FashionMNIST. The first of these decides: `explicit` (a folder, or `synthetic`), the variable `VITLAB_DATA`
 /// (the same), `data/fmnist` in the working directory or above it, the Debian package's folder, [`cache_folder`].
 ///
-/// A folder may hold the files itself or be a torchvision root above them.
+/// A folder may hold the files itself or be a torchvision root above them. An explicit choice may also be one of the
+/// files, and may hold the training set or the test set alone. Which data set it is, [`read`] finds out.
 ///
 /// # Errors
 /// Fails if an explicit choice doesn't hold the data. If nothing is found, the message lists the folders tried and the
@@ -84,12 +94,16 @@ fn chosen(choice: &str) -> Result<Source> {
     if choice == "synthetic" {
         return Ok(Source::Synthetic);
     }
-    let folder = PathBuf::from(choice);
-    let below = [folder.join(RAW), folder.join("fmnist").join(RAW)];
-    match below.into_iter().find(|raw| raw.is_dir()) {
-        Some(raw) if missing(&folder).len() == FILES.len() => check_folder(&raw).map(|()| Source::Folder(raw)),
-        _ => check_folder(&folder).map(|()| Source::Folder(folder)),
+    let mut location = PathBuf::from(choice);
+    let mut folder = Folder::open(&location)?;
+    if folder.is_empty()
+        && let Some(below) = BELOW.iter().map(|below| location.join(below)).find(|below| below.is_dir())
+    {
+        folder = Folder::open(&below)?;
+        location = below;
     }
+    folder.check_a_split()?;
+    Ok(Source::Folder(location))
 }
 
 /// Folder of a downloaded FashionMNIST, in torchvision's layout below [`cache::folder`].
@@ -102,18 +116,7 @@ pub fn cache_folder() -> PathBuf {
 /// # Errors
 /// Names the missing files, or says that `folder` is missing or not a folder.
 pub fn check_folder(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return Err(Error::file(folder, "doesn't exist; name a folder with FashionMNIST's four files"));
-    }
-    if !folder.is_dir() {
-        return Err(Error::file(folder, "is not a folder; name the folder with FashionMNIST's four files"));
-    }
-    let missing = missing(folder);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let problem = format!("has no {} (plain or .gz); run `cargo lab setup` or name another folder", missing.join(", "));
-    Err(Error::file(folder, problem))
+    Folder::open(folder)?.check_complete()
 }
 
 /// Verifies the checksums of a folder's four files. Names and shapes are not enough: MNIST's files have the same.
@@ -121,19 +124,9 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// Names the first file that is damaged or belongs to another data set.
 pub fn verify_folder(folder: &Path) -> Result<()> {
-    check_folder(folder)?;
-    FILES.iter().try_for_each(|file| verify(&locate(folder, file), file))
-}
-
-fn missing(folder: &Path) -> Vec<&'static str> {
-    let absent = |file: &&DataFile| !locate(folder, file).exists();
-    FILES.iter().filter(absent).map(|file| file.name).collect()
-}
-
-/// Prefers the plain file, which is read faster, to the gzipped one.
-fn locate(folder: &Path, file: &DataFile) -> PathBuf {
-    let plain = folder.join(file.name);
-    if plain.exists() { plain } else { folder.join(format!("{}.gz", file.name)) }
+    let folder = Folder::open(folder)?;
+    folder.check_complete()?;
+    folder.files.iter().flatten().zip(&FILES).try_for_each(|(path, file)| verify(path, file))
 }
 
 /// Verifies the checksum of `path`, plain or gzipped, against `file`.
@@ -145,10 +138,15 @@ pub fn verify(path: &Path, file: &DataFile) -> Result<()> {
     if found == file.md5 {
         return Ok(());
     }
-    let problem = format!(
-        "is not FashionMNIST's {} (md5 of the content {found}, expected {}); delete it and run `cargo lab setup`",
-        file.name, file.md5
-    );
+    let problem = match known::recognise(path, &found)? {
+        Some(Known { set, .. }) if set != known::FASHION_MNIST => {
+            format!("belongs to {set}, not to FashionMNIST; name a folder with FashionMNIST's files")
+        }
+        _ => format!(
+            "is not FashionMNIST's {} (md5 of the content {found}, expected {}); delete it and run `cargo lab setup`",
+            file.name, file.md5
+        ),
+    };
     Err(Error::file(path, problem))
 }
 
@@ -158,34 +156,33 @@ pub fn verify(path: &Path, file: &DataFile) -> Result<()> {
 /// Names the file that is missing, damaged, mislabelled, of another shape or from another set.
 pub fn read(source: &Source, split: Split) -> Result<Images> {
     match source {
-        Source::Folder(folder) => read_folder(folder, split),
+        Source::Folder(location) => read_folder(source, location, split),
         Source::Synthetic => Ok(synthetic::split(split)),
     }
 }
 
-fn read_folder(folder: &Path, split: Split) -> Result<Images> {
-    check_folder(folder)?;
-    let (images_file, labels_file) = split.files();
-    let (images_path, labels_path) = (locate(folder, images_file), locate(folder, labels_file));
-    check_not_swapped(folder)?;
+fn read_folder(source: &Source, location: &Path, split: Split) -> Result<Images> {
+    let folder = Folder::open(location)?;
+    let [images_path, labels_path] = folder.split(split)?;
+    check_not_swapped(&folder)?;
 
-    let images = idx::read(&images_path)?;
+    let images = idx::read(images_path)?;
     match images.dims[..] {
         [_, SIDE, SIDE] => {}
-        [_] => return Err(mislabelled(&images_path, "labels", "images")),
+        [_] => return Err(mislabelled(images_path, "labels", "images")),
         _ => {
             let problem =
                 format!("has shape {:?}, images of [N, {SIDE}, {SIDE}] are needed; take FashionMNIST's", images.dims);
-            return Err(Error::file(&images_path, problem));
+            return Err(Error::file(images_path, problem));
         }
     }
-    let labels = idx::read(&labels_path)?;
+    let labels = idx::read(labels_path)?;
     match labels.dims[..] {
         [_] => {}
-        [_, _, _] => return Err(mislabelled(&labels_path, "images", "labels")),
+        [_, _, _] => return Err(mislabelled(labels_path, "images", "labels")),
         _ => {
             let problem = format!("has shape {:?}, labels of [N] are needed; take FashionMNIST's", labels.dims);
-            return Err(Error::file(&labels_path, problem));
+            return Err(Error::file(labels_path, problem));
         }
     }
     let (n, n_labels) = (images.dims[0], labels.dims[0]);
@@ -195,27 +192,59 @@ fn read_folder(folder: &Path, split: Split) -> Result<Images> {
              a matching pair",
             images_path.display()
         );
-        return Err(Error::file(&labels_path, problem));
+        return Err(Error::file(labels_path, problem));
     }
     if n == 0 {
-        return Err(Error::file(&images_path, "has no images; run `cargo lab setup` to fetch FashionMNIST"));
+        return Err(Error::file(images_path, "has no images; run `cargo lab setup` to fetch FashionMNIST"));
     }
     if let Some(position) = labels.bytes.iter().position(|&label| usize::from(label) >= CLASSES.len()) {
         let label = labels.bytes[position];
-        let problem =
-            format!("label {label} at position {position} is none of the classes 0 to 9; take FashionMNIST's file");
-        return Err(Error::file(&labels_path, problem));
+        let problem = format!(
+            "label {label} at position {position} is none of the classes 0 to 9; take a data set of ten classes, as \
+             FashionMNIST, MNIST, KMNIST or EMNIST Digits"
+        );
+        return Err(Error::file(labels_path, problem));
     }
-    Ok(Images { images: images.bytes, labels: labels.bytes })
+    let dataset = identity(source, split, [(images_path, &images), (labels_path, &labels)])?;
+    Ok(Images { images: images.bytes, labels: labels.bytes, dataset })
+}
+
+/// Name of the data set that the files of images and labels belong to.
+fn identity(source: &Source, split: Split, files: [(&Path, &Idx); 2]) -> Result<String> {
+    let [images, labels] = files.map(|(_, content)| content.md5());
+    let md5 = [images?, labels?];
+    let own = &checksum::md5(md5.concat().as_bytes()).expect("reading from memory succeeds")[..8];
+    if source.is_synthetic() {
+        return Ok(format!("{} {own}", known::SYNTHETIC));
+    }
+    let mut recognised = [None; 2];
+    for (i, (path, _)) in files.into_iter().enumerate() {
+        recognised[i] = known::recognise(path, &md5[i])?;
+        let expected = split.first_file() + i;
+        if let Some(Known { set, file }) = recognised[i].filter(|known| known.file != expected) {
+            let [found, wanted] = [file, expected].map(|file| CONTENTS[file]);
+            return Err(mislabelled(path, &format!("{set}'s {found}"), &format!("the {wanted}")));
+        }
+    }
+    let [images, labels] = recognised.map(|known| known.map(|known| known.set));
+    match (images, labels) {
+        (Some(images), Some(labels)) if images == labels => Ok(images.to_string()),
+        (Some(images), Some(labels)) => {
+            let problem = format!("has the labels of {labels} for the images of {images}; take both from one data set");
+            Err(Error::file(files[1].0, problem))
+        }
+        (Some(set), None) => Ok(format!("unknown data set {own} (images of {set}, other labels)")),
+        (None, Some(set)) => Ok(format!("unknown data set {own} (labels of {set}, other images)")),
+        (None, None) => Ok(format!("unknown data set {own}")),
+    }
 }
 
 /// Detects test files under the training files' names, which would train on a sixth of the data without a warning.
-fn check_not_swapped(folder: &Path) -> Result<()> {
-    let train = locate(folder, &FILES[0]);
-    let test = locate(folder, &FILES[2]);
-    let (n_train, n_test) = (idx::read_dims(&train)?, idx::read_dims(&test)?);
+fn check_not_swapped(folder: &Folder) -> Result<()> {
+    let [Some(train), _, Some(test), _] = &folder.files else { return Ok(()) };
+    let (n_train, n_test) = (idx::read_dims(train)?, idx::read_dims(test)?);
     if n_train.first() == Some(&10_000) && n_test.first() == Some(&60_000) {
-        return Err(mislabelled(&train, "the 10,000 test images", "the 60,000 training images"));
+        return Err(mislabelled(train, "the 10,000 test images", "the 60,000 training images"));
     }
     Ok(())
 }
@@ -282,8 +311,12 @@ mod tests {
         folder_with_files(&raw);
         assert_eq!(chosen(root.path().to_str().unwrap()).unwrap(), Source::Folder(raw.clone()));
         assert_eq!(chosen(raw.to_str().unwrap()).unwrap(), Source::Folder(raw.clone()));
+        // The test set alone is enough for an evaluation.
         std::fs::remove_file(raw.join(FILES[0].name)).unwrap();
+        assert_eq!(chosen(root.path().to_str().unwrap()).unwrap(), Source::Folder(raw.clone()));
+        std::fs::remove_file(raw.join(FILES[3].name)).unwrap();
         let message = chosen(root.path().to_str().unwrap()).unwrap_err().to_string();
-        assert!(message.contains(FILES[0].name) && !message.contains(FILES[1].name), "{message}");
+        let named = FILES.map(|file| message.contains(file.name));
+        assert_eq!(named, [true, false, false, true], "{message}");
     }
 }

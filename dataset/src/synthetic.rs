@@ -10,7 +10,7 @@ use fastrand::Rng;
 
 use crate::files::{CLASSES, FILES, Images, SIDE, SYNTHETIC_MARK, Split};
 use crate::idx::{self, Idx};
-use crate::{Error, Result, file};
+use crate::{Error, Result, file, known};
 
 /// Number of training and of test images that [`split`] draws.
 pub const TRAIN: usize = 4000;
@@ -22,7 +22,7 @@ pub fn split(split: Split) -> Images {
         Split::Train => generate(TRAIN, 1),
         Split::Test => generate(TEST, 2),
     };
-    Images { images, labels }
+    Images { images, labels, dataset: known::SYNTHETIC.to_string() }
 }
 
 /// Draws `n` images [n, 28, 28] with their labels [n]. The classes have equal shares (±1) in random order.

@@ -1,26 +1,39 @@
 //! FashionMNIST as tensors. The images stay on the device as bytes and are normalised in batches.
 
+use std::fmt;
+
 use tch::{Device, Kind, Tensor};
+use vitlab_dataset::known;
 
 use super::{Source, Split, source};
 use crate::Config;
 use crate::device::on_one_thread;
 use crate::error::{Result, ensure};
 
-/// Origin of a run's data. It accompanies every result, so that a figure or a history from the generated stand-in or
-/// from a quick run can't be mistaken for one from the whole FashionMNIST.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+/// Origin of a run's data. It accompanies every result, so that a figure or a history from another data set, from the
+/// generated stand-in or from a quick run can't be mistaken for one from the whole FashionMNIST.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Origin {
+    /// Name of the data set, as [`vitlab_dataset::Images::dataset`] has it. Histories without it are FashionMNIST's.
+    pub dataset: String,
     /// Whether the generated stand-in replaces FashionMNIST.
     pub synthetic: bool,
     /// Uses only the first N training images (`None`: all).
     pub subset: Option<i64>,
     /// Uses only the first N test images (`None`: all).
-    #[serde(default)]
     pub test_subset: Option<i64>,
     /// Holds out the last N training images in place of the test set (`None`: the test set is used).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<i64>,
+}
+
+impl Default for Origin {
+    /// The whole FashionMNIST.
+    fn default() -> Self {
+        let dataset = known::FASHION_MNIST.to_string();
+        Origin { dataset, synthetic: false, subset: None, test_subset: None, validation: None }
+    }
 }
 
 impl Origin {
@@ -31,16 +44,51 @@ impl Origin {
     /// assert_eq!(Origin::default().title("Loss"), "Loss");
     /// let origin = Origin { synthetic: true, subset: Some(4000), ..Origin::default() };
     /// assert_eq!(origin.title("Loss"), "Loss [synthetic stand-in data, 4000 training images]");
+    /// let origin = Origin { dataset: "MNIST".to_string(), ..Origin::default() };
+    /// assert_eq!(origin.title("Loss"), "Loss [MNIST]");
     /// ```
     pub fn title(&self, text: &str) -> String {
-        let marks = [
-            self.synthetic.then(|| "synthetic stand-in data".to_string()),
+        let dataset = match self.synthetic {
+            true => Some("synthetic stand-in data".to_string()),
+            false => Some(self.dataset.clone()).filter(|name| name != known::FASHION_MNIST),
+        };
+        let marks: Vec<String> = dataset.into_iter().chain(self.parts()).collect();
+        if marks.is_empty() { text.to_string() } else { format!("{text} [{}]", marks.join(", ")) }
+    }
+
+    /// The data set and the folder that it was read from.
+    ///
+    /// ```
+    /// use vitlab::data::{Origin, Source};
+    /// let folder = Source::Folder("data/mnist".into());
+    /// let origin = Origin { dataset: "MNIST".to_string(), ..Origin::default() };
+    /// assert_eq!(origin.located(&folder), "MNIST in data/mnist");
+    /// ```
+    pub fn located(&self, source: &Source) -> String {
+        if self.synthetic { source.to_string() } else { format!("{} in {source}", self.dataset) }
+    }
+
+    /// The names of the classes. A label is an index into this list.
+    pub fn classes(&self) -> [&'static str; 10] {
+        known::classes(&self.dataset)
+    }
+
+    /// The choice of images from the data set, in words.
+    fn parts(&self) -> impl Iterator<Item = String> {
+        let parts = [
             self.subset.map(|n| format!("{n} training images")),
             self.test_subset.map(|n| format!("{n} test images")),
             self.validation.map(|n| format!("the last {n} training images held out instead of the test set")),
         ];
-        let marks: Vec<String> = marks.into_iter().flatten().collect();
-        if marks.is_empty() { text.to_string() } else { format!("{text} [{}]", marks.join(", ")) }
+        parts.into_iter().flatten()
+    }
+}
+
+/// The data set and the choice of images from it, as `MNIST, 1000 training images`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.dataset)?;
+        self.parts().try_for_each(|part| write!(f, ", {part}"))
     }
 }
 
@@ -67,7 +115,7 @@ impl Dataset {
             images: Tensor::from_slice(&raw.images).view([n, 28, 28]).to_device(device), // [N * 28 * 28] -> [N, 28, 28]
             labels: Tensor::from_slice(&raw.labels).to_kind(Kind::Int64).to_device(device),
             split,
-            origin: Origin { synthetic: source.is_synthetic(), ..Origin::default() },
+            origin: Origin { dataset: raw.dataset, synthetic: source.is_synthetic(), ..Origin::default() },
         })
     }
 
@@ -140,7 +188,7 @@ pub fn normalise(bytes: &Tensor) -> Tensor {
     })
 }
 
-/// The training set and the test set.
+/// The training set and the test set: FashionMNIST's, or those of another data set with the same file format.
 #[derive(Debug)]
 pub struct FashionMnist {
     pub train: Dataset,
@@ -163,7 +211,8 @@ impl FashionMnist {
     /// Reads the images that `config` selects from a known source.
     ///
     /// # Errors
-    /// Fails as [`source::read`] does, and for a selection of more images than there are.
+    /// Fails as [`source::read`] does, for a selection of more images than there are, and for a training set and a test
+    /// set from two data sets.
     pub fn read(source: &Source, config: &Config, device: Device) -> Result<Self> {
         let first = |split, count: Option<i64>| {
             let dataset = Dataset::read(source, split, device)?;
@@ -174,7 +223,9 @@ impl FashionMnist {
             Some(n) => train.hold_out(n)?,
             None => (train, first(Split::Test, config.test_images)?),
         };
+        let [first, second] = [&train, &test].map(|part| part.origin.dataset.as_str());
         let origin = Origin {
+            dataset: together(first, second)?,
             subset: config.train_images,
             test_subset: config.test_images.filter(|_| config.validation_images.is_none()),
             validation: config.validation_images,
@@ -182,4 +233,13 @@ impl FashionMnist {
         };
         Ok(FashionMnist { train: Dataset { origin: origin.clone(), ..train }, test: Dataset { origin, ..test } })
     }
+}
+
+/// Name of the data set that has a training set and a test set with these names.
+fn together(train: &str, test: &str) -> Result<String> {
+    ensure!(
+        train == test || !known::is_known(train) || !known::is_known(test),
+        "the training images are {train}'s, the test images {test}'s; name a folder with the files of one data set"
+    );
+    Ok(if train == test { train.to_string() } else { format!("{train} (training), {test} (test)") })
 }

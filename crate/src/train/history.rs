@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::plain;
 use crate::data::Origin;
 use crate::{Config, Error, Result, file};
 
@@ -53,7 +54,8 @@ impl History {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::file(path, format!("can't be read ({e}); `vitlab train` writes such files")))?;
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("is not a training's history ({e})")))
+        serde_json::from_str(&text)
+            .map_err(|e| Error::file(path, format!("is not a training's history ({})", plain(e))))
     }
 
     /// Writes the history to a JSON file.

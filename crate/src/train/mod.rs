@@ -3,7 +3,9 @@
 mod adamw;
 mod batch;
 mod curves;
+mod folder;
 mod history;
+mod lock;
 mod pass;
 mod resume;
 mod schedule;
@@ -12,6 +14,7 @@ mod trainer;
 pub use adamw::AdamW;
 pub use batch::Batch;
 pub use curves::learning_curves;
+pub use folder::{Begin, Earlier, TrainingFolder};
 pub use history::{Epoch, History};
 pub use pass::{Step, TrainScore};
 pub use schedule::{learning_rate, step_learning_rate};

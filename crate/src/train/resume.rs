@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tch::no_grad;
+use tch::{Tensor, no_grad};
 
+use super::folder::description;
 use super::{History, Trainer};
 use crate::checkpoint::{self, StateDict};
+use crate::config::plain;
 use crate::data::Dataset;
 use crate::model::Model;
 use crate::{Error, Result};
 
 /// Prefix of the model's tensors.
 const MODEL: &str = "model.";
-const EXP_AVG: &str = "optimizer.exp_avg";
-const EXP_AVG_SQ: &str = "optimizer.exp_avg_sq";
+/// Names of the optimizer's tensors.
+const OPTIMIZER: [&str; 2] = ["optimizer.exp_avg", "optimizer.exp_avg_sq"];
 
 impl Trainer {
     /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
@@ -24,14 +26,15 @@ impl Trainer {
     pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
         let mut tensors = checkpoint::state_dict(model.variables()).0;
         tensors.iter_mut().for_each(|(name, _)| name.insert_str(0, MODEL));
-        tensors.push((EXP_AVG.to_string(), self.optimizer.exp_avg.shallow_clone()));
-        tensors.push((EXP_AVG_SQ.to_string(), self.optimizer.exp_avg_sq.shallow_clone()));
-        let metadata = BTreeMap::from([
+        let moments = [&self.optimizer.exp_avg, &self.optimizer.exp_avg_sq].map(Tensor::shallow_clone);
+        tensors.extend(OPTIMIZER.map(String::from).into_iter().zip(moments));
+        let mut metadata = BTreeMap::from([
             ("format".to_string(), "vitlab checkpoint".to_string()),
             ("steps".to_string(), self.optimizer.steps.to_string()),
             ("recipe".to_string(), self.recipe.clone()),
             ("history".to_string(), serde_json::to_string(&self.history).expect("a History has a JSON form")),
         ]);
+        metadata.extend(description(&self.history));
         checkpoint::write_safetensors(path.as_ref(), &StateDict(tensors), &metadata)
     }
 
@@ -45,27 +48,17 @@ impl Trainer {
         if !path.exists() {
             return Ok(self.history.whole_epochs());
         }
-        let broken = |cause: &str| {
-            Error::file(path, format!("is not a checkpoint of a training ({cause}); delete it to start anew"))
-        };
-        let other = |problem: String| Err(Error::file(path, format!("is a checkpoint of {problem}")));
+        let broken = |cause: &str| broken(path, cause);
         let (tensors, metadata) = checkpoint::read_safetensors(path)?;
-        let entry = |name: &str| metadata.get(name).ok_or_else(|| broken(&format!("it has no {name}")));
-        let steps = entry("steps")?.parse::<i64>().map_err(|_| broken("its number of steps is not a number"))?;
-        let history: History = serde_json::from_str(entry("history")?).map_err(|e| broken(&e.to_string()))?;
-
+        let steps = entry(&metadata, "steps", path)?;
+        let steps = steps.parse::<i64>().map_err(|_| broken("its number of steps is not a number"))?;
+        let history = history(&metadata, path)?;
         let recipe = metadata.get("recipe").map_or("", String::as_str);
-        if recipe != self.recipe {
-            return other(format!("another training ({recipe}; this one is {}); choose another folder", self.recipe));
+        if let Some(other) = self.mismatch(&history, recipe, data) {
+            let remedy = "choose another folder, use the same values, or delete it to start anew";
+            return Err(Error::file(path, format!("is a checkpoint of {other}; {remedy}")));
         }
-        let differences = self.history.config.differences(&history.config).join("; ");
-        if !differences.is_empty() {
-            return other(format!("another configuration ({differences}); delete it or use its values"));
-        }
-        if history.origin != data.origin {
-            return other("a training on other data; delete it to start anew".to_string());
-        }
-        let [Some(exp_avg), Some(exp_avg_sq)] = [EXP_AVG, EXP_AVG_SQ].map(|name| tensors.get(name)) else {
+        let [Some(exp_avg), Some(exp_avg_sq)] = OPTIMIZER.map(|name| tensors.get(name)) else {
             return Err(broken("the optimizer's state is missing"));
         };
         if [exp_avg, exp_avg_sq].iter().any(|t| t.size() != self.optimizer.exp_avg.size()) {
@@ -82,4 +75,40 @@ impl Trainer {
         self.history = history;
         Ok(self.history.whole_epochs())
     }
+
+    /// The difference between this training on `data` and the one that `history` and `recipe` describe, in words.
+    pub(super) fn mismatch(&self, history: &History, recipe: &str, data: &Dataset) -> Option<String> {
+        if recipe != self.recipe {
+            return Some(format!("another training ({recipe}; this one is {})", self.recipe));
+        }
+        let differences = self.history.config.differences(&history.config).join("; ");
+        if !differences.is_empty() {
+            return Some(format!("another configuration ({differences})"));
+        }
+        // The subsets are part of the configuration; the names of the data sets are left.
+        let [theirs, ours] = [&history.origin, &data.origin];
+        (theirs != ours).then(|| format!("a training on other data ({theirs}; this one is on {ours})"))
+    }
+}
+
+impl History {
+    /// Reads the history in a training's checkpoint.
+    ///
+    /// # Errors
+    /// A file that can't be read or is not such a checkpoint.
+    pub(super) fn of_checkpoint(path: &Path) -> Result<Self> {
+        history(&checkpoint::read_safetensors(path)?.1, path)
+    }
+}
+
+fn history(metadata: &BTreeMap<String, String>, path: &Path) -> Result<History> {
+    serde_json::from_str(entry(metadata, "history", path)?).map_err(|error| broken(path, &plain(error)))
+}
+
+fn entry<'a>(metadata: &'a BTreeMap<String, String>, name: &str, path: &Path) -> Result<&'a str> {
+    metadata.get(name).map(String::as_str).ok_or_else(|| broken(path, &format!("it has no {name}")))
+}
+
+fn broken(path: &Path, cause: &str) -> Error {
+    Error::file(path, format!("is not a checkpoint of a training ({cause}); delete it to start anew"))
 }

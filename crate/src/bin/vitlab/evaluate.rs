@@ -35,7 +35,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if arguments.json {
         let rows: Vec<_> = results.iter().map(|(name, evaluation)| as_json(name, evaluation)).collect();
-        let text = json!({ "data": source.to_string(), "images": data.len(), "results": rows });
+        let text = json!({ "data": source, "dataset": data.origin.dataset, "images": data.len(), "results": rows });
         println!("{}", serde_json::to_string_pretty(&text).expect("plain JSON"));
         return Ok(());
     }
@@ -44,7 +44,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{name}: accuracy {:.2} %, loss {:.4}", evaluation.accuracy * 100.0, evaluation.loss);
     }
     println!("\nconfusion (row: true class, column: predicted class)");
-    for (class, row) in CLASSES.iter().zip(results[0].1.confusion().outer_iter()) {
+    for (class, row) in data.origin.classes().iter().zip(results[0].1.confusion().outer_iter()) {
         println!("{class:<12}{}", row.iter().map(|count| format!("{count:>5}")).collect::<String>());
     }
     Ok(())

@@ -76,7 +76,7 @@ impl Selection {
         let (images, labels) = data.range(start, end);
         let labels = Some(Vec::try_from(labels)?);
         let names = (start..end).map(|index| format!("image {index}")).collect();
-        Ok(Selected { source: source.to_string(), images, labels, names, files: false, origin: data.origin })
+        Ok(Selected { source, images, labels, names, files: false, origin: data.origin })
     }
 
     fn pictures(&self, learner: &Learner, device: Device) -> Result<Selected> {

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Device;
 use vitlab::config::Precision;
-use vitlab::data::{Dataset, SIDE, Source, Split, source};
+use vitlab::data::{Dataset, SIDE, Split, source};
 use vitlab::device::device;
 use vitlab::learner::ReadOptions;
 use vitlab::{Error, Learner, Result};
@@ -64,10 +64,11 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn read(&self, device: Device) -> Result<(Source, Dataset)> {
+    /// Name and folder of the data set, and its images.
+    pub fn read(&self, device: Device) -> Result<(String, Dataset)> {
         let source = source::find(self.data.as_deref())?;
         let data = Dataset::read(&source, self.split, device)?;
-        Ok((source, data))
+        Ok((data.origin.located(&source), data))
     }
 }
 

@@ -10,8 +10,8 @@ use vitlab::distill::SoftDistillationLoss;
 use vitlab::learner::{Learner, Loss, ModelKind, Network};
 use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads};
 use vitlab::model::Model;
-use vitlab::train::{Step, Trainer};
-use vitlab::{Config, Error, Result, checkpoint};
+use vitlab::train::{Begin, Earlier, Step, Trainer, TrainingFolder};
+use vitlab::{Config, Error, Result};
 use vitlab_dataset::{checksum, duration::human_duration};
 
 use crate::options::{bar, named};
@@ -28,25 +28,27 @@ pub struct Arguments {
     #[arg(long)]
     soft: bool,
     /// Temperature of both probabilities, with --soft.
-    #[arg(long, value_name = "T", requires = "soft", default_value_t = SoftDistillationLoss::default().tau)]
+    #[arg(long, value_name = "T", requires = "soft", allow_negative_numbers = true, default_value_t = SoftDistillationLoss::default().tau)]
     tau: f64,
     /// Weight of the teacher against the label, 0 to 1, with --soft.
-    #[arg(long, value_name = "W", requires = "soft", default_value_t = SoftDistillationLoss::default().lambda)]
+    #[arg(long, value_name = "W", requires = "soft", allow_negative_numbers = true, default_value_t = SoftDistillationLoss::default().lambda)]
     lambda: f64,
-    /// Constants of the run in JSON by the homework's names; the others keep the homework's values.
+    /// Constants of the run in JSON by the homework's names, or the history of a training; the others keep the homework's
+    /// values.
     #[arg(long, value_name = "FILE.json")]
     config: Option<PathBuf>,
     /// Number of epochs in place of the configuration's; a longer warm-up is cut to it.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = epochs, allow_negative_numbers = true)]
     epochs: Option<usize>,
-    #[arg(long, value_name = "N")]
+    /// Seed of all random numbers, any whole number.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<i64>,
     /// Threads of libtorch; the result of a seed depends on it in the last bits.
-    #[arg(long, value_name = "N")]
-    threads: Option<std::num::NonZeroU16>,
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    threads: Option<i32>,
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
-    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
+    /// Folder with FashionMNIST (or MNIST, KMNIST, EMNIST Digits), or `synthetic` for the generated stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
     /// Folder for weights, history and checkpoint.
@@ -55,15 +57,22 @@ pub struct Arguments {
     /// Continue from the checkpoint in --out, if there is one.
     #[arg(long)]
     resume: bool,
+    /// Train anew and replace the files of an earlier training in --out.
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let (config, soft) = (arguments.config()?, arguments.soft()?);
     if let Some(threads) = arguments.threads {
-        tch::set_num_threads(threads.get().into());
+        tch::set_num_threads(threads);
     }
     let device = device(&arguments.device)?;
     let source = source::find(arguments.data.as_deref())?;
+    let folder = TrainingFolder::open(&arguments.out, arguments.stem())?;
+    if !folder.is_locked() {
+        eprintln!("{}: no locks here; a second training into this folder isn't noticed", arguments.out.display());
+    }
     let data = FashionMnist::read(&source, &config, device)?;
     let teacher = arguments.teacher.as_deref().map(|path| read_teacher(path, device)).transpose()?;
     seed_everything(config.seed);
@@ -73,18 +82,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(_) => "held-out training images as \"test\"",
         None => "test images",
     };
-    println!("data: {source}, {} training images, {} {held_out}", data.train.len(), data.test.len());
+    let (located, train, test) = (data.train.origin.located(&source), data.train.len(), data.test.len());
+    println!("data: {located}, {train} training images, {test} {held_out}");
 
     let mut trainer = Trainer::new(&learner, &config)?;
     trainer.recipe = arguments.recipe(soft)?;
-    let stem = arguments.out.join(arguments.stem());
-    let checkpoint = arguments.out.join(format!("{}_checkpoint.safetensors", arguments.stem()));
-    if arguments.resume {
-        let done = trainer.resume(&learner, &checkpoint, &data.train)?;
-        println!("resuming after {done} epochs");
-    } else if checkpoint.exists() {
-        let problem = "is the checkpoint of an unfinished training; add --resume to continue it, or delete it";
-        return Err(Error::file(checkpoint, problem));
+    match folder.begin(&mut trainer, &learner, &data.train, arguments.earlier())? {
+        Begin::New if arguments.resume => println!("nothing to resume, training from the start"),
+        Begin::New => {}
+        Begin::Resumed(epochs) => println!("resuming after {epochs} epochs"),
+        Begin::Finished => {
+            let history = &trainer.history;
+            let (epochs, accuracy) = (history.epochs.len(), history.accuracy().unwrap_or_default() * 100.0);
+            println!(
+                "finished: all {epochs} epochs are trained (test accuracy {accuracy:.2} %), nothing is left to do"
+            );
+            return Ok(());
+        }
     }
     let bar = bar(0, "{prefix} {bar:30} {pos}/{len}  {msg}");
     let shown = bar.clone();
@@ -98,7 +112,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         })?;
         let epoch = trainer.record(score, &evaluate(&learner, &data.test)?);
         bar.suspend(|| println!("{epoch}"));
-        trainer.save(&learner, &checkpoint)?;
+        folder.save(&trainer, &learner)?;
     }
     bar.finish_and_clear();
     if let Some(teacher) = &teacher {
@@ -106,13 +120,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         trainer.history.scores = distillation_scores(&heads[0], &heads[1], &evaluate(teacher, &data.test)?)?;
         trainer.history.made_with.insert("recipe".into(), trainer.recipe.clone());
     }
-    for extension in ["pt", "safetensors"] {
-        checkpoint::write(stem.with_extension(extension), &checkpoint::state_dict(learner.variables()))?;
-    }
-    trainer.history.write(stem.with_extension("json"))?;
-    // The training is complete, and the next one in this folder starts anew.
-    std::fs::remove_file(&checkpoint).ok();
-    println!("written: {}.pt, .safetensors and .json", stem.display());
+    let files = folder.finish(&trainer, &learner)?.map(|path| path.display().to_string());
+    println!("written: {}", files.join(", "));
     Ok(())
 }
 
@@ -149,6 +158,14 @@ impl Arguments {
         Err(Error::argument(problem))
     }
 
+    fn earlier(&self) -> Earlier {
+        match (self.resume, self.force) {
+            (true, _) => Earlier::Resume,
+            (_, true) => Earlier::Replace,
+            _ => Earlier::Refuse,
+        }
+    }
+
     /// File name of the weights without extension; the ViT's is the homework's.
     fn stem(&self) -> &'static str {
         match self.model {
@@ -167,6 +184,18 @@ impl Arguments {
         let loss = soft.map_or("hard".to_string(), |soft| format!("soft ({}, {})", soft.tau, soft.lambda));
         Ok(format!("{}, {loss} distillation, teacher {digest}", self.stem()))
     }
+}
+
+fn epochs(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "give a whole number of epochs, for instance 10".to_string())
+}
+
+/// libtorch fails without a message if the system can't start as many threads as are asked for.
+fn threads(text: &str) -> Result<i32, String> {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as i32);
+    let most = (4 * processors).max(64);
+    let asked = text.parse().ok().filter(|asked| (1..=most).contains(asked));
+    asked.ok_or_else(|| format!("give a number from 1 to {most}; this machine has {processors} processors"))
 }
 
 fn read_teacher(path: &Path, device: Device) -> Result<Learner> {
