@@ -1,7 +1,7 @@
 //! `vitlab evaluate`.
 
 use serde_json::json;
-use vitlab::data::CLASSES;
+use vitlab::data::Origin;
 use vitlab::metrics::{Evaluation, evaluate_heads};
 use vitlab::{Error, Learner, Result};
 
@@ -22,9 +22,9 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let (learner, device) = arguments.inference.learner()?;
-    check_classes(&learner)?;
     check_takes_data_set(&learner)?;
     let (source, data) = arguments.data.read(device)?;
+    check_classes(&learner, &data.origin)?;
     let heads = evaluate_heads(&data, |images| learner.heads(images))?;
     let mut results: Vec<_> = ["class head", "distillation head"].into_iter().zip(heads).collect();
     match &results[..] {
@@ -50,20 +50,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// An error unless the model tells FashionMNIST's classes apart. Letters and digits of their names count.
-fn check_classes(learner: &Learner) -> Result<()> {
+/// An error unless the model tells the classes of the data set apart. Letters and digits of their names count.
+fn check_classes(learner: &Learner, origin: &Origin) -> Result<()> {
     let letters =
         |name: &str| name.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
-    let names = learner.class_names();
-    let known = learner.classes().is_none_or(|known| known.iter().zip(CLASSES).all(|(a, b)| letters(a) == letters(b)));
-    if names.len() == CLASSES.len() && known {
+    let (names, classes) = (learner.class_names(), origin.classes());
+    let known = learner.classes().is_none_or(|known| known.iter().zip(classes).all(|(a, b)| letters(a) == letters(b)));
+    if names.len() == classes.len() && known {
         return Ok(());
     }
     Err(Error::argument(format!(
-        "the model tells {} classes apart ({}), not FashionMNIST's {}; predict classifies pictures with it",
+        "the model tells {} classes apart ({}), not the {} of {}; predict classifies pictures with it",
         names.len(),
         listed(&names),
-        CLASSES.len()
+        classes.len(),
+        origin.dataset
     )))
 }
 

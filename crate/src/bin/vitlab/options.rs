@@ -33,6 +33,9 @@ pub struct Inference {
     /// Number of attention heads, for a checkpoint that doesn't tell it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
     heads: Option<i64>,
+    /// Side of the images in pixels, if it isn't the one that a ViT was trained for. Its position embedding is interpolated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=4096))]
+    image_size: Option<i64>,
     /// Where to compute; auto takes a GPU if there is one.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
@@ -46,7 +49,7 @@ impl Inference {
     /// The model, and its device.
     pub fn learner(&self) -> Result<(Learner, Device)> {
         let device = device(&self.device)?;
-        let options = ReadOptions { entry: self.entry.clone(), heads: self.heads };
+        let options = ReadOptions { entry: self.entry.clone(), heads: self.heads, image_size: self.image_size };
         let learner = Learner::open(&self.weights, &options, device)?;
         Ok((learner.with_precision(self.precision)?, device))
     }

@@ -79,6 +79,7 @@ impl Input {
             Fit::Crop { shorter } => format!("shorter side {shorter} and centre crop"),
             Fit::Stretch => "stretched".to_string(),
             Fit::Pad => "padded".to_string(),
+            Fit::Garment => "cut out and centred".to_string(),
         };
         format!("{fit}, {filter:?}, mean {mean:?}, std {std:?}").to_lowercase()
     }
