@@ -73,6 +73,32 @@ fn shared_storages_stay_shared() {
     }
 }
 
+/// As PyTorch 0.3 wrote it under Python 2: items in lists, texts in bytes, a tensor in a part of a storage.
+#[test]
+fn a_file_of_python_2() {
+    let pickles = [
+        &b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}U\x0dlittle_endian\x88s."[..],
+        b"\x80\x02ccollections\nOrderedDict\n]]U\x01aa",
+        // ("storage", FloatStorage, "0", "cpu", 6, ("v", 2, 4)), then the view: offset, size, stride.
+        b"ctorch._utils\n_rebuild_tensor\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06(U\x01vK\x02K\x04ttQ",
+        b"K\x00K\x02K\x02\x86K\x02K\x01\x86tRaa\x85R.",
+        b"\x80\x02]U\x010a.",
+    ]
+    .concat();
+    let numbers: Vec<u8> = (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.pt");
+    std::fs::write(&path, [&pickles, &6_u64.to_le_bytes()[..], &numbers].concat()).unwrap();
+    let dict = read(&path).unwrap();
+    assert_eq!(dict.get("a"), Some(&Tensor::from_slice(&[2.0_f32, 3.0, 4.0, 5.0]).view([2, 2])));
+    // A part beyond its storage.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let part = bytes.windows(3).position(|window| window == b"U\x01v").unwrap();
+    bytes[part + 4] = 3;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(refusal(&path).contains("a part beyond its storage"));
+}
+
 /// PyTorch names the folder in the archive after the file. Some lengths resemble other records of a zip archive.
 #[test]
 fn file_names_of_any_length() {

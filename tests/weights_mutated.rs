@@ -26,7 +26,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 fn with_mutated_entry(original: &[u8], ending: &str, random: &mut SplitMix64) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(original)).unwrap();
     let mut entries = Vec::new();
-    let names: Vec<String> = from.file_names().map(str::to_string).filter(|name| name.ends_with(ending)).collect();
+    let names: Vec<String> =
+        from.file_names().map(|name| name.unwrap().to_string()).filter(|name| name.ends_with(ending)).collect();
     let chosen = names[random.below(names.len())].clone();
     for index in 0..from.len() {
         let mut entry = from.by_index(index).unwrap();

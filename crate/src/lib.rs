@@ -26,7 +26,7 @@
 //! | [`data`] | FashionMNIST: finding, reading, augmenting, batching | all |
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
 //! | [`learner`] | a model with weights, and the fastest way to run it here | all |
-//! | [`checkpoint`] | checkpoint files of PyTorch and safetensors, with names and shapes checked | all |
+//! | [`checkpoint`] | checkpoints of PyTorch, safetensors, NumPy and the Hugging Face hub, with names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, resuming | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |

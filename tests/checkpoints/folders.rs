@@ -36,10 +36,10 @@ fn shards() {
         fs::write(&index, text.replace("\"norm.bias\"", "\"norm.other\"")).unwrap();
         let message = refusal(damaged.path(), None);
         assert!(message.contains("lacks the tensor norm.other"), "{message}");
-        for name in ["../secret", "/etc/passwd", "..", "", "a\\\\b", "C:x"] {
+        for name in ["../secret", "/etc/passwd", "..", "", "a\\\\b", "C:x", "\\u001b[2J"] {
             fs::write(&index, text.replace(first, name)).unwrap();
             let message = refusal(&index, None);
-            assert!(message.contains("a file outside of its folder"), "{name}: {message}");
+            assert!(message.contains("which is no file of its folder"), "{name}: {message}");
         }
         // An index that names itself.
         fs::write(&index, text.replace(first, index.file_name().unwrap().to_str().unwrap())).unwrap();

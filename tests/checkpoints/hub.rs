@@ -62,8 +62,8 @@ fn from_the_cache_without_network() {
         let (good, said) = convert(folder.path(), "hf://someone/other", &nowhere);
         assert!(!good && said.contains("hf://someone/other: isn't in the cache and can't be downloaded"), "{said}");
         if files.starts_with("sharded") {
-            let part = fs::read_dir(&snapshot).unwrap().map(|entry| entry.unwrap().path());
-            let part = part.filter(|path| path.to_str().unwrap().contains("00002-of")).next().unwrap();
+            let mut parts = fs::read_dir(&snapshot).unwrap().map(|entry| entry.unwrap().path());
+            let part = parts.find(|path| path.to_str().unwrap().contains("00002-of")).unwrap();
             fs::remove_file(part).unwrap();
             let (good, said) = convert(folder.path(), "hf://someone/small-vit", &offline);
             assert!(!good && said.contains("lacks") && said.contains("00002-of-00002"), "{said}");

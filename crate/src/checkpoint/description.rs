@@ -102,11 +102,10 @@ fn json(texts: &BTreeMap<String, String>) -> Value {
 
 /// The JSON object of a text that has exactly the form in which [`texts`] gives it back.
 fn compact_object(text: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str::<Value>(text) {
-        Ok(value) if value.to_string() == text => match value {
-            Value::Object(object) => Some(object),
-            _ => None,
-        },
+    let value: Value = serde_json::from_str(text).ok()?;
+    let compact = value.to_string();
+    match value {
+        Value::Object(object) if compact == text => Some(object),
         _ => None,
     }
 }

@@ -36,8 +36,8 @@ fn array(bytes: &[u8]) -> Result<Tensor> {
     let damaged = || Error::argument("is no NumPy array or is damaged; copy or save the file again");
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let (len, rest) = match rest {
-        &[1, _, a, b, ref rest @ ..] => (u16::from_le_bytes([a, b]) as usize, rest),
-        &[2 | 3, _, a, b, c, d, ref rest @ ..] => (u32::from_le_bytes([a, b, c, d]) as usize, rest),
+        [1, _, a, b, rest @ ..] => (u16::from_le_bytes([*a, *b]) as usize, rest),
+        [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
         _ => return Err(damaged()),
     };
     let (header, elements) = rest.split_at_checked(len).ok_or_else(damaged)?;

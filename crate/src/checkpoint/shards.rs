@@ -26,10 +26,8 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
     for file in index.files() {
         let shard = path.with_file_name(file);
         if !shard.exists() {
-            return Err(Error::file(
-                path,
-                format!("needs {file} beside it, which is missing; download that file, too"),
-            ));
+            let problem = format!("needs {} beside it, which is missing; download that file, too", printable(file));
+            return Err(Error::file(path, problem));
         }
         let no_tensors = || Error::file(&shard, "is a JSON file, not a shard with tensors; download it again");
         let contents = file_contents(&shard, None)?.ok_or_else(no_tensors)?;
@@ -75,9 +73,10 @@ impl Index {
             Error::file(path, format!("{problem} ({error})"))
         })?;
         // A name with a folder could lead anywhere.
-        let plain = |name: &str| !name.contains(['/', '\\', ':', '\0']) && !matches!(name, "" | "." | "..");
+        let impossible = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+        let plain = |name: &str| !name.contains(impossible) && !matches!(name, "" | "." | "..");
         if let Some(name) = index.files().into_iter().find(|name| !plain(name)) {
-            let problem = format!("lists a file outside of its folder, {}; download it again", printable(name));
+            let problem = format!("lists \"{}\", which is no file of its folder; download it again", printable(name));
             return Err(Error::file(path, problem));
         }
         Ok(index)
