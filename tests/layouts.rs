@@ -279,6 +279,49 @@ fn what_is_assumed_is_said() -> Result<()> {
     Ok(())
 }
 
+/// timm's config.json has no number of heads, but the name of an architecture.
+#[test]
+fn heads_of_timms_architectures_come_from_their_names() -> Result<()> {
+    let understood = |embed: i64, architecture: Option<&str>| {
+        let mut tensors = vec![
+            ("cls_token".to_string(), zeros(&[1, 1, embed])),
+            ("pos_embed".to_string(), zeros(&[1, 5, embed])),
+            ("patch_embed.proj.weight".to_string(), zeros(&[embed, 3, 2, 2])),
+        ];
+        let mut layer = |name: &str, outputs: i64, inputs: Option<i64>| {
+            let weight = inputs.map_or(vec![outputs], |inputs| vec![outputs, inputs]);
+            tensors.push((format!("{name}.weight"), zeros(&weight)));
+            tensors.push((format!("{name}.bias"), zeros(&[outputs])));
+        };
+        for norm in ["blocks.0.norm1", "blocks.0.norm2", "norm"] {
+            layer(norm, embed, None);
+        }
+        layer("blocks.0.attn.qkv", 3 * embed, Some(embed));
+        for linear in ["blocks.0.attn.proj", "blocks.0.mlp.fc1", "blocks.0.mlp.fc2"] {
+            layer(linear, embed, Some(embed));
+        }
+        let config =
+            architecture.map(|name| json!({"architecture": name, "pretrained_cfg": {"mean": 0.5, "std": 0.5}}));
+        understand(Checkpoint { tensors: StateDict(tensors), config, ..Checkpoint::default() }, None, None)
+    };
+    for (embed, architecture, heads) in [
+        (192, Some("vit_tiny_patch16_224"), 3),
+        (1152, Some("vit_so400m_patch14_reg4_gap_256"), 16),
+        (768, Some("vit_base_patch16_224"), 12),
+        (768, Some("vit_base_patch16_gap_224"), 16),
+        (64, Some("test_vit"), 2),
+        (768, None, 12),
+        (1280, None, 16),
+    ] {
+        let understood = understood(embed, architecture)?;
+        let Architecture::Vit(sizes) = understood.architecture else { panic!("a ViT") };
+        assert_eq!(sizes.n_attention_heads, heads, "{architecture:?} of width {embed}");
+        let said = understood.notes.iter().any(|note| note.contains(&format!("{heads} attention heads of width")));
+        assert_eq!(said, architecture.is_none());
+    }
+    Ok(())
+}
+
 /// A model of the homework with another number of heads than its width suggests.
 fn homework(heads: i64, config: Option<Value>) -> Result<Understood> {
     let config_of_model = Config { embed_dim: 32, n_attention_heads: heads, n_layers: 1, ..Config::default() };
@@ -329,6 +372,7 @@ fn another_computation_is_refused_by_name() {
     assert!(with("vit", "model_type", json!("clip")).contains("is a model of type clip; vitlab has vit, deit"));
     assert!(with("vit", "layer_norm_eps", json!("small")).contains("must be a small positive number"));
     assert!(with("timm", "model_args", json!({"num_heads": 2, "act_layer": "quick_gelu"})).contains("act_layer"));
+    assert!(with("timm", "model_args", json!({"num_heads": 2, "norm_layer": "rmsnorm"})).contains("norm_layer"));
     let message = with("timm", "architecture", json!("vit_base_patch16_clip_quickgelu_224"));
     assert!(message.contains("\"quickgelu\""), "{message}");
     assert!(with("timm", "global_pool", json!("map")).contains("its pooling is \"map\"; vitlab has token and avg"));

@@ -117,6 +117,11 @@ impl Description {
                 return Err(self.problem(pointer, value, "gelu, the exact GELU: vitlab has no other activation"));
             }
         }
+        for pointer in ["/model_args/norm_layer", "/model_args/pool_include_prefix"] {
+            if let Some(value) = self.at(pointer).filter(|value| **value != Value::Bool(false)) {
+                return Err(self.problem(pointer, value, "left out: vitlab has timm's usual one"));
+            }
+        }
         let architecture = self.text("/architecture").unwrap_or_default();
         if let Some(other) = OTHER_ACTIVATION.iter().find(|part| architecture.contains(**part)) {
             let problem =

@@ -198,7 +198,7 @@ impl Understood {
         let input = input::input(layout, description, preprocessor, sizes.image_size, sizes.n_channels);
         if description.is_empty() && !layout.own {
             let epsilon = sizes.structure.norm_epsilon;
-            assumed.push(format!("norms with epsilon {epsilon:e} (a config.json beside it can say another)"));
+            assumed.push(format!("norms with epsilon {epsilon:e} and the exact GELU (a config.json can say others)"));
         }
         if input.assumed {
             assumed.push(format!("pictures as {} has them usually: {}", layout.name, input.description()));
