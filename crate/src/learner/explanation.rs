@@ -50,7 +50,8 @@ impl Learner {
         mut progress: impl FnMut(usize) + Send,
     ) -> Result<Explanation> {
         let prefix_tokens = self.network.prefix_tokens()?;
-        let heatmap = Heatmap { prefix_tokens, ..heatmap.clone() };
+        self.network.check_query(heatmap.query)?;
+        let heatmap = Heatmap { prefix_tokens, image_size: self.network.image().1, ..heatmap.clone() };
         let batches = images.f_split(self.batch_size(), 0)?;
         let input = |batch| self.preprocessing.input(batch);
         let rows = batches.iter().map(|batch| self.explained_rows(&input(batch)?, method, heatmap.query));

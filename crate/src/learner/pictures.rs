@@ -2,12 +2,9 @@
 
 use super::{Learner, Network};
 use crate::data::{CLASSES, Preprocessing};
-use crate::model::ViTConfig;
 
 /// The most images per batch. No result depends on it.
 const MOST_IN_A_BATCH: i64 = 400;
-/// Bytes that a batch's attention may take: the homework's models reach the most images, a ViT-B/16 takes 5 at a time.
-const BATCH_BYTES: i64 = 128 << 20;
 
 impl Learner {
     /// Replaces the way in which pictures become the model's input, for a model made here. [`Learner::open`] takes it from
@@ -42,17 +39,6 @@ impl Learner {
 
     /// How many images to compute at a time, so that the attention of all layers takes a bounded amount of memory.
     pub fn batch_size(&self) -> i64 {
-        let bytes = match &self.network {
-            Network::Vit(model) => attention_bytes(&model.config),
-            Network::Deit(model) => attention_bytes(&model.config),
-            Network::Cnn(_) => 0,
-        };
-        (BATCH_BYTES / bytes.max(1)).clamp(1, MOST_IN_A_BATCH)
+        self.network.images_per_pass().min(MOST_IN_A_BATCH)
     }
-}
-
-/// Bytes of the attention of all layers and heads of one image.
-fn attention_bytes(config: &ViTConfig) -> i64 {
-    let tokens = (config.image_size / config.patch_size.max(1)).pow(2) + 1;
-    config.n_layers * config.n_attention_heads * tokens * tokens * 4
 }
