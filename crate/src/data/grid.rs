@@ -7,7 +7,9 @@
 /// A blurred edge can make it look longer.
 const LENGTHS: std::ops::RangeInclusive<i32> = -30..=12;
 /// Share of the usual error of a wrong grid up to which a grid is right.
-const RIGHT: f64 = 0.6;
+const RIGHT: f64 = 0.75;
+/// Times the smallest error up to which grids are equally good. Few levels and straight edges fit several.
+const AS_GOOD: f64 = 1.3;
 /// Fractions of a pixel for which Lanczos' weights are computed.
 const FRACTIONS: usize = 64;
 
@@ -93,8 +95,14 @@ impl Grid {
         };
         let mut grids: Vec<Grid> = LENGTHS.map(|tenth| fitted(longer / (side + f64::from(tenth) / 10.0), 8)).collect();
         grids.sort_by(|a, b| a.error.total_cmp(&b.error));
-        let (usual, coarse) = (grids[grids.len() / 2].error, grids[0].unit);
-        let finer = (-6..=6).map(|step| fitted(coarse * (1.0 + f64::from(step) * 0.0007), 32));
+        let (usual, least) = (grids[grids.len() / 2].error, grids[0].error);
+        let as_good = grids.iter().filter(|grid| grid.error <= AS_GOOD * least + 1e-6);
+        let distance = |grid: &&Grid| (grid.unit - longer / side).abs();
+        let coarse = as_good.min_by(|a, b| distance(a).total_cmp(&distance(b)))?.unit;
+        // From the middle outwards: the first of equal errors counts.
+        let finer = [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6]
+            .into_iter()
+            .map(|step| fitted(coarse * (1.0 + f64::from(step) * 0.0007), 32));
         let grid = finer.min_by(|a, b| a.error.total_cmp(&b.error))?;
         (grid.unit >= 2.0 && grid.error <= RIGHT * usual).then_some(grid)
     }

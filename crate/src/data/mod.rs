@@ -6,6 +6,7 @@ mod garment;
 mod grid;
 mod pictures;
 mod preprocessing;
+mod resize;
 
 pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use image::imageops::{self, FilterType};
-use image::{ImageBuffer, Pixel};
+use image::{ImageBuffer, Pixel, imageops};
 use tch::{Kind, Tensor};
 
 use super::garment::garment;
+use super::resize::resize;
 use super::{Picture, normalise};
 use crate::error::{Error, Result, ensure};
 
@@ -93,8 +93,8 @@ impl Preprocessing {
 
     /// Brings a picture to the model's size and colours.
     ///
-    /// Agrees with Pillow and torchvision (`Resize`, `CenterCrop`) to one of 255 levels, two with Lanczos. Transparent parts become black
-    /// for a model of grey pictures and white for one of colours.
+    /// Scales, crops and pads bit for bit as Pillow and torchvision do (`Resize`, `CenterCrop`). Transparent parts become
+    /// black for a model of grey pictures and white for one of colours.
     ///
     /// # Errors
     /// A size or a number of channels that no picture can be brought to.
@@ -159,8 +159,7 @@ impl Preprocessing {
 
     /// A picture as planes of the model's size.
     pub(super) fn fitted<P: Pixel<Subpixel = u8> + 'static>(&self, image: &ImageBuffer<P, Vec<u8>>) -> Vec<u8> {
-        let (width, height) = self.scaled_size(image.dimensions());
-        let scaled = imageops::resize(image, width, height, self.filter.into());
+        let scaled = resize(image, self.scaled_size(image.dimensions()), self.filter);
         let side = self.side as u32;
         let square = centred(&scaled, side);
         let planes = (0..usize::from(P::CHANNEL_COUNT)).flat_map(|c| square.pixels().map(move |p| p.channels()[c]));
@@ -228,17 +227,6 @@ impl Preprocessing {
 /// A value of each channel, to compute with images on their device: [C, 1, 1].
 fn channels(values: &[f64], images: &Tensor) -> Tensor {
     Tensor::from_slice(values).to_kind(Kind::Float).view([-1, 1, 1]).to_device(images.device())
-}
-
-impl From<Filter> for FilterType {
-    fn from(filter: Filter) -> Self {
-        match filter {
-            Filter::Nearest => FilterType::Nearest,
-            Filter::Bilinear => FilterType::Triangle,
-            Filter::Bicubic => FilterType::CatmullRom,
-            Filter::Lanczos => FilterType::Lanczos3,
-        }
-    }
 }
 
 /// The centre of a picture as a square of side `side`, black where the picture doesn't reach.
