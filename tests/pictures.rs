@@ -419,6 +419,26 @@ fn a_garment_is_cut_out_and_centred() -> Result<()> {
     Ok(())
 }
 
+/// The noise of a camera doesn't make the garment larger.
+#[test]
+fn a_noisy_background_is_no_garment() -> Result<()> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut photo = GrayImage::from_fn(640, 800, |x, y| {
+        let garment = (150..450).contains(&x) && (100..700).contains(&y);
+        // Of a texture that no grid of 28 pixels repeats.
+        let level = if garment { 90 + (x * 7 + y * 3) as u8 % 50 } else { 244 };
+        let noise = (0..4).map(|_| random.i16(-2..=2)).sum::<i16>();
+        Luma([(i16::from(level) + noise).clamp(0, 255) as u8])
+    });
+    photo.put_pixel(5, 790, Luma([60])); // dust
+    let prepared = prepared(&png(&photo.into()), Invert::Auto)?;
+    for (index, &level) in prepared.pixels.iter().enumerate() {
+        let inside = (7..21).contains(&(index % 28));
+        assert!(if inside { level > 100 } else { level < 12 }, "row {}, column {}: {level}", index / 28, index % 28);
+    }
+    Ok(())
+}
+
 #[test]
 fn doubtful_garments_are_said() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(1);

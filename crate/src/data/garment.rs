@@ -15,8 +15,10 @@ const BRIGHT_BORDER: f64 = 0.6;
 const EVEN: u8 = 12;
 /// Share of the border that must be as even. The rest may be a garment that touches the edge.
 const EVEN_BORDER: f64 = 0.6;
-/// Levels above the background from which a pixel belongs to the garment.
+/// Levels above an even background from which a pixel belongs to the garment. Noise in the background raises them.
 const VISIBLE: u8 = 3;
+/// Share of a row or a column that must be visible, so that single noisy pixels are no garment.
+const VISIBLE_SHARE: f64 = 0.006;
 /// Share of its neighbour's brightness up to which a pixel at an edge is blur.
 const BLUR: f64 = 0.06;
 
@@ -45,9 +47,9 @@ pub(super) fn garment(picture: &Picture, preprocessing: &Preprocessing, invert: 
     if grey.dimensions() == (side, side) {
         return Garment { pixels: grey.into_raw(), inverted, notes };
     }
-    let frame = background(&grey).map(|level| {
+    let frame = background(&grey).map(|Background { level, noise }| {
         lift(&mut grey, level);
-        Frame::find(&grey, side)
+        Frame::find(&grey, side, VISIBLE + noise)
     });
     let pixels = match frame {
         Some(Some(frame)) => frame.sampled(&grey, side),
@@ -79,12 +81,22 @@ fn is_bright(grey: &GrayImage) -> bool {
     share(&border(grey), |value| value >= 128) > BRIGHT_BORDER
 }
 
-/// The level of an even background, from the border.
-fn background(grey: &GrayImage) -> Option<u8> {
+/// An even background.
+struct Background {
+    level: u8,
+    /// The difference from `level` that 1 in 100 pixels exceeds.
+    noise: u8,
+}
+
+/// The background that a picture's border shows.
+fn background(grey: &GrayImage) -> Option<Background> {
     let mut values = border(grey);
     values.sort_unstable();
     let level = values[values.len() / 2];
-    (share(&values, |value| value.abs_diff(level) <= EVEN) >= EVEN_BORDER).then_some(level)
+    let mut even: Vec<u8> = values.iter().map(|value| value.abs_diff(level)).filter(|&apart| apart <= EVEN).collect();
+    even.sort_unstable();
+    let is_even = even.len() as f64 >= EVEN_BORDER * values.len() as f64;
+    is_even.then(|| Background { level, noise: even[even.len() * 99 / 100] })
 }
 
 /// Makes the background black. White stays white.
@@ -110,19 +122,26 @@ impl Frame {
     ///
     /// An image of the data set that was enlarged is taken with its own pixels. Otherwise the longer side of the garment's
     /// outline becomes `side` pixels.
-    fn find(grey: &GrayImage, side: u32) -> Option<Frame> {
+    fn find(grey: &GrayImage, side: u32, visible: u8) -> Option<Frame> {
         let (width, height) = grey.dimensions();
-        let (mut across, mut down) = (vec![0.0; width as usize], vec![0.0; height as usize]);
-        for (x, y, pixel) in grey.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] >= VISIBLE) {
-            across[x as usize] += f64::from(pixel.0[0]);
-            down[y as usize] += f64::from(pixel.0[0]);
+        let (mut across, mut down) = (vec![(0, 0.0); width as usize], vec![(0, 0.0); height as usize]);
+        for (x, y, pixel) in grey.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] >= visible) {
+            for (count, sum) in [&mut across[x as usize], &mut down[y as usize]] {
+                *count += 1;
+                *sum += f64::from(pixel.0[0]);
+            }
         }
+        let without_noise = |sums: Vec<(u32, f64)>, length: u32| {
+            let least = VISIBLE_SHARE * f64::from(length);
+            sums.into_iter().map(|(count, sum)| if f64::from(count) >= least { sum } else { 0.0 }).collect()
+        };
+        let (across, down) = (without_noise(across, height), without_noise(down, width));
         let (across, down) = (Sums::new(across)?, Sums::new(down)?);
         if width == height && fills(&across, side) | fills(&down, side) {
             return Some(Frame::of(0..width as usize, 0..height as usize, side));
         }
         match Grid::find(&across, &down, f64::from(side)) {
-            Some(grid) => Some(Frame::on_grid(&grid, &across, &down).trimmed(grey, side)),
+            Some(grid) => Some(Frame::on_grid(&grid, &across, &down).trimmed(grey, side, visible)),
             None => {
                 let half = across.len().max(down.len()) / (2 * side as usize);
                 Some(Frame::of(outline(&across, half)?, outline(&down, half)?, side))
@@ -156,13 +175,13 @@ impl Frame {
     }
 
     /// Without the rows and columns at its edges that are empty, and at most `side` long and wide.
-    fn trimmed(self, grey: &GrayImage, side: u32) -> Frame {
+    fn trimmed(self, grey: &GrayImage, side: u32, visible: u8) -> Frame {
         let (values, width) = (self.values(grey), self.columns as usize);
         let brightest = |values: &mut dyn Iterator<Item = &u8>| values.copied().max().unwrap_or(0);
         let rows: Vec<u8> = values.chunks(width).map(|row| brightest(&mut row.iter())).collect();
         let columns: Vec<u8> =
             (0..width).map(|column| brightest(&mut values.iter().skip(column).step_by(width))).collect();
-        let (rows, columns) = (occupied(&rows, side as usize), occupied(&columns, side as usize));
+        let (rows, columns) = (occupied(&rows, side as usize, visible), occupied(&columns, side as usize, visible));
         let [unit_x, unit_y] = [self.width / f64::from(self.columns), self.height / f64::from(self.rows)];
         Frame {
             left: self.left + columns.start as f64 * unit_x,
@@ -205,10 +224,10 @@ fn fills(sums: &Sums, side: u32) -> bool {
 
 /// The pixels between the first and the last that are visible, at most `side`. A pixel at an edge that has little of its
 /// neighbour's brightness is the neighbour's blur.
-fn occupied(brightest: &[u8], side: usize) -> Range<usize> {
+fn occupied(brightest: &[u8], side: usize, visible: u8) -> Range<usize> {
     let (mut start, mut end) = (0, brightest.len());
     let is_blur = |edge: usize, inner: usize| {
-        brightest[edge] < VISIBLE || f64::from(brightest[edge]) < BLUR * f64::from(brightest[inner])
+        brightest[edge] < visible || f64::from(brightest[edge]) < BLUR * f64::from(brightest[inner])
     };
     while end - start > 1 && is_blur(start, start + 1) {
         start += 1;

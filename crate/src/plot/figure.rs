@@ -1,7 +1,7 @@
 //! A finished figure: a PNG and its alternative text.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub struct Figure {
 impl Figure {
     /// A figure that is small enough for a notebook.
     pub(super) fn new(canvas: Canvas, alt: String) -> Result<Self> {
-        let figure = Figure::of_any_size(canvas, alt)?;
+        let figure = Figure::encoded(canvas, alt, false)?;
         let (kilobytes, most) = (figure.png.len() / 1000, MAX_BYTES / 1000);
         ensure!(
             figure.png.len() <= MAX_BYTES,
@@ -47,12 +47,17 @@ impl Figure {
         Ok(figure)
     }
 
+    /// A figure for a file, with all of its colours.
     pub(super) fn of_any_size(canvas: Canvas, alt: String) -> Result<Self> {
+        Figure::encoded(canvas, alt, true)
+    }
+
+    fn encoded(canvas: Canvas, alt: String, all_colors: bool) -> Result<Self> {
         let page = canvas.into_rgb();
         let (rows, columns, _) = page.dim();
         let (width, height) = (columns as u32, rows as u32);
         let rgb = page.as_slice().expect("a page is contiguous").as_chunks().0;
-        let png = encode(rgb, width, height)
+        let png = encode(rgb, width, height, all_colors)
             .map_err(|error| Error::argument(format!("the figure can't be encoded as PNG ({error})")))?;
         Ok(Figure { png, alt, width, height })
     }
@@ -94,12 +99,14 @@ impl fmt::Debug for Figure {
 }
 
 /// Encodes with a palette if 256 colours are enough, as for most figures, which makes a PNG less than half as large.
-fn encode(rgb: &[Rgb], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
+/// `all_colors` prevents that similar colours are merged.
+fn encode(rgb: &[Rgb], width: u32, height: u32, all_colors: bool) -> Result<Vec<u8>, png::EncodingError> {
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, width, height);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
-    if let Some((palette, indices)) = palette(rgb) {
+    let merging = !all_colors || rgb.iter().collect::<HashSet<_>>().len() <= MAX_COLORS;
+    if let Some((palette, indices)) = merging.then(|| palette(rgb)).flatten() {
         encoder.set_color(png::ColorType::Indexed);
         encoder.set_palette(palette.concat());
         encoder.set_filter(png::Filter::NoFilter);
