@@ -464,6 +464,7 @@ fn photographs_are_explained_in_colour() -> Result<()> {
         n_classes: 20,
         dropout: 0.0,
         position_rows: 65,
+        structure: Default::default(),
     };
     let preprocessing = preprocessing(64, 3, Fit::Crop { shorter: 72 }, Filter::Bicubic);
     let learner = Learner::new(VisionTransformer::with_sizes(sizes, Device::Cpu)).with_preprocessing(preprocessing);
