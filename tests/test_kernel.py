@@ -3,6 +3,7 @@
 `cargo lab setup` installs the kernel.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -99,9 +100,11 @@ class Kernel:
 
         def below(process):
             found = [process]
-            for thread in Path("/proc", str(process), "task").glob("*/children"):
-                for child in thread.read_text().split():
-                    found += below(int(child))
+            # A process may end meanwhile.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for thread in Path("/proc", str(process), "task").glob("*/children"):
+                    for child in thread.read_text().split():
+                        found += below(int(child))
             return found
 
         return below(self.manager.provisioner.pid)
