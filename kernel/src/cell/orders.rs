@@ -19,6 +19,8 @@ use super::{ANSWER, ASK, RUN, exit_with, flush};
 const INTERVAL: Duration = Duration::from_millis(20);
 /// The look at a process of many threads takes longer. The time between two is as many times as long.
 const RARITY: u32 = 100;
+/// Longest time between two looks. On a busy machine a look may take long for other reasons.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// Whether a cell runs. Locked while a question is written, so that no question follows the end of its cell.
 #[derive(Clone, Default)]
@@ -71,7 +73,7 @@ impl Reader {
             if orders.buffer().is_empty() && !ready([orders.get_ref().as_fd()], looks.then_some(interval))[0] {
                 let begun = Instant::now();
                 self.ask_for_input();
-                interval = INTERVAL.max(begun.elapsed() * RARITY);
+                interval = (begun.elapsed() * RARITY).clamp(INTERVAL, LONGEST);
                 continue;
             }
             line.clear();
