@@ -43,6 +43,7 @@ macro_rules! string_conversions {
     };
 }
 
+mod explorer;
 mod faithfulness;
 mod gradient;
 mod heatmap;
@@ -54,6 +55,7 @@ use std::ops::RangeInclusive;
 use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
+pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use gradient::{Target, gradient_attention, relevance};
 use heatmap::grid_side;

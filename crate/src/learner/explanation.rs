@@ -3,11 +3,13 @@
 use std::sync::mpsc::sync_channel;
 
 use ndarray::{Array3, Axis, concatenate};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Learner, mean};
 use crate::error::{Error, Result, ensure};
-use crate::explain::{self, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout};
+use crate::explain::{
+    self, Exploration, Explorer, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout,
+};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
 
 /// The method that makes a matrix of tokens by tokens from a model's attention. The class is the one whose score is
@@ -65,6 +67,27 @@ impl Learner {
         })?;
         let (maps, grids, classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
         Ok(Explanation { maps, grids, predicted, classes, names: Vec::new() })
+    }
+
+    /// A page about one image: where each token looks, by layer and head, and rolled out with `options`. `figure` stands
+    /// where scripts don't run. The image is bytes, [I, I] or [C, I, I], or the model's input in float32 [C, I, I].
+    ///
+    /// # Errors
+    /// Fails as [`Learner::explain`] does.
+    pub fn explore(&self, title: &str, image: &Tensor, options: &Rollout, figure: Figure) -> Result<Explorer> {
+        let batch = image.unsqueeze(0); // [C, I, I] -> [1, C, I, I]
+        let (_, attention) = self.attention(&self.preprocessing.input(&batch)?)?;
+        let rolled = rollout(&attention, options)?; // [1, L, H, S, S] -> [1, S, S]
+        let shown =
+            if image.kind() == Kind::Float { self.preprocessing.bytes(&batch).get(0) } else { image.shallow_clone() };
+        Explorer::new(Exploration {
+            title,
+            image: &shown,
+            attention: &attention.get(0),
+            rollout: &rolled.get(0),
+            prefix: &self.network.prefix_names()?,
+            figure,
+        })
     }
 
     /// The query's row of each image's matrix, [B, S], and the logits [B, classes].

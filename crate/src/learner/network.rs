@@ -62,6 +62,20 @@ impl Network {
         }
     }
 
+    /// The names of the tokens before the patches, in their order.
+    ///
+    /// # Errors
+    /// A CNN has no tokens.
+    pub fn prefix_names(&self) -> Result<Vec<String>> {
+        let prefix = self.prefix_tokens()?;
+        let registers = match self {
+            Network::Vit(model) => model.config.structure.registers,
+            _ => 0,
+        };
+        let named = ["class", "distillation"].into_iter().take((prefix - registers) as usize).map(String::from);
+        Ok(named.chain((1..=registers).map(|number| format!("register {number}"))).collect())
+    }
+
     /// Images whose attention in all layers takes at most 256 MB, at least one: 1,118 of the homework's.
     pub(super) fn images_per_pass(&self) -> i64 {
         let (tokens, config) = match self {

@@ -126,7 +126,7 @@ impl Scale {
         if extent > 0.0 { ((value - self.low) / extent).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    pub(super) fn color(&self, value: f32) -> Color {
+    pub(crate) fn color(&self, value: f32) -> Color {
         if value.is_nan() {
             return Color::NAN;
         }

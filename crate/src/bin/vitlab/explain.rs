@@ -7,6 +7,7 @@ use vitlab::checkpoint::{StateDict, write_safetensors};
 use vitlab::config::Precision;
 use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, MapScale, Normalisation, Query, Rollout, Upsample};
 use vitlab::learner::{Explanation, Method};
+use vitlab::plot::Grid;
 use vitlab::{Error, Learner, Result};
 
 use crate::images::{Selected, Selection, listed};
@@ -54,8 +55,9 @@ pub struct Arguments {
     /// Normalise as vit-explain does, for comparison with its numbers.
     #[arg(long)]
     compat: bool,
-    /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels, or a picture.
-    #[arg(long, value_name = "FILE.safetensors|FILE.png")]
+    /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels, a picture, or
+    /// an interactive page about one image.
+    #[arg(long, value_name = "FILE.safetensors|FILE.png|FILE.html")]
     out: PathBuf,
 }
 
@@ -63,6 +65,7 @@ const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
   vitlab explain --weights models/ViT_model.pt --method relevance --class Dress --image dress.jpg --out dress_map.png
   vitlab explain --weights hf://google/vit-base-patch16-224 --image photos/ --discard 0.9 --out photos.png
+  vitlab explain --weights models/ViT_model.pt --range 7..8 --discard 0.9 --out explorer.html       where each patch looks
   vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
   vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
@@ -74,11 +77,11 @@ enum MethodName {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let picture = match &extension(&arguments.out)[..] {
-        "png" => true,
-        "safetensors" => false,
-        _ => return Err(Error::file(&arguments.out, "--out must end in .png or .safetensors")),
-    };
+    let ending = extension(&arguments.out);
+    let (picture, page) = (ending == "png", ending == "html");
+    if !(picture || page || ending == "safetensors") {
+        return Err(Error::file(&arguments.out, "--out must end in .png, .html or .safetensors"));
+    }
     let method = arguments.method()?;
     let (learner, device) = arguments.inference.learner()?;
     let class = arguments.class.as_ref().map(|text| class_number(text, &learner.class_names())).transpose()?;
@@ -93,6 +96,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let remedy = format!("choose up to {MOST_IN_A_PICTURE} with --range or --image, or write .safetensors");
         return Err(Error::argument(format!("{count} images don't fit into a picture; {remedy}")));
     }
+    if page && (count != 1 || !matches!(method, Method::Rollout(_))) {
+        return Err(Error::argument(
+            "a page shows one image, and its rollout; choose one with --range 0..1 or --image",
+        ));
+    }
     let Arguments { scale, upsample, token, .. } = arguments;
     let image_size = learner.preprocessing().side;
     let heatmap = Heatmap { scale, upsample, query: token, image_size, ..Heatmap::default() };
@@ -100,7 +108,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
-        arguments.draw(&learner, &selected, explanation)?;
+        arguments.grid(&learner, &selected, explanation)?.save(&arguments.out)?;
+    } else if page {
+        let title = selected.origin.title(&arguments.title());
+        let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
+        let Method::Rollout(options) = &method else { unreachable!("checked above") };
+        learner.explore(&title, &selected.images.get(0), options, figure)?.save(&arguments.out)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
@@ -123,8 +136,8 @@ fn class_number(text: &str, names: &[String]) -> Result<i64> {
 }
 
 impl Arguments {
-    /// Draws the images and the maps over them.
-    fn draw(&self, learner: &Learner, selected: &Selected, mut explanation: Explanation) -> Result<()> {
+    /// The images and the maps over them.
+    fn grid(&self, learner: &Learner, selected: &Selected, mut explanation: Explanation) -> Result<Grid> {
         if selected.files {
             let name = |path: &String| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
             explanation.names = selected.names.iter().map(name).collect();
@@ -134,7 +147,7 @@ impl Arguments {
             _ => selected.images.shallow_clone(),
         };
         let title = selected.origin.title(&self.title());
-        explanation.grid(&title, &images, selected.labels.as_deref(), self.scale)?.save(&self.out)
+        explanation.grid(&title, &images, selected.labels.as_deref(), self.scale)
     }
 
     /// The method with its options, without the class; an error for an option that it doesn't have.
