@@ -185,7 +185,7 @@ fn bad_arguments_are_sentences() {
             "the test set has the images 0..1000",
         ),
         ("explain --weights cnn/teacher_model.pt --out m.png --range 0..2", "a CNN has no attention"),
-        ("explain --weights cnn/teacher_model.pt --out m.jpg", "--out must end in .png or .safetensors"),
+        ("explain --weights cnn/teacher_model.pt --out m.jpg", "--out must end in .png, .html or .safetensors"),
         ("explain --weights cnn/teacher_model.pt --out m.png", "don't fit into a picture"),
         ("explain --weights cnn/teacher_model.pt --class 2 --out m.png --range 0..2", "a rollout has no class"),
         ("explain --weights x.pt --fusion median --out m.png", "unknown variant `median`"),
