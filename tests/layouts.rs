@@ -77,7 +77,7 @@ fn refusal<T>(result: Result<T>) -> String {
     message
 }
 
-/// What understands the tensors of a case after a change.
+/// Reads the tensors of a case after a change.
 fn changed(name: &str, change: impl FnOnce(&mut Checkpoint)) -> Result<Understood> {
     let (mut checkpoint, heads) = checkpoint(name);
     change(&mut checkpoint);

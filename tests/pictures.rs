@@ -197,7 +197,7 @@ fn a_pipe_is_not_waited_for() {
     assert!(Picture::open(&pipe).unwrap_err().to_string().contains("is not an ordinary file"));
 }
 
-/// Whatever a damaged file decodes to, it is an error or a picture.
+/// Reading a damaged file gives an error or a picture, never a panic.
 #[test]
 fn mutated_files_never_panic() {
     let mut random = fastrand::Rng::with_seed(24);
@@ -425,7 +425,7 @@ fn a_noisy_background_is_no_garment() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut photo = GrayImage::from_fn(640, 800, |x, y| {
         let garment = (150..450).contains(&x) && (100..700).contains(&y);
-        // Of a texture that no grid of 28 pixels repeats.
+        // A texture that no grid of 28 pixels repeats.
         let level = if garment { 90 + (x * 7 + y * 3) as u8 % 50 } else { 244 };
         let noise = (0..4).map(|_| random.i16(-2..=2)).sum::<i16>();
         Luma([(i16::from(level) + noise).clamp(0, 255) as u8])

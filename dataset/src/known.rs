@@ -24,9 +24,9 @@ struct DataSet {
 }
 
 enum Md5 {
-    /// Of the uncompressed content: recognises the file plain and in any archive.
+    /// Checksum of the uncompressed content: recognises the file plain and in any archive.
     Content(&'static str),
-    /// Of the distributed .gz file: the only checksum that is published.
+    /// Checksum of the distributed .gz file: the only one that is published.
     Archive(&'static str),
 }
 

@@ -174,7 +174,7 @@ fn private_models_need_a_token() {
     let (good, said) = convert(cache.path(), "hf://someone/private", &[endpoint, home]);
     assert!(!good && said.contains("set HF_TOKEN"), "{said}");
     assert!(convert(cache.path(), "hf://someone/private", &[endpoint, home, ("HF_TOKEN", "secret")]).0);
-    // Where `huggingface-cli login` keeps the token.
+    // `huggingface-cli login` keeps the token here.
     fs::write(Path::new(home.1).join("token"), "secret\n").unwrap();
     let cache = tempfile::tempdir().unwrap();
     assert!(convert(cache.path(), "hf://someone/private", &[endpoint, home]).0);

@@ -40,7 +40,7 @@ def png16(path, values):
 
 
 def remember(name, image):
-    """What Pillow makes of a picture: upright, over white where it is transparent, red, green and blue."""
+    """Pillow's version of a picture: upright, in red, green and blue, over white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

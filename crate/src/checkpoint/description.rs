@@ -1,4 +1,4 @@
-//! What describes a checkpoint's model, beside its tensors: text metadata, and the JSON files that have the same content.
+//! The description of a checkpoint's model: text metadata, and JSON files with the same content.
 //!
 //! A safetensors file has the description in its header, as texts by name. Other files have it in a JSON file of the same
 //! stem: a training's [`History`](crate::train::History) or `{"config": …}`, and other texts under `metadata`.

@@ -37,7 +37,7 @@ impl Format {
     }
 }
 
-/// What a file with this start is instead of a checkpoint, and the remedy.
+/// Names the other kind of file that has this start, and the remedy.
 fn unsupported(start: &[u8]) -> Option<String> {
     if start.starts_with(b"version https://git-lfs.github.com/spec/") {
         let text = String::from_utf8_lossy(start);

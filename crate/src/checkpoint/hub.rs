@@ -110,7 +110,7 @@ impl Model {
         if !is_part(&info.sha) {
             return Err("can't be downloaded: the server names no commit".to_string());
         }
-        // Of one commit, even if the branch moves on in between.
+        // All files come from one commit, even if the branch moves on in between.
         let repo = api.repo(self.repo(&info.sha));
         let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         let top = |name: &&String| !name.contains(['/', '\\']);

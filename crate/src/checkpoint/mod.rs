@@ -78,7 +78,7 @@ impl StateDict {
 struct Contents {
     tensors: StateDict,
     metadata: BTreeMap<String, String>,
-    /// What was chosen or skipped, as phrases about the file.
+    /// Notices about choices and skipped entries, as phrases about the file.
     notices: Vec<String>,
 }
 

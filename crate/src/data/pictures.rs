@@ -185,7 +185,7 @@ fn content(path: &Path) -> Result<(Vec<u8>, ImageFormat)> {
     Ok((bytes, format))
 }
 
-/// What a file that starts with these bytes holds instead of a picture, and the remedy.
+/// Names the other kind of file that starts with these bytes, and the remedy.
 fn other_content(start: &[u8]) -> String {
     let text = String::from_utf8_lossy(start).trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).to_lowercase();
     let found = match start {

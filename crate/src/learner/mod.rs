@@ -53,7 +53,7 @@ pub struct Learner {
     classes: Option<Vec<String>>,
 }
 
-/// What a user may have to say about a checkpoint.
+/// Options for a checkpoint that doesn't describe itself completely.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
     /// The dictionary of tensors, in a file that holds several.

@@ -24,7 +24,7 @@ pub struct ViTConfig {
     pub dropout: f64,
     /// Rows of the position embedding: one per token in new models, one per patch in some checkpoint files.
     pub position_rows: i64,
-    /// What the model has besides the homework's parts.
+    /// Parts that the homework's model doesn't have.
     pub structure: Structure,
 }
 

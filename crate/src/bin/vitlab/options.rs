@@ -36,7 +36,7 @@ pub struct Inference {
     /// Side of the images in pixels, if it isn't the one that a ViT was trained for. Its position embedding is interpolated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=4096))]
     image_size: Option<i64>,
-    /// Where to compute; auto takes a GPU if there is one.
+    /// Device that computes; auto takes a GPU if there is one.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
     /// Precision of the products in the blocks of a ViT or DeiT. Bfloat16 has three digits and takes half the time on a

@@ -1,4 +1,4 @@
-//! What stands beside the tensors about the model: a config.json of transformers or timm, or a history or configuration
+//! The description beside the tensors: a config.json of transformers or timm, or a history or configuration
 //! of vitlab, also as text metadata of the file.
 
 use std::collections::BTreeMap;

@@ -47,7 +47,7 @@ pub(super) const DINOV2_WITH_REGISTERS: Layout = Layout {
 
 const IMAGENET: UsualInput = UsualInput { imagenet: true, crop: Some(0.875), filter: Filter::Bicubic };
 
-/// What stands before the names of a model with a head.
+/// Prefix of the names of a model with a head.
 pub(super) const PREFIXES: [&str; 4] = ["vit.", "deit.", "dinov2.", "dinov2_with_registers."];
 
 const NAMES: &Names = &[

@@ -104,7 +104,7 @@ pub struct Understood {
     pub preprocessing: Preprocessing,
     /// The names of the classes, if the checkpoint has them.
     pub classes: Option<Vec<String>>,
-    /// What was assumed, left out or changed, for the user.
+    /// Notices for the user about assumptions, omissions and changes.
     pub notes: Vec<String>,
 }
 

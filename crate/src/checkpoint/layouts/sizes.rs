@@ -25,7 +25,7 @@ pub(super) struct Reading<'a> {
     pub path: &'a Path,
     /// Phrases about tensors that don't fit, for one message.
     pub problems: Vec<String>,
-    /// What was assumed, for the user.
+    /// Notices for the user about assumptions.
     pub assumed: Vec<String>,
 }
 
@@ -372,7 +372,7 @@ pub(super) fn stored_once(tensors: &[(String, Tensor)], path: &Path) -> Result<(
     Err(Error::file(path, format!("{problem}; save them as contiguous tensors")))
 }
 
-/// What the shapes of this layout tell about the heads.
+/// Information about the heads in the shapes of this layout.
 pub(super) fn heads_in_shapes(layout: &Layout, dict: &super::StateDict) -> Option<i64> {
     (layout.name == google::LAYOUT.name).then(|| google::heads(dict)).flatten()
 }

@@ -103,7 +103,7 @@ fn unpickled(bytes: &[u8]) -> Result<(Unpickler<'_>, Value<'_>, Vec<&str>)> {
     Ok((object, root, keys))
 }
 
-/// Where a storage is in the file, and its number of elements.
+/// Position of a storage in the file, and its number of elements.
 struct Place {
     start: u64,
     len: i64,

@@ -124,7 +124,7 @@ impl<'a> Unpickler<'a> {
                 self.views.push(TensorView { storage, offset, size, stride });
                 self.push(Value::View(self.views.len() as u32 - 1))
             }
-            // Of an unsupported type, whose storage is an object.
+            // A storage of an unsupported type is an object.
             (Class::RebuildTensor, &[unsupported @ Value::Object(_), ..]) => self.push(unsupported),
             (Class::RebuildParameter, &[tensor @ (Value::View(_) | Value::Object(_)), _grad, _hooks])
             | (Class::RebuildParameter, &[tensor @ (Value::View(_) | Value::Object(_)), _grad, _hooks, _]) => {
