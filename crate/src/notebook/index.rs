@@ -39,13 +39,13 @@ impl Entry {
     }
 }
 
-/// Indexes files, each given as (path below `src`, text). A type comes before its `impl` blocks.
+/// Indexes the Rust files among these, each given as (path below `src`, text). A type comes before its `impl` blocks.
 ///
 /// # Panics
 /// If a file is not valid Rust.
 pub fn index(files: &[(String, &str)]) -> Vec<Entry> {
     let (mut declared, mut implemented) = (Vec::new(), Vec::new());
-    for (path, text) in files {
+    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".rs")) {
         let syntax = syn::parse_file(text).unwrap_or_else(|error| panic!("{path} is no valid Rust: {error}"));
         let module = match path.trim_end_matches(".rs") {
             "lib" => String::new(),
