@@ -164,11 +164,11 @@ fn bad_arguments_are_sentences() {
         ("train --model deit --teacher cnn/teacher_model.pt --lambda 0.5", "--soft"),
         (
             "train --model deit --teacher cnn/teacher_model.pt --soft --lambda 1.5",
-            "--lambda 1.5: give a weight from 0 to 1",
+            "LAMBDA is 1.5; it must be in [0, 1]",
         ),
         (
             "train --model deit --teacher cnn/teacher_model.pt --soft --tau 0",
-            "--tau 0: a temperature is a positive number",
+            "TAU is 0; a temperature is a positive number",
         ),
         ("train --model rnn", "rnn"),
         ("train --model vit --config nowhere.json", "nowhere.json: can't be read"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::distill::SoftDistillationLoss;
 use crate::error::{Error, Result, ensure};
 
 /// Initial weights of a ViT's or DeiT's linear maps. Biases, tokens and positions start as in the homework.
@@ -30,6 +31,57 @@ pub enum Augmentation {
     Flip,
     /// No change.
     None,
+}
+
+/// The optimizer of a training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimizer {
+    #[default]
+    AdamW,
+    /// [`Muon`](crate::train::Muon) for the hidden matrices, AdamW for all other parameters.
+    Muon,
+}
+
+/// The mixture of two training images and their labels, see [`Mixing::apply`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mixing {
+    #[default]
+    None,
+    /// The weighted mean of two images (arXiv 1710.09412).
+    Mixup,
+    /// A rectangle of another image (arXiv 1905.04899).
+    #[serde(rename = "cutmix")]
+    CutMix,
+}
+
+/// The targets of the heads in a training with a teacher, or with two heads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distillation {
+    /// The label for the class head, the teacher's decision for the distillation head.
+    #[default]
+    Hard,
+    /// The label for the class head, the teacher's probabilities for the distillation head.
+    Soft,
+    /// The teacher's probabilities for every head, without the label (arXiv 2106.05237). Also for a ViT.
+    Match,
+    /// The label for both heads, without a teacher.
+    Labels,
+}
+
+/// Initial values of a DeiT's two tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenInitialisation {
+    /// Normal with standard deviation 0.02, as in DeiT's repository.
+    #[default]
+    Normal,
+    /// Zeros.
+    Zeros,
+    /// As [`TokenInitialisation::Normal`], then the distillation token loses its part along the class token.
+    Orthogonal,
 }
 
 /// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
@@ -74,6 +126,14 @@ pub struct Config {
     pub min_lr: f64,
     /// Decoupled weight decay of AdamW; 1e-3 in the material notebook.
     pub weight_decay: f64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub optimizer: Optimizer,
+    /// Decay per step of the average of the weights that is evaluated and written in place of the last weights (0: none).
+    #[serde(skip_serializing_if = "is_default")]
+    pub average_decay: f64,
+    /// Share of the label that is spread over all classes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub label_smoothing: f64,
     /// Updates the learning rate after each step instead of after each epoch.
     #[serde(skip_serializing_if = "is_default")]
     pub lr_per_step: bool,
@@ -98,6 +158,11 @@ pub struct Config {
     pub validation_images: Option<i64>,
     #[serde(skip_serializing_if = "is_default")]
     pub augmentation: Augmentation,
+    /// Probability that a rectangle of a training image becomes grey (arXiv 1708.04896).
+    #[serde(skip_serializing_if = "is_default")]
+    pub erasing: f64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub mixing: Mixing,
 
     // ViT
     pub embed_dim: i64,
@@ -109,9 +174,23 @@ pub struct Config {
     /// Initial weights of the ViT and the DeiT. The CNN starts with PyTorch's defaults.
     #[serde(skip_serializing_if = "is_default")]
     pub initialisation: Initialisation,
+    #[serde(skip_serializing_if = "is_default")]
+    pub token_initialisation: TokenInitialisation,
     /// Number format of the CNN. ViT and DeiT always train in float32.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
+    // Distillation
+    #[serde(skip_serializing_if = "is_default")]
+    pub distillation: Distillation,
+    /// Temperature of the teacher's and the student's probabilities.
+    #[serde(skip_serializing_if = "is_tau")]
+    pub tau: f64,
+    /// Weight of the teacher against the label in [`Distillation::Soft`], 0 to 1.
+    #[serde(skip_serializing_if = "is_lambda")]
+    pub lambda: f64,
+    /// Averages the teacher's logits over the image and its mirror image.
+    #[serde(skip_serializing_if = "is_default")]
+    pub teacher_flip: bool,
     pub model_path: PathBuf,
     /// Load the committed weights instead of training.
     pub load_model: bool,
@@ -164,6 +243,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+fn is_tau(tau: &f64) -> bool {
+    *tau == SoftDistillationLoss::default().tau
+}
+
+fn is_lambda(lambda: &f64) -> bool {
+    *lambda == SoftDistillationLoss::default().lambda
+}
+
 impl Default for Config {
     /// The homework's values.
     fn default() -> Self {
@@ -176,6 +263,9 @@ impl Default for Config {
             lr: 5e-4,
             min_lr: 1e-5,
             weight_decay: 1e-3,
+            optimizer: Optimizer::default(),
+            average_decay: 0.0,
+            label_smoothing: 0.0,
             lr_per_step: false,
             seed: 42,
             output_path: "./outputs".into(),
@@ -188,13 +278,20 @@ impl Default for Config {
             test_images: None,
             validation_images: None,
             augmentation: Augmentation::default(),
+            erasing: 0.0,
+            mixing: Mixing::default(),
             embed_dim: 64,
             n_attention_heads: 4,
             forward_mul: 2,
             n_layers: 6,
             dropout: 0.1,
             initialisation: Initialisation::default(),
+            token_initialisation: TokenInitialisation::default(),
             precision: Precision::default(),
+            distillation: Distillation::default(),
+            tau: SoftDistillationLoss::default().tau,
+            lambda: SoftDistillationLoss::default().lambda,
+            teacher_flip: false,
             model_path: "./model".into(),
             load_model: false,
         }
@@ -317,6 +414,17 @@ impl Config {
         ensure!(lr.is_finite() && lr > 0.0, "LR is {lr}; it must be a positive number");
         ensure!((0.0..=lr).contains(&min_lr), "MIN_LR is {min_lr}; it must be in [0, LR]");
         ensure!(decay.is_finite() && decay >= 0.0, "WEIGHT_DECAY is {decay}; it must not be negative");
+        let shares = [
+            ("AVERAGE_DECAY", self.average_decay, 0.0..1.0),
+            ("LABEL_SMOOTHING", self.label_smoothing, 0.0..1.0),
+            ("ERASING", self.erasing, 0.0..1.0f64.next_up()),
+            ("LAMBDA", self.lambda, 0.0..1.0f64.next_up()),
+        ];
+        for (name, value, range) in shares {
+            let end = if range.end == 1.0 { "1)" } else { "1]" };
+            ensure!(range.contains(&value), "{name} is {value}; it must be in [0, {end}");
+        }
+        ensure!(self.tau.is_finite() && self.tau > 0.0, "TAU is {}; a temperature is a positive number", self.tau);
         let (workers, dataset) = (self.n_workers, &self.dataset);
         ensure!(workers == 0, "N_WORKERS is {workers}; the images are in memory, so it must be 0");
         ensure!(dataset == "fmnist", "DATASET is \"{dataset}\"; only \"fmnist\" is known");

@@ -83,6 +83,52 @@ impl SoftDistillationLoss {
     }
 }
 
+/// A target distribution for one head of a model. It adds w τ² CE(t, softmax(z / τ)) to the loss, the mean over the batch.
+#[derive(Debug)]
+pub struct SoftTarget {
+    /// The probabilities t, [B, classes].
+    pub probabilities: Tensor,
+    /// The weight w.
+    pub weight: f64,
+    /// The temperature τ.
+    pub temperature: f64,
+}
+
+impl SoftTarget {
+    /// The labels [B] as a target of weight `weight`, with `smoothing` of each spread over all classes.
+    ///
+    /// ```
+    /// use vitlab::{distill::SoftTarget, tch::Tensor};
+    /// let target = SoftTarget::labels(&Tensor::from_slice(&[1i64]), 2, 0.5, 1.0);
+    /// assert_eq!(Vec::<f32>::try_from(target.probabilities.get(0)).unwrap(), [0.25, 0.75]);
+    /// ```
+    pub fn labels(labels: &Tensor, classes: i64, smoothing: f64, weight: f64) -> Self {
+        let one_hot = labels.one_hot(classes).to_kind(Kind::Float); // [B] -> [B, classes]
+        let probabilities = one_hot * (1.0 - smoothing) + smoothing / classes as f64;
+        SoftTarget { probabilities, weight, temperature: 1.0 }
+    }
+
+    /// A teacher's logits [B, classes] as a target of weight `weight`, at temperature `tau`.
+    pub fn teacher(logits: &Tensor, tau: f64, weight: f64) -> Self {
+        SoftTarget { probabilities: (logits / tau).softmax(-1, Kind::Float), weight, temperature: tau }
+    }
+
+    /// The part of the loss that this target adds, for the head's logits [B, classes]: a scalar in nats.
+    ///
+    /// ```
+    /// use vitlab::{distill::SoftTarget, tch::Tensor};
+    /// let target = SoftTarget { probabilities: Tensor::from_slice2(&[[0.25f32, 0.75]]), weight: 0.5, temperature: 2.0 };
+    /// // softmax([2, 0] / 2) = (0.731059, 0.268941); CE = −0.25 ln 0.731059 − 0.75 ln 0.268941 = 1.063262; times 0.5 · 2².
+    /// let loss = target.loss(&Tensor::from_slice2(&[[2f32, 0.]]));
+    /// assert!((loss.double_value(&[]) - 2.126523).abs() < 1e-6);
+    /// ```
+    pub fn loss(&self, logits: &Tensor) -> Tensor {
+        let log_p = (logits / self.temperature).log_softmax(-1, Kind::Float); // [B, classes]
+        let sums = (&self.probabilities * log_p).sum_dim_intlist([-1i64].as_slice(), false, None); // -> [B]
+        sums.mean(None) * -(self.weight * self.temperature * self.temperature)
+    }
+}
+
 fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, smoothing)
 }

@@ -4,6 +4,7 @@ mod explanation;
 pub mod fused;
 mod network;
 mod pictures;
+mod recipe;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::checkpoint::layouts::{Architecture, understand};
 use crate::checkpoint::{Checkpoint, assign};
 use crate::config::Precision;
 use crate::data::Preprocessing;
-use crate::distill::{HardDistillationLoss, SoftDistillationLoss};
+use crate::distill::{HardDistillationLoss, SoftDistillationLoss, SoftTarget};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
@@ -25,6 +26,7 @@ pub use explanation::{Explanation, Method, pipelined};
 use fused::{Fused, FusedCnn};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
+pub use recipe::Recipe;
 
 /// A model with its weights. Only this type chooses between the CPU engine and libtorch.
 ///
@@ -73,6 +75,8 @@ pub enum Loss<'a> {
     Hard { loss: HardDistillationLoss, teacher: &'a Tensor },
     /// Soft distillation of a DeiT; `teacher` holds the teacher's logits [B, classes].
     Soft { loss: SoftDistillationLoss, teacher: &'a Tensor },
+    /// A target distribution for each head, for any model.
+    Targets(&'a [SoftTarget]),
 }
 
 impl Learner {
@@ -244,6 +248,10 @@ impl Learner {
         }
         let (heads, _) = self.network.forward(images, true)?;
         let logits = mean(&heads);
+        if let Loss::Targets(targets) = loss {
+            let losses: Vec<Tensor> = targets.iter().zip(&heads).map(|(target, logits)| target.loss(logits)).collect();
+            return Ok((Tensor::stack(&losses, 0).sum(None), logits).into());
+        }
         let heads = <[Tensor; 2]>::try_from(heads).map(|[class, dist]| HeadLogits { class, dist });
         let loss = match (loss, heads) {
             (Loss::Hard { loss, teacher }, Ok(heads)) => loss.forward(&heads, teacher, labels),
@@ -257,6 +265,9 @@ impl Learner {
         let (batch, size, kind) = (images.size().first().copied().unwrap_or(0), labels.size(), labels.kind());
         let fits = size == [batch] && kind == tch::Kind::Int64;
         ensure!(fits, "the labels are {size:?} of {kind:?}; give one Int64 per image, {batch}");
+        if let Loss::Targets(targets) = loss {
+            return self.check_targets(targets, batch);
+        }
         let (Loss::Hard { teacher, .. } | Loss::Soft { teacher, .. }) = loss else {
             let taught = matches!(self.network, Network::Deit(_));
             ensure!(!taught, "a MyDeiT learns from a teacher; give Loss::Hard or Loss::Soft with the teacher's logits");
@@ -268,6 +279,16 @@ impl Learner {
         };
         let (size, needed) = (teacher.size(), [batch, model.config.n_classes]);
         ensure!(size == needed, "the teacher's logits are {size:?}, this batch needs {needed:?}");
+        Ok(())
+    }
+
+    fn check_targets(&self, targets: &[SoftTarget], batch: i64) -> Result<()> {
+        let (heads, classes) = (self.network.heads(), self.network.classes());
+        let fits = targets.iter().all(|target| target.probabilities.size() == [batch, classes]);
+        ensure!(
+            targets.len() == heads && fits,
+            "give a target [{batch}, {classes}] for each of the model's {heads} heads"
+        );
         Ok(())
     }
 }
@@ -310,8 +331,12 @@ impl Engine {
 
     fn step(&mut self, images: &Tensor, labels: &Tensor, loss: Loss) -> Result<Batch> {
         match self {
-            Engine::Cnn(fused) => fused.cross_entropy(images, labels),
+            Engine::Cnn(fused) => match loss {
+                Loss::Targets(targets) => fused.target_step(images, &targets[0]),
+                _ => fused.cross_entropy(images, labels),
+            },
             Engine::Transformer(fused) => match loss {
+                Loss::Targets(targets) => fused.target_step(images, targets),
                 Loss::CrossEntropy => fused.cross_entropy(images, labels),
                 Loss::Hard { loss, teacher } => fused.hard_distillation(&loss, images, teacher, labels),
                 Loss::Soft { loss, teacher } => fused.soft_distillation(&loss, images, teacher, labels),

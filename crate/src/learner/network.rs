@@ -76,6 +76,28 @@ impl Network {
         Ok(named.chain((1..=registers).map(|number| format!("register {number}"))).collect())
     }
 
+    /// The kind of the model.
+    pub fn kind(&self) -> ModelKind {
+        match self {
+            Network::Vit(_) => ModelKind::Vit,
+            Network::Cnn(_) => ModelKind::Cnn,
+            Network::Deit(_) => ModelKind::Deit,
+        }
+    }
+
+    /// Number of heads: two in a DeiT.
+    pub fn heads(&self) -> usize {
+        if matches!(self, Network::Deit(_)) { 2 } else { 1 }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> i64 {
+        match self {
+            Network::Vit(VisionTransformer { config, .. }) | Network::Deit(MyDeiT { config, .. }) => config.n_classes,
+            Network::Cnn(model) => model.fc2.ws.size()[0],
+        }
+    }
+
     /// Images whose attention in all layers takes at most 256 MB, at least one: 1,118 of the homework's.
     pub(super) fn images_per_pass(&self) -> i64 {
         let (tokens, config) = match self {

@@ -1,6 +1,6 @@
 //! Pictures as a learner's input, and the names of its classes.
 
-use super::{Learner, Network};
+use super::Learner;
 use crate::data::{CLASSES, Preprocessing};
 
 /// The most images per batch. No result depends on it.
@@ -22,11 +22,7 @@ impl Learner {
     /// # Ok::<(), vitlab::Error>(())
     /// ```
     pub fn class_names(&self) -> Vec<String> {
-        let count = match &self.network {
-            Network::Vit(model) => model.config.n_classes,
-            Network::Deit(model) => model.config.n_classes,
-            Network::Cnn(_) => CLASSES.len() as i64,
-        };
+        let count = self.network.classes();
         let fashion = count == CLASSES.len() as i64 && self.preprocessing == Preprocessing::fashion_mnist();
         let known: Vec<String> = match &self.classes {
             Some(classes) => classes.clone(),

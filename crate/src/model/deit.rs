@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::vit::{forward_blocks, patch_projection};
 use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialised, layer_norm, linear};
+use crate::config::TokenInitialisation;
 use crate::{Config, Result};
 
 /// [`EmbedLayer`](super::EmbedLayer) with a second token: [class, distillation, patches], each with a position row.
@@ -31,6 +32,19 @@ impl DistilledEmbedLayer {
             cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
             dist_token: path.var("dist_token", &[1, 1, embed], NORMAL),
             dropout: config.dropout,
+        }
+    }
+
+    /// Changes the tokens, which are normal with standard deviation 0.02, to the initial values that `how` names.
+    fn initialise_tokens(&self, how: TokenInitialisation) {
+        let (mut class, mut dist) = (self.cls_token.detach(), self.dist_token.detach()); // they share the memory
+        match how {
+            TokenInitialisation::Normal => {}
+            TokenInitialisation::Zeros => [&mut class, &mut dist].into_iter().for_each(|token| _ = token.zero_()),
+            TokenInitialisation::Orthogonal => {
+                let share = (&class * &dist).sum(Kind::Float) / class.square().sum(Kind::Float);
+                let _ = dist.g_sub_(&(share * &class));
+            }
         }
     }
 
@@ -120,7 +134,9 @@ impl MyDeiT {
     pub fn new(config: &Config, device: Device) -> Result<Self> {
         config.check()?;
         let sizes = ViTConfig { position_rows: config.n_patches() + 2, ..ViTConfig::from(config) };
-        Ok(initialised(MyDeiT::with_sizes(sizes, device), config.initialisation))
+        let model = initialised(MyDeiT::with_sizes(sizes, device), config.initialisation);
+        model.embedding.initialise_tokens(config.token_initialisation);
+        Ok(model)
     }
 
     /// [`MyDeiT::new`] for sizes read from a checkpoint file. They must fit each other as [`Config::check`] demands.

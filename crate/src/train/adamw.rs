@@ -13,6 +13,7 @@ use std::borrow::Borrow;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use super::Muon;
 use crate::Result;
 use crate::device::on_one_thread;
 use crate::error::ensure;
@@ -49,6 +50,8 @@ pub struct AdamW {
     /// t, the number of steps so far
     pub(super) steps: i64,
     weight_decay: f64,
+    /// Updates the hidden matrices in place of AdamW.
+    pub(super) muon: Option<Muon>,
 }
 
 impl AdamW {
@@ -64,8 +67,18 @@ impl AdamW {
                 start += length;
             }
             let (exp_avg, exp_avg_sq) = (flat.zeros_like(), flat.zeros_like());
-            AdamW { parameters, flat, exp_avg, exp_avg_sq, steps: 0, weight_decay }
+            AdamW { parameters, flat, exp_avg, exp_avg_sq, steps: 0, weight_decay, muon: None }
         })
+    }
+
+    /// Updates the hidden matrices by [`Muon`] instead.
+    pub fn with_muon(self) -> Self {
+        AdamW { muon: Some(Muon::new(&self.parameters)), ..self }
+    }
+
+    /// All parameters [n], in the order of their creation. The model's tensors are views of this vector.
+    pub fn parameters(&self) -> &Tensor {
+        &self.flat
     }
 
     /// Differentiates `loss`, then takes one step at learning rate `lr`.
@@ -97,7 +110,11 @@ impl AdamW {
             let _ = self.exp_avg.lerp_(&gradient, 1.0 - BETA1);
             let _ = self.exp_avg_sq.lerp_(&gradient.square(), 1.0 - BETA2);
             let denominator = (self.exp_avg_sq.sqrt() / correction2.sqrt()).g_add_scalar_(EPS);
-            let _ = self.flat.g_add_(&(&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1));
+            let update = (&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1);
+            if let Some(muon) = &mut self.muon {
+                muon.replace(&update, &gradient, lr);
+            }
+            let _ = self.flat.g_add_(&update);
             Ok(())
         };
         on_one_thread(|| no_grad(update))

@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Tensor, no_grad};
 
 use super::folder::description;
-use super::{History, Trainer};
+use super::{AdamW, History, Trainer};
 use crate::checkpoint::{self, StateDict};
 use crate::config::plain;
 use crate::data::Dataset;
@@ -15,8 +15,6 @@ use crate::{Error, Result};
 
 /// Prefix of the model's tensors.
 const MODEL: &str = "model.";
-/// Names of the optimizer's tensors.
-const OPTIMIZER: [&str; 2] = ["optimizer.exp_avg", "optimizer.exp_avg_sq"];
 
 impl Trainer {
     /// Writes a checkpoint: weights, optimizer, configuration and history in one safetensors file.
@@ -26,8 +24,7 @@ impl Trainer {
     pub fn save(&self, model: &impl Model, path: impl AsRef<Path>) -> Result<()> {
         let mut tensors = checkpoint::state_dict(model.variables()).0;
         tensors.iter_mut().for_each(|(name, _)| name.insert_str(0, MODEL));
-        let moments = [&self.optimizer.exp_avg, &self.optimizer.exp_avg_sq].map(Tensor::shallow_clone);
-        tensors.extend(OPTIMIZER.map(String::from).into_iter().zip(moments));
+        tensors.extend(self.state().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())));
         let mut metadata = BTreeMap::from([
             ("format".to_string(), "vitlab checkpoint".to_string()),
             ("steps".to_string(), self.optimizer.steps.to_string()),
@@ -58,22 +55,33 @@ impl Trainer {
             let remedy = "choose another folder, use the same values, or delete it to start anew";
             return Err(Error::file(path, format!("is a checkpoint of {other}; {remedy}")));
         }
-        let [Some(exp_avg), Some(exp_avg_sq)] = OPTIMIZER.map(|name| tensors.get(name)) else {
-            return Err(broken("the optimizer's state is missing"));
-        };
-        if [exp_avg, exp_avg_sq].iter().any(|t| t.size() != self.optimizer.exp_avg.size()) {
-            return Err(broken("the optimizer's state has another size"));
+        let mut saved = Vec::new();
+        for (name, tensor) in self.state() {
+            let found = tensors.get(name).ok_or_else(|| broken("the optimizer's state is missing"))?;
+            if found.size() != tensor.size() {
+                return Err(broken("the optimizer's state has another size"));
+            }
+            saved.push(found.shallow_clone());
         }
         let state = tensors.0.iter();
         let state = state.filter_map(|(name, tensor)| Some((name.strip_prefix(MODEL)?.into(), tensor.shallow_clone())));
         checkpoint::assign(model.variables(), &StateDict(state.collect()), path)?;
-        no_grad(|| {
-            self.optimizer.exp_avg.copy_(exp_avg);
-            self.optimizer.exp_avg_sq.copy_(exp_avg_sq);
-        });
+        no_grad(|| self.state().zip(&saved).for_each(|((_, tensor), saved)| tensor.shallow_clone().copy_(saved)));
         self.optimizer.steps = steps;
+        if let Some(average) = &mut self.average {
+            average.steps = steps;
+        }
         self.history = history;
         Ok(self.history.whole_epochs())
+    }
+
+    /// The optimizer's tensors [n] by their names in a checkpoint.
+    fn state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let AdamW { exp_avg, exp_avg_sq, muon, .. } = &self.optimizer;
+        let momentum = muon.as_ref().map(|muon| ("optimizer.momentum", &muon.momentum));
+        let average = self.average.as_ref().map(|average| ("optimizer.average", &average.weights));
+        let moments = [("optimizer.exp_avg", exp_avg), ("optimizer.exp_avg_sq", exp_avg_sq)];
+        moments.into_iter().chain(momentum).chain(average)
     }
 
     /// The difference between this training on `data` and the one that `history` and `recipe` describe, in words.

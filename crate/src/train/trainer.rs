@@ -7,7 +7,8 @@ use tch::Tensor;
 
 use super::curves::LiveCurves;
 use super::pass::{EpochPass, Step, TrainScore};
-use super::{AdamW, Batch, Epoch, History};
+use super::{AdamW, Average, Batch, Epoch, History};
+use crate::config::Optimizer;
 use crate::data::Dataset;
 use crate::device::{describe, on_one_thread, versions};
 use crate::error::ensure;
@@ -45,6 +46,7 @@ pub struct Trainer {
     /// Called about once a second during an epoch.
     pub on_step: Option<OnStep>,
     pub(super) optimizer: AdamW,
+    pub(super) average: Option<Average>,
     latest_lr: f64,
     epoch_started: Instant,
     /// Number of batches of the latest epoch, if the user interrupted it.
@@ -64,11 +66,17 @@ impl Trainer {
         config.check()?;
         let mut made_with: BTreeMap<String, String> = versions().into_iter().collect();
         made_with.insert("device".to_string(), describe(model.variables().device()));
+        let mut optimizer = AdamW::new(model.variables(), config.weight_decay);
+        if config.optimizer == Optimizer::Muon {
+            optimizer = optimizer.with_muon();
+        }
+        let averaged = config.average_decay > 0.0;
         Ok(Trainer {
+            average: averaged.then(|| Average::new(config.average_decay, optimizer.parameters())),
+            optimizer,
             history: History { config: config.clone(), made_with, ..History::default() },
             recipe: String::new(),
             on_step: None,
-            optimizer: AdamW::new(model.variables(), config.weight_decay),
             latest_lr: 0.0,
             epoch_started: Instant::now(),
             stopped_after: None,
@@ -120,6 +128,9 @@ impl Trainer {
             self.latest_lr = pass.learning_rate(&self.history.config);
             let batch: Batch = loss(&images, &labels)?.into();
             batch.update(&mut self.optimizer, self.latest_lr)?;
+            if let Some(average) = &mut self.average {
+                average.add(self.optimizer.parameters());
+            }
             pass.add(&batch, &labels);
             let stop = interrupt.asked();
             if stop || pass.report_is_due() {
@@ -147,6 +158,21 @@ impl Trainer {
         }
         if let Some(view) = &mut self.view {
             view.step(step, &self.history);
+        }
+    }
+
+    /// Calls `use_model` while the model has the average of its weights, if AVERAGE_DECAY asks for it: to evaluate or to write
+    /// the model. The weights of the last step return afterwards.
+    pub fn averaged<T>(&mut self, use_model: impl FnOnce(&Self) -> T) -> T {
+        self.swap_average();
+        let result = use_model(self);
+        self.swap_average();
+        result
+    }
+
+    fn swap_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            average.swap(self.optimizer.parameters());
         }
     }
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use tch::Device;
+use vitlab::config::Distillation;
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::device::{describe, device};
-use vitlab::distill::SoftDistillationLoss;
-use vitlab::learner::{Learner, Loss, ModelKind, Network};
-use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads};
+use vitlab::learner::{Learner, ModelKind, Network, Recipe};
+use vitlab::metrics::{distillation_scores, evaluate, evaluate_heads, evaluate_with};
 use vitlab::model::Model;
 use vitlab::train::{Begin, Earlier, Step, Trainer, TrainingFolder};
 use vitlab::{Config, Error, Result};
@@ -21,18 +21,18 @@ use crate::options::{bar, named};
 pub struct Arguments {
     #[arg(long, value_parser = named(&[("vit", ModelKind::Vit), ("cnn", ModelKind::Cnn), ("deit", ModelKind::Deit)]))]
     model: ModelKind,
-    /// Weights of the CNN that the student (--model deit) learns from.
-    #[arg(long, value_name = "FILE", required_if_eq("model", "deit"))]
-    teacher: Option<PathBuf>,
+    /// Weights of the CNN that the student (--model deit) learns from. Several teachers answer with their mean logits.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    teacher: Vec<PathBuf>,
     /// Learn the teacher's probabilities instead of its decision (DeiT's soft distillation).
     #[arg(long)]
     soft: bool,
-    /// Temperature of both probabilities, with --soft.
-    #[arg(long, value_name = "T", requires = "soft", allow_negative_numbers = true, default_value_t = SoftDistillationLoss::default().tau)]
-    tau: f64,
-    /// Weight of the teacher against the label, 0 to 1, with --soft.
-    #[arg(long, value_name = "W", requires = "soft", allow_negative_numbers = true, default_value_t = SoftDistillationLoss::default().lambda)]
-    lambda: f64,
+    /// Temperature of both probabilities, with --soft [default: 3].
+    #[arg(long, value_name = "T", requires = "soft", allow_negative_numbers = true)]
+    tau: Option<f64>,
+    /// Weight of the teacher against the label, 0 to 1, with --soft [default: 0.1].
+    #[arg(long, value_name = "W", requires = "soft", allow_negative_numbers = true)]
+    lambda: Option<f64>,
     /// Constants of the run in JSON by the homework's names, or the history of a training; the others keep the homework's
     /// values.
     #[arg(long, value_name = "FILE.json")]
@@ -63,7 +63,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let (config, soft) = (arguments.config()?, arguments.soft()?);
+    let config = arguments.config()?;
     if let Some(threads) = arguments.threads {
         tch::set_num_threads(threads);
     }
@@ -74,9 +74,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         eprintln!("{}: no locks here; a second training into this folder isn't noticed", arguments.out.display());
     }
     let data = FashionMnist::read(&source, &config, device)?;
-    let teacher = arguments.teacher.as_deref().map(|path| read_teacher(path, device)).transpose()?;
+    let teachers = arguments.teacher.iter().map(|path| read_teacher(path, device)).collect::<Result<Vec<_>>>()?;
     seed_everything(config.seed);
     let learner = Learner::create(arguments.model, &config, device)?;
+    let recipe = Recipe::new(&learner, &teachers, &config)?;
     println!("{:?}: {} parameters, on {}", arguments.model, learner.parameters(), describe(device));
     let held_out = match config.validation_images {
         Some(_) => "held-out training images as \"test\"",
@@ -86,7 +87,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     println!("data: {located}, {train} training images, {test} {held_out}");
 
     let mut trainer = Trainer::new(&learner, &config)?;
-    trainer.recipe = arguments.recipe(soft)?;
+    trainer.recipe = arguments.recipe(&config)?;
     match folder.begin(&mut trainer, &learner, &data.train, arguments.earlier())? {
         Begin::New if arguments.resume => println!("nothing to resume, training from the start"),
         Begin::New => {}
@@ -104,23 +105,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let shown = bar.clone();
     trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
     for _ in trainer.epochs() {
-        let score = trainer.epoch(&data.train, |images, labels| {
-            let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
-            let teacher = &teacher.predict(images)?;
-            let hard = Loss::Hard { loss: Default::default(), teacher };
-            learner.step(images, labels, soft.map_or(hard, |loss| Loss::Soft { loss, teacher }))
-        })?;
-        let epoch = trainer.record(score, &evaluate(&learner, &data.test)?);
+        let score = trainer.epoch(&data.train, |images, labels| recipe.step(images, labels))?;
+        let evaluation = trainer.averaged(|_| evaluate(&learner, &data.test))?;
+        let epoch = trainer.record(score, &evaluation);
         bar.suspend(|| println!("{epoch}"));
         folder.save(&trainer, &learner)?;
     }
     bar.finish_and_clear();
-    if let Some(teacher) = &teacher {
-        let heads = evaluate_heads(&data.test, |images| learner.heads(images))?;
-        trainer.history.scores = distillation_scores(&heads[0], &heads[1], &evaluate(teacher, &data.test)?)?;
+    if arguments.model == ModelKind::Deit && !teachers.is_empty() {
+        let heads = trainer.averaged(|_| evaluate_heads(&data.test, |images| learner.heads(images)))?;
+        let teacher = evaluate_with(&data.test, |images| recipe.teacher(images))?;
+        trainer.history.scores = distillation_scores(&heads[0], &heads[1], &teacher)?;
+    }
+    if !teachers.is_empty() {
         trainer.history.made_with.insert("recipe".into(), trainer.recipe.clone());
     }
-    let files = folder.finish(&trainer, &learner)?.map(|path| path.display().to_string());
+    let files = trainer.averaged(|trainer| folder.finish(trainer, &learner))?.map(|path| path.display().to_string());
     println!("written: {}", files.join(", "));
     Ok(())
 }
@@ -133,29 +133,17 @@ impl Arguments {
             config.warmup_epochs = config.warmup_epochs.min(epochs);
         }
         config.seed = self.seed.unwrap_or(config.seed);
+        if self.soft {
+            config.distillation = Distillation::Soft;
+        }
+        config.tau = self.tau.unwrap_or(config.tau);
+        config.lambda = self.lambda.unwrap_or(config.lambda);
         config.check()?;
         if config.load_model {
             let problem = "LOAD_MODEL is true in the configuration, but `vitlab train` trains; set it to false";
             return Err(Error::argument(problem));
         }
         Ok(config)
-    }
-
-    /// The soft loss, or `None` for hard distillation and without a teacher.
-    fn soft(&self) -> Result<Option<SoftDistillationLoss>> {
-        let &Arguments { tau, lambda, .. } = self;
-        let problem = if self.teacher.is_some() && self.model != ModelKind::Deit {
-            "--teacher goes with --model deit only".to_string()
-        } else if self.soft && self.model != ModelKind::Deit {
-            "--soft goes with --model deit only".to_string()
-        } else if !(tau.is_finite() && tau > 0.0) {
-            format!("--tau {tau}: a temperature is a positive number")
-        } else if !(0.0..=1.0).contains(&lambda) {
-            format!("--lambda {lambda}: give a weight from 0 to 1")
-        } else {
-            return Ok(self.soft.then_some(SoftDistillationLoss { tau, lambda, ..Default::default() }));
-        };
-        Err(Error::argument(problem))
     }
 
     fn earlier(&self) -> Earlier {
@@ -175,14 +163,23 @@ impl Arguments {
         }
     }
 
-    /// Model, loss and the checksum of the teacher's weights, which a checkpoint must have been trained with.
-    fn recipe(&self, soft: Option<SoftDistillationLoss>) -> Result<String> {
-        let Some(teacher) = &self.teacher else { return Ok(self.stem().to_string()) };
-        let digest = std::fs::File::open(teacher)
-            .and_then(checksum::md5)
-            .map_err(|e| Error::file(teacher, format!("can't be read ({e}); name the teacher's checkpoint file")))?;
-        let loss = soft.map_or("hard".to_string(), |soft| format!("soft ({}, {})", soft.tau, soft.lambda));
-        Ok(format!("{}, {loss} distillation, teacher {digest}", self.stem()))
+    /// Model, loss and the checksums of the teachers' weights, which a checkpoint must have been trained with.
+    fn recipe(&self, config: &Config) -> Result<String> {
+        if self.teacher.is_empty() {
+            return Ok(self.stem().to_string());
+        }
+        let digest = |teacher: &PathBuf| {
+            let digest = std::fs::File::open(teacher).and_then(checksum::md5);
+            digest.map_err(|e| Error::file(teacher, format!("can't be read ({e}); name the teacher's checkpoint file")))
+        };
+        let digests = self.teacher.iter().map(digest).collect::<Result<Vec<_>>>()?.join(", ");
+        let loss = match config.distillation {
+            Distillation::Hard => "hard".to_string(),
+            Distillation::Soft => format!("soft ({}, {})", config.tau, config.lambda),
+            Distillation::Match => format!("matching ({})", config.tau),
+            Distillation::Labels => "no".to_string(),
+        };
+        Ok(format!("{}, {loss} distillation, teacher {digests}", self.stem()))
     }
 }
 

@@ -3,8 +3,9 @@
 use tch::Tensor;
 use vitlab_fused::{CnnShape, CpuLevel, NormStatistics};
 
-use super::{Parameters, draw_seed, matrix, one_hot, target, threads, values, vector};
+use super::{Parameters, draw_seed, head_target, matrix, threads, values, vector};
 use crate::config::Precision;
+use crate::distill::SoftTarget;
 use crate::model::{Cnn, MOMENTUM, Model, check_images};
 use crate::train::Batch;
 use crate::{Error, Result};
@@ -83,10 +84,17 @@ impl FusedCnn {
     /// # Errors
     /// Images of another shape than the model's.
     pub fn cross_entropy(&mut self, images: &Tensor, labels: &Tensor) -> Result<Batch> {
-        let images = self.read_images(images)?;
+        self.target_step(images, &SoftTarget::labels(labels, self.engine.shape().classes as i64, 0.0, 1.0))
+    }
+
+    /// As [`FusedCnn::cross_entropy`], with a target distribution.
+    ///
+    /// # Errors
+    /// Images of another shape than the model's.
+    pub fn target_step(&mut self, images: &Tensor, target: &SoftTarget) -> Result<Batch> {
+        let (images, target) = (self.read_images(images)?, head_target(target));
         self.engine.load(self.parameters.read())?;
         let (classes, dropout) = (self.engine.shape().classes, self.engine.shape().dropout);
-        let target = target(&one_hot(labels, classes, 0.0), 1.0, 1.0);
         let (step, statistics) = self.engine.train(&images, &target, draw_seed(dropout))?;
         for (running, batch) in self.running.iter().zip(&statistics) {
             for (running, batch) in running.iter().zip([&batch.mean, &batch.variance]) {

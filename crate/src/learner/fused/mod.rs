@@ -15,7 +15,7 @@ use vitlab_fused::{HeadTarget, ResolvedRollout, Shape, Transformer};
 
 use crate::config::Precision;
 use crate::device::on_one_thread;
-use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss};
+use crate::distill::{HardDistillationLoss, KlReduction, SoftDistillationLoss, SoftTarget};
 use crate::explain::{DiscardPer, Fusion, Normalisation, Query, Rollout, invalid_attention};
 use crate::model::{HeadLogits, Model, MyDeiT, Structure, ViTConfig, VisionTransformer, check_images};
 use crate::train::Batch;
@@ -236,6 +236,15 @@ impl Fused {
         self.distil(images, &targets, weight * loss.tau * loss.tau * entropy.double_value(&[]))
     }
 
+    /// As [`Fused::cross_entropy`], with a target distribution for each head.
+    ///
+    /// # Errors
+    /// Images of another shape than the model's, or another number of targets than heads.
+    pub fn target_step(&mut self, images: &Tensor, targets: &[SoftTarget]) -> Result<Batch> {
+        let targets: Vec<HeadTarget> = targets.iter().map(head_target).collect();
+        self.train(images, &targets, 0.0)
+    }
+
     fn distil(&mut self, images: &Tensor, targets: &[HeadTarget], entropy: f64) -> Result<Batch> {
         if !self.engine.shape().distilled {
             return Err(Error::argument("distillation needs a MyDeiT; this network has one head"));
@@ -308,6 +317,10 @@ fn mean(mut heads: Vec<Tensor>) -> Tensor {
 
 fn target(probabilities: &Tensor, weight: f64, temperature: f64) -> HeadTarget {
     HeadTarget { probabilities: values(probabilities), weight: weight as f32, temperature: temperature as f32 }
+}
+
+fn head_target(soft: &SoftTarget) -> HeadTarget {
+    target(&soft.probabilities, soft.weight, soft.temperature)
 }
 
 /// Labels [B] -> [B, classes], with `smoothing` spread over all classes
