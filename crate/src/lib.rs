@@ -29,6 +29,7 @@
 //! | [`checkpoint`] | checkpoints of PyTorch, safetensors, NumPy and the Hugging Face hub, with names and shapes checked | all |
 //! | [`train`] | optimizer, schedule, epochs, history, resuming | 0, 1, 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
+//! | [`evidence`] | trainings of several configurations and seeds, and what they show | – |
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
 //! | [`plot`] | figures | all |
@@ -46,6 +47,7 @@ pub mod data;
 pub mod device;
 pub mod distill;
 pub mod error;
+pub mod evidence;
 pub mod explain;
 pub mod learner;
 pub mod metrics;

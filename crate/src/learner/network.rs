@@ -9,7 +9,8 @@ use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::{Error, Result};
 
 /// Selects a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ModelKind {
     Vit,
     Cnn,

@@ -3,6 +3,7 @@
 mod bench;
 mod convert;
 mod evaluate;
+mod evidence;
 mod explain;
 mod images;
 mod options;
@@ -38,6 +39,7 @@ enum Command {
     Predict(predict::Arguments),
     Explain(explain::Arguments),
     Convert(convert::Arguments),
+    Evidence(evidence::Arguments),
     /// The Rust side of `cargo lab bench`.
     #[command(hide = true)]
     Bench,
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Evidence(arguments) => evidence::run(arguments),
         Command::Bench => bench::run(),
     };
     match result {

@@ -20,10 +20,10 @@ use crate::options::{bar, named};
 #[derive(clap::Args)]
 pub struct Arguments {
     #[arg(long, value_parser = named(&[("vit", ModelKind::Vit), ("cnn", ModelKind::Cnn), ("deit", ModelKind::Deit)]))]
-    model: ModelKind,
+    pub model: ModelKind,
     /// Weights of the CNN that the student (--model deit) learns from. Several teachers answer with their mean logits.
     #[arg(long, value_name = "FILE", num_args = 1..)]
-    teacher: Vec<PathBuf>,
+    pub teacher: Vec<PathBuf>,
     /// Learn the teacher's probabilities instead of its decision (DeiT's soft distillation).
     #[arg(long)]
     soft: bool,
@@ -45,87 +45,112 @@ pub struct Arguments {
     seed: Option<i64>,
     /// Threads of libtorch; the result of a seed depends on it in the last bits.
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
-    threads: Option<i32>,
+    pub threads: Option<i32>,
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
     /// Folder with FashionMNIST (or MNIST, KMNIST, EMNIST Digits), or `synthetic` for the generated stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
-    data: Option<String>,
+    pub data: Option<String>,
     /// Folder for weights, history and checkpoint.
     #[arg(long, default_value = "outputs", value_name = "DIR")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Continue from the checkpoint in --out, if there is one.
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// Train anew and replace the files of an earlier training in --out.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let config = arguments.config()?;
-    if let Some(threads) = arguments.threads {
-        tch::set_num_threads(threads);
-    }
-    let device = device(&arguments.device)?;
-    let source = source::find(arguments.data.as_deref())?;
-    let folder = TrainingFolder::open(&arguments.out, arguments.stem())?;
-    if !folder.is_locked() {
-        eprintln!("{}: no locks here; a second training into this folder isn't noticed", arguments.out.display());
-    }
-    let data = FashionMnist::read(&source, &config, device)?;
-    let teachers = arguments.teacher.iter().map(|path| read_teacher(path, device)).collect::<Result<Vec<_>>>()?;
-    seed_everything(config.seed);
-    let learner = Learner::create(arguments.model, &config, device)?;
-    let recipe = Recipe::new(&learner, &teachers, &config)?;
-    println!("{:?}: {} parameters, on {}", arguments.model, learner.parameters(), describe(device));
-    let held_out = match config.validation_images {
-        Some(_) => "held-out training images as \"test\"",
-        None => "test images",
-    };
-    let (located, train, test) = (data.train.origin.located(&source), data.train.len(), data.test.len());
-    println!("data: {located}, {train} training images, {test} {held_out}");
-
-    let mut trainer = Trainer::new(&learner, &config)?;
-    trainer.recipe = arguments.recipe(&config)?;
-    match folder.begin(&mut trainer, &learner, &data.train, arguments.earlier())? {
-        Begin::New if arguments.resume => println!("nothing to resume, training from the start"),
-        Begin::New => {}
-        Begin::Resumed(epochs) => println!("resuming after {epochs} epochs"),
-        Begin::Finished => {
-            let history = &trainer.history;
-            let (epochs, accuracy) = (history.epochs.len(), history.accuracy().unwrap_or_default() * 100.0);
-            println!(
-                "finished: all {epochs} epochs are trained (test accuracy {accuracy:.2} %), nothing is left to do"
-            );
-            return Ok(());
-        }
-    }
-    let bar = bar(0, "{prefix} {bar:30} {pos}/{len}  {msg}");
-    let shown = bar.clone();
-    trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
-    for _ in trainer.epochs() {
-        let score = trainer.epoch(&data.train, |images, labels| recipe.step(images, labels))?;
-        let evaluation = trainer.averaged(|_| evaluate(&learner, &data.test))?;
-        let epoch = trainer.record(score, &evaluation);
-        bar.suspend(|| println!("{epoch}"));
-        folder.save(&trainer, &learner)?;
-    }
-    bar.finish_and_clear();
-    if arguments.model == ModelKind::Deit && !teachers.is_empty() {
-        let heads = trainer.averaged(|_| evaluate_heads(&data.test, |images| learner.heads(images)))?;
-        let teacher = evaluate_with(&data.test, |images| recipe.teacher(images))?;
-        trainer.history.scores = distillation_scores(&heads[0], &heads[1], &teacher)?;
-    }
-    if !teachers.is_empty() {
-        trainer.history.made_with.insert("recipe".into(), trainer.recipe.clone());
-    }
-    let files = trainer.averaged(|trainer| folder.finish(trainer, &learner))?.map(|path| path.display().to_string());
-    println!("written: {}", files.join(", "));
-    Ok(())
+    arguments.train(&arguments.config()?)
 }
 
 impl Arguments {
+    /// The defaults for a model and a folder.
+    pub fn new(model: ModelKind, out: PathBuf) -> Self {
+        Arguments {
+            model,
+            teacher: Vec::new(),
+            soft: false,
+            tau: None,
+            lambda: None,
+            config: None,
+            epochs: None,
+            seed: None,
+            threads: None,
+            device: "auto".into(),
+            data: None,
+            out,
+            resume: false,
+            force: false,
+        }
+    }
+
+    /// Trains one network, resumes its training, or says that nothing is left to do.
+    pub fn train(&self, config: &Config) -> Result<()> {
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads);
+        }
+        let device = device(&self.device)?;
+        let source = source::find(self.data.as_deref())?;
+        let folder = TrainingFolder::open(&self.out, stem(self.model))?;
+        if !folder.is_locked() {
+            eprintln!("{}: no locks here; a second training into this folder isn't noticed", self.out.display());
+        }
+        let data = FashionMnist::read(&source, config, device)?;
+        let teachers = self.teacher.iter().map(|path| read_teacher(path, device)).collect::<Result<Vec<_>>>()?;
+        seed_everything(config.seed);
+        let learner = Learner::create(self.model, config, device)?;
+        let recipe = Recipe::new(&learner, &teachers, config)?;
+        println!("{:?}: {} parameters, on {}", self.model, learner.parameters(), describe(device));
+        let held_out = match config.validation_images {
+            Some(_) => "held-out training images as \"test\"",
+            None => "test images",
+        };
+        let (located, train, test) = (data.train.origin.located(&source), data.train.len(), data.test.len());
+        println!("data: {located}, {train} training images, {test} {held_out}");
+
+        let mut trainer = Trainer::new(&learner, config)?;
+        trainer.recipe = self.recipe(config)?;
+        match folder.begin(&mut trainer, &learner, &data.train, self.earlier())? {
+            Begin::New if self.resume => println!("nothing to resume, training from the start"),
+            Begin::New => {}
+            Begin::Resumed(epochs) => println!("resuming after {epochs} epochs"),
+            Begin::Finished => {
+                let history = &trainer.history;
+                let (epochs, accuracy) = (history.epochs.len(), history.accuracy().unwrap_or_default() * 100.0);
+                println!(
+                    "finished: all {epochs} epochs are trained (test accuracy {accuracy:.2} %), nothing is left to do"
+                );
+                return Ok(());
+            }
+        }
+        let bar = bar(0, "{prefix} {bar:30} {pos}/{len}  {msg}");
+        let shown = bar.clone();
+        trainer.on_step = Some(Box::new(move |step| show(&shown, step)));
+        for _ in trainer.epochs() {
+            let score = trainer.epoch(&data.train, |images, labels| recipe.step(images, labels))?;
+            let evaluation = trainer.averaged(|_| evaluate(&learner, &data.test))?;
+            let epoch = trainer.record(score, &evaluation);
+            bar.suspend(|| println!("{epoch}"));
+            folder.save(&trainer, &learner)?;
+        }
+        bar.finish_and_clear();
+        if self.model == ModelKind::Deit && !teachers.is_empty() {
+            let heads = trainer.averaged(|_| evaluate_heads(&data.test, |images| learner.heads(images)))?;
+            let teacher = evaluate_with(&data.test, |images| recipe.teacher(images))?;
+            trainer.history.scores = distillation_scores(&heads[0], &heads[1], &teacher)?;
+        }
+        if !teachers.is_empty() {
+            trainer.history.made_with.insert("recipe".into(), trainer.recipe.clone());
+        }
+        let files =
+            trainer.averaged(|trainer| folder.finish(trainer, &learner))?.map(|path| path.display().to_string());
+        println!("written: {}", files.join(", "));
+        Ok(())
+    }
+
     fn config(&self) -> Result<Config> {
         let mut config = self.config.as_ref().map_or_else(|| Ok(Config::default()), Config::read)?;
         if let Some(epochs) = self.epochs {
@@ -154,19 +179,10 @@ impl Arguments {
         }
     }
 
-    /// File name of the weights without extension; the ViT's is the homework's.
-    fn stem(&self) -> &'static str {
-        match self.model {
-            ModelKind::Vit => "ViT_model",
-            ModelKind::Cnn => "teacher_model",
-            ModelKind::Deit => "DeiT_model",
-        }
-    }
-
     /// Model, loss and the checksums of the teachers' weights, which a checkpoint must have been trained with.
     fn recipe(&self, config: &Config) -> Result<String> {
         if self.teacher.is_empty() {
-            return Ok(self.stem().to_string());
+            return Ok(stem(self.model).to_string());
         }
         let digest = |teacher: &PathBuf| {
             let digest = std::fs::File::open(teacher).and_then(checksum::md5);
@@ -179,7 +195,16 @@ impl Arguments {
             Distillation::Match => format!("matching ({})", config.tau),
             Distillation::Labels => "no".to_string(),
         };
-        Ok(format!("{}, {loss} distillation, teacher {digests}", self.stem()))
+        Ok(format!("{}, {loss} distillation, teacher {digests}", stem(self.model)))
+    }
+}
+
+/// File name of the weights without extension; the ViT's is the homework's.
+pub fn stem(model: ModelKind) -> &'static str {
+    match model {
+        ModelKind::Vit => "ViT_model",
+        ModelKind::Cnn => "teacher_model",
+        ModelKind::Deit => "DeiT_model",
     }
 }
 

@@ -1,0 +1,129 @@
+//! A list of trainings in JSON.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::ensure;
+use crate::learner::ModelKind;
+use crate::{Config, Error, Result};
+
+/// Trainings in the order in which they run. The JSON form is a list of objects with the fields of [`Run`].
+///
+/// ```
+/// use vitlab::{evidence::Plan, learner::ModelKind};
+/// let plan = Plan::from_json(r#"[
+///     {"name": "teacher", "model": "cnn", "seeds": [1, 2]},
+///     {"name": "student", "model": "deit", "teachers": ["teacher"], "seeds": [1, 2], "config": {"EPOCHS": 20}}
+/// ]"#)?;
+/// assert_eq!(plan.runs[1].model, ModelKind::Deit);
+/// assert_eq!(plan.runs[1].config(2)?.seed, 2);
+/// // A student of seed 2 learns from the teacher of seed 2.
+/// assert_eq!(plan.runs[1].teachers[0].seed(2), 2);
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Plan {
+    pub runs: Vec<Run>,
+}
+
+/// One configuration, trained with each of several seeds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Name of the folder of its histories.
+    pub name: String,
+    pub model: ModelKind,
+    /// Runs whose networks are the teachers.
+    #[serde(default)]
+    pub teachers: Vec<Teacher>,
+    pub seeds: Vec<i64>,
+    /// Constants that differ from the homework's.
+    #[serde(default)]
+    config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The network of another run. The text form is its name, for the same seed as the student's, or NAME/SEED.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Teacher {
+    pub run: String,
+    seed: Option<i64>,
+}
+
+impl From<String> for Teacher {
+    fn from(text: String) -> Self {
+        let fixed = text.rsplit_once('/').and_then(|(run, seed)| Some((run.to_string(), seed.parse().ok()?)));
+        match fixed {
+            Some((run, seed)) => Teacher { run, seed: Some(seed) },
+            None => Teacher { run: text, seed: None },
+        }
+    }
+}
+
+impl Teacher {
+    /// The seed of the teacher for a student of seed `student`.
+    pub fn seed(&self, student: i64) -> i64 {
+        self.seed.unwrap_or(student)
+    }
+}
+
+impl Plan {
+    /// Reads a plan from a JSON file.
+    ///
+    /// # Errors
+    /// A file that can't be read, or that isn't a plan.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::file(path, format!("can't be read ({e}); name a plan of trainings in JSON")))?;
+        Plan::from_json(&text).map_err(|e| Error::file(path, e.to_string()))
+    }
+
+    /// Reads a plan from JSON.
+    ///
+    /// # Errors
+    /// Text that isn't a plan; a name twice; a teacher that isn't trained before its student; an impossible configuration.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let plan: Plan =
+            serde_json::from_str(text).map_err(|e| Error::argument(format!("is not a plan of trainings ({e})")))?;
+        let mut trained = BTreeSet::new();
+        for run in &plan.runs {
+            let name = &run.name;
+            let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            ensure!(plain, "run {name:?}: give a name of letters, digits and _, because a folder has it");
+            ensure!(!run.seeds.is_empty(), "run {name}: give at least one seed");
+            for &seed in &run.seeds {
+                run.config(seed)?;
+                for teacher in &run.teachers {
+                    let (of, seed) = (&teacher.run, teacher.seed(seed));
+                    ensure!(trained.contains(&(of, seed)), "run {name}: no run {of} of seed {seed} stands before it");
+                }
+            }
+            for &seed in &run.seeds {
+                ensure!(trained.insert((name, seed)), "run {name} has seed {seed} twice");
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The run of that name.
+    pub fn run(&self, name: &str) -> Option<&Run> {
+        self.runs.iter().find(|run| run.name == name)
+    }
+}
+
+impl Run {
+    /// The configuration of one training.
+    ///
+    /// # Errors
+    /// Constants that don't exist or are impossible. The message begins with the run's name.
+    pub fn config(&self, seed: i64) -> Result<Config> {
+        let mut constants = self.config.clone();
+        constants.insert("SEED".into(), seed.into());
+        let text = serde_json::Value::Object(constants).to_string();
+        Config::from_json(&text).map_err(|e| Error::argument(format!("run {}: {e}", self.name)))
+    }
+}
