@@ -11,6 +11,7 @@
 //! | [`file`] | writes files atomically |
 //! | [`checksum`] | MD5 as hexadecimal text |
 //! | [`cache`] | locates the cache folder |
+//! | [`pretrained`] | locates the pre-trained model and the photographs in it |
 //! | [`machine`] | names the processor |
 //! | [`duration`] | formats durations |
 
@@ -25,6 +26,7 @@ mod folder;
 pub mod idx;
 pub mod known;
 pub mod machine;
+pub mod pretrained;
 pub mod source;
 pub mod synthetic;
 

@@ -12,4 +12,4 @@ pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
 pub use pictures::{Picture, picture_files, read_picture};
 pub use preprocessing::{Filter, Fit, Invert, Prepared, Preprocessing};
-pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};
+pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, pretrained, source};
