@@ -4,6 +4,7 @@ mod explanation;
 pub mod fused;
 mod network;
 mod pictures;
+mod tokens;
 
 use std::cell::RefCell;
 use std::path::Path;

@@ -77,7 +77,9 @@ fn fill(asset: &Asset, folder: &Path, python: &Python, progress: &Progress) -> R
     }
     let problem = if problem.is_empty() { format!("{program} failed ({status})") } else { problem.join("\n") };
     let elsewhere = match asset.name == MODEL.name {
-        true => "; on a machine that reaches the Hugging Face hub, --weights hf://facebook/dinov2-small needs no set-up",
+        true => {
+            "; on a machine that reaches the Hugging Face hub, --weights hf://facebook/dinov2-small needs no set-up"
+        }
         false => "",
     };
     Err(Error::argument(format!("{}: {problem}{elsewhere}", asset.name)))
