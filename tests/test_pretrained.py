@@ -190,8 +190,8 @@ def test_unusable_packages_are_told_in_a_sentence(exported, index, tmp_path):
 
 def test_a_changed_model_is_refused(exported, index, tmp_path):
     content = exported[1]
-    for old, new in [(b"layer.1.norm2.bias", b"layer.1.norm9.bias"), (b"layer.1/mlp/fc2/MatMul", b"layer.1/mlp/fc9/MatMul")]:
-        changed = {ONNX: content.replace(old, new)}
+    for old in b"layer.1.norm2.bias", b"layer.1/mlp/fc2/MatMul":
+        changed = {ONNX: content.replace(old, old.replace(b"2", b"9"))}
         index(packaged(changed), changed)
         message = refusal(tmp_path / "model", packaged(changed))
         assert "isn't the known Dinov2" in message and "layer.1." in message, message
@@ -201,7 +201,7 @@ def test_a_changed_model_is_refused(exported, index, tmp_path):
 
 
 @real
-@pytest.mark.parametrize("name, size", [*((Path(path).name, 224) for path in pretrained.PHOTOGRAPHS.files), ("coffee.png", 448)])
+@pytest.mark.parametrize("name, size", [(Path(path).name, 224) for path in pretrained.PHOTOGRAPHS.files] + [("coffee.png", 448)])
 def test_photographs_have_the_features_of_an_independent_forward_pass(name, size, tmp_path):
     picture, options = PHOTOGRAPHS / name, ["--image-size", str(size)]
     expected = reference(MODEL, [picture], 256 * size // 224, size)

