@@ -8,7 +8,7 @@
 //! | [`download`] | fetches it over HTTP and resumes an interrupted download |
 //! | [`idx`] | reads and writes the IDX file format of the MNIST family |
 //! | [`synthetic`] | draws a stand-in for tests and trials |
-//! | [`file`] | writes files atomically |
+//! | [`mod@file`] | writes files atomically |
 //! | [`checksum`] | MD5 as hexadecimal text |
 //! | [`cache`] | locates the cache folder |
 //! | [`pretrained`] | locates the pre-trained model and the photographs in it |

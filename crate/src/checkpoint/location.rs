@@ -98,7 +98,7 @@ impl Checkpoint {
         Ok(Checkpoint { tensors: contents.tensors, metadata, config, preprocessor, path })
     }
 
-    /// Writes the tensors as [`write`] does, and the description of the model with them: in the metadata of a safetensors
+    /// Writes the tensors as [`write()`] does, and the description of the model with them: in the metadata of a safetensors
     /// file, or in a JSON file of the same stem. [`Checkpoint::open`] reads both.
     ///
     /// ```
@@ -118,7 +118,7 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// Fails as [`write`] does. A JSON file that is already there stays, which is said on standard error.
+    /// Fails as [`write()`] does. A JSON file that is already there stays, which is said on standard error.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let mut texts = self.metadata.clone();

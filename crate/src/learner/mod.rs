@@ -234,7 +234,7 @@ impl Learner {
         Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
     }
 
-    /// Loss, logits [B, classes] and, from the engine, gradient of a training batch with labels [B]. Draws the dropout.
+    /// Loss, logits `[B, classes]` and, from the engine, gradient of a training batch with labels `[B]`. Draws the dropout.
     ///
     /// # Errors
     /// A DeiT without a teacher or another model with one; images, labels or teacher's logits of another shape.
