@@ -9,7 +9,7 @@ use vitlab_dataset::pretrained::{Asset, MODEL, PHOTOGRAPHS};
 
 use super::Python;
 use crate::system::process::{self, OutputEvent};
-use crate::system::{Error, Progress, Result, cache, file};
+use crate::system::{Error, Progress, Result, cache};
 
 /// Begins the name of a folder that is being filled.
 const UNFINISHED: &str = ".unfinished-";
@@ -85,9 +85,10 @@ fn fill(asset: &Asset, folder: &Path, python: &Python, progress: &Progress) -> R
     Err(Error::argument(format!("{}: {problem}{elsewhere}", asset.name)))
 }
 
-/// The model's folder and an example, for the end of a set-up.
+/// What there is, and an example of its use, for the end of a set-up.
 pub fn summary() -> Result<String> {
     let photograph = PHOTOGRAPHS.folder(&cache::home()?).join("chelsea.png");
-    let example = format!(".venv/bin/vitlab explain --weights {} --image {}", MODEL.name, photograph.display());
-    Ok(format!("{} and {}; try {example} --out cat.png", MODEL.name, file::name(&PHOTOGRAPHS.folder(Path::new("")))))
+    // The rollout of all layers shows a single patch of this model.
+    let example = format!("--weights {} --image {} --layers 8..12", MODEL.name, photograph.display());
+    Ok(format!("{} and {}; try .venv/bin/vitlab explain {example} --out cat.png", MODEL.name, PHOTOGRAPHS.name))
 }
