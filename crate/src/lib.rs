@@ -34,7 +34,7 @@
 //! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
 //! | [`plot`] | figures | all |
 //! | [`device`] | choice and description of the device | all |
-//! | [`file`] | atomic writing of files | – |
+//! | [`mod@file`] | atomic writing of files | – |
 //! | [`notebook`] | display of figures and tables in the kernel, source listings | all |
 //! | [`error`] | the error type, whose messages are sentences for the user | all |
 //!

@@ -17,7 +17,7 @@ const BATCH: i64 = 500;
 pub struct Evaluation {
     /// [N, classes] float32 on the CPU
     pub logits: Tensor,
-    /// [N] int64 on the CPU
+    /// `[N]` int64 on the CPU
     pub labels: Tensor,
     /// Mean cross-entropy in nats.
     pub loss: f64,
@@ -93,7 +93,7 @@ pub fn distillation_scores(
 }
 
 impl Evaluation {
-    /// From logits [N, classes] and labels [N], both on the CPU.
+    /// From logits `[N, classes]` and labels `[N]`, both on the CPU.
     ///
     /// ```
     /// use vitlab::{data::Origin, metrics::Evaluation, tch::Tensor};
@@ -132,7 +132,7 @@ impl Evaluation {
         Evaluation::new(logits, class.labels.shallow_clone(), class.origin.clone())
     }
 
-    /// The predicted class of each image, [N] int64.
+    /// The predicted class of each image, `[N]` int64.
     pub fn predictions(&self) -> Tensor {
         self.logits.argmax(1, false)
     }
@@ -152,7 +152,7 @@ impl Evaluation {
     }
 }
 
-/// Share of images with the same class in two lists [N], 0 to 1.
+/// Share of images with the same class in two lists `[N]`, 0 to 1.
 pub fn agreement(a: &Tensor, b: &Tensor) -> f64 {
     a.eq_tensor(b).to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
 }

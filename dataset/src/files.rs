@@ -56,7 +56,7 @@ pub const FILES: [DataFile; 4] = [
 pub struct Images {
     /// [N, 28, 28], row by row; 0 is the black background
     pub images: Vec<u8>,
-    /// [N], 0 to 9: indices into [`known::classes`](crate::known::classes)
+    /// `[N]`, 0 to 9: indices into [`known::classes`](crate::known::classes)
     pub labels: Vec<u8>,
     /// Name of the data set that the checksums of the files tell, such as `FashionMNIST`. Files that no known set has are
     /// an `unknown data set` with the first digits of their own checksum.

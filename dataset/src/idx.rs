@@ -27,7 +27,7 @@ impl Idx {
     /// MD5 of the uncompressed file.
     ///
     /// # Errors
-    /// As [`write`], for dimensions that a file can't have.
+    /// As [`write()`], for dimensions that a file can't have.
     pub fn md5(&self) -> Result<String> {
         let head = encoded_header(&self.dims)?;
         Ok(checksum::md5(head.as_slice().chain(&self.bytes[..])).expect("reading from memory succeeds"))

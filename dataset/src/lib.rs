@@ -8,9 +8,10 @@
 //! | [`download`] | fetches it over HTTP and resumes an interrupted download |
 //! | [`idx`] | reads and writes the IDX file format of the MNIST family |
 //! | [`synthetic`] | draws a stand-in for tests and trials |
-//! | [`file`] | writes files atomically |
+//! | [`mod@file`] | writes files atomically |
 //! | [`checksum`] | MD5 as hexadecimal text |
 //! | [`cache`] | locates the cache folder |
+//! | [`pretrained`] | locates the pre-trained model and the photographs in it |
 //! | [`machine`] | names the processor |
 //! | [`duration`] | formats durations |
 
@@ -25,6 +26,7 @@ mod folder;
 pub mod idx;
 pub mod known;
 pub mod machine;
+pub mod pretrained;
 pub mod source;
 pub mod synthetic;
 

@@ -25,7 +25,7 @@ pub fn split(split: Split) -> Images {
     Images { images, labels, dataset: known::SYNTHETIC.to_string() }
 }
 
-/// Draws `n` images [n, 28, 28] with their labels [n]. The classes have equal shares (±1) in random order.
+/// Draws `n` images `[n, 28, 28]` with their labels `[n]`. The classes have equal shares (±1) in random order.
 ///
 /// ```
 /// let (images, labels) = vitlab_dataset::synthetic::generate(20, 7);

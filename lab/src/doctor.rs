@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use vitlab_dataset::pretrained::MODEL;
 use vitlab_dataset::{download, source};
 
 use crate::setup::{Launch, WarmBuild, kernel_build, kernelspec, venv};
@@ -34,6 +35,8 @@ pub fn run(repository: &Repository) -> Result<()> {
     let program = kernel_build::find(repository).map(in_kernel);
     let has_kernelspec = kernelspec::path(repository).is_file() && repository.venv_bin("lab").is_file();
     let kernel = format!("\"{}\" in .venv/share/jupyter/kernels", kernelspec::DISPLAY_NAME);
+    // It is an extra, so its absence is no problem.
+    let pretrained = MODEL.find().ok().map(|folder| ("Pre-trained model", state(Some(folder.display()), "", "")));
     let rows = [
         ("Rust", state(toolchain::rustc().ok().map(first_line), "rustc doesn't start", "see https://rustup.rs")),
         ("rust-src", state(rust_src, no_rust_src, "rustup component add rust-src")),
@@ -46,6 +49,7 @@ pub fn run(repository: &Repository) -> Result<()> {
         ("Kernel", state(has_kernelspec.then_some(kernel), "missing", SETUP)),
         ("Cache folder", state(Some(cache::home()?.display()), "", "")),
     ];
+    let rows: Vec<_> = rows.into_iter().chain(pretrained).collect();
     for (name, (mark, text)) in &rows {
         println!("{mark} {name:<20}{text}");
     }

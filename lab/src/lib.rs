@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`system`] | the clone, the cache folder, child processes, the Rust toolchain, progress on the terminal |
 //! | [`setup`] | installs the Python environment, the data, the kernel's program and its warm build |
-//! | [`kernel`], [`run`], [`test`], [`open`], [`bench`], [`doctor`] | one command each |
+//! | [`kernel`], [`run`], [`mod@test`], [`open`], [`mod@bench`], [`doctor`] | one command each |
 //!
 //! Dependencies point upwards in this table: `system` uses none of the others, `setup` uses `system`, and so on.
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vitlab_dataset::pretrained::MODEL;
 
 use super::description::{self, CONFIG, HISTORY, PREPROCESSOR};
 use super::{Contents, StateDict, about, contents, hub, prefixes, unreadable, write, write_safetensors};
@@ -37,7 +38,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint: a file, a folder of files, an index of shards, or `hf://OWNER/NAME[@REVISION]`.
+    /// Reads a checkpoint: a file, a folder of files, an index of shards, or `hf://OWNER/NAME[@REVISION]`. `dinov2-small`
+    /// is the model of `cargo lab setup --pretrained`, unless there is a file or folder of that name.
     ///
     /// `entry` selects one dictionary of tensors in a file that holds several, or the tensors below a module:
     /// `teacher`, `ema.module`, `teacher.backbone`. Names lose the prefixes of wrappers that all of them have, such as
@@ -67,6 +69,11 @@ impl Checkpoint {
         let path = location.as_ref().to_path_buf();
         let file = match path.to_str().filter(|text| text.starts_with("hf:")) {
             Some(text) => hub::weights(text)?,
+            None if is_pretrained(&path) => {
+                let folder = MODEL.find()?;
+                say(&path, &format!("is the model in {}", folder.display()));
+                folder.join(weights(&folder)?)
+            }
             None if path.is_dir() => path.join(weights(&path)?),
             None => path.clone(),
         };
@@ -91,7 +98,7 @@ impl Checkpoint {
         Ok(Checkpoint { tensors: contents.tensors, metadata, config, preprocessor, path })
     }
 
-    /// Writes the tensors as [`write`] does, and the description of the model with them: in the metadata of a safetensors
+    /// Writes the tensors as [`write()`] does, and the description of the model with them: in the metadata of a safetensors
     /// file, or in a JSON file of the same stem. [`Checkpoint::open`] reads both.
     ///
     /// ```
@@ -111,7 +118,7 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// Fails as [`write`] does. A JSON file that is already there stays, which is said on standard error.
+    /// Fails as [`write()`] does. A JSON file that is already there stays, which is said on standard error.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let mut texts = self.metadata.clone();
@@ -130,6 +137,11 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Whether a location names the pre-trained model in the cache folder rather than a file or folder.
+fn is_pretrained(location: &Path) -> bool {
+    location == Path::new(MODEL.name) && !location.exists()
 }
 
 /// The descriptions of the model and of its input, from the texts or from the files in the folder of `file`.

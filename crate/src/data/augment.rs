@@ -45,7 +45,7 @@ impl Augmentation {
 }
 
 /// The view of each image that starts at row `dy` and column `dx` (0 to 4) of the padded image and is mirrored where
-/// `mirrored` is 1: [B, 28, 28] uint8 and three times [B] int64 -> [B, 1, 28, 28] float32.
+/// `mirrored` is 1: `[B, 28, 28]` uint8 and three times `[B]` int64 -> `[B, 1, 28, 28]` float32.
 ///
 /// ```
 /// use tch::{Kind, Tensor};
@@ -75,7 +75,7 @@ pub fn seed_everything(seed: i64) {
     tch::manual_seed(seed);
 }
 
-/// A random permutation of 0 to n − 1: [n] int64.
+/// A random permutation of 0 to n − 1: `[n]` int64.
 pub fn shuffled(n: i64, device: Device) -> Tensor {
     Tensor::randperm(n, (Kind::Int64, device))
 }

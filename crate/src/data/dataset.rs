@@ -97,7 +97,7 @@ impl fmt::Display for Origin {
 pub struct Dataset {
     /// [N, 28, 28] uint8; 0 is the black background
     pub images: Tensor,
-    /// [N] int64, 0 to 9
+    /// `[N]` int64, 0 to 9
     pub labels: Tensor,
     pub split: Split,
     pub origin: Origin,
@@ -127,17 +127,17 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The images with these indices [B] (from 0, on any device) as bytes: [B, 28, 28] uint8.
+    /// The images with these indices `[B]` (from 0, on any device) as bytes: `[B, 28, 28]` uint8.
     pub fn select(&self, indices: &Tensor) -> Tensor {
         self.images.index_select(0, &indices.to_device(self.images.device()))
     }
 
-    /// The images with these indices [B] as input of a network: [B, 1, 28, 28] float32, (pixel / 255 − 0.5) / 0.5.
+    /// The images with these indices `[B]` as input of a network: `[B, 1, 28, 28]` float32, (pixel / 255 − 0.5) / 0.5.
     pub fn normalised(&self, indices: &Tensor) -> Tensor {
         normalise(&self.select(indices))
     }
 
-    /// Images [B, 28, 28] uint8 and labels [B] from `start` to `end` (excluded). They share the dataset's memory.
+    /// Images `[B, 28, 28]` uint8 and labels `[B]` from `start` to `end` (excluded). They share the dataset's memory.
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
         (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
     }

@@ -14,4 +14,4 @@ pub use dataset::{Dataset, FashionMnist, Origin, normalise};
 pub use mixing::{cutmix, erase, mixup, rectangles};
 pub use pictures::{Picture, picture_files, read_picture};
 pub use preprocessing::{Filter, Fit, Invert, Prepared, Preprocessing};
-pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};
+pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, pretrained, source};

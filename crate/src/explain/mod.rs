@@ -43,6 +43,7 @@ macro_rules! string_conversions {
     };
 }
 
+mod components;
 mod explorer;
 mod faithfulness;
 mod gradient;
@@ -55,6 +56,7 @@ use std::ops::RangeInclusive;
 use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
+pub use components::principal_components;
 pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use gradient::{Target, gradient_attention, relevance};

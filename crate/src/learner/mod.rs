@@ -5,6 +5,7 @@ pub mod fused;
 mod network;
 mod pictures;
 mod recipe;
+mod tokens;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -237,7 +238,7 @@ impl Learner {
         Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
     }
 
-    /// Loss, logits [B, classes] and, from the engine, gradient of a training batch with labels [B]. Draws the dropout.
+    /// Loss, logits `[B, classes]` and, from the engine, gradient of a training batch with labels `[B]`. Draws the dropout.
     ///
     /// # Errors
     /// A DeiT without a teacher or another model with one; images, labels or teacher's logits of another shape.

@@ -12,7 +12,7 @@ pub struct Batch {
     pub loss: Tensor,
     /// [B, classes], for the accuracy
     pub logits: Tensor,
-    /// Gradient of the loss with respect to all trainable variables in the order of their creation, [n]. libtorch
+    /// Gradient of the loss with respect to all trainable variables in the order of their creation, `[n]`. libtorch
     /// differentiates `loss` where this is `None`.
     pub gradient: Option<Tensor>,
 }

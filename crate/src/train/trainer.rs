@@ -93,7 +93,7 @@ impl Trainer {
     }
 
     /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
-    /// labels [B], and returns the loss to minimise and the logits (for the accuracy): as a pair, or as a [`Batch`] with a
+    /// labels `[B]`, and returns the loss to minimise and the logits (for the accuracy): as a pair, or as a [`Batch`] with a
     /// gradient.
     ///
     /// All random draws of epoch e come from a generator seeded by SEED and e alone. A training that is resumed between two

@@ -161,8 +161,8 @@ impl Cnn {
     }
 
     /// Copies the flat vector of all parameters, if they differ from the present ones. It contains, for each convolution,
-    /// its weight [outputs, inputs, 3, 3] and the norm's weight and bias; then bias [hidden] and weight [hidden, features]
-    /// of the first linear layer, and bias [classes] and weight [classes, hidden] of the second.
+    /// its weight `[outputs, inputs, 3, 3]` and the norm's weight and bias; then bias `[hidden]` and weight `[hidden, features]`
+    /// of the first linear layer, and bias `[classes]` and weight `[classes, hidden]` of the second.
     ///
     /// # Errors
     /// Another number of parameters than [`Cnn::parameters`].

@@ -113,7 +113,7 @@ impl Transformer {
     }
 
     /// Copies the flat vector of all parameters, if they differ from the present ones. It begins with the patch
-    /// projection [E, C, P, P], position embedding [position_rows, E], class token [E] and distillation token [E]. Then
+    /// projection `[E, C, P, P]`, position embedding `[position_rows, E]`, class token `[E]` and distillation token `[E]`. Then
     /// come, for each block, norm, queries, keys, values, output projection [E, E], norm, first [F, E] and second [E, F]
     /// layer of the MLP; then the last norm, the class head's hidden layer [E, E] and output layer [classes, E], and the
     /// distillation head [classes, E]. The bias of a projection or linear layer precedes its weight; the bias of a norm

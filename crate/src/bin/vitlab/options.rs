@@ -24,7 +24,8 @@ pub fn named<T: Copy + Send + Sync + 'static>(
 /// The model that a command predicts or explains with.
 #[derive(clap::Args)]
 pub struct Inference {
-    /// The model: a checkpoint file, a folder with config.json, or a model of the Hugging Face hub.
+    /// The model: a checkpoint file, a folder with config.json, a model of the Hugging Face hub, or dinov2-small after
+    /// `cargo lab setup --pretrained`.
     #[arg(long, value_name = "FILE|FOLDER|hf://OWNER/NAME")]
     weights: PathBuf,
     /// The dictionary of tensors to take from a file that holds several, for instance model_ema.

@@ -14,10 +14,10 @@ use crate::options::{Inference, extension, progress};
 /// The most images per batch; the scores don't depend on it.
 const BATCH: i64 = 250;
 
-/// Print the class of each image with its probability, or write the scores and on request the attention as tensors.
+/// Print the class of each image with its probability, or write the scores and on request attention and tokens as tensors.
 ///
 /// The file has `logits` [N, classes]; for a DeiT also `logits_class` and `logits_dist`, whose mean is `logits`; and
-/// `attention` [N, L, H, S, S].
+/// `attention` [N, L, H, S, S] and `tokens` [N, S, E], prefix tokens first, after the last norm.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Write the attention of all layers and heads too: 240 kB per image of the homework's models, 22 MB of a ViT-B/16.
     #[arg(long, requires = "out")]
     attention: bool,
+    /// Write the tokens of the last block too, as features of each patch: 390 kB per image of DINOv2-small at 224.
+    #[arg(long, requires = "out")]
+    tokens: bool,
     /// Write the scores to this file instead of printing them; those of pictures are printed as well.
     #[arg(long, value_name = "FILE.safetensors")]
     out: Option<PathBuf>,
@@ -40,22 +43,24 @@ const EXAMPLES: &str = "Examples:
   vitlab predict --weights models/ViT_model.pt --image dress.jpg photos/
   vitlab predict --weights hf://google/vit-base-patch16-224 --image cat.jpg --top 5
   vitlab predict --weights models/ViT_model.pt --range 0..100 --attention --out scores.safetensors
+  vitlab predict --weights dinov2-small --image cat.jpg --tokens --out features.safetensors
   vitlab predict --weights model.safetensors --tensor images.safetensors --out scores.safetensors";
 
 pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(out) = arguments.out.as_ref().filter(|out| extension(out) != "safetensors") {
         return Err(Error::file(out, "--out must end in .safetensors"));
     }
-    if arguments.attention && arguments.inference.precision != Precision::Float32 {
-        let problem = "--attention comes from the model's own forward pass, which is float32; leave --precision out";
+    if (arguments.attention || arguments.tokens) && arguments.inference.precision != Precision::Float32 {
+        let problem =
+            "--attention and --tokens come from the model's own forward pass, which is float32; leave --precision out";
         return Err(Error::argument(problem));
     }
     let (learner, device) = arguments.inference.learner()?;
-    if arguments.attention {
+    if arguments.attention || arguments.tokens {
         learner.network().prefix_tokens()?; // a CNN has no attention
     }
     let selected = arguments.selection.read(&learner, device)?;
-    let named = scores(&learner, &selected, arguments.attention)?;
+    let named = scores(&learner, &selected, arguments.attention, arguments.tokens)?;
     if arguments.out.is_none() || selected.files {
         print(&learner, &selected, &named[0].1, arguments.top)?;
     }
@@ -66,25 +71,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// The logits, which come first, and the other tensors under their names.
-fn scores(learner: &Learner, selected: &Selected, attention: bool) -> Result<Vec<(String, Tensor)>> {
+fn scores(learner: &Learner, selected: &Selected, attention: bool, tokens: bool) -> Result<Vec<(String, Tensor)>> {
     let bar = progress(selected.images.size()[0]);
     let mut tensors = in_batches(&selected.images, BATCH.min(learner.batch_size()), |images| {
         bar.inc(images.size()[0] as u64);
         let images = learner.preprocessing().input(images)?;
-        if !attention {
-            return learner.heads(&images);
+        let mut tensors = if attention {
+            let (mut tensors, layers) = learner.network().forward(&images, false)?;
+            tensors.push(Tensor::stack(&layers, 1)); // L × [B, H, S, S] -> [B, L, H, S, S]
+            tensors
+        } else {
+            learner.heads(&images)?
+        };
+        if tokens {
+            tensors.push(learner.tokens(&images)?);
         }
-        let (mut tensors, layers) = learner.network().forward(&images, false)?;
-        tensors.push(Tensor::stack(&layers, 1)); // L × [B, H, S, S] -> [B, L, H, S, S]
         Ok(tensors)
     })?;
     bar.finish_and_clear();
+    let others = [(attention, "attention"), (tokens, "tokens")].into_iter().filter(|(asked, _)| *asked);
+    let others: Vec<&str> = others.map(|(_, name)| name).collect();
     let mut names = vec!["logits"];
-    if tensors.len() - usize::from(attention) == 2 {
+    if tensors.len() - others.len() == 2 {
         tensors.insert(0, (&tensors[0] + &tensors[1]) / 2.0);
         names.extend(["logits_class", "logits_dist"]);
     }
-    names.push("attention");
+    names.extend(others);
     Ok(names.into_iter().map(String::from).zip(tensors).collect())
 }
 

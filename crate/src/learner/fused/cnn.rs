@@ -79,7 +79,7 @@ impl FusedCnn {
         Ok(matrix(&logits, self.engine.shape().classes))
     }
 
-    /// Loss, logits and gradient of a training batch with labels [B]. Dropout is drawn from libtorch's generator.
+    /// Loss, logits and gradient of a training batch with labels `[B]`. Dropout is drawn from libtorch's generator.
     ///
     /// # Errors
     /// Images of another shape than the model's.

@@ -181,7 +181,7 @@ impl Fused {
         factors.iter().map(|factors| Tensor::from_slice(factors).view([batch as i64, -1, embed])).collect()
     }
 
-    /// Loss, logits and gradient of a training batch with labels [B]. Dropout is drawn from libtorch's generator.
+    /// Loss, logits and gradient of a training batch with labels `[B]`. Dropout is drawn from libtorch's generator.
     ///
     /// # Errors
     /// Images of another shape than the model's, or a DeiT, which needs a target for both heads.
