@@ -5,6 +5,7 @@ mod convert;
 mod evaluate;
 mod explain;
 mod images;
+mod method;
 mod options;
 mod predict;
 mod train;
