@@ -9,7 +9,7 @@ use ndarray::{Axis, s};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use vitlab::checkpoint::{Checkpoint, read_safetensors};
-use vitlab::explain::{Heatmap, MapScale, Query, Rollout, Target, attn_lrp, grad_cam};
+use vitlab::explain::{GAMMA, Heatmap, MapScale, Query, Rollout, Target, attn_lrp, grad_cam};
 use vitlab::learner::{Learner, Method, Network, ReadOptions};
 use vitlab::model::VisionTransformer;
 use vitlab::{Config, Result};
@@ -76,10 +76,9 @@ fn query(name: &str) -> Query {
 }
 
 /// A method's values of the patches, [B, 4, 4], before they are upsampled.
-fn grids(name: &str, method: &Method) -> Result<Tensor> {
-    let (learner, images) = learner(name)?;
-    let heatmap = Heatmap { query: query(name), scale: MapScale::Raw, ..Heatmap::default() };
-    let explanation = learner.explain(&images, method, &heatmap, |_| {})?;
+fn grids((learner, images): &(Learner, Tensor), query: Query, method: &Method) -> Result<Tensor> {
+    let heatmap = Heatmap { query, scale: MapScale::Raw, ..Heatmap::default() };
+    let explanation = learner.explain(images, method, &heatmap, |_| {})?;
     assert_eq!(explanation.maps.dim(), (2, 16, 16));
     Ok(Tensor::try_from(explanation.grids)?.to_kind(Kind::Double))
 }
@@ -93,10 +92,18 @@ fn largest(tensor: &Tensor) -> f64 {
     tensor.abs().max().double_value(&[])
 }
 
+/// Checks that the greatest difference is at most `tolerance`, as a share of the greatest value.
 fn check(name: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
     assert_eq!(ours.size(), theirs.size(), "{name}");
     let (apart, scale) = (largest(&(ours - theirs)), largest(theirs));
-    assert!(scale > 0.0 && apart / scale <= tolerance, "{name}: {apart:e} apart of {scale:e}");
+    assert!(apart <= tolerance * scale, "{name}: {apart:e} apart of {scale:e}");
+}
+
+/// Checks shares of a row's sum of 1: none differs by more than a millionth.
+fn check_shares(name: &str, ours: &Tensor, theirs: &Tensor) {
+    assert_eq!(ours.size(), theirs.size(), "{name}");
+    let apart = largest(&(ours - theirs));
+    assert!(apart <= 1e-6 && largest(theirs) > 0.01, "{name}: {apart:e} apart");
 }
 
 fn target(learner: &Learner, name: &str) -> Target {
@@ -110,10 +117,15 @@ fn target(learner: &Learner, name: &str) -> Target {
 #[test]
 fn rollout_and_attention_of_every_layout_are_the_reference() -> Result<()> {
     for name in CASES {
+        let (model, query) = (learner(name)?, query(name));
         for ratio in ["0.0", "0.5"] {
             let options = Rollout { discard_ratio: ratio.parse().expect("a number"), ..Rollout::default() };
             let theirs = patches(&expected(&format!("{name}/rollout/{ratio}")));
-            check(&format!("{name} rollout {ratio}"), &grids(name, &Method::Rollout(options))?, &theirs, 1e-6);
+            check_shares(
+                &format!("{name} rollout {ratio}"),
+                &grids(&model, query, &Method::Rollout(options))?,
+                &theirs,
+            );
         }
         let theirs = expected(&format!("{name}/attention")); // [B, L, H, S]
         for layer in 0..2 {
@@ -121,11 +133,11 @@ fn rollout_and_attention_of_every_layout_are_the_reference() -> Result<()> {
             for head in 0..2 {
                 let method = Method::Attention { layer: Some(layer as usize), head: Some(head as usize) };
                 let row = patches(&of_layer.select(1, head));
-                check(&format!("{name} layer {layer}, head {head}"), &grids(name, &method)?, &row, 1e-6);
+                check_shares(&format!("{name} layer {layer}, head {head}"), &grids(&model, query, &method)?, &row);
             }
         }
         let mean = patches(&theirs.select(1, 1).mean_dim([1i64].as_slice(), false, None));
-        check(name, &grids(name, &Method::Attention { layer: None, head: None })?, &mean, 1e-6);
+        check_shares(name, &grids(&model, query, &Method::Attention { layer: None, head: None })?, &mean);
     }
     Ok(())
 }
@@ -133,6 +145,7 @@ fn rollout_and_attention_of_every_layout_are_the_reference() -> Result<()> {
 #[test]
 fn gradient_methods_of_every_layout_are_the_reference() -> Result<()> {
     for name in CASES {
+        let (model, query) = (learner(name)?, query(name));
         for (target, class) in [("predicted", None), ("1", Some(1))] {
             for (key, method) in [
                 ("relevance", Method::Relevance(class)),
@@ -141,7 +154,7 @@ fn gradient_methods_of_every_layout_are_the_reference() -> Result<()> {
                 ("attn_lrp", Method::AttnLrp(class)),
             ] {
                 let theirs = patches(&expected(&format!("{name}/{target}/{key}")));
-                check(&format!("{name}/{target}/{key}"), &grids(name, &method)?, &theirs, 1e-5);
+                check(&format!("{name}/{target}/{key}"), &grids(&model, query, &method)?, &theirs, 1e-5);
             }
         }
     }
@@ -155,21 +168,20 @@ fn relevance_is_conserved_in_every_layout() -> Result<()> {
         let (learner, images) = learner(name)?;
         for key in ["predicted", "1"] {
             let parts = learner.network().parts()?;
-            let relevances = attn_lrp(parts, &images, &target(&learner, key))?;
-            let tokens = relevances.tokens.sum_dim_intlist([1i64].as_slice(), false, None);
-            let absorbed = Tensor::stack(&[&relevances.biases, &relevances.softmax], 1);
-            check(
-                &format!("{name}/{key} conserved"),
-                &(tokens + &relevances.biases + &relevances.softmax),
-                &relevances.scores,
-                1e-5,
-            );
-            check(name, &relevances.tokens, &expected(&format!("{name}/{key}/attn_lrp")), 1e-5);
-            check(name, &absorbed, &expected(&format!("{name}/{key}/absorbed")), 1e-5);
-            let logits = learner.attention(&images)?.0;
-            check(name, &relevances.logits, &logits, 1e-5);
-            let scores = target(&learner, key).scores(&logits)?.to_kind(Kind::Double);
-            check(name, &relevances.scores, &scores, 1e-5);
+            for (method, gamma) in [("attn_lrp", GAMMA), ("epsilon", 0.0)] {
+                let case = format!("{name}/{key}/{method}");
+                let relevances = attn_lrp(parts, &images, &target(&learner, key), gamma)?;
+                let tokens = relevances.tokens.sum_dim_intlist([1i64].as_slice(), false, None);
+                let sum = tokens + &relevances.biases + &relevances.softmax;
+                check(&case, &sum, &relevances.scores, 1e-5);
+                let absorbed = Tensor::stack(&[&relevances.biases, &relevances.softmax], 1);
+                check(&case, &relevances.tokens, &expected(&case), 1e-5);
+                check(&case, &absorbed, &expected(&format!("{case}/absorbed")), 1e-5);
+                let logits = learner.attention(&images)?.0;
+                check(&case, &relevances.logits, &logits, 1e-5);
+                let scores = target(&learner, key).scores(&logits)?.to_kind(Kind::Double);
+                check(&case, &relevances.scores, &scores, 1e-5);
+            }
         }
     }
     Ok(())
@@ -181,7 +193,7 @@ fn relevance_is_conserved_in_a_trained_model() -> Result<()> {
     let learner = Learner::read(tests().join("../models/ViT_model.pt"), Device::Cpu)?;
     let data = vitlab::data::Dataset::read(&vitlab::data::Source::Synthetic, vitlab::data::Split::Test, Device::Cpu)?;
     let images = learner.preprocessing().input(&data.images.narrow(0, 0, 8))?;
-    let relevances = attn_lrp(learner.network().parts()?, &images, &Target::Predicted)?;
+    let relevances = attn_lrp(learner.network().parts()?, &images, &Target::Predicted, GAMMA)?;
     let tokens = relevances.tokens.sum_dim_intlist([1i64].as_slice(), false, None);
     check("trained", &(tokens + &relevances.biases + &relevances.softmax), &relevances.scores, 1e-5);
     Ok(())
@@ -274,8 +286,10 @@ fn bad_arguments_are_named() -> Result<()> {
     let small = images.narrow(2, 0, 12).narrow(3, 0, 12);
     for method in [Method::GradCam(None), Method::AttnLrp(None), Method::Attention { layer: None, head: None }] {
         let message = refusal(learner.explain(&small, &method, &Heatmap::default(), |_| {}));
-        assert!(message.contains("this model needs [B, 3, 16, 16]"), "{message}");
+        assert!(message.contains("the model needs [N, 3, 16, 16]"), "{message}");
     }
+    let message = refusal(attn_lrp(learner.network().parts()?, &small, &Target::Predicted, GAMMA));
+    assert!(message.contains("this model needs [B, 3, 16, 16]"), "{message}");
     let refused =
         |query| refusal(learner.explain_heads(&images, None, &Heatmap { query, ..Heatmap::default() }, |_| {}));
     assert!(refused(Query::Distillation).contains("there is no distillation token"));

@@ -20,7 +20,8 @@ def share(relevance, output):
 class Propagation:
     """Forward pass that keeps a step back for each step. `biases` and `softmax` sum up the relevance that ends there."""
 
-    def __init__(self):
+    def __init__(self, gamma):
+        self.gamma = gamma
         self.biases = self.softmax = 0.0
 
     def add_bias(self, x, bias):
@@ -35,11 +36,22 @@ class Propagation:
         return y, back
 
     def linear(self, x, layer):
-        """Epsilon rule (equation 5): [S, n] -> [S, m]."""
-        weight, bias = layer
-        product = x @ weight.T
-        y, back_bias = self.add_bias(product, 0.0 if bias is None else bias)
-        return y, lambda relevance: x * (share(back_bias(relevance), product) @ weight)
+        """γ-rule as Zennit has it for inputs of either sign, with γ = 0 the epsilon rule (equation 5): [S, n] -> [S, m]."""
+        weight, bias = layer[0], np.zeros(len(layer[0])) if layer[1] is None else layer[1]
+        y = x @ weight.T + bias
+        raised, lowered = weight + self.gamma * weight.clip(min=0), weight + self.gamma * weight.clip(max=0)
+        positive, negative = x.clip(min=0), x.clip(max=0)
+
+        def back(relevance):
+            result = np.zeros_like(x)
+            for sign, (first, second) in ((1, (raised, lowered)), (-1, (lowered, raised))):
+                counted = bias + self.gamma * (bias.clip(min=0) if sign == 1 else bias.clip(max=0))
+                part = share(np.where(np.sign(y) == sign, relevance, 0.0), positive @ first.T + negative @ second.T + counted)
+                result += positive * (part @ first) + negative * (part @ second)
+                self.biases += (part * counted).sum()
+            return result
+
+        return y, back
 
     def norm(self, x, layer, epsilon):
         """Identity rule for the division and the weights (equation 9), epsilon rule for the linear parts: [S, E] -> [S, E]."""
@@ -147,9 +159,9 @@ def numpy_model(model):
     return convert(model)
 
 
-def explain(model, image, target):
+def explain(model, image, target, gamma):
     """Logits, relevance of the tokens [S], and what biases and softmax absorb. `target` is a class or "features"."""
-    arrays, steps = numpy_model(model), Propagation()
+    arrays, steps = numpy_model(model), Propagation(gamma)
     x, backs = small_vits.embed(model, image).numpy(), []
     for block in arrays.blocks:
         x, back = steps.block(x, block, arrays.heads, arrays.epsilon)

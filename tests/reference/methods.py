@@ -5,9 +5,9 @@
 
     CASE/attention       [B, L, H, S]  the query's row of each layer and head (class token, or the first patch)
     CASE/rollout/RATIO   [B, S]        its row of the rollout
-    CASE/TARGET/METHOD   [B, S]        relevance, grad_rollout, grad_cam and attn_lrp of the predicted class (the features
-                                       where there is no class head), and of class 1
-    CASE/TARGET/absorbed [B, 2]        relevance that biases and softmax absorb in AttnLRP
+    CASE/TARGET/METHOD   [B, S]        relevance, grad_rollout, grad_cam, attn_lrp (γ = 0.05) and epsilon (AttnLRP with γ = 0)
+                                       of the predicted class (the features where there is no class head), and of class 1
+    CASE/TARGET/METHOD/absorbed [B, 2] relevance that biases and softmax absorb in AttnLRP
     images/homework      [B, 1, I, I]
 
 Gradients are PyTorch's autograd's, AttnLRP is NumPy's without gradients. The models are those of the libraries: logits and
@@ -64,9 +64,11 @@ def explained(model, image, target, query):
     # explain() takes the scores and the place of one.
     of_gradients = explain(score[None], attentions, torch.tensor(0), (0.0,))
     result |= {"relevance": of_gradients["relevance"][query], "grad_rollout": of_gradients["rollout/0.0"][query]}
-    same_logits, tokens, absorbed = lrp.explain(model, image, target)
-    assert np.allclose(same_logits, logits.detach().numpy(), rtol=0, atol=1e-12), model.name
-    return result | {"attn_lrp": torch.tensor(tokens), "absorbed": torch.tensor(absorbed)}
+    for name, gamma in (("attn_lrp", 0.05), ("epsilon", 0.0)):
+        same_logits, tokens, absorbed = lrp.explain(model, image, target, gamma)
+        assert np.allclose(same_logits, logits.detach().numpy(), rtol=0, atol=1e-12), model.name
+        result |= {name: torch.tensor(tokens), f"{name}/absorbed": torch.tensor(absorbed)}
+    return result
 
 
 def results(model, images, their_logits, their_attention):

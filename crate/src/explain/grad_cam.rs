@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Target;
+use super::gradient::{check_logits, gradients};
 use crate::error::{Result, ensure};
 
 /// Grad-CAM (arXiv 1610.02391, equations 1 and 2) of each image: `[B, S]`, without a graph.
@@ -37,16 +38,14 @@ use crate::error::{Result, ensure};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn grad_cam(logits: &Tensor, activations: &Tensor, target: &Target, prefix_tokens: i64) -> Result<Tensor> {
-    let scores = target.scores(logits)?;
-    let (size, images) = (activations.size(), logits.size()[0]);
+    let (size, images) = (activations.size(), check_logits(logits)?.0);
     let fits = matches!(size[..], [b, s, e] if b == images && e > 0 && (0..s).contains(&prefix_tokens));
     ensure!(fits, "activations {size:?}: give [{images}, S, E] with patches behind the {prefix_tokens} prefix tokens");
     ensure!(
         logits.requires_grad() && activations.requires_grad(),
         "logits and activations carry no graph; run the forward pass outside of no_grad, with activations that require gradients"
     );
-    // The sum over images has the same gradients: an image's tokens reach only its own score.
-    let gradient = Tensor::f_run_backward(&[scores.sum(logits.kind())], &[activations], true, false)?.remove(0);
+    let gradient = gradients(logits, &[activations.shallow_clone()], target)?.remove(0);
     ensure!(
         gradient.defined(),
         "activations: the logits don't depend on them; give those of the forward pass that gave the logits"

@@ -1,6 +1,6 @@
 //! Class-specific explanations: attention weighted by the gradient of a class's score.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, with_grad};
 
 use super::batched;
 use crate::error::{Error, Result, ensure};
@@ -73,10 +73,20 @@ impl Target {
 }
 
 /// Number of images and of classes of logits `[B, classes]`.
-fn check_logits(logits: &Tensor) -> Result<(i64, i64)> {
+pub(super) fn check_logits(logits: &Tensor) -> Result<(i64, i64)> {
     let size = logits.size();
     ensure!(size.len() == 2 && !size.contains(&0), "logits {size:?}: give [B, classes]");
     Ok((size[0], size[1]))
+}
+
+/// Gradients of each image's score with respect to tensors of its forward pass, [B, …], undefined where the score doesn't
+/// depend on one. The logits have a graph, which is retained.
+pub(super) fn gradients(logits: &Tensor, inputs: &[Tensor], target: &Target) -> Result<Vec<Tensor>> {
+    // The sum over images has the same gradients: an image's tensors reach only its own score. libtorch crashes on a score
+    // without a graph, which it would be where the caller has turned gradients off.
+    let score = with_grad(|| Ok::<_, Error>(target.scores(logits)?.sum(logits.kind())))?; // [B, classes] -> [B] -> []
+    // Fallible: only libtorch knows whether an earlier backward pass has freed the graph.
+    Ok(Tensor::f_run_backward(&[score], inputs, true, false)?)
 }
 
 /// max(0, ∂score/∂A ⊙ A) for each layer's attention A: `[B, L, H, S, S]`, without a graph.
@@ -106,8 +116,7 @@ fn check_logits(logits: &Tensor) -> Result<(i64, i64)> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Target) -> Result<Tensor> {
-    let scores = target.scores(logits)?;
-    let images = logits.size()[0];
+    let images = check_logits(logits)?.0;
     let fits = |a: &Tensor| matches!(a.size().as_slice(), [b, _, s, t] if *b == images && s == t);
     let complete = !attentions.is_empty() && attentions.iter().all(fits);
     ensure!(complete, "attentions: give one tensor [{images}, H, S, S] per layer");
@@ -115,10 +124,7 @@ pub fn gradient_attention(logits: &Tensor, attentions: &[Tensor], target: &Targe
         logits.requires_grad() && attentions.iter().all(Tensor::requires_grad),
         "logits and attentions carry no graph; run the forward pass outside of no_grad, with parameters that require gradients"
     );
-    // The sum over images has the same gradients: an image's attention reaches only its own score.
-    let score = scores.sum(logits.kind()); // [B] -> []
-    // Fallible: only libtorch knows whether an earlier backward pass has freed the graph.
-    let gradients = Tensor::f_run_backward(&[score], attentions, true, false)?;
+    let gradients = gradients(logits, attentions, target)?;
     ensure!(
         gradients.iter().all(Tensor::defined),
         "attentions: the logits don't depend on them; give those of the forward pass that gave the logits"

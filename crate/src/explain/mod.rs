@@ -57,7 +57,7 @@ use std::ops::RangeInclusive;
 use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
-pub use attn_lrp::{Relevances, attn_lrp};
+pub use attn_lrp::{GAMMA, Relevances, attn_lrp};
 pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
 pub use grad_cam::grad_cam;

@@ -5,7 +5,7 @@ use tch::{Tensor, no_grad, with_grad};
 use super::network::{mean, no_attention};
 use super::{Learner, Network};
 use crate::error::{Result, ensure};
-use crate::explain::{self, Query, Rollout, Target, attn_lrp, grad_cam, gradient_attention, relevance, rollout};
+use crate::explain::{self, GAMMA, Query, Rollout, Target, attn_lrp, grad_cam, gradient_attention, relevance, rollout};
 use crate::model::Parts;
 
 /// A method that gives each token of an image a value. The class is the one whose score is explained, or `None` for the
@@ -73,7 +73,7 @@ impl Learner {
                     Some(head) => {
                         let heads = attention.size()[1];
                         let last = heads - 1;
-                        ensure!((head as i64) < heads, "head {head}: this model has {heads} heads, 0 to {last}");
+                        ensure!(head < heads as usize, "head {head}: this model has {heads} heads, 0 to {last}");
                         attention.select(1, head as i64) // [B, H, S, S] -> [B, S, S]
                     }
                     None => attention.mean_dim([1i64].as_slice(), false, None), // [B, H, S, S] -> [B, S, S]
@@ -94,7 +94,7 @@ impl Learner {
                 Ok((map, logits.detach()))
             }
             Method::AttnLrp(class) => {
-                let relevances = attn_lrp(parts, images, &self.target(*class))?;
+                let relevances = attn_lrp(parts, images, &self.target(*class), GAMMA)?;
                 Ok((relevances.tokens, relevances.logits))
             }
         }
@@ -125,8 +125,8 @@ impl Learner {
 
     /// [`gradient_attention`] of all layers, [B, L, H, S, S], and the logits [B, classes].
     fn weighted_attention(&self, images: &Tensor, class: Option<i64>) -> Result<(Tensor, Tensor)> {
-        let (heads, layers) = self.network.forward(images, false)?;
-        let logits = mean(&heads);
+        let (heads, layers) = with_grad(|| self.network.forward(images, false))?;
+        let logits = with_grad(|| mean(&heads));
         Ok((gradient_attention(&logits, &layers, &self.target(class))?, logits.detach()))
     }
 }

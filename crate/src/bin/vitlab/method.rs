@@ -22,16 +22,16 @@ pub struct MethodOptions {
     class: Option<String>,
     /// How the heads of a layer become one.
     #[arg(long, default_value = "mean", value_name = "mean|max|min")]
-    fusion: Fusion,
+    pub fusion: Fusion,
     /// Share of the smallest attention values that are dropped, in [0, 1).
     #[arg(long, default_value_t = 0.0, value_name = "R")]
-    discard: f64,
+    pub discard: f64,
     /// Drop the smallest values of each row, or of the whole matrix of tokens by tokens.
     #[arg(long, default_value = "matrix", value_name = "row|matrix")]
     discard_per: DiscardPer,
     /// Layers counted from 0: A..B (without B), i,j,… or all. --method attention takes one, by default the last.
     #[arg(long, default_value = "all", value_name = "A..B|i,j,…")]
-    layers: Layers,
+    pub layers: Layers,
     /// The head whose attention is shown, counted from 0, or a map of each (--method attention) [default: their mean].
     #[arg(long, value_name = "N|each")]
     head: Option<Head>,
