@@ -388,3 +388,115 @@ fn a_pretrained_model_is_known_by_its_name() {
     std::fs::write(folder.join("dinov2-small"), "no checkpoint").expect("a file");
     assert!(!text(&run()).contains("is the model in"));
 }
+
+#[test]
+fn every_method_explains_by_the_command() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let explain = |options: &str, out: &str| {
+        printed(folder, &format!("explain --weights {VIT} --range 0..3 {options} --out {out}"));
+        folder.join(out)
+    };
+    let mut grids: Vec<Tensor> = Vec::new();
+    for method in ["rollout", "attention", "grad-rollout", "relevance", "grad-cam", "attn-lrp"] {
+        let picture = explain(&format!("--method {method}"), "maps.png");
+        assert!(std::fs::read(picture).expect("a picture").starts_with(b"\x89PNG"), "{method}");
+        let tensors = tensors(&explain(&format!("--method {method} --scale raw"), "maps.safetensors"));
+        assert_eq!((tensors["maps"].size(), tensors["grid"].size()), (vec![3, 28, 28], vec![3, 7, 7]), "{method}");
+        let grid = tensors["grid"].shallow_clone();
+        assert!(grid.isfinite().all().int64_value(&[]) == 1 && grid.abs().max().double_value(&[]) > 0.0, "{method}");
+        assert!(grids.iter().all(|other| *other != grid), "{method} has another method's map");
+        grids.push(grid);
+    }
+    for method in ["grad-cam", "attn-lrp"] {
+        let of = |class: &str| {
+            tensors(&explain(&format!("--method {method} --class {class}"), "c.safetensors")).remove("grid")
+        };
+        assert!(of("Dress") == of("3") && of("3") != of("Bag"), "{method}");
+    }
+}
+
+#[test]
+fn maps_of_heads_are_written_together() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let explain = |options: &str, out: &str| {
+        let line = format!("explain --weights {VIT} --method attention --range 0..3 {options} --out {out}");
+        (printed(folder, &line), folder.join(out))
+    };
+    let (out, file) = explain("--head each --layers 2 --scale raw", "heads.safetensors");
+    assert!(out.starts_with("3 × 4 maps ("), "{out}");
+    let all = tensors(&file);
+    assert_eq!((all["maps"].size(), all["grid"].size()), (vec![3, 4, 28, 28], vec![3, 4, 7, 7]));
+    for head in 0..4 {
+        let one = tensors(&explain(&format!("--head {head} --layers 2..3 --scale raw"), "head.safetensors").1);
+        assert_eq!((&one["maps"], &one["grid"]), (&all["maps"].select(1, head), &all["grid"].select(1, head)));
+    }
+    let mean = tensors(&explain("--layers 2 --scale raw", "mean.safetensors").1).remove("grid").expect("the grid");
+    let heads = all["grid"].mean_dim([1i64].as_slice(), false, None);
+    assert!((mean - heads).abs().max().double_value(&[]) < 1e-6);
+    let (_, picture) = explain("--head each", "heads.png");
+    let picture = image::open(picture).expect("a picture");
+    assert!(picture.width() > picture.height(), "three rows of five");
+}
+
+#[test]
+fn options_of_another_method_are_refused() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    for (options, expected) in [
+        ("--method attention --class 3", "--class goes with --method grad-rollout, relevance, grad-cam or attn-lrp"),
+        ("--method attention --discard 0.5", "attention is shown as it is, of one head"),
+        ("--method attention --fusion max", "attention is shown as it is, of one head"),
+        ("--method attention --layers 0..2", "attention shows one layer; give --layers N"),
+        ("--method attention --layers 0,2", "attention shows one layer; give --layers N"),
+        ("--method attention --layers 9", "layer 9: this model has 6 layers, 0 to 5"),
+        ("--method attention --head 4", "head 4: this model has 4 heads, 0 to 3"),
+        ("--method attention --head -1", "unexpected argument"),
+        ("--method attention --head=-1", "\"-1\" is no head; write its number, or each"),
+        ("--method attention --head all", "\"all\" is no head; write its number, or each"),
+        ("--method attention --precision bfloat16", "--precision goes with --method rollout"),
+        ("--method attention --token dist", "there is no distillation token"),
+        ("--method rollout --head 1", "--head goes with --method attention"),
+        ("--head each", "--head goes with --method attention"),
+        ("--method relevance --head 1", "--head goes with --method attention"),
+        ("--method relevance --layers 0..2", "relevance and attn-lrp use all layers as they are"),
+        ("--method grad-cam --layers 5", "grad-cam the last one"),
+        ("--method grad-cam --token 3", "--token goes with methods that show a token's attention"),
+        ("--method grad-cam --precision bfloat16", "--precision goes with --method rollout"),
+        ("--method attn-lrp --compat", "--compat go with a rollout"),
+        ("--method attn-lrp --token dist", "--token goes with methods that show a token's attention"),
+        ("--method attn-lrp --class 10", "--class 10: the model has the classes 0 T-shirt/top,"),
+        ("--method lime", "attn-lrp"),
+    ] {
+        let said = refused(temporary.path(), &format!("explain --weights {VIT} --range 0..2 {options} --out m.png"));
+        assert!(said.contains(expected), "{options}: {said}");
+    }
+    for method in ["attention --head each", "grad-cam", "attn-lrp", "relevance"] {
+        let line = format!("explain --weights {VIT} --range 0..1 --method {method} --out page.html");
+        assert!(refused(temporary.path(), &line).contains("a page shows one image, and its rollout"), "{method}");
+    }
+}
+
+/// DINOv2 has no class head: the explained score is said, once.
+#[test]
+fn a_score_without_classes_is_said() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/layouts/dinov2.safetensors");
+    image::RgbImage::from_fn(20, 20, |x, y| image::Rgb([(x * 12) as u8, (y * 12) as u8, 90]))
+        .save(folder.join("p.png"))
+        .expect("a file");
+    let explain = |method: &str| {
+        let line = format!("explain --weights {weights} --heads 2 --image p.png --method {method} --out m.safetensors");
+        let output = vitlab(folder, &line);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{method}: {said}");
+        said.matches("the explained score is the similarity of its features").count()
+    };
+    for method in ["grad-rollout", "relevance", "grad-cam", "attn-lrp"] {
+        assert_eq!(explain(method), 1, "{method}");
+    }
+    for method in ["rollout", "attention", "attention --head each", "relevance --class 3"] {
+        assert_eq!(explain(method), 0, "{method}");
+    }
+}

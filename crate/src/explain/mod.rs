@@ -1,8 +1,8 @@
 //! Explanations of a model's predictions: attention rollout, gradient methods, and their heatmaps over the image.
 //!
-//! [`rollout`] and [`relevance`] give a matrix `[B, S, S]`, tokens by tokens, for each image. [`grid`] reads a query
-//! token's row over the patches. A [`Heatmap`] upsamples that row to the image. [`Faithfulness`] measures whether the
-//! map points at the pixels that the model uses.
+//! [`rollout`] and [`relevance`] give a matrix `[B, S, S]`, tokens by tokens, for each image. [`row`] reads a query
+//! token's row. [`grad_cam`] and [`attn_lrp`] give one value per token, `[B, S]`, in place of a row. A [`Heatmap`] upsamples
+//! the row's patches to the image. [`Faithfulness`] measures whether the map points at the pixels that the model uses.
 
 /// Implements `FromStr` and `Display` for an enum of unit variants, by their serde names in any case.
 macro_rules! by_serde_name {
@@ -44,8 +44,10 @@ macro_rules! string_conversions {
 }
 
 mod components;
+mod attn_lrp;
 mod explorer;
 mod faithfulness;
+mod grad_cam;
 mod gradient;
 mod heatmap;
 mod rollout;
@@ -57,8 +59,10 @@ use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
 pub use components::principal_components;
+pub use attn_lrp::{GAMMA, Relevances, attn_lrp};
 pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
+pub use grad_cam::grad_cam;
 pub use gradient::{Target, gradient_attention, relevance};
 use heatmap::grid_side;
 pub use heatmap::{Heatmap, MapScale, Query, Upsample, grid, grid_of_rows, row};

@@ -5,23 +5,10 @@ use std::sync::mpsc::sync_channel;
 use ndarray::{Array3, Axis, concatenate};
 use tch::{Kind, Tensor};
 
-use super::{Learner, mean};
+use super::{Learner, Method};
 use crate::error::{Error, Result, ensure};
-use crate::explain::{
-    self, Exploration, Explorer, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout,
-};
+use crate::explain::{self, Exploration, Explorer, Heatmap, MapScale, Rollout, rollout};
 use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
-
-/// The method that makes a matrix of tokens by tokens from a model's attention. The class is the one whose score is
-/// explained, or `None` for the predicted class of each image.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Method {
-    Rollout(Rollout),
-    /// The rollout of the attention weighted by its gradient, see [`gradient_attention`].
-    GradientRollout(Rollout, Option<i64>),
-    /// See [`relevance`].
-    Relevance(Option<i64>),
-}
 
 /// Maps of images, and the class that the model predicts for each.
 #[derive(Debug)]
@@ -32,7 +19,7 @@ pub struct Explanation {
     pub grids: Array3<f32>,
     /// N class numbers
     pub predicted: Vec<i64>,
-    /// The name of each class, from [`Learner::class_names`].
+    /// The name of each class, from [`Learner::class_names`]; empty names if the model has no class head.
     pub classes: Vec<String>,
     /// N names to show below the images, for instance of their files. May be empty.
     pub names: Vec<String>,
@@ -52,7 +39,9 @@ impl Learner {
         mut progress: impl FnMut(usize) + Send,
     ) -> Result<Explanation> {
         let prefix_tokens = self.network.prefix_tokens()?;
-        self.network.check_query(heatmap.query)?;
+        if method.has_query() {
+            self.network.check_query(heatmap.query)?;
+        }
         let heatmap = Heatmap { prefix_tokens, image_size: self.network.image().1, ..heatmap.clone() };
         let batches = images.f_split(self.batch_size(), 0)?;
         let input = |batch| self.preprocessing.input(batch);
@@ -65,7 +54,10 @@ impl Learner {
             progress(predicted.len());
             Ok(())
         })?;
-        let (maps, grids, classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
+        let (maps, grids, mut classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
+        if !self.has_class_head() {
+            classes.iter_mut().for_each(String::clear);
+        }
         Ok(Explanation { maps, grids, predicted, classes, names: Vec::new() })
     }
 
@@ -89,22 +81,6 @@ impl Learner {
             figure,
         })
     }
-
-    /// The query's row of each image's matrix, [B, S], and the logits [B, classes].
-    fn explained_rows(&self, images: &Tensor, method: &Method, query: Query) -> Result<(Tensor, Tensor)> {
-        let class = match method {
-            Method::Rollout(options) => return self.rollout(images, options, query),
-            Method::GradientRollout(_, class) | Method::Relevance(class) => *class,
-        };
-        let (heads, layers) = self.network.forward(images, false)?;
-        let logits = mean(&heads);
-        let weighted = gradient_attention(&logits, &layers, &class.map_or(Target::Predicted, Target::Class))?;
-        let matrix = match method {
-            Method::GradientRollout(options, _) => rollout(&weighted, options)?,
-            _ => relevance(&weighted)?,
-        };
-        Ok((explain::row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
-    }
 }
 
 impl Explanation {
@@ -127,7 +103,8 @@ impl Explanation {
         let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
         ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
-        let colors = plot::Scale::fit(Map::Inferno, &maps);
+        let fitted = plot::Scale::fit(Map::Inferno, &maps);
+        let colors = plot::Scale { low: fitted.low.max(0.0), ..fitted }; // no colour where a map is negative
         let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
         let mut tiles = Vec::new();
         for (i, (map, &class)) in maps.into_iter().zip(&self.predicted).enumerate() {

@@ -2,6 +2,8 @@
 
 mod explanation;
 pub mod fused;
+mod heads;
+mod method;
 mod network;
 mod pictures;
 mod recipe;
@@ -23,8 +25,10 @@ use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
-pub use explanation::{Explanation, Method, pipelined};
+pub use explanation::{Explanation, pipelined};
 use fused::{Fused, FusedCnn};
+pub use heads::HeadMaps;
+pub use method::Method;
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
 pub use recipe::Recipe;

@@ -2,6 +2,7 @@
 
 mod cnn;
 mod deit;
+mod parts;
 mod structure;
 mod vit;
 
@@ -16,6 +17,8 @@ use crate::error::{Result, ensure};
 pub use cnn::Cnn;
 pub(crate) use cnn::MOMENTUM;
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
+pub use parts::Parts;
+pub(crate) use structure::scaled;
 pub use structure::{Head, Pool, Structure};
 pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
 

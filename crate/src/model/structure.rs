@@ -64,7 +64,7 @@ pub enum Pool {
 
 impl Pool {
     /// The tokens that the last norm gets: [B, S, E] -> [B, S, E], or [B, 1, E] for [`Pool::PatchesBeforeNorm`].
-    pub(super) fn before_norm(self, tokens: Tensor, prefix: i64) -> Tensor {
+    pub(crate) fn before_norm(self, tokens: Tensor, prefix: i64) -> Tensor {
         match self {
             Pool::PatchesBeforeNorm => mean_patch(&tokens, prefix).unsqueeze(1), // [B, S, E] -> [B, E] -> [B, 1, E]
             _ => tokens,
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// Normalised tokens to the features of the image: [B, S, E] -> [B, E], or [B, 2E] for [`Pool::ClassAndPatches`].
-    pub(super) fn features(self, tokens: &Tensor, prefix: i64) -> Tensor {
+    pub(crate) fn features(self, tokens: &Tensor, prefix: i64) -> Tensor {
         match self {
             Pool::Class | Pool::PatchesBeforeNorm => tokens.select(1, 0), // [B, S, E] -> [B, E]
             Pool::Patches => mean_patch(tokens, prefix),
@@ -93,7 +93,7 @@ pub(super) fn layer_scale(path: &nn::Path, name: &str, config: &ViTConfig) -> Op
 }
 
 /// Multiplies the features of each token by a layer scale [E], if the block has one: [B, S, E] -> [B, S, E].
-pub(super) fn scaled(x: Tensor, scale: &Option<Tensor>) -> Tensor {
+pub(crate) fn scaled(x: Tensor, scale: &Option<Tensor>) -> Tensor {
     match scale {
         Some(scale) => x * scale,
         None => x,

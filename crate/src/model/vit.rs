@@ -116,7 +116,7 @@ pub struct SelfAttention {
     pub keys: nn::Linear,
     pub values: nn::Linear,
     pub out_projection: nn::Linear,
-    heads: i64,
+    pub(crate) heads: i64,
 }
 
 impl SelfAttention {
@@ -155,7 +155,7 @@ pub struct Encoder {
     pub fc1: nn::Linear,
     pub fc2: nn::Linear,
     /// Layer scales [E] of attention and MLP, which the homework's blocks don't have.
-    scales: [Option<Tensor>; 2],
+    pub(crate) scales: [Option<Tensor>; 2],
     dropout: f64,
 }
 
@@ -175,7 +175,12 @@ impl Encoder {
 
     /// [B, S, E] -> [B, S, E] and the attention matrix [B, H, S, S]
     pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
-        let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x));
+        self.forward_normed(x, &self.norm1.forward(x), train)
+    }
+
+    /// [`Encoder::forward`] with the output of the first norm [B, S, E] given.
+    pub(crate) fn forward_normed(&self, x: &Tensor, normed: &Tensor, train: bool) -> (Tensor, Tensor) {
+        let (mixed, x_attention) = self.attention.forward(normed);
         let x = x + scaled(mixed, &self.scales[0]).dropout(self.dropout, train);
         let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
         let x = &x + scaled(self.fc2.forward(&hidden), &self.scales[1]).dropout(self.dropout, train); // -> [B, S, E]
@@ -199,7 +204,7 @@ pub(super) fn forward_blocks(blocks: &[Encoder], mut x: Tensor, train: bool) -> 
 pub struct Classifier {
     pub fc1: Option<nn::Linear>,
     pub fc2: Option<nn::Linear>,
-    pool: Pool,
+    pub(crate) pool: Pool,
     prefix_tokens: i64,
 }
 

@@ -6,6 +6,7 @@ mod evaluate;
 mod evidence;
 mod explain;
 mod images;
+mod method;
 mod options;
 mod predict;
 mod train;
