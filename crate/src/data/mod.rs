@@ -4,12 +4,14 @@ mod augment;
 mod dataset;
 mod garment;
 mod grid;
+mod photograph;
 mod pictures;
 mod preprocessing;
 mod resize;
 
 pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
+pub use photograph::{Photograph, Placement};
 pub use pictures::{Picture, picture_files, read_picture};
 pub use preprocessing::{Filter, Fit, Invert, Prepared, Preprocessing};
 pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, source};

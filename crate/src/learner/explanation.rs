@@ -5,12 +5,18 @@ use std::sync::mpsc::sync_channel;
 use ndarray::{Array3, Axis, concatenate};
 use tch::{Kind, Tensor};
 
-use super::{Learner, mean};
+use super::{Learner, Network, mean};
+use crate::data::{Photograph, Placement};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{
-    self, Exploration, Explorer, Heatmap, MapScale, Query, Rollout, Target, gradient_attention, relevance, rollout,
+    self, Exploration, Explorer, Heatmap, MapScale, Query, Rollout, Target, Upsample, gradient_attention, relevance,
+    rollout,
 };
-use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
+use crate::model::Head;
+use crate::plot::{self, Figure, Grid, Map, Overlay, OverlayStyle, Tile};
+
+/// The widest picture in pixels of which three pairs fit into a row with all of their pixels.
+const WIDE: usize = 248;
 
 /// The method that makes a matrix of tokens by tokens from a model's attention. The class is the one whose score is
 /// explained, or `None` for the predicted class of each image.
@@ -32,10 +38,16 @@ pub struct Explanation {
     pub grids: Array3<f32>,
     /// N class numbers
     pub predicted: Vec<i64>,
-    /// The name of each class, from [`Learner::class_names`].
+    /// The name of each class, from [`Learner::class_names`]. Empty for a model without a head, which predicts no class.
     pub classes: Vec<String>,
     /// N names to show below the images, for instance of their files. May be empty.
     pub names: Vec<String>,
+    /// The N pictures that the images were made from, for figures over the pictures themselves. May be empty.
+    pub photographs: Vec<Photograph>,
+    /// How figures draw the maps over the images.
+    pub overlay: OverlayStyle,
+    /// How the maps were upsampled.
+    pub upsample: Upsample,
 }
 
 impl Learner {
@@ -65,8 +77,11 @@ impl Learner {
             progress(predicted.len());
             Ok(())
         })?;
-        let (maps, grids, classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
-        Ok(Explanation { maps, grids, predicted, classes, names: Vec::new() })
+        let (maps, grids) = (joined(&maps)?, joined(&grids)?);
+        let headless = matches!(&self.network, Network::Vit(model) if model.config.structure.head == Head::None);
+        let classes = if headless { Vec::new() } else { self.class_names() };
+        let ((names, photographs, overlay), upsample) = (Default::default(), heatmap.upsample);
+        Ok(Explanation { maps, grids, predicted, classes, names, photographs, overlay, upsample })
     }
 
     /// A page about one image: where each token looks, by layer and head, and rolled out with `options`. `figure` stands
@@ -108,9 +123,10 @@ impl Learner {
 }
 
 impl Explanation {
-    /// Pairs of image and map over it, three in a row. The captions name the image, if it has a name, and the predicted
-    /// class, and the true one where `labels` has another. `images` are bytes, [N, I, I] or [N, C, I, I]; `scale` is the
-    /// one that the maps were made with.
+    /// Pairs of image and map over it, three in a row, or fewer of large photographs. The captions name the image, if it has
+    /// a name, and the predicted class, and the true one where `labels` has another. `images` are bytes, [N, I, I] or
+    /// [N, C, I, I], and aren't shown where there are [`Explanation::photographs`]; `scale` is the one that the maps were
+    /// made with.
     ///
     /// # Errors
     /// Another number of images or labels than of maps.
@@ -123,34 +139,67 @@ impl Explanation {
     /// # Errors
     /// Another number of images or labels than of maps.
     pub fn grid(&self, title: &str, images: &Tensor, labels: Option<&[i64]>, scale: MapScale) -> Result<Grid> {
-        let count = self.predicted.len();
+        let (count, photographs) = (self.predicted.len(), self.photographs.len());
         let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
         ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
+        ensure!(
+            photographs == 0 || photographs == count,
+            "{photographs} photographs for {count} maps; give one for each"
+        );
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
         let colors = plot::Scale::fit(Map::Inferno, &maps);
-        let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
         let mut tiles = Vec::new();
-        for (i, (map, &class)) in maps.into_iter().zip(&self.predicted).enumerate() {
-            let class = match labels.map(|labels| labels[i]) {
-                Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
-                _ => name(class).to_string(),
-            };
+        for (i, map) in maps.into_iter().enumerate() {
+            let class = self.caption(i, labels);
             let (below_image, below_map) = match self.names.get(i) {
                 Some(name) => (name.clone(), class),
                 None => (class, String::new()),
             };
-            let tile = Tile::picture(&images.get(i as i64), below_image)?;
+            let (tile, place) = match self.photographs.get(i) {
+                Some(Photograph { image, place }) => (Tile::picture(image, below_image)?, *place),
+                None => (Tile::picture(&images.get(i as i64), below_image)?, Placement::WHOLE),
+            };
+            // An image of the model's size has one colour for each of its pixels.
+            let enlarged = photographs > 0 || self.overlay == OverlayStyle::Contours;
+            let smooth = enlarged && self.upsample == Upsample::Bilinear;
+            let overlay = Overlay { style: self.overlay, place, smooth, ..Overlay::new(map, colors) };
             tiles.push(tile.clone());
-            tiles.push(Tile { caption: below_map, ..tile }.under(map, colors));
+            tiles.push(Tile { caption: below_map, overlay: Some(overlay), ..tile });
         }
+        let veiled = self.photographs.iter().any(|photograph| !photograph.place.covers());
+        let note = if veiled { "; grey: not seen by the model" } else { "" };
         Ok(Grid {
             title: title.into(),
-            columns: tiles.len().min(6),
+            columns: columns(&tiles),
             tiles,
-            bar: Some(Bar { scale: colors, label: format!("scale: {scale}") }),
+            bar: Some(self.overlay.bar(colors, &format!("scale: {scale}{note}"))),
             ..Grid::default()
         })
     }
+
+    /// The predicted class of an image, and the true one if it is another.
+    fn caption(&self, image: usize, labels: Option<&[i64]>) -> String {
+        if self.classes.is_empty() {
+            return String::new();
+        }
+        let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
+        let class = self.predicted[image];
+        match labels.map(|labels| labels[image]) {
+            Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
+            _ => name(class).to_string(),
+        }
+    }
+}
+
+/// The columns of a grid of pairs: fewer for wide pictures, so that their pixels are seen.
+fn columns(tiles: &[Tile]) -> usize {
+    let widest = tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(0);
+    let most = match (widest, tiles.len()) {
+        (..=WIDE, _) => 6,
+        (_, ..=4) => 2,
+        _ => 4,
+    };
+    tiles.len().min(most)
 }
 
 /// The batches' arrays [B, h, w] as one [N, h, w].

@@ -1,17 +1,18 @@
 //! `vitlab explain`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tch::{Kind, Tensor};
 use vitlab::checkpoint::{StateDict, write_safetensors};
 use vitlab::config::Precision;
+use vitlab::data::Photograph;
 use vitlab::explain::{DiscardPer, Fusion, Heatmap, Layers, MapScale, Normalisation, Query, Rollout, Upsample};
 use vitlab::learner::{Explanation, Method};
-use vitlab::plot::Grid;
+use vitlab::plot::{Grid, OverlayStyle};
 use vitlab::{Error, Learner, Result};
 
 use crate::images::{Selected, Selection, listed};
-use crate::options::{Inference, extension, progress};
+use crate::options::{Inference, extension, named, progress};
 
 /// Most images in a picture that is still readable.
 const MOST_IN_A_PICTURE: i64 = 50;
@@ -55,11 +56,19 @@ pub struct Arguments {
     /// Normalise as vit-explain does, for comparison with its numbers.
     #[arg(long)]
     compat: bool,
+    /// Draw a map as translucent colours (heat), by darkening the picture where the map is low (dim), or as lines at 25, 50
+    /// and 75 % of the scale (contours); for --out FILE.png [default: heat].
+    #[arg(long, value_parser = named(OVERLAY))]
+    overlay: Option<OverlayStyle>,
     /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels, a picture, or
-    /// an interactive page about one image.
+    /// an interactive page about one image. The maps of --image are drawn over the pictures themselves, of which those
+    /// longer than 800 pixels are scaled down to 800.
     #[arg(long, value_name = "FILE.safetensors|FILE.png|FILE.html")]
     out: PathBuf,
 }
+
+const OVERLAY: &[(&str, OverlayStyle)] =
+    &[("heat", OverlayStyle::Heat), ("dim", OverlayStyle::Dim), ("contours", OverlayStyle::Contours)];
 
 const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
@@ -81,6 +90,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let (picture, page) = (ending == "png", ending == "html");
     if !(picture || page || ending == "safetensors") {
         return Err(Error::file(&arguments.out, "--out must end in .png, .html or .safetensors"));
+    }
+    if arguments.overlay.is_some() && !picture {
+        return Err(Error::argument("--overlay is for a picture of maps; give --out FILE.png"));
     }
     let method = arguments.method()?;
     let (learner, device) = arguments.inference.learner()?;
@@ -108,7 +120,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
-        arguments.grid(&learner, &selected, explanation)?.save(&arguments.out)?;
+        let photographs = Photograph::read(&selected.files, &selected.prepared)?;
+        arguments.grid(&learner, &selected, Explanation { photographs, ..explanation })?.save(&arguments.out)?;
     } else if page {
         let title = selected.origin.title(&arguments.title());
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
@@ -138,10 +151,9 @@ fn class_number(text: &str, names: &[String]) -> Result<i64> {
 impl Arguments {
     /// The images and the maps over them.
     fn grid(&self, learner: &Learner, selected: &Selected, mut explanation: Explanation) -> Result<Grid> {
-        if selected.files {
-            let name = |path: &String| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-            explanation.names = selected.names.iter().map(name).collect();
-        }
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        explanation.names = selected.files.iter().map(name).collect();
+        explanation.overlay = self.overlay.unwrap_or_default();
         let images = match selected.images.kind() {
             Kind::Float => learner.preprocessing().bytes(&selected.images),
             _ => selected.images.shallow_clone(),
