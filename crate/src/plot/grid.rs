@@ -88,9 +88,12 @@ impl Grid {
         let x = |column: usize| left + (width + gap) * column as f32;
         let fit = |tile: &Tile| wrap(&tile.caption, CAPTION, false, width + gap - 4.0, CAPTION_LINES);
         let captions: Vec<Vec<String>> = self.tiles.iter().map(fit).collect();
+        let heights: Vec<f32> = (self.tiles.chunks(self.columns))
+            .map(|row| row.iter().map(|tile| tile.height_in((width, height))).fold(0.0, f32::max))
+            .collect();
         // The y of each row's tiles and of the end, from the top of the page's body.
         let (mut rows, mut bottom) = (Vec::new(), if self.column_labels.is_empty() { 0.0 } else { 22.0 });
-        for row in captions.chunks(self.columns) {
+        for (row, height) in captions.chunks(self.columns).zip(&heights) {
             rows.push(bottom);
             let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
             bottom +=
@@ -102,13 +105,13 @@ impl Grid {
             let text = wrap(label, LABEL, false, width + gap - 4.0, 1).concat();
             canvas.text(x(i) + width / 2.0, top + 9.0, &text, style(LABEL, Color::TEXT, Anchor::Middle));
         }
-        for (label, row) in self.row_labels.iter().zip(&rows) {
+        for ((label, row), height) in self.row_labels.iter().zip(&rows).zip(&heights) {
             let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
             let start = top + row + (height - text.len() as f32 * LABEL * LEADING) / 2.0;
             canvas.lines(MARGIN, start, &text, style(LABEL, Color::TEXT, Anchor::Left));
         }
         for (i, (tile, caption)) in self.tiles.iter().zip(&captions).enumerate() {
-            let (x, y) = (x(i % self.columns), top + rows[i / self.columns]);
+            let (x, y, height) = (x(i % self.columns), top + rows[i / self.columns], heights[i / self.columns]);
             tile.draw(&mut canvas, (x, y, width, height));
             let color = tile.highlight.unwrap_or(Color::TEXT);
             canvas.lines(x + width / 2.0, y + height + ABOVE_CAPTION, caption, style(CAPTION, color, Anchor::Middle));

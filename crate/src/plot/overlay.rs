@@ -10,10 +10,10 @@ use crate::data::Placement;
 /// Opacity of a heatmap's highest value. The lowest value is transparent.
 const OPACITY: f32 = 0.8;
 /// Darkness of a dimmed picture where the map is lowest.
-const DARKNESS: f32 = 0.85;
+const DARKNESS: f32 = 0.8;
 /// Parts of a picture that the map doesn't reach are covered with this colour.
-const VEIL: Color = Color::NAN;
-const VEIL_OPACITY: f32 = 0.75;
+const VEIL: Color = Color(0x9a, 0xa0, 0xa6);
+const VEIL_OPACITY: f32 = 0.8;
 /// The level lines, as shares of the scale.
 const LEVELS: [f32; 3] = [0.25, 0.5, 0.75];
 /// Half the width of a level line, and of the line with its outline, in pixels as drawn.
@@ -40,18 +40,18 @@ impl OverlayStyle {
     /// ```
     /// use vitlab::plot::{Map, OverlayStyle, Scale};
     /// let scale = Scale { map: Map::Inferno, low: 0.0, high: 2.0 };
-    /// assert_eq!(OverlayStyle::Contours.bar(scale, "raw").label, "raw; lines at 0.5, 1 and 1.5");
+    /// assert_eq!(OverlayStyle::Contours.bar(scale, "raw").label, "lines at 0.50, 1 and 1.50; raw");
     /// assert_eq!(OverlayStyle::Dim.bar(scale, "raw").scale.map, Map::Grey);
     /// ```
     pub fn bar(self, scale: Scale, label: &str) -> Bar {
         match self {
             OverlayStyle::Heat => Bar { scale, label: label.to_string() },
             OverlayStyle::Dim => {
-                Bar { scale: Scale { map: Map::Grey, ..scale }, label: format!("{label}; as the picture's brightness") }
+                Bar { scale: Scale { map: Map::Grey, ..scale }, label: format!("brightness of the picture; {label}") }
             }
             OverlayStyle::Contours => {
                 let [low, middle, high] = LEVELS.map(|level| number(scale.low + (scale.high - scale.low) * level));
-                Bar { scale, label: format!("{label}; lines at {low}, {middle} and {high}") }
+                Bar { scale, label: format!("lines at {low}, {middle} and {high}; {label}") }
             }
         }
     }
@@ -187,7 +187,7 @@ mod tests {
         let overlay = Overlay { style: OverlayStyle::Dim, place, ..Overlay::new(values, UNIT) };
         let picture = painted(&overlay, Color(200, 100, 0), (1, 8));
         let veiled = Color(200, 100, 0).under(VEIL, VEIL_OPACITY);
-        let dark = Color(30, 15, 0); // 15 % of the picture's brightness
+        let dark = Color(40, 20, 0); // a fifth of the picture's brightness
         let expected = [[veiled; 4], [dark, dark, Color(200, 100, 0), Color(200, 100, 0)]].concat();
         assert_eq!(picture.into_raw_vec_and_offset().0, expected);
     }
@@ -199,7 +199,7 @@ mod tests {
         let values = ndarray::arr2(&[[1.0, 0.0, 1.0, 0.0]]);
         let overlay = Overlay { style: OverlayStyle::Dim, place, ..Overlay::new(values, UNIT) };
         let picture = painted(&overlay, Color::WHITE, (1, 2));
-        assert_eq!((picture[[0, 0]], picture[[0, 1]]), (Color(38, 38, 38), Color::WHITE));
+        assert_eq!((picture[[0, 0]], picture[[0, 1]]), (Color(51, 51, 51), Color::WHITE));
     }
 
     #[test]

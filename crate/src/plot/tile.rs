@@ -64,6 +64,12 @@ impl Tile {
         Tile { highlight: Some(color), ..self }
     }
 
+    /// The tile's height in a box of this width and height.
+    pub(super) fn height_in(&self, (width, height): (f32, f32)) -> f32 {
+        let (rows, columns) = self.image.dim();
+        inscribed((0.0, 0.0, width, height), rows, columns).3
+    }
+
     /// Draws the tile into `area`, in the middle and in its own shape.
     pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
         let (rows, columns) = self.image.dim();
