@@ -76,7 +76,8 @@ impl Explorer {
         );
         let side = grid_side(tokens, prefix.len() as i64)?;
         let rows = attention.reshape([-1, tokens]); // [L, H, S, S] -> [L · H · S, S]
-        let fallback = format!("<noscript>{}</noscript>", picture(&figure));
+        let fallback =
+            format!("<noscript>{}<p>The page needs scripts, which are off here.</p></noscript>", picture(&figure));
         let image = STANDARD.encode(png(image)?);
         let rolled = pack(rollout, LEVELS[0])?;
         let others = PAGE.len() + fallback.len() + image.len() + len(&rolled);

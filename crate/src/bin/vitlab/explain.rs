@@ -123,7 +123,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let photographs = Photograph::read(&selected.files, &selected.prepared)?;
         arguments.grid(&learner, &selected, Explanation { photographs, ..explanation })?.save(&arguments.out)?;
     } else if page {
-        let title = selected.origin.title(&arguments.title());
+        let title = selected.origin.title(&arguments.page_title(&selected));
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
         let Method::Rollout(options) = &method else { unreachable!("checked above") };
         learner.explore(&title, &selected.images.get(0), options, figure)?.save(&arguments.out)?;
@@ -186,6 +186,13 @@ impl Arguments {
             MethodName::Relevance => return Ok(Method::Relevance(None)),
         };
         Err(Error::argument(problem))
+    }
+
+    /// The image and the rollout's options in words, for a page that shows the rows of all tokens.
+    fn page_title(&self, selected: &Selected) -> String {
+        let Arguments { fusion, discard, layers, .. } = self;
+        let image = selected.names.first().map_or("", |name| name.rsplit('/').next().unwrap_or(name));
+        format!("Attention in {image}; rolled out with fusion {fusion}, discard {discard}, layers {layers}")
     }
 
     /// Method and options in words, for the picture's title.
