@@ -210,7 +210,7 @@ use vitlab::{Learner, tch::Device};""",
 let (image, _) = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?.range(7, 8);
 let maps = learner.explain(&image, &Method::Rollout(Rollout::default()), &Heatmap::default(), |_| {{}})?;""",
     """let figure = maps.figure("Attention rollout", &image, None, MapScale::Max)?;
-learner.explore("Attention in image 7", &image.get(0), &Rollout::default(), figure)?""",
+learner.explore("Attention in image 7", &image.get(0), &Rollout::default(), &figure)?""",
 ]
 
 

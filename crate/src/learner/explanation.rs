@@ -89,7 +89,7 @@ impl Learner {
     ///
     /// # Errors
     /// Fails as [`Learner::explain`] does.
-    pub fn explore(&self, title: &str, image: &Tensor, options: &Rollout, figure: Figure) -> Result<Explorer> {
+    pub fn explore(&self, title: &str, image: &Tensor, options: &Rollout, figure: &Figure) -> Result<Explorer> {
         let batch = image.unsqueeze(0); // [C, I, I] -> [1, C, I, I]
         let (_, attention) = self.attention(&self.preprocessing.input(&batch)?)?;
         let rolled = rollout(&attention, options)?; // [1, L, H, S, S] -> [1, S, S]
@@ -101,7 +101,7 @@ impl Learner {
             attention: &attention.get(0),
             rollout: &rolled.get(0),
             prefix: &self.network.prefix_names()?,
-            figure,
+            figure: figure.clone(),
         })
     }
 

@@ -126,7 +126,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let title = selected.origin.title(&arguments.page_title(&selected));
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
         let Method::Rollout(options) = &method else { unreachable!("checked above") };
-        learner.explore(&title, &selected.images.get(0), options, figure)?.save(&arguments.out)?;
+        learner.explore(&title, &selected.images.get(0), options, &figure)?.save(&arguments.out)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
