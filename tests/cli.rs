@@ -190,6 +190,8 @@ fn bad_arguments_are_sentences() {
         ("explain --weights cnn/teacher_model.pt --class 2 --out m.png --range 0..2", "a rollout has no class"),
         ("explain --weights x.pt --fusion median --out m.png", "unknown variant `median`"),
         ("explain --weights x.pt --image small.json --range 0..2 --out m.png", "cannot be used with"),
+        ("explain --weights x.pt --range 0..2 --overlay dim --out m.safetensors", "--overlay is for a picture of maps"),
+        ("explain --weights x.pt --range 0..2 --overlay bright --out m.png", "heat, dim, contours"),
         ("evaluate --weights cnn/teacher_model.pt --precision bfloat16", "bfloat16 is for a ViT or a DeiT on the CPU"),
         (
             "explain --weights x.pt --precision bfloat16 --method relevance --out m.png",
@@ -264,6 +266,15 @@ fn pictures_have_a_class_and_its_probability() {
     assert!(!lines.contains(kept.lines().next().expect("a line")), "{kept}");
     printed(folder, &format!("explain --weights {VIT} --image photos --method relevance --class dress --out maps.PNG"));
     assert!(std::fs::read(folder.join("maps.PNG")).expect("a picture").starts_with(b"\x89PNG"));
+    // Each style is another picture.
+    let pictures: Vec<Vec<u8>> = ["heat", "dim", "contours"]
+        .iter()
+        .map(|style| {
+            printed(folder, &format!("explain --weights {VIT} --image photos --overlay {style} --out {style}.png"));
+            std::fs::read(folder.join(format!("{style}.png"))).expect("a picture")
+        })
+        .collect();
+    assert!(pictures[0] != pictures[1] && pictures[1] != pictures[2]);
 }
 
 #[test]

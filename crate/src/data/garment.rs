@@ -6,7 +6,7 @@ use std::ops::Range;
 use image::{GrayImage, imageops};
 
 use super::grid::{Grid, Sums};
-use super::{Fit, Invert, Picture, Preprocessing};
+use super::{Fit, Invert, Picture, Placement, Preprocessing};
 
 /// Share of the border above middle grey from which a background is bright. In the 70,000 images of FashionMNIST, at
 /// most 0.58 of the border are.
@@ -27,6 +27,8 @@ pub(super) struct Garment {
     /// I × I bytes
     pub pixels: Vec<u8>,
     pub inverted: bool,
+    /// The square's place in the picture.
+    pub place: Placement,
     pub notes: Vec<String>,
 }
 
@@ -45,23 +47,24 @@ pub(super) fn garment(picture: &Picture, preprocessing: &Preprocessing, invert: 
         imageops::invert(&mut grey);
     }
     if grey.dimensions() == (side, side) {
-        return Garment { pixels: grey.into_raw(), inverted, notes };
+        return Garment { pixels: grey.into_raw(), inverted, place: Placement::WHOLE, notes };
     }
     let frame = background(&grey).map(|Background { level, noise }| {
         lift(&mut grey, level);
         Frame::find(&grey, side, VISIBLE + noise)
     });
-    let pixels = match frame {
-        Some(Some(frame)) => frame.sampled(&grey, side),
+    let (pixels, place) = match frame {
+        Some(Some(frame)) => (frame.sampled(&grey, side), frame.place(grey.dimensions(), side)),
         missing => {
             notes.push(match missing {
                 Some(_) => "shows no garment: all of it looks like its border".to_string(),
                 None => "has no even background that the garment stands out from; all of it is taken".to_string(),
             });
-            Preprocessing { fit: Fit::Pad, ..preprocessing.clone() }.fitted(&grey)
+            let padded = Preprocessing { fit: Fit::Pad, ..preprocessing.clone() };
+            (padded.fitted(&grey), padded.place(grey.dimensions()))
         }
     };
-    Garment { pixels, inverted, notes }
+    Garment { pixels, inverted, place, notes }
 }
 
 /// The values of a picture's border, which is a pixel wide, in large pictures more.
@@ -211,10 +214,27 @@ impl Frame {
     fn sampled(&self, grey: &GrayImage, side: u32) -> Vec<u8> {
         let mut square = GrayImage::new(side, side);
         let values = GrayImage::from_raw(self.columns, self.rows, self.values(grey)).expect("one value per pixel");
-        let before = |pixels: u32| i64::from((side - pixels).div_ceil(2));
-        imageops::replace(&mut square, &values, before(self.columns), before(self.rows));
+        let [left, top] = [self.columns, self.rows].map(|pixels| i64::from(before(pixels, side)));
+        imageops::replace(&mut square, &values, left, top);
         square.into_raw()
     }
+
+    /// The place of the square of [`Frame::sampled`] in a picture of this width and height.
+    fn place(&self, (width, height): (u32, u32), side: u32) -> Placement {
+        let along = |start: f64, length: f64, pixels: u32, whole: u32| {
+            let unit = length / f64::from(pixels);
+            let start = start - f64::from(before(pixels, side)) * unit;
+            (start / f64::from(whole), f64::from(side) * unit / f64::from(whole))
+        };
+        let (left, width) = along(self.left, self.width, self.columns, width);
+        let (top, height) = along(self.top, self.height, self.rows, height);
+        Placement { left, top, width, height }
+    }
+}
+
+/// Empty pixels of the square before a garment's, in one direction.
+fn before(pixels: u32, side: u32) -> u32 {
+    (side - pixels).div_ceil(2)
 }
 
 /// Whether a garment leaves at most one pixel free of a square picture's `side`, which is framed as in the data set then.

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::garment::garment;
 use super::resize::resize;
-use super::{Picture, normalise};
+use super::{Picture, Placement, normalise};
 use crate::error::{Error, Result, ensure};
 
 /// The largest side that a picture is scaled to.
@@ -65,7 +65,7 @@ pub struct Preprocessing {
 }
 
 /// A picture of a model's size, before its values are normalised.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     /// C planes of I × I bytes.
     pub pixels: Vec<u8>,
@@ -73,6 +73,8 @@ pub struct Prepared {
     pub side: i64,
     /// Whether the brightness was inverted.
     pub inverted: bool,
+    /// The square's place in the picture.
+    pub place: Placement,
     /// Phrases for the user about what was assumed, for instance "transparent parts are taken as black".
     pub notes: Vec<String>,
 }
@@ -108,10 +110,11 @@ impl Preprocessing {
         );
         let mut notes = picture.notes().to_vec();
         let mut inverted = invert == Invert::Yes;
+        let mut place = self.place(picture.size());
         let (background, color) = if channels == 1 { (0, "black") } else { (255, "white") };
         let mut pixels = if fit == Fit::Garment {
             let prepared = garment(picture, self, invert);
-            inverted = prepared.inverted;
+            (inverted, place) = (prepared.inverted, prepared.place);
             notes.extend(prepared.notes);
             prepared.pixels.repeat(channels as usize)
         } else {
@@ -126,7 +129,7 @@ impl Preprocessing {
         if inverted && fit != Fit::Garment {
             pixels.iter_mut().for_each(|value| *value = 255 - *value);
         }
-        Ok(Prepared { pixels, channels, side, inverted, notes })
+        Ok(Prepared { pixels, channels, side, inverted, place, notes })
     }
 
     /// [`Preprocessing::prepare`] for files, on all processors. `done` is called after each.
@@ -134,27 +137,11 @@ impl Preprocessing {
     /// # Errors
     /// Fails as [`Picture::open`] and [`Preprocessing::prepare`] do, for the first file that does.
     pub fn prepare_files(&self, files: &[PathBuf], invert: Invert, done: impl Fn() + Sync) -> Result<Vec<Prepared>> {
-        let next = AtomicUsize::new(0);
-        let prepare_some = || {
-            let mut some = Vec::new();
-            while let Some((index, path)) = Some(next.fetch_add(1, Relaxed)).and_then(|i| Some((i, files.get(i)?))) {
-                let prepared = Picture::open(path).and_then(|picture| self.prepare(&picture, invert));
-                done();
-                if prepared.is_err() {
-                    next.store(files.len(), Relaxed); // the files before this one have been taken
-                }
-                some.push((index, prepared));
-            }
-            some
-        };
-        let threads = thread::available_parallelism().map_or(1, |count| count.get()).min(files.len());
-        let mut prepared = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(prepare_some)).collect();
-            let join = |worker: thread::ScopedJoinHandle<Vec<_>>| worker.join().unwrap_or_else(|e| resume_unwind(e));
-            workers.into_iter().flat_map(join).collect::<Vec<_>>()
-        });
-        prepared.sort_by_key(|(index, _)| *index);
-        prepared.into_iter().map(|(_, prepared)| prepared).collect()
+        on_all_processors(files.len(), |index| {
+            let prepared = Picture::open(&files[index]).and_then(|picture| self.prepare(&picture, invert));
+            done();
+            prepared
+        })
     }
 
     /// A picture as planes of the model's size.
@@ -164,6 +151,19 @@ impl Preprocessing {
         let square = centred(&scaled, side);
         let planes = (0..usize::from(P::CHANNEL_COUNT)).flat_map(|c| square.pixels().map(move |p| p.channels()[c]));
         planes.collect()
+    }
+
+    /// The place of the model's square in a picture of this width and height. [`Fit::Garment`] finds the garment first; for
+    /// it, this is the place where no garment is found.
+    pub fn place(&self, size: (u32, u32)) -> Placement {
+        let (width, height) = self.scaled_size(size);
+        let side = self.side as u32;
+        let along = |length: u32| {
+            let length_of = f64::from(length);
+            (-offset(length, side) as f64 / length_of, f64::from(side) / length_of)
+        };
+        let ((left, width), (top, height)) = (along(width), along(height));
+        Placement { left, top, width, height }
     }
 
     /// Width and height to which a picture is scaled before it is cropped or padded.
@@ -231,12 +231,41 @@ fn channels(values: &[f64], images: &Tensor) -> Tensor {
 
 /// The centre of a picture as a square of side `side`, black where the picture doesn't reach.
 fn centred<P: Pixel<Subpixel = u8> + 'static>(image: &ImageBuffer<P, Vec<u8>>, side: u32) -> ImageBuffer<P, Vec<u8>> {
-    // As torchvision: cut off half of what is too much, rounded to an even number; pad with half of what is missing.
-    let offset = |length: u32| match length.checked_sub(side) {
+    let mut square = ImageBuffer::new(side, side);
+    let [left, top] = [image.width(), image.height()].map(|length| offset(length, side));
+    imageops::replace(&mut square, image, left, top);
+    square
+}
+
+/// Offset of a length in the square's side, negative where a part is cut off. As torchvision: half of what is too much is
+/// cut off, rounded to an even number, and half of what is missing is padded.
+fn offset(length: u32, side: u32) -> i64 {
+    match length.checked_sub(side) {
         Some(more) => -i64::from(more / 2 + more % 2 * (more / 2 % 2)),
         None => i64::from((side - length) / 2),
+    }
+}
+
+/// Calls `make` for each index below `count`, on all processors. The results are in order; the first error is returned.
+pub(super) fn on_all_processors<T: Send>(count: usize, make: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let make_some = || {
+        let mut some = Vec::new();
+        while let Some(index) = Some(next.fetch_add(1, Relaxed)).filter(|&index| index < count) {
+            let made = make(index);
+            if made.is_err() {
+                next.store(count, Relaxed); // the items before this one have been taken
+            }
+            some.push((index, made));
+        }
+        some
     };
-    let mut square = ImageBuffer::new(side, side);
-    imageops::replace(&mut square, image, offset(image.width()), offset(image.height()));
-    square
+    let threads = thread::available_parallelism().map_or(1, |count| count.get()).min(count);
+    let mut made = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(make_some)).collect();
+        let join = |worker: thread::ScopedJoinHandle<Vec<_>>| worker.join().unwrap_or_else(|e| resume_unwind(e));
+        workers.into_iter().flat_map(join).collect::<Vec<_>>()
+    });
+    made.sort_by_key(|(index, _)| *index);
+    made.into_iter().map(|(_, made)| made).collect()
 }

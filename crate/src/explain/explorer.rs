@@ -20,12 +20,16 @@ use crate::plot::{Figure, Map, Scale};
 /// The page without its data.
 const PAGE: &str = include_str!("explorer.html");
 const DATA: &str = "/*DATA*/null";
+const FIGURE: &str = "<!--FIGURE-->";
 
 /// Steps between zero and a row's greatest value, the finest first.
-const LEVELS: [u8; 4] = [255, 63, 31, 15];
+const LEVELS: [u8; 5] = [255, 63, 31, 15, 11];
 
-/// The packed attention should not take more bytes, so that a page of a ViT-S at 224 pixels stays below 2 MB.
-const BUDGET: usize = 1_200_000;
+/// Bytes of a page. The steps of the attention are chosen so that it stays below, if the coarsest steps allow it.
+const BUDGET: usize = 1_950_000;
+
+/// Values of which the size of the packed attention is estimated.
+const SAMPLE: i64 = 1 << 20;
 
 /// An interactive page about one image: a self-contained HTML document that needs no network.
 ///
@@ -34,6 +38,8 @@ const BUDGET: usize = 1_200_000;
 #[derive(Clone)]
 pub struct Explorer {
     page: String,
+    /// The part of the page that shows the figure in a browser whose scripts are off.
+    fallback: String,
     figure: Figure,
 }
 
@@ -70,14 +76,19 @@ impl Explorer {
         );
         let side = grid_side(tokens, prefix.len() as i64)?;
         let rows = attention.reshape([-1, tokens]); // [L, H, S, S] -> [L · H · S, S]
-        let (packed, levels) = pack_within(&rows, BUDGET)?;
+        let fallback =
+            format!("<noscript>{}<p>The page needs scripts, which are off here.</p></noscript>", picture(&figure));
+        let image = STANDARD.encode(png(image)?);
+        let rolled = pack(rollout, LEVELS[0])?;
+        let others = PAGE.len() + fallback.len() + image.len() + len(&rolled);
+        let (packed, levels) = pack_within(&rows, BUDGET.saturating_sub(others))?;
         let colors: Vec<[u8; 3]> = (0..=16)
             .map(|step| Scale { map: Map::Inferno, low: 0.0, high: 16.0 }.color(step as f32))
             .map(|color| [color.0, color.1, color.2])
             .collect();
         let data = json!({
             "title": title,
-            "image": format!("data:image/png;base64,{}", STANDARD.encode(png(image)?)),
+            "image": format!("data:image/png;base64,{image}"),
             "grid": [side, side],
             "tokens": tokens,
             "layers": layers,
@@ -85,15 +96,14 @@ impl Explorer {
             "prefix": prefix.iter().map(|name| format!("{name} token")).collect::<Vec<_>>(),
             "query": 0,
             "attention": packed,
-            "rollout": pack(rollout, LEVELS[0])?,
+            "rollout": rolled,
             "colors": colors,
             "precision": format!(
                 "Values are exact to {:.1} % of the greatest value in their row.", 100.0 / f64::from(levels)
             ),
         });
-        // "</script>" in a title would end the script.
-        let data = data.to_string().replace('<', "\\u003c");
-        Ok(Explorer { page: PAGE.replacen(DATA, &data, 1), figure })
+        let page = PAGE.replacen(FIGURE, &fallback, 1).replacen(DATA, &script_literal(&data), 1);
+        Ok(Explorer { page, fallback, figure })
     }
 
     /// The HTML document.
@@ -120,18 +130,21 @@ impl Explorer {
     }
 
     /// The page in a frame of its own, so that its style and its keys don't meet the notebook's. The figure stands there
-    /// until a script replaces it.
+    /// until a script replaces it. The frame is as high as the page.
     fn embedded(&self) -> String {
-        let (alt, png) = (escaped(self.figure.alt()), STANDARD.encode(self.figure.png()));
-        let page = STANDARD.encode(&self.page);
+        let page = json!(self.page.replacen(&self.fallback, "", 1));
+        let (picture, page) = (picture(&self.figure), script_literal(&page));
         format!(
-            "<div><img alt=\"{alt}\" src=\"data:image/png;base64,{png}\"><script>\n\
+            "<div>{picture}<script>\n\
              (image => {{\n\
              const frame = document.createElement(\"iframe\");\n\
-             const bytes = Uint8Array.from(atob(\"{page}\"), letter => letter.charCodeAt(0));\n\
-             frame.srcdoc = new TextDecoder().decode(bytes);\n\
+             frame.srcdoc = {page};\n\
              frame.title = image.alt;\n\
              frame.style = \"width: 100%; height: 640px; border: 0\";\n\
+             frame.addEventListener(\"load\", () => {{\n\
+             const root = frame.contentDocument.documentElement;\n\
+             new ResizeObserver(() => frame.style.height = `${{root.offsetHeight}}px`).observe(root);\n\
+             }});\n\
              image.replaceWith(frame);\n\
              }})(document.currentScript.previousElementSibling);\n\
              </script></div>"
@@ -154,15 +167,30 @@ impl fmt::Debug for Explorer {
 }
 
 /// Packs rows with the finest steps that fit into `budget` bytes, or else the coarsest. Returns the number of steps, too.
+/// The first steps that are tried are those that a sample of the rows fits with.
 fn pack_within(rows: &Tensor, budget: usize) -> Result<(Value, u8)> {
+    let coarsest = LEVELS[LEVELS.len() - 1];
+    let size = rows.size();
+    let every = (size[0] * size[1] / SAMPLE).max(1);
+    let sample = rows.slice(0, 0, size[0], every); // [R, S] -> [R / every, S]
+    let mut is_tried = every == 1;
     for levels in LEVELS {
+        // A sample packs a little worse than the whole, since fewer bytes have come before.
+        is_tried = is_tried || levels == coarsest || len(&pack(&sample, levels)?) * every as usize <= budget;
+        if !is_tried {
+            continue;
+        }
         let packed = pack(rows, levels)?;
-        let len = packed["bytes"].as_str().map_or(0, str::len);
-        if len <= budget || levels == LEVELS[LEVELS.len() - 1] {
+        if len(&packed) <= budget || levels == coarsest {
             return Ok((packed, levels));
         }
     }
     unreachable!("the coarsest steps are always taken")
+}
+
+/// Bytes of packed rows.
+fn len(packed: &Value) -> usize {
+    ["bytes", "greatest"].iter().filter_map(|part| packed[part].as_str()).map(str::len).sum()
 }
 
 /// Rows [R, S] of values that aren't negative, as bytes in base64 of gzip: the square root of each value's share in its
@@ -209,6 +237,17 @@ fn png(image: &Tensor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A value as a script's literal. "</script>" in a title would end the script.
+fn script_literal(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c")
+}
+
+/// The figure as an element of HTML.
+fn picture(figure: &Figure) -> String {
+    let (alt, png) = (escaped(figure.alt()), STANDARD.encode(figure.png()));
+    format!("<img alt=\"{alt}\" src=\"data:image/png;base64,{png}\">")
+}
+
 /// Text as an attribute's value.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
@@ -251,7 +290,7 @@ mod tests {
     fn more_values_get_coarser_steps() {
         let rows = Tensor::rand([2000, 50], (Kind::Float, Device::Cpu));
         assert_eq!(pack_within(&rows, 1 << 20).unwrap().1, 255);
-        assert_eq!(pack_within(&rows, 1000).unwrap().1, 15);
+        assert_eq!(pack_within(&rows, 1000).unwrap().1, 11);
         assert!(pack(&(rows - 0.5), 255).is_err());
     }
 }

@@ -5,10 +5,14 @@ use std::sync::mpsc::sync_channel;
 use ndarray::{Array3, Axis, concatenate};
 use tch::{Kind, Tensor};
 
+use super::drawing::{Drawing, colors};
 use super::{Learner, Method};
 use crate::error::{Error, Result, ensure};
 use crate::explain::{self, Exploration, Explorer, Heatmap, MapScale, Rollout, rollout};
-use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
+use crate::plot::{Figure, Grid, Tile};
+
+/// The widest picture in pixels of which three pairs fit into a row with all of their pixels.
+const WIDE: usize = 248;
 
 /// Maps of images, and the class that the model predicts for each.
 #[derive(Debug)]
@@ -19,10 +23,11 @@ pub struct Explanation {
     pub grids: Array3<f32>,
     /// N class numbers
     pub predicted: Vec<i64>,
-    /// The name of each class, from [`Learner::class_names`]; empty names if the model has no class head.
+    /// The name of each class, from [`Learner::class_names`]. Empty for a model without a head, which predicts no class.
     pub classes: Vec<String>,
     /// N names to show below the images, for instance of their files. May be empty.
     pub names: Vec<String>,
+    pub drawing: Drawing,
 }
 
 impl Learner {
@@ -54,11 +59,10 @@ impl Learner {
             progress(predicted.len());
             Ok(())
         })?;
-        let (maps, grids, mut classes) = (joined(&maps)?, joined(&grids)?, self.class_names());
-        if !self.has_class_head() {
-            classes.iter_mut().for_each(String::clear);
-        }
-        Ok(Explanation { maps, grids, predicted, classes, names: Vec::new() })
+        let (maps, grids) = (joined(&maps)?, joined(&grids)?);
+        let classes = if self.has_class_head() { self.class_names() } else { Vec::new() };
+        let drawing = Drawing { upsample: heatmap.upsample, ..Drawing::default() };
+        Ok(Explanation { maps, grids, predicted, classes, names: Vec::new(), drawing })
     }
 
     /// A page about one image: where each token looks, by layer and head, and rolled out with `options`. `figure` stands
@@ -66,7 +70,7 @@ impl Learner {
     ///
     /// # Errors
     /// Fails as [`Learner::explain`] does.
-    pub fn explore(&self, title: &str, image: &Tensor, options: &Rollout, figure: Figure) -> Result<Explorer> {
+    pub fn explore(&self, title: &str, image: &Tensor, options: &Rollout, figure: &Figure) -> Result<Explorer> {
         let batch = image.unsqueeze(0); // [C, I, I] -> [1, C, I, I]
         let (_, attention) = self.attention(&self.preprocessing.input(&batch)?)?;
         let rolled = rollout(&attention, options)?; // [1, L, H, S, S] -> [1, S, S]
@@ -78,15 +82,16 @@ impl Learner {
             attention: &attention.get(0),
             rollout: &rolled.get(0),
             prefix: &self.network.prefix_names()?,
-            figure,
+            figure: figure.clone(),
         })
     }
 }
 
 impl Explanation {
-    /// Pairs of image and map over it, three in a row. The captions name the image, if it has a name, and the predicted
-    /// class, and the true one where `labels` has another. `images` are bytes, [N, I, I] or [N, C, I, I]; `scale` is the
-    /// one that the maps were made with.
+    /// Pairs of image and map over it, three in a row, or fewer of large photographs. The captions name the image, if it has
+    /// a name, and the predicted class, and the true one where `labels` has another. `images` are bytes, [N, I, I] or
+    /// [N, C, I, I], and aren't shown where there are [`Drawing::photographs`]; `scale` is the one that the maps were
+    /// made with.
     ///
     /// # Errors
     /// Another number of images or labels than of maps.
@@ -103,31 +108,45 @@ impl Explanation {
         let fits = images.size()[0] as usize == count && labels.is_none_or(|labels| labels.len() == count);
         ensure!(fits, "give {count} images, and as many labels: there are {count} maps");
         let maps: Vec<_> = self.maps.outer_iter().map(|map| map.to_owned()).collect();
-        let fitted = plot::Scale::fit(Map::Inferno, &maps);
-        let colors = plot::Scale { low: fitted.low.max(0.0), ..fitted }; // no colour where a map is negative
-        let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
+        let colors = colors(&maps);
         let mut tiles = Vec::new();
-        for (i, (map, &class)) in maps.into_iter().zip(&self.predicted).enumerate() {
-            let class = match labels.map(|labels| labels[i]) {
-                Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
-                _ => name(class).to_string(),
-            };
+        for (i, map) in maps.into_iter().enumerate() {
+            let class = self.caption(i, labels);
             let (below_image, below_map) = match self.names.get(i) {
                 Some(name) => (name.clone(), class),
                 None => (class, String::new()),
             };
-            let tile = Tile::picture(&images.get(i as i64), below_image)?;
+            let tile = self.drawing.picture(images, i, below_image)?;
             tiles.push(tile.clone());
-            tiles.push(Tile { caption: below_map, ..tile }.under(map, colors));
+            tiles.push(self.drawing.under(Tile { caption: below_map, ..tile }, i, map, colors));
         }
-        Ok(Grid {
-            title: title.into(),
-            columns: tiles.len().min(6),
-            tiles,
-            bar: Some(Bar { scale: colors, label: format!("scale: {scale}") }),
-            ..Grid::default()
-        })
+        let (columns, bar) = (columns(&tiles), Some(self.drawing.bar(colors, scale)));
+        Ok(Grid { title: title.into(), columns, tiles, bar, ..Grid::default() })
     }
+
+    /// The predicted class of an image, and the true one if it is another.
+    fn caption(&self, image: usize, labels: Option<&[i64]>) -> String {
+        if self.classes.is_empty() {
+            return String::new();
+        }
+        let name = |class: i64| self.classes.get(class as usize).map_or("?", String::as_str);
+        let class = self.predicted[image];
+        match labels.map(|labels| labels[image]) {
+            Some(label) if label != class => format!("{} (is {})", name(class), name(label)),
+            _ => name(class).to_string(),
+        }
+    }
+}
+
+/// The columns of a grid of pairs: fewer for wide pictures, so that their pixels are seen.
+fn columns(tiles: &[Tile]) -> usize {
+    let widest = tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(0);
+    let most = match (widest, tiles.len()) {
+        (..=WIDE, _) => 6,
+        (_, ..=4) => 2,
+        _ => 4,
+    };
+    tiles.len().min(most)
 }
 
 /// The batches' arrays [B, h, w] as one [N, h, w].

@@ -5,10 +5,11 @@ use ndarray::{Array3, Array4, Axis, concatenate};
 use tch::Tensor;
 
 use super::Learner;
+use super::drawing::{Drawing, colors};
 use super::explanation::pipelined;
 use crate::error::{Error, Result, ensure};
 use crate::explain::{Heatmap, MapScale, grid_of_rows, row};
-use crate::plot::{Bar, Grid, Map, Scale, Tile};
+use crate::plot::{Grid, Tile};
 
 /// Maps of each head of one layer.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct HeadMaps {
     pub grids: Array4<f32>,
     /// N names to show below the images, for instance of their files. May be empty.
     pub names: Vec<String>,
+    pub drawing: Drawing,
 }
 
 /// The most columns of a figure of one image.
@@ -54,7 +56,8 @@ impl Learner {
             Ok((by_head(maps, heads as usize), by_head(grids, heads as usize)))
         })?;
         let (maps, grids): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        Ok(HeadMaps { maps: joined(&maps)?, grids: joined(&grids)?, names: Vec::new() })
+        let drawing = Drawing { upsample: heatmap.upsample, ..Drawing::default() };
+        Ok(HeadMaps { maps: joined(&maps)?, grids: joined(&grids)?, names: Vec::new(), drawing })
     }
 }
 
@@ -81,17 +84,18 @@ impl HeadMaps {
         let maps =
             self.maps.outer_iter().flat_map(|image| image.outer_iter().map(|map| map.to_owned()).collect::<Vec<_>>());
         let maps: Vec<_> = maps.collect();
-        let colors = Scale::fit(Map::Inferno, &maps);
+        let colors = colors(&maps);
         let mut tiles = Vec::new();
         for (i, maps) in maps.chunks(heads).enumerate() {
-            let tile = Tile::picture(&images.get(i as i64), self.names.get(i).cloned().unwrap_or_default())?;
+            let tile = self.drawing.picture(images, i, self.names.get(i).cloned().unwrap_or_default())?;
             tiles.push(tile.clone());
             for (head, map) in maps.iter().enumerate() {
-                tiles.push(Tile { caption: format!("head {head}"), ..tile.clone() }.under(map.clone(), colors));
+                let tile = Tile { caption: format!("head {head}"), ..tile.clone() };
+                tiles.push(self.drawing.under(tile, i, map.clone(), colors));
             }
         }
         let columns = if count == 1 { tiles.len().min(COLUMNS) } else { 1 + heads };
-        let bar = Some(Bar { scale: colors, label: format!("scale: {scale}") });
+        let bar = Some(self.drawing.bar(colors, scale));
         Ok(Grid { title: title.into(), columns, tiles, bar, ..Grid::default() })
     }
 }

@@ -1,5 +1,6 @@
 //! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
 
+mod drawing;
 mod explanation;
 pub mod fused;
 mod heads;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
+pub use drawing::Drawing;
 pub use explanation::{Explanation, pipelined};
 use fused::{Fused, FusedCnn};
 pub use heads::HeadMaps;

@@ -34,6 +34,8 @@ pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 pub struct Canvas {
     rgb: Vec<u8>,
     size: (u32, u32),
+    /// Whether the page holds photographs, whose colours are not to be merged.
+    pub has_photographs: bool,
 }
 
 /// A length or coordinate in drawn pixels.
@@ -52,7 +54,7 @@ impl Canvas {
         let lines = text::wrap(title, TITLE, true, WIDTH - 2.0 * MARGIN, 4);
         let top = MARGIN + lines.len() as f32 * TITLE * LEADING + if lines.is_empty() { 0.0 } else { 10.0 };
         let size = (pixels(WIDTH) as u32, pixels(top + body + MARGIN) as u32);
-        let mut canvas = Canvas { rgb: vec![255; size.0 as usize * size.1 as usize * 3], size };
+        let mut canvas = Canvas { rgb: vec![255; size.0 as usize * size.1 as usize * 3], size, has_photographs: false };
         canvas.lines(MARGIN, MARGIN, &lines, Style { bold: true, ..style(TITLE, Color::TEXT, Anchor::Left) });
         (canvas, top)
     }

@@ -38,7 +38,8 @@ pub struct Figure {
 impl Figure {
     /// A figure that is small enough for a notebook.
     pub(super) fn new(canvas: Canvas, alt: String) -> Result<Self> {
-        let figure = Figure::encoded(canvas, alt, false)?;
+        let all_colors = canvas.has_photographs;
+        let figure = Figure::encoded(canvas, alt, all_colors)?;
         let (kilobytes, most) = (figure.png.len() / 1000, MAX_BYTES / 1000);
         ensure!(
             figure.png.len() <= MAX_BYTES,

@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use ndarray::{Array2, Array3};
-use tch::{Device, Kind, Tensor};
-
-use super::canvas::{Canvas, DENSITY, MARGIN, Rect, WIDTH};
+use super::canvas::{Canvas, DENSITY, MARGIN, WIDTH};
 use super::text::{Anchor, LABEL, LEADING, number, style, wrap};
-use super::{Color, Figure, Map, Scale};
+use super::{Color, Figure, Scale, Tile};
+use crate::Result;
 use crate::error::ensure;
-use crate::{Error, Result};
 
 /// The least distance of tiles. A whole number of pixels for each value can leave room for a larger one.
 const GAP: f32 = 10.0;
@@ -18,93 +15,6 @@ const ABOVE_CAPTION: f32 = 5.0;
 const ROW_LABEL: f32 = 84.0;
 const CAPTION: f32 = 10.5;
 const CAPTION_LINES: usize = 2;
-/// Opacity of an overlay's highest value. The lowest value is transparent.
-const OPACITY: f32 = 0.8;
-
-/// One picture of a grid.
-#[derive(Clone, Debug)]
-pub struct Tile {
-    /// Values [rows, columns], any size.
-    pub image: Array2<f32>,
-    pub scale: Scale,
-    /// The image's colours [rows, columns, 3] in place of `scale`'s, for a photograph.
-    pub colors: Option<Array3<u8>>,
-    /// A map over the image.
-    pub overlay: Option<Overlay>,
-    /// Text below the picture, at most two lines.
-    pub caption: String,
-    /// Colour of the caption and of a frame around the picture, for example for right and wrong predictions.
-    pub highlight: Option<Color>,
-}
-
-/// A translucent map: opacity grows with the value.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// Values [rows, columns], any size.
-    pub values: Array2<f32>,
-    pub scale: Scale,
-}
-
-impl Tile {
-    /// A photograph in grey. Its lowest value is black, its highest white.
-    pub fn grey(image: Array2<f32>, caption: impl Into<String>) -> Self {
-        let scale = Scale::fit(Map::Grey, [&image]);
-        Tile::map(image, scale, caption)
-    }
-
-    /// Values as colours.
-    pub fn map(image: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile { image, scale, colors: None, overlay: None, caption: caption.into(), highlight: None }
-    }
-
-    /// A photograph of bytes: [3, H, W] in red, green, blue, or in grey [H, W] or [1, H, W].
-    ///
-    /// # Errors
-    /// A tensor of another shape.
-    pub fn picture(image: &Tensor, caption: impl Into<String>) -> Result<Self> {
-        let [3, rows, columns] = image.size()[..] else { return Ok(Tile::grey(pixels(image)?, caption)) };
-        let bytes = image.detach().to_device(Device::Cpu).to_kind(Kind::Uint8);
-        let interleaved = bytes.permute([1, 2, 0]).contiguous().view([-1]); // [3, H, W] -> [H, W, 3] -> [H * W * 3]
-        let size = (rows as usize, columns as usize, 3);
-        let colors = Array3::from_shape_vec(size, Vec::<u8>::try_from(interleaved)?).ok();
-        let image = pixels(&bytes.to_kind(Kind::Float).mean_dim([0i64].as_slice(), false, Kind::Float))?;
-        Ok(Tile { colors, ..Tile::grey(image, caption) })
-    }
-
-    /// The same picture under a translucent map.
-    pub fn under(self, values: Array2<f32>, scale: Scale) -> Self {
-        Tile { overlay: Some(Overlay { values, scale }), ..self }
-    }
-
-    /// A photograph in grey under a translucent map.
-    pub fn overlay(image: Array2<f32>, values: Array2<f32>, scale: Scale, caption: impl Into<String>) -> Self {
-        Tile::grey(image, caption).under(values, scale)
-    }
-
-    /// The same tile with its caption and a frame in `color`.
-    pub fn highlighted(self, color: Color) -> Self {
-        Tile { highlight: Some(color), ..self }
-    }
-
-    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
-        let (rows, columns) = self.image.dim();
-        let (map_rows, map_columns) = self.overlay.as_ref().map_or((0, 0), |overlay| overlay.values.dim());
-        // Draws on the finer grid in each direction; exact if one size divides the other.
-        let (fine_rows, fine_columns) = (rows.max(map_rows), columns.max(map_columns));
-        canvas.cells(area, fine_rows, fine_columns, |y, x| {
-            let (row, column) = (y * rows / fine_rows, x * columns / fine_columns);
-            let below = match &self.colors {
-                Some(colors) => Color(colors[[row, column, 0]], colors[[row, column, 1]], colors[[row, column, 2]]),
-                None => self.scale.color(self.image[[row, column]]),
-            };
-            let Some(overlay) = &self.overlay else { return below };
-            let value = overlay.values[[y * map_rows / fine_rows, x * map_columns / fine_columns]];
-            below.under(overlay.scale.color(value), OPACITY * overlay.scale.position(value))
-        });
-        let (thickness, color) = self.highlight.map_or((0.5, Color::GRID_LINE), |color| (2.5, color));
-        canvas.frame(area, thickness, color);
-    }
-}
 
 /// The colour bar of a grid.
 #[derive(Clone, Debug)]
@@ -145,13 +55,19 @@ pub fn image_grid(title: &str, tiles: &[Tile], columns: usize) -> Result<Figure>
 }
 
 impl Grid {
-    /// Draws the grid.
+    /// Draws the grid. Photographs in colour keep their colours and are drawn smaller where the figure would be too large
+    /// for a notebook.
     ///
     /// # Errors
     /// No tile, no column, more than 20 columns, an empty picture, more labels than rows or columns, or a figure too
     /// large for a notebook.
     pub fn figure(&self) -> Result<Figure> {
-        Figure::new(self.drawn()?, self.alt())
+        let shrinks = self.tiles.iter().any(|tile| tile.colors.is_some());
+        let figure = |share| Figure::new(self.drawn(share)?, self.alt());
+        match figure(1.0) {
+            Err(_) if shrinks => figure(0.7).or_else(|_| figure(0.5)),
+            figure => figure,
+        }
     }
 
     /// Draws the grid into a PNG file, which may be larger than a figure in a notebook, as with many photographs.
@@ -159,21 +75,25 @@ impl Grid {
     /// # Errors
     /// The same as for [`Grid::figure`], or a file that can't be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        Figure::of_any_size(self.drawn()?, self.alt())?.save(path)
+        Figure::of_any_size(self.drawn(1.0)?, self.alt())?.save(path)
     }
 
-    fn drawn(&self) -> Result<Canvas> {
+    /// Draws the grid, with tiles of `share` of their greatest size.
+    fn drawn(&self, share: f32) -> Result<Canvas> {
         self.check()?;
         let left = MARGIN + if self.row_labels.is_empty() { 0.0 } else { ROW_LABEL };
-        let (width, height) = self.tile_size(WIDTH - MARGIN - left);
+        let (width, height) = self.tile_size(WIDTH - MARGIN - left, share);
         let spare = (WIDTH - MARGIN - left - width * self.columns as f32) / (self.columns.max(2) - 1) as f32;
         let gap = spare.clamp(GAP, WIDEST_GAP);
         let x = |column: usize| left + (width + gap) * column as f32;
         let fit = |tile: &Tile| wrap(&tile.caption, CAPTION, false, width + gap - 4.0, CAPTION_LINES);
         let captions: Vec<Vec<String>> = self.tiles.iter().map(fit).collect();
+        let heights: Vec<f32> = (self.tiles.chunks(self.columns))
+            .map(|row| row.iter().map(|tile| tile.height_in((width, height))).fold(0.0, f32::max))
+            .collect();
         // The y of each row's tiles and of the end, from the top of the page's body.
         let (mut rows, mut bottom) = (Vec::new(), if self.column_labels.is_empty() { 0.0 } else { 22.0 });
-        for row in captions.chunks(self.columns) {
+        for (row, height) in captions.chunks(self.columns).zip(&heights) {
             rows.push(bottom);
             let lines = row.iter().map(Vec::len).max().unwrap_or(0) as f32;
             bottom +=
@@ -185,13 +105,13 @@ impl Grid {
             let text = wrap(label, LABEL, false, width + gap - 4.0, 1).concat();
             canvas.text(x(i) + width / 2.0, top + 9.0, &text, style(LABEL, Color::TEXT, Anchor::Middle));
         }
-        for (label, row) in self.row_labels.iter().zip(&rows) {
+        for ((label, row), height) in self.row_labels.iter().zip(&rows).zip(&heights) {
             let text = wrap(label, LABEL, false, ROW_LABEL - 8.0, 3);
             let start = top + row + (height - text.len() as f32 * LABEL * LEADING) / 2.0;
             canvas.lines(MARGIN, start, &text, style(LABEL, Color::TEXT, Anchor::Left));
         }
         for (i, (tile, caption)) in self.tiles.iter().zip(&captions).enumerate() {
-            let (x, y) = (x(i % self.columns), top + rows[i / self.columns]);
+            let (x, y, height) = (x(i % self.columns), top + rows[i / self.columns], heights[i / self.columns]);
             tile.draw(&mut canvas, (x, y, width, height));
             let color = tile.highlight.unwrap_or(Color::TEXT);
             canvas.lines(x + width / 2.0, y + height + ABOVE_CAPTION, caption, style(CAPTION, color, Anchor::Middle));
@@ -224,15 +144,17 @@ impl Grid {
         Ok(())
     }
 
-    /// Width and height of each tile in page units: as wide as the page and legibility allow. Each value has the same whole
-    /// number of pixels, unless there are more values than pixels.
-    fn tile_size(&self, page: f32) -> (f32, f32) {
-        let columns = self.tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(1);
-        let rows = self.tiles.iter().map(|tile| tile.image.nrows()).max().unwrap_or(1);
+    /// Width and height of each tile in page units: as wide as the page and legibility allow, times `share`. Each value has
+    /// the same whole number of pixels, unless there are more values than pixels.
+    fn tile_size(&self, page: f32, share: f32) -> (f32, f32) {
+        let columns = self.tiles.iter().map(|tile| tile.image.ncols()).max().unwrap_or(1) as f32;
+        let rows = self.tiles.iter().map(|tile| tile.image.nrows()).max().unwrap_or(1) as f32;
+        let longer = columns.max(rows);
         let room = (page - GAP * (self.columns - 1) as f32) / self.columns as f32;
-        let width = room.min((columns as f32 * 6.0).clamp(150.0, 300.0)) * DENSITY;
-        let cell = if width >= columns as f32 { (width / columns as f32).floor() } else { width / columns as f32 };
-        (cell * columns as f32 / DENSITY, cell * rows as f32 / DENSITY)
+        let most = (longer * 6.0).clamp(150.0, 300.0).max(longer / DENSITY);
+        let cell = (room / columns).min(most / longer) * share * DENSITY;
+        let cell = if cell >= 1.0 { cell.floor() } else { cell };
+        (cell * columns / DENSITY, cell * rows / DENSITY)
     }
 
     fn alt(&self) -> String {
@@ -252,28 +174,10 @@ impl Grid {
     }
 }
 
-/// A one-channel image or a map as an array [H, W]. The tensor has shape [H, W], or dimensions of 1 before these.
-///
-/// # Errors
-/// A tensor of another shape.
-pub fn pixels(image: &Tensor) -> Result<Array2<f32>> {
-    let size = image.size();
-    let picture = match size[..] {
-        [ref leading @ .., rows, columns] if leading.iter().all(|&dimension| dimension == 1) => {
-            let flat = image.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-            Array2::from_shape_vec((rows as usize, columns as usize), Vec::<f32>::try_from(flat)?).ok()
-        }
-        _ => None,
-    };
-    picture.ok_or_else(|| {
-        Error::argument(format!(
-            "a picture has shape [H, W] or [1, H, W], this tensor has {size:?}; pick one image, as with get(0)"
-        ))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
 
     fn tile(rows: usize, columns: usize) -> Tile {
@@ -297,18 +201,9 @@ mod tests {
     fn each_value_is_drawn_with_the_same_number_of_pixels() {
         for (columns, values) in [(1, 28), (10, 28), (3, 50), (6, 7), (20, 28)] {
             let grid = Grid { tiles: vec![tile(values, values)], columns, ..Grid::default() };
-            let (width, _) = grid.tile_size(800.0);
+            let (width, _) = grid.tile_size(800.0, 1.0);
             assert_eq!((width * DENSITY) as usize % values, 0);
             assert!((width + GAP) * columns as f32 <= 800.0 + GAP, "{columns} columns of {width}");
         }
-    }
-
-    #[test]
-    fn tensors_of_any_kind_become_arrays() {
-        let image = Tensor::from_slice(&[0u8, 1, 2, 3, 4, 5]).view([1, 1, 2, 3]);
-        assert_eq!(pixels(&image).unwrap(), ndarray::arr2(&[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]));
-        assert_eq!(pixels(&image.transpose(2, 3)).unwrap(), ndarray::arr2(&[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]));
-        let shape = pixels(&Tensor::zeros([2, 28, 28], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
-        assert!(shape.contains("[2, 28, 28]"), "{shape}");
     }
 }

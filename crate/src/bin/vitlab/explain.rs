@@ -1,18 +1,19 @@
 //! `vitlab explain`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tch::{Kind, Tensor};
 use vitlab::checkpoint::{StateDict, write_safetensors};
 use vitlab::config::Precision;
+use vitlab::data::Photograph;
 use vitlab::explain::{Heatmap, MapScale, Upsample};
 use vitlab::learner::{Explanation, HeadMaps, Method};
-use vitlab::plot::Grid;
+use vitlab::plot::{Grid, OverlayStyle};
 use vitlab::{Error, Learner, Result};
 
 use crate::images::{Selected, Selection};
 use crate::method::MethodOptions;
-use crate::options::{Inference, extension, progress};
+use crate::options::{Inference, extension, named, progress};
 
 /// Most images in a picture that is still readable.
 const MOST_IN_A_PICTURE: i64 = 50;
@@ -33,11 +34,19 @@ pub struct Arguments {
     /// How a patch's value becomes pixels.
     #[arg(long, default_value = "bilinear", value_name = "bilinear|nearest")]
     upsample: Upsample,
+    /// Draw a map as translucent colours (heat), by darkening the picture where the map is low (dim), or as lines at 25, 50
+    /// and 75 % of the scale (contours); for --out FILE.png [default: heat].
+    #[arg(long, value_parser = named(OVERLAY))]
+    overlay: Option<OverlayStyle>,
     /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels ([N, H, I, I] and
-    /// [N, H, I/P, I/P] for --head each), a picture, or an interactive page about one image.
+    /// [N, H, I/P, I/P] for --head each), a picture, or an interactive page about one image. The maps of --image are drawn
+    /// over the pictures themselves, of which those longer than 800 pixels are scaled down to 800.
     #[arg(long, value_name = "FILE.safetensors|FILE.png|FILE.html")]
     out: PathBuf,
 }
+
+const OVERLAY: &[(&str, OverlayStyle)] =
+    &[("heat", OverlayStyle::Heat), ("dim", OverlayStyle::Dim), ("contours", OverlayStyle::Contours)];
 
 const EXAMPLES: &str = "Examples:
   vitlab explain --weights models/ViT_model.pt --range 0..10 --fusion max --discard 0.9 --out maps.png
@@ -53,6 +62,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let (picture, page) = (ending == "png", ending == "html");
     if !(picture || page || ending == "safetensors") {
         return Err(Error::file(&arguments.out, "--out must end in .png, .html or .safetensors"));
+    }
+    if arguments.overlay.is_some() && !picture {
+        return Err(Error::argument("--overlay is for a picture of maps; give --out FILE.png"));
     }
     arguments.method.check(arguments.inference.precision == Precision::Float32)?;
     let (learner, device) = arguments.inference.learner()?;
@@ -77,15 +89,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bar.finish_and_clear();
         return arguments.write_heads(&learner, &selected, maps);
     }
-    let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
+    let mut explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
+        explanation.drawing.photographs = Photograph::read(&selected.files, &selected.prepared)?;
         arguments.grid(&learner, &selected, explanation)?.save(&arguments.out)?;
     } else if page {
-        let title = selected.origin.title(&arguments.method.title());
+        let title = selected.origin.title(&arguments.page_title(&selected));
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
         let Method::Rollout(options) = &method else { unreachable!("checked above") };
-        learner.explore(&title, &selected.images.get(0), options, figure)?.save(&arguments.out)?;
+        learner.explore(&title, &selected.images.get(0), options, &figure)?.save(&arguments.out)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
@@ -105,14 +118,15 @@ fn bytes(learner: &Learner, images: &Tensor) -> Tensor {
 
 /// The names of picture files without their folders, to show below the pictures.
 fn file_names(selected: &Selected) -> Vec<String> {
-    let name = |path: &String| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if selected.files { selected.names.iter().map(name).collect() } else { Vec::new() }
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    selected.files.iter().map(name).collect()
 }
 
 impl Arguments {
     /// The images and the maps over them.
     fn grid(&self, learner: &Learner, selected: &Selected, mut explanation: Explanation) -> Result<Grid> {
         explanation.names = file_names(selected);
+        explanation.drawing.overlay = self.overlay.unwrap_or_default();
         let images = bytes(learner, &selected.images);
         let title = selected.origin.title(&self.method.title());
         explanation.grid(&title, &images, selected.labels.as_deref(), self.scale)
@@ -123,6 +137,8 @@ impl Arguments {
         let (count, heads, ..) = maps.maps.dim();
         if extension(&self.out) == "png" {
             maps.names = file_names(selected);
+            maps.drawing.photographs = Photograph::read(&selected.files, &selected.prepared)?;
+            maps.drawing.overlay = self.overlay.unwrap_or_default();
             let title = selected.origin.title(&self.method.title());
             maps.grid(&title, &bytes(learner, &selected.images), self.scale)?.save(&self.out)?;
         } else {
@@ -132,5 +148,11 @@ impl Arguments {
         }
         println!("{count} × {heads} maps ({}) written to {}", selected.source, self.out.display());
         Ok(())
+    }
+
+    /// The image and the rollout's options in words, for a page that shows the rows of all tokens.
+    fn page_title(&self, selected: &Selected) -> String {
+        let image = selected.names.first().map_or("", |name| name.rsplit('/').next().unwrap_or(name));
+        format!("Attention in {image}; rolled out with {}", self.method.rollout_words())
     }
 }

@@ -49,8 +49,10 @@ pub struct Selected {
     pub labels: Option<Vec<i64>>,
     /// The name of each image, to print.
     pub names: Vec<String>,
-    /// Whether the names are those of files.
-    pub files: bool,
+    /// The picture files, if the images are made from such.
+    pub files: Vec<PathBuf>,
+    /// How each file's picture became an image, without the pixels.
+    pub prepared: Vec<Prepared>,
     pub origin: Origin,
 }
 
@@ -76,7 +78,8 @@ impl Selection {
         let (images, labels) = data.range(start, end);
         let labels = Some(Vec::try_from(labels)?);
         let names = (start..end).map(|index| format!("image {index}")).collect();
-        Ok(Selected { source, images, labels, names, files: false, origin: data.origin })
+        let (files, prepared) = Default::default();
+        Ok(Selected { source, images, labels, names, files, prepared, origin: data.origin })
     }
 
     fn pictures(&self, learner: &Learner, device: Device) -> Result<Selected> {
@@ -94,7 +97,8 @@ impl Selection {
         let images: Vec<Tensor> = prepared.iter().map(Prepared::tensor).collect();
         let images = Tensor::stack(&images, 0).to_device(device); // N × [C, I, I] -> [N, C, I, I]
         let (source, origin) = ("picture files".to_string(), Origin::default());
-        Ok(Selected { source, images, labels: None, names, files: true, origin })
+        let prepared = prepared.into_iter().map(|prepared| Prepared { pixels: Vec::new(), ..prepared }).collect();
+        Ok(Selected { source, images, labels: None, names, files, prepared, origin })
     }
 }
 
@@ -150,5 +154,6 @@ fn tensor(path: &Path, learner: &Learner, device: Device) -> Result<Selected> {
     let names = (0..size[0]).map(|index| format!("image {index}")).collect();
     let images = images.to_kind(Kind::Float).to_device(device);
     let (source, origin) = (path.display().to_string(), Origin::default());
-    Ok(Selected { source, images, labels: None, names, files: false, origin })
+    let (files, prepared) = Default::default();
+    Ok(Selected { source, images, labels: None, names, files, prepared, origin })
 }

@@ -22,16 +22,16 @@ pub struct MethodOptions {
     class: Option<String>,
     /// How the heads of a layer become one.
     #[arg(long, default_value = "mean", value_name = "mean|max|min")]
-    pub fusion: Fusion,
+    fusion: Fusion,
     /// Share of the smallest attention values that are dropped, in [0, 1).
     #[arg(long, default_value_t = 0.0, value_name = "R")]
-    pub discard: f64,
+    discard: f64,
     /// Drop the smallest values of each row, or of the whole matrix of tokens by tokens.
     #[arg(long, default_value = "matrix", value_name = "row|matrix")]
     discard_per: DiscardPer,
     /// Layers counted from 0: A..B (without B), i,j,… or all. --method attention takes one, by default the last.
     #[arg(long, default_value = "all", value_name = "A..B|i,j,…")]
-    pub layers: Layers,
+    layers: Layers,
     /// The head whose attention is shown, counted from 0, or a map of each (--method attention) [default: their mean].
     #[arg(long, value_name = "N|each")]
     head: Option<Head>,
@@ -164,11 +164,10 @@ impl MethodOptions {
 
     /// Method and options in words, for the picture's title.
     pub fn title(&self) -> String {
-        let MethodOptions { token, fusion, discard, layers, .. } = self;
         let name = match self.name {
             MethodName::GradCam => return "Grad-CAM, last block".to_string(),
             MethodName::AttnLrp => return "AttnLRP".to_string(),
-            MethodName::Relevance => return format!("Relevance, query token {token}"),
+            MethodName::Relevance => return format!("Relevance, query token {}", self.token),
             MethodName::Attention => {
                 let layer = self.one_layer().map_or("last layer".to_string(), |layer| format!("layer {layer}"));
                 let head = match self.head {
@@ -176,12 +175,18 @@ impl MethodOptions {
                     Some(Head::Each) => "each head".to_string(),
                     None => "mean of the heads".to_string(),
                 };
-                return format!("Attention: {layer}, {head}, query token {token}");
+                return format!("Attention: {layer}, {head}, query token {}", self.token);
             }
             MethodName::Rollout => "Attention rollout",
             MethodName::GradRollout => "Gradient rollout",
         };
-        format!("{name}: fusion {fusion}, discard {discard}, layers {layers}, query token {token}")
+        format!("{name}: {}, query token {}", self.rollout_words(), self.token)
+    }
+
+    /// The options of a rollout in words.
+    pub fn rollout_words(&self) -> String {
+        let MethodOptions { fusion, discard, layers, .. } = self;
+        format!("fusion {fusion}, discard {discard}, layers {layers}")
     }
 }
 

@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let selected = arguments.selection.read(&learner, device)?;
     let named = scores(&learner, &selected, arguments.attention, arguments.tokens)?;
-    if arguments.out.is_none() || selected.files {
+    if arguments.out.is_none() || !selected.files.is_empty() {
         print(&learner, &selected, &named[0].1, arguments.top)?;
     }
     if let Some(out) = &arguments.out {
