@@ -17,6 +17,8 @@ use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Method {
     Rollout(Rollout),
+    /// The query's row of one layer's attention (the last layer's if `None`), of one head or as the mean of the heads.
+    Attention { layer: Option<usize>, head: Option<usize> },
     /// The rollout of the attention weighted by its gradient, see [`gradient_attention`].
     GradientRollout(Rollout, Option<i64>),
     /// See [`relevance`].
@@ -91,9 +93,10 @@ impl Learner {
     }
 
     /// The query's row of each image's matrix, [B, S], and the logits [B, classes].
-    fn explained_rows(&self, images: &Tensor, method: &Method, query: Query) -> Result<(Tensor, Tensor)> {
+    pub(super) fn explained_rows(&self, images: &Tensor, method: &Method, query: Query) -> Result<(Tensor, Tensor)> {
         let class = match method {
             Method::Rollout(options) => return self.rollout(images, options, query),
+            Method::Attention { layer, head } => return self.attention_rows(images, *layer, *head, query),
             Method::GradientRollout(_, class) | Method::Relevance(class) => *class,
         };
         let (heads, layers) = self.network.forward(images, false)?;
@@ -104,6 +107,26 @@ impl Learner {
             _ => relevance(&weighted)?,
         };
         Ok((explain::row(&matrix, query, self.network.prefix_tokens()?)?, logits.detach()))
+    }
+
+    /// The query's row of one layer's attention, [B, S], and the logits [B, classes].
+    fn attention_rows(
+        &self,
+        images: &Tensor,
+        layer: Option<usize>,
+        head: Option<usize>,
+        query: Query,
+    ) -> Result<(Tensor, Tensor)> {
+        let (heads, layers) = tch::no_grad(|| self.network.forward(images, false))?;
+        let layer = layer.unwrap_or(layers.len().saturating_sub(1));
+        let attention =
+            layers.get(layer).ok_or_else(|| Error::argument(format!("layer {layer}: there is no such layer")))?;
+        ensure!(head.is_none_or(|head| (head as i64) < attention.size()[1]), "head {head:?}: there is no such head");
+        let matrix = match head {
+            Some(head) => attention.select(1, head as i64), // [B, H, S, S] -> [B, S, S]
+            None => attention.mean_dim([1i64].as_slice(), false, None), // [B, H, S, S] -> [B, S, S]
+        };
+        Ok((explain::row(&matrix, query, self.network.prefix_tokens()?)?, mean(&heads)))
     }
 }
 

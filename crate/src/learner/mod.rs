@@ -1,9 +1,11 @@
 //! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
 
+mod choose;
 mod explanation;
 pub mod fused;
 mod network;
 mod pictures;
+mod sanity;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -21,10 +23,12 @@ use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
+pub use choose::{Chosen, RolloutGrid};
 pub use explanation::{Explanation, Method, pipelined};
 use fused::{Fused, FusedCnn};
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
+pub use sanity::{Agreement, Sanity};
 
 /// A model with its weights. Only this type chooses between the CPU engine and libtorch.
 ///

@@ -10,6 +10,7 @@ use vitlab::learner::{Explanation, Method};
 use vitlab::plot::Grid;
 use vitlab::{Error, Learner, Result};
 
+use crate::faithfulness::Evidence;
 use crate::images::{Selected, Selection, listed};
 use crate::options::{Inference, extension, progress};
 
@@ -57,8 +58,14 @@ pub struct Arguments {
     compat: bool,
     /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels, a picture, or
     /// an interactive page about one image.
-    #[arg(long, value_name = "FILE.safetensors|FILE.png|FILE.html")]
-    out: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE.safetensors|FILE.png|FILE.html",
+        required_unless_present_any = ["faithfulness", "auto", "sanity"]
+    )]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    evidence: Evidence,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -67,6 +74,8 @@ const EXAMPLES: &str = "Examples:
   vitlab explain --weights hf://google/vit-base-patch16-224 --image photos/ --discard 0.9 --out photos.png
   vitlab explain --weights models/ViT_model.pt --range 7..8 --discard 0.9 --out explorer.html       where each patch looks
   vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
+  vitlab explain --weights models/ViT_model.pt --fusion max --discard 0.9 --faithfulness      better than random order?
+  vitlab explain --weights models/ViT_model.pt --auto --sanity --json evidence.json    fusion, discard and layers by evidence
   vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -76,16 +85,17 @@ enum MethodName {
     Relevance,
 }
 
-pub fn run(arguments: Arguments) -> Result<()> {
-    let ending = extension(&arguments.out);
+pub fn run(mut arguments: Arguments) -> Result<()> {
+    let ending = arguments.out.as_deref().map(extension).unwrap_or_default();
     let (picture, page) = (ending == "png", ending == "html");
-    if !(picture || page || ending == "safetensors") {
-        return Err(Error::file(&arguments.out, "--out must end in .png, .html or .safetensors"));
+    if let Some(out) = arguments.out.as_ref().filter(|_| !(picture || page || ending == "safetensors")) {
+        return Err(Error::file(out, "--out must end in .png, .html or .safetensors"));
     }
+    arguments.evidence.check(arguments.inference.precision)?;
     let method = arguments.method()?;
     let (learner, device) = arguments.inference.learner()?;
     let class = arguments.class.as_ref().map(|text| class_number(text, &learner.class_names())).transpose()?;
-    let method = match method {
+    let mut method = match method {
         Method::GradientRollout(rollout, _) => Method::GradientRollout(rollout, class),
         Method::Relevance(_) => Method::Relevance(class),
         rollout => rollout,
@@ -104,22 +114,30 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { scale, upsample, token, .. } = arguments;
     let image_size = learner.preprocessing().side;
     let heatmap = Heatmap { scale, upsample, query: token, image_size, ..Heatmap::default() };
+    let weights = arguments.inference.weights.display().to_string();
+    if let Some(Rollout { fusion, discard_ratio, layers, .. }) =
+        arguments.evidence.print(&weights, &learner, &selected, &method, &heatmap)?
+    {
+        (arguments.fusion, arguments.discard, arguments.layers) = (fusion, discard_ratio, layers);
+        method = arguments.method()?;
+    }
+    let Some(out) = arguments.out.clone() else { return Ok(()) };
     let bar = progress(count);
     let explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
-        arguments.grid(&learner, &selected, explanation)?.save(&arguments.out)?;
+        arguments.grid(&learner, &selected, explanation)?.save(&out)?;
     } else if page {
         let title = selected.origin.title(&arguments.title());
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
         let Method::Rollout(options) = &method else { unreachable!("checked above") };
-        learner.explore(&title, &selected.images.get(0), options, figure)?.save(&arguments.out)?;
+        learner.explore(&title, &selected.images.get(0), options, figure)?.save(&out)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
-        write_safetensors(&arguments.out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
+        write_safetensors(&out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
     }
-    println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
+    println!("{count} maps ({}) written to {}", selected.source, out.display());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod convert;
 mod evaluate;
 mod explain;
+mod faithfulness;
 mod images;
 mod options;
 mod predict;

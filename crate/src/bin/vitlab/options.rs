@@ -26,7 +26,7 @@ pub fn named<T: Copy + Send + Sync + 'static>(
 pub struct Inference {
     /// The model: a checkpoint file, a folder with config.json, or a model of the Hugging Face hub.
     #[arg(long, value_name = "FILE|FOLDER|hf://OWNER/NAME")]
-    weights: PathBuf,
+    pub weights: PathBuf,
     /// The dictionary of tensors to take from a file that holds several, for instance model_ema.
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
