@@ -2,10 +2,11 @@
 
 use ndarray::{Array3, Axis};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::exchange::Exchange;
 use super::{Baseline, Curve, Direction, Faithfulness, Heatmap, MapScale, Score, Target, Upsample, random_maps};
+use crate::device::on_one_thread;
 use crate::error::{Error, Result, ensure};
 
 /// Maps of N images by one method, to compare with others.
@@ -204,13 +205,12 @@ pub(super) fn areas(
     let size = images.size();
     ensure!(size.len() == 4, "images {size:?}: give [N, C, I, I]");
     let (count, batch) = (size[0] as usize, trial.batch.max(1));
-    let heatmap =
-        Heatmap { scale: MapScale::Raw, upsample: trial.upsample, image_size: size[2], ..Heatmap::default() };
+    let heatmap = Heatmap { scale: MapScale::Raw, upsample: trial.upsample, image_size: size[2], ..Heatmap::default() };
     let done = std::cell::RefCell::new(done);
     let model = |images: &Tensor| {
         let outputs = model(images)?;
         ensure!(
-            outputs.isfinite().all().int64_value(&[]) == 1,
+            on_one_thread(|| outputs.isfinite().all().int64_value(&[])) == 1,
             "the model's scores are not finite numbers: its weights are broken or don't fit its architecture"
         );
         (done.borrow_mut())(images.size()[0] as usize);
@@ -229,7 +229,8 @@ pub(super) fn areas(
             for (candidate, areas) in candidates.iter().zip(&mut areas) {
                 let grids = candidate.maps.slice_axis(Axis(0), (start..end).into());
                 let grids = Tensor::try_from(grids.as_standard_layout())?; // [B, G, G]
-                let order = exchange.order(&heatmap.maps_of_grids(&grids.to_kind(tch::Kind::Double))?)?;
+                let maps = on_one_thread(|| heatmap.maps_of_grids(&grids.to_kind(Kind::Double)))?; // -> [B, I, I]
+                let order = exchange.order(&maps)?;
                 let area = |direction| -> Result<_> {
                     let probabilities = exchange.scores(&model, &order, direction, batch as i64)?;
                     Ok(Curve { shares: exchange.shares(), probabilities }.areas())

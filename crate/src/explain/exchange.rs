@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, Array3};
 use tch::{Kind, Tensor};
 
 use super::{Baseline, Direction, Faithfulness, Score, Target};
+use crate::device::on_one_thread;
 use crate::error::{Result, ensure};
 
 /// A batch of images with its baseline, and the scores that don't depend on a map.
@@ -69,8 +70,10 @@ impl<'a> Exchange<'a> {
         ensure!(fits, "images {size:?} and maps {:?}: give [B, C, I, I] and [B, I, I]", maps.shape());
         ensure!(maps.iter().all(|value| value.is_finite()), "maps: they have values that are not finite");
         let importance = Tensor::try_from(maps.as_standard_layout())?.to_device(self.images.device());
-        let order = importance.reshape([count, side * side]).argsort_stable(true, 1, true); // [B, I, I] -> [B, I·I]
-        Ok(order.argsort(1, false).reshape([count, 1, side, side])) // [B, I·I] -> [B, 1, I, I]
+        Ok(on_one_thread(|| {
+            let order = importance.reshape([count, side * side]).argsort_stable(true, 1, true); // [B, I, I] -> [B, I·I]
+            order.argsort(1, false).reshape([count, 1, side, side]) // [B, I·I] -> [B, 1, I, I]
+        }))
     }
 
     /// Scores of each image after each step, `[B, steps + 1]`. The model gets several steps at a time, as long as they are
@@ -94,11 +97,8 @@ impl<'a> Exchange<'a> {
         let inner: Vec<usize> = (1..steps).collect();
         for some in inner.chunks((batch / count).max(1) as usize) {
             let mixed = |&step: &usize| to.where_self(&order.lt(self.exchanged[step]), from); // [B, C, I, I]
-            let mixed: Vec<Tensor> = some.iter().map(mixed).collect();
-            let outputs = match &mixed[..] {
-                [mixed] => model(mixed)?,
-                _ => model(&Tensor::cat(&mixed, 0))?, // n × [B, C, I, I] -> [n·B, C, I, I] -> [n·B, classes]
-            };
+            let mixed = on_one_thread(|| Tensor::cat(&some.iter().map(mixed).collect::<Vec<_>>(), 0)); // -> [n·B, C, I, I]
+            let outputs = model(&mixed)?; // [n·B, C, I, I] -> [n·B, classes]
             for (&step, outputs) in some.iter().zip(outputs.f_split(count, 0)?) {
                 scores.column_mut(step).assign(&self.reference.score(&outputs)?);
             }
@@ -110,13 +110,13 @@ impl<'a> Exchange<'a> {
 impl Reference {
     /// The score of each image: [B, classes] -> [B].
     fn score(&self, outputs: &Tensor) -> Result<Array1<f64>> {
-        let scores = match self {
-            Reference::Class(class) => outputs.softmax(1, Kind::Double).f_gather(1, class, false)?, // -> [B, 1]
+        let scores = on_one_thread(|| match self {
+            Reference::Class(class) => outputs.softmax(1, Kind::Double).f_gather(1, class, false), // -> [B, 1]
             Reference::Features(features) => {
                 let (a, b) = (outputs.to_kind(Kind::Double), features.to_kind(Kind::Double));
-                Tensor::f_cosine_similarity(&a, &b, 1, 1e-12)? // two times [B, E] -> [B]
+                Tensor::f_cosine_similarity(&a, &b, 1, 1e-12) // two times [B, E] -> [B]
             }
-        };
+        })?;
         Ok(Array1::from(Vec::<f64>::try_from(scores.reshape([-1]))?))
     }
 }

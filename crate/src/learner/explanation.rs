@@ -18,7 +18,10 @@ use crate::plot::{self, Bar, Figure, Grid, Map, Tile};
 pub enum Method {
     Rollout(Rollout),
     /// The query's row of one layer's attention (the last layer's if `None`), of one head or as the mean of the heads.
-    Attention { layer: Option<usize>, head: Option<usize> },
+    Attention {
+        layer: Option<usize>,
+        head: Option<usize>,
+    },
     /// The rollout of the attention weighted by its gradient, see [`gradient_attention`].
     GradientRollout(Rollout, Option<i64>),
     /// See [`relevance`].

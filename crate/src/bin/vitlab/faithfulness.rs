@@ -133,7 +133,8 @@ impl Evidence {
     fn sample(&self, selected: &Selected, side: i64) -> Sample {
         let count = selected.images.size()[0] as usize;
         let most = self.sample.map_or(if side <= SMALL { 1000 } else { 32 }, |most| most as usize);
-        let json = json!({ "source": selected.source, "available": count, "measured": count.min(most), "seed": self.seed });
+        let json =
+            json!({ "source": selected.source, "available": count, "measured": count.min(most), "seed": self.seed });
         if count <= most {
             let words = format!("{count} images of {}", selected.source);
             return Sample { images: selected.images.shallow_clone(), words, json };
@@ -225,7 +226,8 @@ fn words(method: &Method) -> String {
 }
 
 fn comparison_table(title: &str, compared: &[Comparison], lead: Option<&[Estimate]>) -> Table {
-    let mut header = vec!["map", "deletion (low is good)", "against random", "insertion (high is good)", "against random"];
+    let mut header =
+        vec!["map", "deletion (low is good)", "against random", "insertion (high is good)", "against random"];
     header.push("score");
     header.extend(lead.map(|_| "chosen − this"));
     let last = compared.len() - 1;
