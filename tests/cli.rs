@@ -349,7 +349,7 @@ fn a_map_is_measured_against_random_order() {
     // One picture has no standard error.
     product_photo(&folder.join("a.png"), 0);
     let out = printed(folder, &format!("explain --weights {VIT} --image a.png --faithfulness --steps 3 --out m.png"));
-    assert!(out.contains("1 images of picture files") && out.contains("written to m.png"), "{out}");
+    assert!(out.contains("1 image of picture files") && out.contains("written to m.png"), "{out}");
     assert!(!out.contains("NaN") && out.lines().all(|line| !line.contains(" ± 0")), "{out}");
 }
 

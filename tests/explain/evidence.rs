@@ -240,7 +240,7 @@ fn a_model_without_a_class_head_is_followed_by_similarity() {
     let structure = Structure { head: Head::None, ..Structure::default() };
     let sizes = ViTConfig { structure, n_classes: 32, ..ViTConfig::from(&config) };
     let learner = Learner::new(VisionTransformer::with_sizes(sizes, Device::Cpu));
-    assert_eq!(learner.score(), Score::Similarity);
+    assert_eq!(learner.faithfulness_score(), Score::Similarity);
     let images = Tensor::randn([3, 1, 28, 28], CPU);
     let trial = Trial { steps: 2, ..Trial::default() };
     let maps = candidate("random", random_maps(3, 7, &Heatmap { image_size: 7, ..Heatmap::default() }, 1).unwrap());

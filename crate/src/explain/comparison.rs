@@ -205,6 +205,10 @@ pub(super) fn areas(
     let size = images.size();
     ensure!(size.len() == 4, "images {size:?}: give [N, C, I, I]");
     let (count, batch) = (size[0] as usize, trial.batch.max(1));
+    if let Target::PerImage(classes) = target {
+        let given = classes.len();
+        ensure!(given == count, "target: {given} classes for {count} images; give one per image");
+    }
     let heatmap = Heatmap { scale: MapScale::Raw, upsample: trial.upsample, image_size: size[2], ..Heatmap::default() };
     let done = std::cell::RefCell::new(done);
     let model = |images: &Tensor| {
@@ -222,7 +226,7 @@ pub(super) fn areas(
             let end = (start + batch).min(count);
             let some = images.narrow(0, start as i64, (end - start) as i64); // [N, C, I, I] -> [B, C, I, I]
             let target = match target {
-                Target::PerImage(classes) => Target::PerImage(classes.get(start..end).unwrap_or_default().to_vec()),
+                Target::PerImage(classes) => Target::PerImage(classes[start..end].to_vec()),
                 target => target.clone(),
             };
             let exchange = Exchange::new(&model, &some, &trial.curve(), &target)?;

@@ -143,7 +143,7 @@ impl Learner {
     }
 
     /// Compares maps with random order by deletion and insertion, see [`explain::compare`]. The images are those of
-    /// [`Learner::explain`], and the maps its grids. The score is that of [`Learner::score`].
+    /// [`Learner::explain`], and the maps its grids. The score is that of [`Learner::faithfulness_score`].
     ///
     /// # Errors
     /// Images or maps that don't fit, or a class that the model doesn't have.
@@ -162,7 +162,7 @@ impl Learner {
 
     /// The score that deletion and insertion follow: the probability of a class, or the similarity of the features of a
     /// model without a class head.
-    pub fn score(&self) -> Score {
+    pub fn faithfulness_score(&self) -> Score {
         match &self.network {
             Network::Vit(model) if model.config.structure.head == Head::None => Score::Similarity,
             _ => Score::Probability,
@@ -171,7 +171,7 @@ impl Learner {
 
     /// The trial with this model's score and batch.
     fn trial(&self, trial: &Trial) -> Trial {
-        Trial { score: self.score(), batch: trial.batch.min(self.batch_size() as usize), ..trial.clone() }
+        Trial { score: self.faithfulness_score(), batch: trial.batch.min(self.batch_size() as usize), ..trial.clone() }
     }
 
     /// Number of blocks.

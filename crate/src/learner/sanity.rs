@@ -10,7 +10,7 @@ use super::choose::references;
 use super::network::no_attention;
 use super::{Learner, Method, Network};
 use crate::error::{Result, ensure};
-use crate::explain::{Estimate, Query, rank_correlations};
+use crate::explain::{Estimate, Query, Score, rank_correlations};
 use crate::model::{Model, MyDeiT, VisionTransformer};
 
 /// Rank correlation of the maps of changed models with those of the model itself.
@@ -123,7 +123,7 @@ impl Learner {
 
     /// [`Learner::grids`], where the score of `classes` [N] is explained unless the method has a class or needs none.
     fn grids_of_classes(&self, images: &Tensor, method: &Method, query: Query, classes: &[i64]) -> Result<Array3<f32>> {
-        if self.score() == crate::explain::Score::Similarity || of_class(method, 0).is_none() {
+        if self.faithfulness_score() == Score::Similarity || of_class(method, 0).is_none() {
             return self.grids(images, method, query);
         }
         let mut maps: Vec<Option<ndarray::Array2<f32>>> = vec![None; classes.len()];

@@ -2,10 +2,8 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::ArgGroup;
-use indicatif::{HumanDuration, ProgressBar};
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 use vitlab::config::Precision;
@@ -15,13 +13,17 @@ use vitlab::notebook::Table;
 use vitlab::{Error, Learner, Result, file};
 
 use crate::images::Selected;
-use crate::options::{bar, extension};
+use crate::options::extension;
+use crate::pace::Pace;
 
 /// The options that choose the map. --auto chooses it, and refuses them.
 const OF_THE_MAP: [&str; 7] = ["method", "class", "fusion", "discard", "discard_per", "layers", "compat"];
 
 /// Sides up to this many pixels make a forward pass so cheap that more images and steps are measured by default.
 const SMALL: i64 = 64;
+
+/// Most images of the sanity checks by default: each stage needs maps by methods with gradients.
+const MOST_FOR_SANITY: i64 = 200;
 
 /// Measurements of maps.
 #[derive(clap::Args)]
@@ -42,7 +44,8 @@ pub struct Evidence {
     /// Write what is printed to this file, too, with all options and seeds.
     #[arg(long, value_name = "FILE.json", requires = "measured")]
     json: Option<PathBuf>,
-    /// Measure at most N of the images, drawn by --seed [default: 1000, or 32 for a model of more than 64 pixels a side].
+    /// Measure at most N of the images, drawn by --seed [default: 1000, or 32 for a model of more than 64 pixels a side; 200
+    /// of them for --sanity].
     #[arg(long, value_name = "N", requires = "measured", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
     /// Steps of a deletion or insertion curve; each is a forward pass [default: 49 for --faithfulness, or 14 for a model of
@@ -60,6 +63,7 @@ pub struct Evidence {
 /// The images that are measured.
 struct Sample {
     images: Tensor,
+    count: usize,
     /// Number and source in words.
     words: String,
     json: Value,
@@ -96,7 +100,7 @@ impl Evidence {
         written.insert("weights".into(), json!(weights));
         written.insert("images".into(), sample.json.clone());
         written.insert("query".into(), json!(heatmap.query));
-        if (self.faithfulness || self.auto) && learner.score() == Score::Similarity {
+        if (self.faithfulness || self.auto) && learner.faithfulness_score() == Score::Similarity {
             eprintln!(
                 "note: the model has no class head, so the curves follow the cosine similarity of its features with those of \
                  the unchanged image, instead of a probability"
@@ -115,12 +119,17 @@ impl Evidence {
             chosen = Some(rollout);
         }
         if self.sanity {
-            let mut pace = Pace::new();
+            let most = if self.sample.is_some() { sample.count as i64 } else { MOST_FOR_SANITY };
+            let images = sample.images.narrow(0, 0, most.min(sample.count as i64)); // [N, …] -> [n, …]
+            let mut pace = Pace::new("maps");
             let sanity =
-                learner.sanity(&sample.images, &methods, heatmap.query, self.seed, |done, all| pace.set(done, all))?;
+                learner.sanity(&images, &methods, heatmap.query, self.seed, |done, all| pace.set(done, all))?;
             pace.finish();
-            println!("{}\n", sanity_table(&sanity, &sample));
-            written.insert("sanity".into(), json!(sanity));
+            let count = images.size()[0] as usize;
+            println!("{}\n", sanity_table(&sanity, count, &selected.source));
+            let mut sanity = json!(sanity);
+            sanity["images"] = json!(count);
+            written.insert("sanity".into(), sanity);
         }
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&written).expect("plain JSON");
@@ -136,8 +145,9 @@ impl Evidence {
         let json =
             json!({ "source": selected.source, "available": count, "measured": count.min(most), "seed": self.seed });
         if count <= most {
-            let words = format!("{count} images of {}", selected.source);
-            return Sample { images: selected.images.shallow_clone(), words, json };
+            let images = if count == 1 { "image" } else { "images" };
+            let words = format!("{count} {images} of {}", selected.source);
+            return Sample { images: selected.images.shallow_clone(), count, words, json };
         }
         let mut drawn: Vec<i64> = (0..count as i64).collect();
         fastrand::Rng::with_seed(self.seed).shuffle(&mut drawn);
@@ -145,7 +155,7 @@ impl Evidence {
         drawn.sort_unstable();
         let indices = Tensor::from_slice(&drawn).to_device(selected.images.device());
         let words = format!("{most} of {count} images of {}, drawn by seed {}", selected.source, self.seed);
-        Sample { images: selected.images.index_select(0, &indices), words, json }
+        Sample { images: selected.images.index_select(0, &indices), count: most, words, json }
     }
 
     fn trial(&self, steps: u32, heatmap: &Heatmap) -> Trial {
@@ -161,7 +171,7 @@ impl Evidence {
             Method::GradientRollout(_, Some(class)) | Method::Relevance(Some(class)) => Target::Class(*class),
             _ => Target::Predicted,
         };
-        let mut pace = Pace::new();
+        let mut pace = Pace::new("forward passes");
         let compared =
             learner.compare(&sample.images, &[candidate], &target, &trial, |done, all| pace.set(done, all))?;
         pace.finish();
@@ -174,7 +184,7 @@ impl Evidence {
     fn choose(&self, learner: &Learner, sample: &Sample, heatmap: &Heatmap) -> Result<(Rollout, Value)> {
         let trial = self.trial(14, heatmap);
         let grid = RolloutGrid::default();
-        let mut pace = Pace::new();
+        let mut pace = Pace::new("forward passes");
         let progress = |done, all| pace.set(done, all);
         let chosen = learner.choose(&sample.images, &grid, heatmap.query, &trial, progress)?;
         pace.finish();
@@ -210,7 +220,7 @@ fn of_trial(trial: &Trial) -> String {
 
 /// The trial with the score that the model has.
 fn of_model(trial: &Trial, learner: &Learner) -> Trial {
-    Trial { score: learner.score(), ..trial.clone() }
+    Trial { score: learner.faithfulness_score(), ..trial.clone() }
 }
 
 /// A method and its options in words.
@@ -262,16 +272,21 @@ fn cells(chosen: &Chosen, choosing: usize) -> Table {
     Table::new(&title, &header, &cells.iter().map(row).collect::<Vec<_>>())
 }
 
-fn sanity_table(sanity: &Sanity, sample: &Sample) -> Table {
+fn sanity_table(sanity: &Sanity, count: usize, source: &str) -> Table {
+    // A flat map has no ranks, and no correlation.
     let cell = |agreement: &Agreement| match agreement.correlation {
+        Some(correlation) if agreement.images < count => {
+            format!("{} ({} images)", signed(correlation), agreement.images)
+        }
         Some(correlation) => signed(correlation),
         None => "–".to_string(),
     };
     let rows = sanity.stages.iter().zip(&sanity.agreement);
     let rows = rows.map(|(stage, cells)| [stage.clone()].into_iter().chain(cells.iter().map(cell)).collect());
     let title = format!(
-        "Rank correlation (Spearman) with the model's own maps: {}; each line is randomised with all lines above it (seed {})",
-        sample.words, sanity.seed
+        "Rank correlation (Spearman) with the model's own maps: {count} images of {source}; each line is randomised with all \
+         lines above it (seed {})",
+        sanity.seed
     );
     let header: Vec<&str> = ["randomised"].into_iter().chain(sanity.methods.iter().map(String::as_str)).collect();
     Table::new(&title, &header, &rows.collect::<Vec<_>>())
@@ -281,35 +296,4 @@ fn sanity_table(sanity: &Sanity, sample: &Sample) -> Table {
 fn signed(estimate: Estimate) -> String {
     let mean = format!("{:+.3}", estimate.mean).replace('-', "−");
     estimate.error.map_or(mean.clone(), |error| format!("{mean} ± {error:.3}"))
-}
-
-/// A progress bar that says once how long the rest will take.
-struct Pace {
-    bar: ProgressBar,
-    /// When the first pass ended, and the images that were done then. The first pass is slower than the others.
-    first: Option<(Instant, usize)>,
-    said: bool,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Pace { bar: bar(0, "{bar:30} {percent} % of {human_len} forward passes  {eta} left"), first: None, said: false }
-    }
-
-    fn set(&mut self, done: usize, all: usize) {
-        self.bar.set_length(all as u64);
-        self.bar.set_position(done as u64);
-        let (start, before) = *self.first.get_or_insert_with(|| (Instant::now(), done));
-        if !self.said && done > before && start.elapsed() > Duration::from_secs(1) {
-            self.said = true;
-            let left = start.elapsed().mul_f64((all - done) as f64 / (done - before) as f64);
-            if left > Duration::from_secs(15) {
-                self.bar.suspend(|| eprintln!("{all} forward passes, about {} left", HumanDuration(left)));
-            }
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -7,6 +7,7 @@ mod explain;
 mod faithfulness;
 mod images;
 mod options;
+mod pace;
 mod predict;
 mod train;
 
