@@ -197,6 +197,19 @@ fn bad_arguments_are_sentences() {
             "explain --weights x.pt --precision bfloat16 --method relevance --out m.png",
             "--precision goes with --method rollout",
         ),
+        ("explain --weights x.pt", "--out <FILE"),
+        ("explain --weights x.pt --json e.json --out m.png", "--faithfulness"),
+        ("explain --weights x.pt --sample 5 --out m.png", "--faithfulness"),
+        ("explain --weights x.pt --faithfulness --sample 0", "0 is not in 1.."),
+        ("explain --weights x.pt --faithfulness --baseline black", "unknown variant `black`"),
+        ("explain --weights x.pt --auto --json evidence.txt", "evidence.txt: --json must end in .json"),
+        ("explain --weights x.pt --auto --fusion max", "cannot be used with"),
+        ("explain --weights x.pt --auto --layers all", "cannot be used with"),
+        ("explain --weights x.pt --auto --method relevance", "cannot be used with"),
+        ("explain --weights x.pt --auto --faithfulness", "cannot be used with"),
+        ("explain --weights x.pt --auto --precision bfloat16", "leave --precision out"),
+        ("explain --weights cnn/teacher_model.pt --faithfulness --range 0..4", "a CNN has no attention"),
+        ("explain --weights cnn/teacher_model.pt --auto --range 0..4", "a CNN has no attention"),
         ("convert cnn/teacher_model.pt model.onnx", "model.onnx"),
         ("predict --weights cnn/teacher_model.pt --image nowhere.png", "nowhere.png: is not found; check the name"),
         ("predict --weights cnn/teacher_model.pt --image small.json", "small.json: is not a picture; give a PNG,"),
@@ -311,6 +324,79 @@ fn tensors_of_another_program_are_images() {
         let said = refused(folder, &format!("predict --weights {VIT} --tensor {file}.safetensors"));
         assert!(said.contains(problem) && said.contains(&format!("{file}.safetensors: ")), "{said}");
     }
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn a_map_is_measured_against_random_order() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let explain = format!("explain --weights {VIT} --range 0..40 --steps 7 --json e.json");
+    let out = printed(folder, &format!("{explain} --fusion max --discard 0.9 --faithfulness --sanity --sample 12"));
+    assert!(out.contains("12 of 40 images of FashionMNIST") && out.contains("7 steps, baseline mean"), "{out}");
+    assert!(out.contains("rollout max 0.9 all") && out.contains("\nrandom order  "), "{out}");
+    assert!(out.contains("\nembedding: untrained"), "{out}");
+    let written = json(&folder.join("e.json"));
+    let rows = &written["faithfulness"]["compared"];
+    assert_eq!(rows[0]["images"], 12);
+    let difference = rows[0]["deletion"]["mean"].as_f64().unwrap() - rows[1]["deletion"]["mean"].as_f64().unwrap();
+    assert!((rows[0]["deletion_against_random"]["mean"].as_f64().unwrap() - difference).abs() < 1e-9);
+    assert!(rows[0]["score"]["error"].as_f64().unwrap() > 0.0);
+    assert_eq!(written["faithfulness"]["trial"]["score"], "probability");
+    assert_eq!(written["sanity"]["stages"].as_array().map(Vec::len), Some(9));
+    assert_eq!(written["images"]["measured"], 12);
+
+    // The probability is that of the class that is explained.
+    for method in ["grad-rollout", "relevance"] {
+        printed(
+            folder,
+            &format!("{explain} --method {method} --class dress --faithfulness --baseline blur --sample 3"),
+        );
+        assert_eq!(json(&folder.join("e.json"))["faithfulness"]["class"], 3);
+    }
+    // One picture has no standard error.
+    product_photo(&folder.join("a.png"), 0);
+    let out = printed(folder, &format!("explain --weights {VIT} --image a.png --faithfulness --steps 3 --out m.png"));
+    assert!(out.contains("1 image of picture files") && out.contains("written to m.png"), "{out}");
+    assert!(!out.contains("NaN") && out.lines().all(|line| !line.contains(" ± 0")), "{out}");
+}
+
+#[test]
+fn options_are_chosen_by_evidence() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let auto = format!("explain --weights {VIT} --range 0..8 --auto --steps 4 --json e.json");
+    let out = printed(folder, &format!("{auto} --sanity --out auto.safetensors"));
+    assert!(out.contains("The choosing half, 4 images") && out.contains("The other half, 4 images"), "{out}");
+    let written = json(&folder.join("e.json"));
+    let auto = &written["auto"];
+    let rollout = |value: &serde_json::Value| {
+        let word = |name: &str| value[name].as_str().expect("a word").to_string();
+        format!("--fusion {} --discard {} --layers {}", word("fusion"), value["discard_ratio"], word("layers"))
+    };
+    let rollouts = auto["rollouts"].as_array().expect("a list");
+    let tried = auto["choosing_half"]["compared"].as_array().expect("a list");
+    assert_eq!((rollouts.len(), tried.len()), (54, 55));
+    let score = |row: &serde_json::Value| row["score"]["mean"].as_f64().expect("a number");
+    let best = (0..54).max_by(|&i, &j| score(&tried[i]).total_cmp(&score(&tried[j]))).expect("54 rollouts");
+    assert_eq!(score(&tried[best]), score(&tried[rollouts.iter().position(|r| *r == auto["chosen"]).expect("one")]));
+    let reported = auto["reporting_half"]["compared"].as_array().expect("a list");
+    assert_eq!(reported.last().expect("rows")["name"], "random order");
+    assert_eq!(auto["reporting_half"]["lead"].as_array().map(Vec::len), Some(reported.len()));
+    assert_eq!(auto["trial"]["seed"], 42);
+    assert_eq!(written["sanity"]["methods"][0], reported[0]["name"]);
+
+    // The maps are those of the chosen options, which are printed as they are typed.
+    let options = rollout(&auto["chosen"]).replace("0.0 ", "0 ");
+    assert!(out.contains(&format!("chosen: {options}")), "{options}: {out}");
+    printed(folder, &format!("explain --weights {VIT} --range 0..8 {options} --out typed.safetensors"));
+    assert_eq!(tensors(&folder.join("auto.safetensors")), tensors(&folder.join("typed.safetensors")));
+
+    let few = refused(folder, &format!("explain --weights {VIT} --range 0..3 --auto"));
+    assert!(few.contains("give at least four"), "{few}");
 }
 
 #[test]

@@ -150,7 +150,8 @@ fn explained(learner: &Learner, files: &[PathBuf]) -> Result<(Explanation, Tenso
     let prepared = learner.preprocessing().prepare_files(files, Invert::Auto, || {})?;
     let images = Tensor::stack(&prepared.iter().map(Prepared::tensor).collect::<Vec<_>>(), 0);
     let explanation = learner.explain(&images, &Method::Rollout(Rollout::default()), &Heatmap::default(), |_| {})?;
-    Ok((Explanation { photographs: Photograph::read(files, &prepared)?, ..explanation }, images))
+    explanation.drawing.photographs = Photograph::read(files, &prepared)?;
+    Ok((explanation, images))
 }
 
 fn page(png: &[u8]) -> RgbImage {
@@ -200,14 +201,14 @@ fn styles_keep_the_picture() -> Result<()> {
     ramps(400, 200).save(&path).expect("a file");
     let (mut explanation, images) = explained(&learner(64), &[path])?;
     let captions = [OverlayStyle::Heat, OverlayStyle::Dim, OverlayStyle::Contours].map(|style| {
-        explanation.overlay = style;
+        explanation.drawing.overlay = style;
         let grid = explanation.grid("", &images, None, MapScale::Max).expect("a grid");
         let overlay = grid.tiles[1].overlay.as_ref().expect("a map");
         assert_eq!((overlay.style, overlay.place.left, overlay.place.width), (style, 0.25, 0.5));
         grid.figure().expect("a figure").alt().to_string()
     });
     assert!(captions[1].contains("brightness") && captions[2].contains("lines at"), "{captions:?}");
-    explanation.photographs.clear();
+    explanation.drawing.photographs.clear();
     let whole = explanation.grid("", &images, None, MapScale::Max)?;
     assert_eq!(whole.tiles[1].overlay.as_ref().expect("a map").place, Placement::WHOLE);
     assert_eq!(whole.tiles[0].image.dim(), (64, 64));
@@ -226,7 +227,8 @@ fn large_photographs_fit_into_a_notebook() -> Result<()> {
     }
     let (explanation, images) = explained(&learner(64), &files)?;
     assert!(explanation.figure("Rollout", &images, None, MapScale::Max)?.png().len() <= 1_500_000);
-    let missing = Explanation { photographs: explanation.photographs.into_iter().take(1).collect(), ..explanation };
+    let mut missing = explanation;
+    missing.drawing.photographs.truncate(1);
     let problem = missing.grid("", &images, None, MapScale::Max).expect_err("one photograph is missing").to_string();
     assert!(problem.contains("1 photographs for 2 maps"), "{problem}");
     Ok(())

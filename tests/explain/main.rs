@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod evidence;
 mod faithfulness;
 mod gradients;
 mod maps;

@@ -2,8 +2,9 @@
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::exchange::Exchange;
 use super::{Heatmap, Target};
 use crate::error::{Result, ensure};
 
@@ -30,15 +31,28 @@ pub enum Direction {
     Insertion,
 }
 
+/// Number that a curve follows while the image changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Score {
+    /// Probability of the target class.
+    #[default]
+    Probability,
+    /// Cosine similarity of the model's output with its output for the unchanged image. For models without a class head,
+    /// whose output is features. The target has no effect.
+    Similarity,
+}
+
 by_serde_name!(Baseline, "baseline");
 by_serde_name!(Direction, "direction");
+by_serde_name!(Score, "score");
 
-/// Probability of a class while the pixels of an image are exchanged.
+/// Probability of a class, or another [`Score`], while the pixels of an image are exchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// Share of exchanged pixels, from 0 to 1: `[steps + 1]`.
     pub shares: Array1<f64>,
-    /// Probability for each image: `[B, steps + 1]`.
+    /// Probability for each image, or its similarity with [`Score::Similarity`]: `[B, steps + 1]`.
     pub probabilities: Array2<f64>,
 }
 
@@ -48,7 +62,7 @@ impl Curve {
         self.probabilities.mean_axis(Axis(0)).expect("at least one image")
     }
 
-    /// Area under each image's curve by the trapezoidal rule, between 0 and 1: `[B]`.
+    /// Area under each image's curve by the trapezoidal rule: `[B]`. It lies between 0 and 1, or −1 and 1 for similarities.
     pub fn areas(&self) -> Array1<f64> {
         let area = |p: ArrayView1<f64>| {
             let widths = self.shares.windows(2).into_iter().map(|s| s[1] - s[0]);
@@ -67,11 +81,13 @@ pub struct Faithfulness {
     pub baseline: Baseline,
     /// Number of equal steps from no pixel to all of them. Each step is one forward pass.
     pub steps: usize,
+    pub score: Score,
 }
 
 impl Default for Faithfulness {
     fn default() -> Self {
-        Faithfulness { direction: Direction::Deletion, baseline: Baseline::Mean, steps: 49 }
+        let (direction, baseline, score) = (Direction::Deletion, Baseline::Mean, Score::Probability);
+        Faithfulness { direction, baseline, steps: 49, score }
     }
 }
 
@@ -110,61 +126,12 @@ impl Faithfulness {
         maps: &Array3<f32>,
         target: &Target,
     ) -> Result<Curve> {
-        let (size, kind) = (images.size(), images.kind());
-        let fits = matches!(*size.as_slice(), [b, c, y, x]
-            if b > 0 && c > 0 && y == x && maps.shape() == [b as usize, y as usize, x as usize]);
-        ensure!(fits, "images {size:?} and maps {:?}: give [B, C, I, I] and [B, I, I]", maps.shape());
-        ensure!(images.is_floating_point(), "images of {kind:?}: give Float; Dataset::normalised makes such a batch");
-        ensure!(maps.iter().all(|value| value.is_finite()), "maps: they have values that are not finite");
-        let (count, side, steps) = (size[0], size[2], self.steps);
-        let pixels = side * side;
-        ensure!((1..=pixels as usize).contains(&steps), "steps {steps}: give 1 to {pixels}, the number of pixels");
         tch::no_grad(|| {
-            let class = target.index(&model(images)?)?; // [B, classes] -> [B, 1]
-            let rows = class.size()[0];
-            ensure!(rows == count, "model: it gave logits of {rows} images for {count} images");
-            let baseline = self.baseline.of(images);
-            let (from, to) = match self.direction {
-                Direction::Deletion => (images, &baseline),
-                Direction::Insertion => (&baseline, images),
-            };
-            let importance = Tensor::try_from(maps.as_standard_layout())?.to_device(images.device());
-            let order = importance.reshape([count, pixels]).argsort_stable(true, 1, true); // [B, I, I] -> [B, I·I]
-            let rank = order.argsort(1, false).reshape([count, 1, side, side]); // [B, I·I] -> [B, 1, I, I]
-
-            let exchanged: Vec<i64> =
-                (0..=steps).map(|step| (step as f64 * pixels as f64 / steps as f64).round() as i64).collect();
-            let mut probabilities = Array2::zeros([count as usize, steps + 1]);
-            for (&exchanged, mut column) in exchanged.iter().zip(probabilities.columns_mut()) {
-                let mixed = to.where_self(&rank.lt(exchanged), from); // [B, C, I, I]
-                let probability = model(&mixed)?.softmax(1, Kind::Double).gather(1, &class, false); // -> [B, 1]
-                column.assign(&Array1::from(Vec::<f64>::try_from(probability.reshape([-1]))?));
-            }
-            let shares = exchanged.iter().map(|&exchanged| exchanged as f64 / pixels as f64).collect();
-            Ok(Curve { shares, probabilities })
+            let exchange = Exchange::new(&model, images, self, target)?;
+            let order = exchange.order(maps)?;
+            let probabilities = exchange.scores(&model, &order, self.direction, images.size()[0])?;
+            Ok(Curve { shares: exchange.shares(), probabilities })
         })
-    }
-}
-
-impl Baseline {
-    /// The baseline of images `[B, C, I, I]`, in the same shape.
-    fn of(self, images: &Tensor) -> Tensor {
-        match self {
-            // [B, C, I, I] -> [B, C, 1, 1] -> [B, C, I, I]
-            Baseline::Mean => images.mean_dim([2i64, 3].as_slice(), true, None).expand_as(images),
-            Baseline::Blur => {
-                let side = images.size()[3];
-                let deviation = side as f64 / 7.0;
-                let reach = (3.0 * deviation).ceil() as i64;
-                let distance = Tensor::arange_start(-reach, reach + 1, (images.kind(), images.device()));
-                let weights = (distance.square() * (-0.5 / deviation.powi(2))).softmax(0, None); // [2 · reach + 1]
-                // Repeating the outermost pixels keeps the edges from darkening.
-                let flat = images.reshape([-1, 1, side, side]).replication_pad2d([reach; 4]); // -> [B·C, 1, I', I']
-                let conv = |x: &Tensor, kernel: Tensor| x.conv2d::<Tensor>(&kernel, None, 1, 0, 1, 1);
-                let rows = conv(&flat, weights.reshape([1, 1, 1, -1])); // -> [B·C, 1, I', I]
-                conv(&rows, weights.reshape([1, 1, -1, 1])).reshape_as(images) // -> [B·C, 1, I, I] -> [B, C, I, I]
-            }
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`rollout`] and [`relevance`] give a matrix `[B, S, S]`, tokens by tokens, for each image. [`row`] reads a query
 //! token's row. [`grad_cam`] and [`attn_lrp`] give one value per token, `[B, S]`, in place of a row. A [`Heatmap`] upsamples
-//! the row's patches to the image. [`Faithfulness`] measures whether the map points at the pixels that the model uses.
+//! the row's patches to the image. [`Faithfulness`] measures whether the map points at the pixels that the model uses,
+//! [`compare`] measures it against random order, and [`choose`] selects the map that does best.
 
 /// Implements `FromStr` and `Display` for an enum of unit variants, by their serde names in any case.
 macro_rules! by_serde_name {
@@ -43,14 +44,19 @@ macro_rules! string_conversions {
     };
 }
 
-mod components;
 mod attn_lrp;
+mod choose;
+mod comparison;
+mod components;
+mod exchange;
 mod explorer;
 mod faithfulness;
 mod grad_cam;
 mod gradient;
 mod heatmap;
 mod rollout;
+mod rollout_rows;
+mod sanity;
 mod statistics;
 
 use std::ops::RangeInclusive;
@@ -58,15 +64,19 @@ use std::ops::RangeInclusive;
 use tch::Tensor;
 
 use crate::error::{Error, Result, ensure};
-pub use components::principal_components;
 pub use attn_lrp::{GAMMA, Relevances, attn_lrp};
+pub use choose::{Choice, choose, halves};
+pub use comparison::{Candidate, Comparison, Estimate, Trial, compare};
+pub use components::principal_components;
 pub use explorer::{Exploration, Explorer};
-pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, random_maps};
+pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, Score, random_maps};
 pub use grad_cam::grad_cam;
 pub use gradient::{Target, gradient_attention, relevance};
 use heatmap::grid_side;
 pub use heatmap::{Heatmap, MapScale, Query, Upsample, grid, grid_of_rows, row};
 pub use rollout::{DiscardPer, Fusion, Layers, Normalisation, Rollout, rollout};
+pub(crate) use rollout_rows::rollout_rows;
+pub use sanity::{rank_correlation, rank_correlations};
 pub use statistics::{attention_distance, attention_entropy};
 
 /// Images per pass. One layer of 32 images fits into the processor's cache, which makes a pass three times as fast as

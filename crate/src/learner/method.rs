@@ -36,6 +36,15 @@ impl Method {
         !matches!(self, Method::GradCam(_) | Method::AttnLrp(_))
     }
 
+    /// The class whose score is explained, if one is chosen.
+    pub fn class(&self) -> Option<i64> {
+        match self {
+            Method::Rollout(_) | Method::Attention { .. } => None,
+            Method::GradientRollout(_, class) => *class,
+            Method::Relevance(class) | Method::GradCam(class) | Method::AttnLrp(class) => *class,
+        }
+    }
+
     /// Whether the method explains a score, and so needs gradients.
     pub fn explains_score(&self) -> bool {
         !matches!(self, Method::Rollout(_) | Method::Attention { .. })

@@ -1,5 +1,6 @@
 //! One handle for a model with weights: it trains, predicts and explains by the fastest way that this machine has.
 
+mod choose;
 mod drawing;
 mod explanation;
 pub mod fused;
@@ -8,6 +9,7 @@ mod method;
 mod network;
 mod pictures;
 mod recipe;
+mod sanity;
 mod tokens;
 
 use std::cell::RefCell;
@@ -26,6 +28,7 @@ use crate::error::{Error, Result, ensure};
 use crate::explain::{Query, Rollout, rollout, row};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
+pub use choose::{Chosen, RolloutGrid};
 pub use drawing::Drawing;
 pub use explanation::{Explanation, pipelined};
 use fused::{Fused, FusedCnn};
@@ -34,6 +37,7 @@ pub use method::Method;
 pub use network::{ModelKind, Network};
 use network::{mean, no_attention};
 pub use recipe::Recipe;
+pub use sanity::{Agreement, Sanity};
 
 /// A model with its weights. Only this type chooses between the CPU engine and libtorch.
 ///

@@ -1,49 +1,19 @@
 //! The tokens of images, as features of each patch: for a principal component analysis, a comparison of patches, outliers.
 
-use tch::nn::{LayerNorm, Module};
+use tch::nn::Module;
 use tch::{Tensor, no_grad};
 
-use super::{Learner, Network, no_attention};
+use super::Learner;
 use crate::error::Result;
-use crate::model::{Encoder, Pool, ViTConfig, check_images};
+use crate::model::{Parts, Pool};
 
-/// A ViT or DeiT without its head.
-struct Backbone<'a> {
-    config: &'a ViTConfig,
-    /// [B, C, I, I] -> [B, S, E]
-    embed: Box<dyn Fn(&Tensor) -> Tensor + 'a>,
-    blocks: &'a [Encoder],
-    norm: &'a LayerNorm,
-}
-
-impl<'a> Backbone<'a> {
-    fn of(network: &'a Network) -> Result<Self> {
-        Ok(match network {
-            Network::Vit(model) => Backbone {
-                config: &model.config,
-                embed: Box::new(|images| model.embedding.forward(images, false)),
-                blocks: &model.encoder,
-                norm: &model.norm,
-            },
-            Network::Deit(model) => Backbone {
-                config: &model.config,
-                embed: Box::new(|images| model.embedding.forward(images, false)),
-                blocks: &model.encoder,
-                norm: &model.norm,
-            },
-            Network::Cnn(_) => return Err(no_attention()),
-        })
+/// The tokens before the first block, and what each block makes of them: (L + 1) × [B, S, E].
+fn layers(parts: &Parts, images: &Tensor) -> Result<Vec<Tensor>> {
+    let mut layers = vec![parts.tokens(images)?];
+    for block in parts.blocks {
+        layers.push(block.forward(&layers[layers.len() - 1], false).0);
     }
-
-    /// The tokens before the first block, and what each block makes of them: (L + 1) × [B, S, E].
-    fn layers(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        check_images(images, self.config.n_channels, self.config.image_size)?;
-        let mut layers = vec![(self.embed)(images)];
-        for block in self.blocks {
-            layers.push(block.forward(&layers[layers.len() - 1], false).0);
-        }
-        Ok(layers)
-    }
+    Ok(layers)
 }
 
 impl Learner {
@@ -65,11 +35,11 @@ impl Learner {
     /// # Errors
     /// A CNN, or images that don't have the model's shape.
     pub fn tokens(&self, images: &Tensor) -> Result<Tensor> {
-        let backbone = Backbone::of(&self.network)?;
+        let parts = self.network.parts()?;
         no_grad(|| {
-            let tokens = backbone.layers(images)?.pop().expect("at least the embedding");
-            let normalised = backbone.config.structure.pool != Pool::PatchesBeforeNorm;
-            Ok(if normalised { backbone.norm.forward(&tokens) } else { tokens })
+            let tokens = layers(&parts, images)?.pop().expect("at least the embedding");
+            let normalised = parts.config.structure.pool != Pool::PatchesBeforeNorm;
+            Ok(if normalised { parts.norm.forward(&tokens) } else { tokens })
         })
     }
 
@@ -79,7 +49,7 @@ impl Learner {
     /// # Errors
     /// A CNN, or images that don't have the model's shape.
     pub fn layer_tokens(&self, images: &Tensor) -> Result<Tensor> {
-        let backbone = Backbone::of(&self.network)?;
-        no_grad(|| Ok(Tensor::stack(&backbone.layers(images)?, 1))) // (L + 1) × [B, S, E] -> [B, L + 1, S, E]
+        let parts = self.network.parts()?;
+        no_grad(|| Ok(Tensor::stack(&layers(&parts, images)?, 1))) // (L + 1) × [B, S, E] -> [B, L + 1, S, E]
     }
 }

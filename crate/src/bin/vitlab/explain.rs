@@ -1,6 +1,6 @@
 //! `vitlab explain`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tch::{Kind, Tensor};
 use vitlab::checkpoint::{StateDict, write_safetensors};
@@ -11,6 +11,7 @@ use vitlab::learner::{Explanation, HeadMaps, Method};
 use vitlab::plot::{Grid, OverlayStyle};
 use vitlab::{Error, Learner, Result};
 
+use crate::faithfulness::Measurements;
 use crate::images::{Selected, Selection};
 use crate::method::MethodOptions;
 use crate::options::{Inference, extension, named, progress};
@@ -41,8 +42,14 @@ pub struct Arguments {
     /// Tensors `maps` [N, I, I] and `grid` [N, I/P, I/P] for images of I and patches of P pixels ([N, H, I, I] and
     /// [N, H, I/P, I/P] for --head each), a picture, or an interactive page about one image. The maps of --image are drawn
     /// over the pictures themselves, of which those longer than 800 pixels are scaled down to 800.
-    #[arg(long, value_name = "FILE.safetensors|FILE.png|FILE.html")]
-    out: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE.safetensors|FILE.png|FILE.html",
+        required_unless_present_any = ["faithfulness", "auto", "sanity"]
+    )]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    measurements: Measurements,
 }
 
 const OVERLAY: &[(&str, OverlayStyle)] =
@@ -55,20 +62,23 @@ const EXAMPLES: &str = "Examples:
   vitlab explain --weights hf://google/vit-base-patch16-224 --image photos/ --discard 0.9 --out photos.png
   vitlab explain --weights models/ViT_model.pt --range 7..8 --discard 0.9 --out explorer.html       where each patch looks
   vitlab explain --weights models/ViT_model.pt --out maps.safetensors       all 10,000 test images
+  vitlab explain --weights models/ViT_model.pt --fusion max --discard 0.9 --faithfulness      better than random order?
+  vitlab explain --weights models/ViT_model.pt --auto --sanity --json evidence.json    fusion, discard and layers by evidence
   vitlab explain --weights models/ViT_model.pt --precision bfloat16 --out maps.safetensors";
 
-pub fn run(arguments: Arguments) -> Result<()> {
-    let ending = extension(&arguments.out);
+pub fn run(mut arguments: Arguments) -> Result<()> {
+    let ending = arguments.out.as_deref().map(extension).unwrap_or_default();
     let (picture, page) = (ending == "png", ending == "html");
-    if !(picture || page || ending == "safetensors") {
-        return Err(Error::file(&arguments.out, "--out must end in .png, .html or .safetensors"));
+    if let Some(out) = arguments.out.as_ref().filter(|_| !(picture || page || ending == "safetensors")) {
+        return Err(Error::file(out, "--out must end in .png, .html or .safetensors"));
     }
     if arguments.overlay.is_some() && !picture {
         return Err(Error::argument("--overlay is for a picture of maps; give --out FILE.png"));
     }
     arguments.method.check(arguments.inference.precision == Precision::Float32)?;
+    arguments.measurements.check(arguments.inference.precision, arguments.method.each_head().is_some())?;
     let (learner, device) = arguments.inference.learner()?;
-    let method = arguments.method.method(&learner)?;
+    let mut method = arguments.method.method(&learner)?;
     let selected = arguments.selection.read(&learner, device)?;
     let count = selected.images.size()[0];
     if picture && count > MOST_IN_A_PICTURE {
@@ -83,28 +93,34 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { scale, upsample, .. } = arguments;
     let (query, image_size) = (arguments.method.token, learner.preprocessing().side);
     let heatmap = Heatmap { scale, upsample, query, image_size, ..Heatmap::default() };
+    let weights = arguments.inference.weights.display().to_string();
+    if let Some(rollout) = arguments.measurements.print(&weights, &learner, &selected, &method, &heatmap)? {
+        arguments.method.set_rollout(&rollout);
+        method = Method::Rollout(rollout);
+    }
+    let Some(out) = arguments.out.clone() else { return Ok(()) };
     let bar = progress(count);
     if let Some(layer) = arguments.method.each_head() {
         let maps = learner.explain_heads(&selected.images, layer, &heatmap, |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        return arguments.write_heads(&learner, &selected, maps);
+        return arguments.write_heads(&learner, &selected, maps, &out);
     }
     let mut explanation = learner.explain(&selected.images, &method, &heatmap, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if picture {
         explanation.drawing.photographs = Photograph::read(&selected.files, &selected.prepared)?;
-        arguments.grid(&learner, &selected, explanation)?.save(&arguments.out)?;
+        arguments.grid(&learner, &selected, explanation)?.save(&out)?;
     } else if page {
         let title = selected.origin.title(&arguments.page_title(&selected));
         let figure = arguments.grid(&learner, &selected, explanation)?.figure()?;
         let Method::Rollout(options) = &method else { unreachable!("checked above") };
-        learner.explore(&title, &selected.images.get(0), options, &figure)?.save(&arguments.out)?;
+        learner.explore(&title, &selected.images.get(0), options, &figure)?.save(&out)?;
     } else {
         let arrays = [("maps", explanation.maps), ("grid", explanation.grids)].into_iter();
         let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
-        write_safetensors(&arguments.out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
+        write_safetensors(&out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
     }
-    println!("{count} maps ({}) written to {}", selected.source, arguments.out.display());
+    println!("{count} maps ({}) written to {}", selected.source, out.display());
     Ok(())
 }
 
@@ -133,20 +149,20 @@ impl Arguments {
     }
 
     /// Writes the maps of each head.
-    fn write_heads(&self, learner: &Learner, selected: &Selected, mut maps: HeadMaps) -> Result<()> {
+    fn write_heads(&self, learner: &Learner, selected: &Selected, mut maps: HeadMaps, out: &Path) -> Result<()> {
         let (count, heads, ..) = maps.maps.dim();
-        if extension(&self.out) == "png" {
+        if extension(out) == "png" {
             maps.names = file_names(selected);
             maps.drawing.photographs = Photograph::read(&selected.files, &selected.prepared)?;
             maps.drawing.overlay = self.overlay.unwrap_or_default();
             let title = selected.origin.title(&self.method.title());
-            maps.grid(&title, &bytes(learner, &selected.images), self.scale)?.save(&self.out)?;
+            maps.grid(&title, &bytes(learner, &selected.images), self.scale)?.save(out)?;
         } else {
             let arrays = [("maps", maps.maps), ("grid", maps.grids)].into_iter();
             let tensors = arrays.map(|(name, array)| Ok((name.to_string(), Tensor::try_from(array)?)));
-            write_safetensors(&self.out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
+            write_safetensors(out, &StateDict(tensors.collect::<Result<_>>()?), &Default::default())?;
         }
-        println!("{count} × {heads} maps ({}) written to {}", selected.source, self.out.display());
+        println!("{count} × {heads} maps ({}) written to {}", selected.source, out.display());
         Ok(())
     }
 

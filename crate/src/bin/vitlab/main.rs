@@ -5,9 +5,11 @@ mod convert;
 mod evaluate;
 mod evidence;
 mod explain;
+mod faithfulness;
 mod images;
 mod method;
 mod options;
+mod pace;
 mod predict;
 mod train;
 

@@ -120,6 +120,11 @@ impl MethodOptions {
         }
     }
 
+    /// Takes over the options of a rollout that was chosen by evidence.
+    pub fn set_rollout(&mut self, rollout: &Rollout) {
+        (self.fusion, self.discard, self.layers) = (rollout.fusion, rollout.discard_ratio, rollout.layers.clone());
+    }
+
     /// The layer, if a single one is chosen.
     fn one_layer(&self) -> Option<usize> {
         match &self.layers {

@@ -27,7 +27,7 @@ pub struct Inference {
     /// The model: a checkpoint file, a folder with config.json, a model of the Hugging Face hub, or dinov2-small after
     /// `cargo lab setup --pretrained`.
     #[arg(long, value_name = "FILE|FOLDER|hf://OWNER/NAME")]
-    weights: PathBuf,
+    pub weights: PathBuf,
     /// The dictionary of tensors to take from a file that holds several, for instance model_ema.
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
