@@ -149,7 +149,8 @@ fn learner(side: i64) -> Learner {
 fn explained(learner: &Learner, files: &[PathBuf]) -> Result<(Explanation, Tensor)> {
     let prepared = learner.preprocessing().prepare_files(files, Invert::Auto, || {})?;
     let images = Tensor::stack(&prepared.iter().map(Prepared::tensor).collect::<Vec<_>>(), 0);
-    let explanation = learner.explain(&images, &Method::Rollout(Rollout::default()), &Heatmap::default(), |_| {})?;
+    let mut explanation =
+        learner.explain(&images, &Method::Rollout(Rollout::default()), &Heatmap::default(), |_| {})?;
     explanation.drawing.photographs = Photograph::read(files, &prepared)?;
     Ok((explanation, images))
 }
