@@ -336,7 +336,7 @@ fn a_map_is_measured_against_random_order() {
     let folder = temporary.path();
     let explain = format!("explain --weights {VIT} --range 0..40 --steps 7 --json e.json");
     let out = printed(folder, &format!("{explain} --fusion max --discard 0.9 --faithfulness --sanity --sample 12"));
-    assert!(out.contains("12 of 40 images of FashionMNIST") && out.contains("7 steps, baseline mean"), "{out}");
+    assert!(out.contains("12 of 40 images of synthetic stand-in") && out.contains("7 steps, baseline mean"), "{out}");
     assert!(out.contains("rollout max 0.9 all") && out.contains("\nrandom order  "), "{out}");
     assert!(out.contains("\nembedding: untrained"), "{out}");
     let written = json(&folder.join("e.json"));

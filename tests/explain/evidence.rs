@@ -151,6 +151,27 @@ fn the_reporting_half_has_no_part_in_the_choice() {
 }
 
 #[test]
+fn random_orders_are_averaged() {
+    let (images, _) = different_halves(42);
+    let run = |orders, seed| {
+        let trial = Trial { steps: 4, orders, seed, ..Trial::default() };
+        let rows = compare(brightest, &images, &[pixel_map("first", 0)], &Target::Predicted, &trial, |done, total| {
+            assert!(done <= total && total == 8 * (2 + 6 * (1 + orders)));
+        });
+        rows.unwrap()
+    };
+    let [both, first, second] = [run(2, 5), run(1, 5), run(1, 6)];
+    assert_eq!(both.len(), 2);
+    assert!(first[1].deletion != second[1].deletion, "two orders");
+    for field in [|row: &Comparison| row.deletion.mean, |row: &Comparison| row.insertion.mean] {
+        assert!((field(&both[1]) - (field(&first[1]) + field(&second[1])) / 2.0).abs() < 1e-12);
+        assert_eq!(field(&both[0]), field(&first[0]));
+    }
+    let score = |rows: &[Comparison]| rows[0].score.mean;
+    assert!((score(&both) - (score(&first) + score(&second)) / 2.0).abs() < 1e-12);
+}
+
+#[test]
 fn halves_are_disjoint_and_drawn_by_the_seed() {
     for count in [4, 7, 1000] {
         let [first, second] = halves(count, 5);

@@ -4,7 +4,7 @@ use ndarray::Axis;
 use serde::Serialize;
 use tch::Tensor;
 
-use super::comparison::{areas, random_order};
+use super::comparison::{against_random, areas, random_orders};
 use super::{Candidate, Comparison, Estimate, Target, Trial};
 use crate::error::{Error, Result, ensure};
 
@@ -66,10 +66,11 @@ pub fn choose(
     ensure!(count >= 4, "choosing needs two images in each half, these are {count}; give at least four");
     ensure!(!candidates.is_empty(), "there are no maps to choose from; give at least one candidate");
     let everything: Vec<Candidate> = candidates.iter().chain(references).cloned().collect();
-    let random = random_order(images, &everything, trial)?;
+    let random = random_orders(images, &everything, trial)?;
     let halves = halves(count, trial.seed);
     let passes = |half: &[usize], maps| trial.passes(half.len(), maps);
-    let total = passes(&halves[0], candidates.len() + 1) + passes(&halves[1], references.len() + 2);
+    let total =
+        passes(&halves[0], candidates.len() + random.len()) + passes(&halves[1], 1 + references.len() + random.len());
     let mut done = 0;
     let mut measure = |half: &[usize], some: Vec<&Candidate>| {
         let indices: Vec<i64> = half.iter().map(|&index| index as i64).collect();
@@ -85,16 +86,13 @@ pub fn choose(
         })
     };
 
-    let all: Vec<&Candidate> = candidates.iter().chain([&random]).collect();
-    let measured = measure(&halves[0], all.clone())?;
-    let by_chance = &measured[candidates.len()];
-    let tried: Vec<_> = all.iter().zip(&measured).map(|(all, areas)| areas.against(&all.name, by_chance)).collect();
+    let all: Vec<&Candidate> = candidates.iter().chain(&random).collect();
+    let (tried, _) = against_random(&all, measure(&halves[0], all.clone())?, candidates.len());
     let best = highest(&tried[..candidates.len()])?;
 
-    let shown: Vec<&Candidate> = [&candidates[best]].into_iter().chain(references).chain([&random]).collect();
+    let shown: Vec<&Candidate> = [&candidates[best]].into_iter().chain(references).chain(&random).collect();
     let measured = measure(&halves[1], shown.clone())?;
-    let by_chance = &measured[shown.len() - 1];
-    let reported = shown.iter().zip(&measured).map(|(shown, areas)| areas.against(&shown.name, by_chance)).collect();
+    let (reported, measured) = against_random(&shown, measured, 1 + references.len());
     let lead = measured.iter().map(|areas| measured[0].lead(areas)).collect();
     Ok(Choice { best, tried, reported, lead, halves })
 }

@@ -27,7 +27,9 @@ pub struct Trial {
     pub score: Score,
     /// Interpolation of grids over pixels.
     pub upsample: Upsample,
-    /// Seed of the random order, and of the halves that [`choose`](super::choose) draws.
+    /// Random orders per image. Their areas are averaged, so that few images have a steady comparison.
+    pub orders: usize,
+    /// Seed of the random orders, and of the halves that [`choose`](super::choose) draws.
     pub seed: u64,
     /// Images per call of the model. No result depends on it.
     #[serde(skip)]
@@ -37,7 +39,7 @@ pub struct Trial {
 impl Default for Trial {
     fn default() -> Self {
         let (baseline, score, upsample) = (Baseline::Mean, Score::Probability, Upsample::Bilinear);
-        Trial { steps: 14, baseline, score, upsample, seed: 42, batch: 400 }
+        Trial { steps: 14, baseline, score, upsample, orders: 1, seed: 42, batch: 400 }
     }
 }
 
@@ -106,12 +108,24 @@ impl Areas {
         }
     }
 
+    /// The mean of several maps' areas, image by image.
+    fn mean(all: &[Areas]) -> Areas {
+        let mean = |of: fn(&Areas) -> &Vec<f64>| {
+            let images = 0..of(&all[0]).len();
+            images.map(|image| all.iter().map(|areas| of(areas)[image]).sum::<f64>() / all.len() as f64).collect()
+        };
+        Areas { deletion: mean(|areas| &areas.deletion), insertion: mean(|areas| &areas.insertion) }
+    }
+
     /// (insertion − deletion) minus that of other maps, image by image.
     pub fn lead(&self, other: &Areas) -> Estimate {
         let gap = |areas: &Areas| differences(&areas.insertion, &areas.deletion);
         Estimate::of(&differences(&gap(self), &gap(other)))
     }
 }
+
+/// The name of the last row.
+const RANDOM: &str = "random order";
 
 fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
@@ -152,15 +166,28 @@ pub fn compare(
     trial: &Trial,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Comparison>> {
-    let random = random_order(images, candidates, trial)?;
-    let all: Vec<&Candidate> = candidates.iter().chain([&random]).collect();
+    let random = random_orders(images, candidates, trial)?;
+    let all: Vec<&Candidate> = candidates.iter().chain(&random).collect();
     let (mut done, total) = (0, trial.passes(images.size()[0] as usize, all.len()));
-    let areas = areas(&model, images, &all, target, trial, &mut |more| {
+    let measured = areas(&model, images, &all, target, trial, &mut |more| {
         done += more;
         progress(done, total);
     })?;
-    let random = areas.last().expect("random order is the last");
-    Ok(all.iter().zip(&areas).map(|(candidate, areas)| areas.against(&candidate.name, random)).collect())
+    Ok(against_random(&all, measured, candidates.len()).0)
+}
+
+/// Comparisons of the first `count` candidates with the mean of the others, which are random orders, then of this mean with
+/// itself; and the areas of each row.
+pub(super) fn against_random(
+    candidates: &[&Candidate],
+    mut measured: Vec<Areas>,
+    count: usize,
+) -> (Vec<Comparison>, Vec<Areas>) {
+    let random = Areas::mean(&measured.split_off(count));
+    let rows = candidates.iter().zip(&measured).map(|(candidate, areas)| areas.against(&candidate.name, &random));
+    let rows = rows.chain([random.against(RANDOM, &random)]).collect();
+    measured.push(random);
+    (rows, measured)
 }
 
 impl Trial {
@@ -176,7 +203,8 @@ impl Trial {
 }
 
 /// Random maps of the images, as coarse as those of the candidates, which are checked.
-pub(super) fn random_order(images: &Tensor, candidates: &[Candidate], trial: &Trial) -> Result<Candidate> {
+pub(super) fn random_orders(images: &Tensor, candidates: &[Candidate], trial: &Trial) -> Result<Vec<Candidate>> {
+    ensure!(trial.orders > 0, "random orders: give at least one per image");
     let first = candidates.first().ok_or_else(|| Error::argument("there are no maps; give at least one candidate"))?;
     let (size, count) = (first.maps.shape(), images.size().first().copied().unwrap_or(0) as usize);
     let &[maps, rows, columns] = size else { unreachable!("an Array3 has three axes") };
@@ -190,7 +218,8 @@ pub(super) fn random_order(images: &Tensor, candidates: &[Candidate], trial: &Tr
         ensure!(maps.iter().all(|value| value.is_finite()), "{name}: its maps have values that are not finite");
     }
     let grids = Heatmap { scale: MapScale::Raw, image_size: rows as i64, ..Heatmap::default() };
-    Ok(Candidate { name: "random order".into(), maps: random_maps(count, rows, &grids, trial.seed)? })
+    let seeds = (0..trial.orders as u64).map(|order| trial.seed.wrapping_add(order));
+    seeds.map(|seed| Ok(Candidate { name: RANDOM.into(), maps: random_maps(count, rows, &grids, seed)? })).collect()
 }
 
 /// The areas of each candidate. `done` gets the number of images of each call of the model.

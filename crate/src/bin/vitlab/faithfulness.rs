@@ -25,6 +25,11 @@ const SMALL: i64 = 64;
 /// Most images of the sanity checks by default: each stage needs maps by methods with gradients.
 const MOST_FOR_SANITY: i64 = 200;
 
+/// Random orders in all that make a steady comparison, and most per image. A single image's random order is a matter of
+/// chance.
+const STEADY: usize = 100;
+const MOST_ORDERS: usize = 10;
+
 /// Measurements of maps.
 #[derive(clap::Args)]
 #[command(group = ArgGroup::new("measured").args(["faithfulness", "auto", "sanity"]).multiple(true))]
@@ -161,13 +166,21 @@ impl Measurements {
         Sample { images: selected.images.index_select(0, &indices), count: most, words, json }
     }
 
-    fn trial(&self, steps: u32, heatmap: &Heatmap) -> Trial {
+    fn trial(&self, steps: u32, sample: &Sample, heatmap: &Heatmap) -> Trial {
         let steps = self.steps.unwrap_or(steps) as usize;
-        Trial { steps, baseline: self.baseline, seed: self.seed, upsample: heatmap.upsample, ..Trial::default() }
+        let orders = STEADY.div_ceil(sample.count).min(MOST_ORDERS);
+        Trial {
+            steps,
+            baseline: self.baseline,
+            orders,
+            seed: self.seed,
+            upsample: heatmap.upsample,
+            ..Trial::default()
+        }
     }
 
     fn faithfulness(&self, learner: &Learner, sample: &Sample, method: &Method, heatmap: &Heatmap) -> Result<Value> {
-        let trial = self.trial(if learner.preprocessing().side <= SMALL { 49 } else { 14 }, heatmap);
+        let trial = self.trial(if learner.preprocessing().side <= SMALL { 49 } else { 14 }, sample, heatmap);
         let maps = learner.explain(&sample.images, method, heatmap, |_| ())?.grids;
         let candidate = Candidate { name: words(method), maps };
         let target = method.class().map_or(Target::Predicted, Target::Class);
@@ -182,7 +195,7 @@ impl Measurements {
     }
 
     fn choose(&self, learner: &Learner, sample: &Sample, heatmap: &Heatmap) -> Result<(Rollout, Value)> {
-        let trial = self.trial(14, heatmap);
+        let trial = self.trial(14, sample, heatmap);
         let grid = RolloutGrid::default();
         let mut pace = Pace::new("forward passes");
         let progress = |done, all| pace.set(done, all);
@@ -215,7 +228,9 @@ const SCORE: &str = "score: (insertion − deletion) minus that of random order;
 
 /// The steps of the curves in words.
 fn of_trial(trial: &Trial) -> String {
-    format!("{} steps, baseline {}, random order by seed {}", trial.steps, trial.baseline, trial.seed)
+    let Trial { steps, baseline, orders, seed, .. } = trial;
+    let random = if *orders == 1 { "random order".into() } else { format!("{orders} random orders per image") };
+    format!("{steps} steps, baseline {baseline}, {random} by seed {seed}")
 }
 
 /// The trial with the score that the model has.
