@@ -16,6 +16,7 @@ use crate::error::{Result, ensure};
 pub use cnn::Cnn;
 pub(crate) use cnn::MOMENTUM;
 pub use deit::{DistilledClassifier, DistilledEmbedLayer, HeadLogits, MyDeiT};
+pub(crate) use structure::scaled;
 pub use structure::{Head, Pool, Structure};
 pub use vit::{Classifier, EmbedLayer, Encoder, SelfAttention, ViTConfig, VisionTransformer};
 

@@ -93,7 +93,7 @@ pub(super) fn layer_scale(path: &nn::Path, name: &str, config: &ViTConfig) -> Op
 }
 
 /// Multiplies the features of each token by a layer scale [E], if the block has one: [B, S, E] -> [B, S, E].
-pub(super) fn scaled(x: Tensor, scale: &Option<Tensor>) -> Tensor {
+pub(crate) fn scaled(x: Tensor, scale: &Option<Tensor>) -> Tensor {
     match scale {
         Some(scale) => x * scale,
         None => x,

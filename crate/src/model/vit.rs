@@ -116,7 +116,7 @@ pub struct SelfAttention {
     pub keys: nn::Linear,
     pub values: nn::Linear,
     pub out_projection: nn::Linear,
-    heads: i64,
+    pub(crate) heads: i64,
 }
 
 impl SelfAttention {
@@ -155,7 +155,7 @@ pub struct Encoder {
     pub fc1: nn::Linear,
     pub fc2: nn::Linear,
     /// Layer scales [E] of attention and MLP, which the homework's blocks don't have.
-    scales: [Option<Tensor>; 2],
+    pub(crate) scales: [Option<Tensor>; 2],
     dropout: f64,
 }
 
@@ -199,7 +199,7 @@ pub(super) fn forward_blocks(blocks: &[Encoder], mut x: Tensor, train: bool) -> 
 pub struct Classifier {
     pub fc1: Option<nn::Linear>,
     pub fc2: Option<nn::Linear>,
-    pool: Pool,
+    pub(crate) pool: Pool,
     prefix_tokens: i64,
 }
 
@@ -292,8 +292,13 @@ impl VisionTransformer {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        Ok((self.classify(tokens), attention)) // [B, S, E] -> [B, classes]
+    }
+
+    /// The last norm and the classifier: tokens of the last block [B, S, E] -> logits [B, classes].
+    pub(crate) fn classify(&self, tokens: Tensor) -> Tensor {
         let tokens = self.classifier.pool.before_norm(tokens, self.classifier.prefix_tokens);
-        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
+        self.classifier.forward(&self.norm.forward(&tokens))
     }
 }
 
