@@ -65,7 +65,8 @@ fn every_option_and_query() -> Result<()> {
     let learner = learner(small(), false);
     let images = images(&learner, 3);
     for fusion in [Fusion::Mean, Fusion::Max, Fusion::Min] {
-        for (discard_ratio, discard_per) in [(0.0, DiscardPer::Matrix), (0.6, DiscardPer::Matrix), (0.6, DiscardPer::Row)]
+        for (discard_ratio, discard_per) in
+            [(0.0, DiscardPer::Matrix), (0.6, DiscardPer::Matrix), (0.6, DiscardPer::Row)]
         {
             for layers in ["all", "1..3", "0,2", "3", "0..3"] {
                 for normalisation in [Normalisation::RowSum, Normalisation::Compat] {
@@ -90,7 +91,8 @@ fn every_structure() -> Result<()> {
         Rollout { layers: Layers::Range(0..2), ..Rollout::default() },
     ];
     for pool in [Pool::Class, Pool::Patches, Pool::PatchesBeforeNorm, Pool::ClassAndPatches] {
-        for (registers, layer_scale, head) in [(0, false, Head::TwoLayers), (3, true, Head::Linear), (0, true, Head::None)]
+        for (registers, layer_scale, head) in
+            [(0, false, Head::TwoLayers), (3, true, Head::Linear), (0, true, Head::None)]
         {
             let mut config = small();
             (config.structure.pool, config.structure.head) = (pool, head);
@@ -164,7 +166,7 @@ fn what_cannot_be_is_refused() -> Result<()> {
     let ratio = Rollout { discard_ratio: 1.0, ..Rollout::default() };
     assert!(refused(&images, &ratio, Query::Class).contains("discard ratio 1"));
     assert!(refused(&images.get(0), &options, Query::Class).contains("this model needs [B, 3, 32, 32]"));
-    assert!(refused(&images.narrow(0, 0, 0), &options, Query::Class).contains("nothing empty"));
+    assert!(refused(&images.narrow(0, 0, 0), &options, Query::Class).contains("there are no images"));
     let nan = images.copy();
     let _ = nan.get(1).fill_(f64::NAN);
     for options in [options, Rollout { layers: Layers::List(vec![3]), ..Rollout::default() }] {
@@ -208,9 +210,10 @@ fn the_attention_is_not_stored() -> Result<()> {
     let images = images(&learner, 16);
     learner.rollout(&images.narrow(0, 0, 1), &Rollout::default(), Query::Class)?; // libtorch's own buffers
     let rollout = peak(|| drop(learner.rollout(&images, &Rollout::default(), Query::Class)));
+    // One copy, and the intermediate results of a block for all images.
     let attention = peak(|| drop(learner.attention(&images)));
     eprintln!("peaks: rollout {rollout:?}, attention {attention:?}, which takes {stored}");
     assert!(rollout.is_none_or(|bytes| bytes < stored / 2.0), "rollout {rollout:?}");
-    assert!(attention.is_none_or(|bytes| bytes < stored * 1.6), "attention {attention:?}");
+    assert!(attention.is_none_or(|bytes| bytes < stored * 1.8), "attention {attention:?}");
     Ok(())
 }

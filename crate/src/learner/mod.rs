@@ -24,8 +24,8 @@ use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
 pub use explanation::{Explanation, Method, pipelined};
 use fused::{Fused, FusedCnn};
-pub use network::{ModelKind, Network};
 use network::mean;
+pub use network::{ModelKind, Network};
 
 /// A model with its weights. Only this type chooses between the CPU engine and libtorch.
 ///

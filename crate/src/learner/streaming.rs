@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Network;
 use super::network::mean;
-use crate::Result;
+use crate::error::{Result, ensure};
 use crate::explain::{Query, Rollout};
 use crate::model::{Encoder, SelfAttention, scaled};
 
@@ -25,12 +25,7 @@ const ENTRIES: i64 = 1 << 18;
 ///
 /// # Errors
 /// A CNN, options or a query that the model doesn't have, images of another shape, attention that isn't finite.
-pub(super) fn rollout(
-    network: &Network,
-    images: &Tensor,
-    options: &Rollout,
-    query: Query,
-) -> Result<(Tensor, Tensor)> {
+pub(super) fn rollout(network: &Network, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
     network.check_query(query)?;
     network.check_images(images)?;
     let (blocks, tokens) = (network.blocks(), network.tokens());
@@ -42,12 +37,13 @@ pub(super) fn rollout(
         group: i64::MAX,
     };
     let (batch, mut most) = (images.size()[0], network.images_per_pass());
+    ensure!(batch > 0, "there are no images; give at least one");
     if images.device() == Device::Cpu {
         most = (TOKENS / tokens).clamp(1, most);
         pass.group = (ENTRIES / (blocks[0].attention.heads * tokens * tokens)).max(1);
     }
     let passes = (batch + most - 1) / most;
-    let images = images.f_split((batch + passes - 1) / passes.max(1), 0)?; // of equal size, as far as possible
+    let images = images.f_split((batch + passes - 1) / passes, 0)?; // of equal size, as far as possible
     let results = no_grad(|| images.iter().map(|images| pass.run(images)).collect::<Result<Vec<_>>>())?;
     let (rows, logits): (Vec<_>, Vec<_>) = results.into_iter().unzip();
     Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
@@ -81,19 +77,20 @@ impl Pass<'_> {
                 let row_suffices = self.options.rows_are_independent() && self.query < kept;
                 queries = if !selected || row_suffices { kept } else { tokens };
             }
-            let mixed = attend(&block.attention, &block.norm1.forward(&x), queries, kept, self.group, |group, heads| {
-                if !selected {
-                    return Ok(());
-                }
-                if factors.len() <= group {
-                    factors.push(Vec::with_capacity(self.layers.len()));
-                }
-                factors[group].push(match self.layers.last() == Some(&layer) {
-                    true => self.options.factor_row(heads, self.query)?, // [G, H, S, S] -> [G, 1, S]
-                    false => self.options.factor(heads)?,                // [G, H, S, S] -> [G, S, S]
-                });
-                Ok(())
-            })?;
+            let mixed =
+                attend(&block.attention, &block.norm1.forward(&x), queries, kept, self.group, |group, heads| {
+                    if !selected {
+                        return Ok(());
+                    }
+                    if factors.len() <= group {
+                        factors.push(Vec::with_capacity(self.layers.len()));
+                    }
+                    factors[group].push(match self.layers.last() == Some(&layer) {
+                        true => self.options.factor_row(heads, self.query)?, // [G, H, S, S] -> [G, 1, S]
+                        false => self.options.factor(heads)?,                // [G, H, S, S] -> [G, S, S]
+                    });
+                    Ok(())
+                })?;
             x = finish(block, x.narrow(1, 0, kept).contiguous(), &mixed); // [B, S, E] -> [B, K, E]
         }
         // The product from the last layer down: [G, 1, S] times [G, S, S].
