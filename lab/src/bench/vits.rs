@@ -93,7 +93,8 @@ pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<S
          fused attention off, and multiplies in float32; vitlab multiplies in float64. The rows of both agree within \
          {TOLERANCE:e}. Median (minimum–maximum) of {}, in turns. Memory is that of the first pass in a process of its \
          own, in MB: the peak of resident memory beyond what was resident before the pass and, in brackets, the whole \
-         process's peak.",
+         process's peak. The first includes libtorch's code and buffers as far as the pass is the first to use them, and \
+         leaves out memory that was freed after reading the file and is used again.",
         bench.threads(),
         version.as_str().unwrap_or_default(),
         format_rounds(bench.rounds()),
