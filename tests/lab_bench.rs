@@ -61,6 +61,13 @@ fn training_and_explaining_are_measured_beside_pytorch() {
         assert!(text.is_some_and(|text| !text.is_empty()), "{field}");
     }
     assert!(result["train"]["notes"].to_string().contains("--quick"));
+    // timm is measured where it is installed.
+    if let Some(vits) = result.pointer("/ratio/explain_vits").and_then(Value::as_object) {
+        assert_eq!(vits.len(), 4);
+        for name in vits.keys() {
+            positive(&result, &[&format!("/ratio/explain_vits/{name}/speed")]);
+        }
+    }
 }
 
 #[test]

@@ -27,16 +27,23 @@ NORMALISE = [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
 AUGMENT = [transforms.Resize([28, 28]), transforms.RandomCrop(28, padding=2), transforms.RandomHorizontalFlip()]
 
 
-def peak(reset=False):
-    """Peak resident memory since the last reset in MB, or None if the system doesn't report it."""
+def resident(field):
+    """A line of the process's status in MB: resident memory ("VmRSS:") or its peak ("VmHWM:"). None if there is none."""
     try:
-        if reset:
-            pathlib.Path("/proc/self/clear_refs").write_text("5")
-            return None
         status = pathlib.Path("/proc/self/status").read_text()
     except OSError:
         return None
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    return int(status.split(field)[1].split()[0]) * 1024 / 1e6
+
+
+def peak(reset=False):
+    """Peak resident memory since the last reset in MB, or None if the system doesn't report it."""
+    if not reset:
+        return resident("VmHWM:")
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
 
 
 def heads(model, images):
@@ -114,9 +121,38 @@ class Rollout:
         return grid[0, 0].numpy()
 
 
+class TimmRollout:
+    """Rollout of timm's model: hooks keep the attention of all layers, which timm's fused attention doesn't have."""
+
+    def __init__(self, name, weights):
+        self.model = timm_model(name).eval()
+        self.model.load_state_dict(torch.load(weights))
+        self.attention = []
+        for block in self.model.blocks:
+            block.attn.fused_attn = False
+            block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: self.attention.append(output))
+
+    def rows(self, images):
+        """The class token's row for each image, [B, S]."""
+        self.attention.clear()
+        with torch.inference_mode():
+            self.model(images)
+            product = torch.eye(self.attention[0].shape[-1])
+            for layer in self.attention:
+                residual = layer.mean(1) + torch.eye(layer.shape[-1])
+                product = (residual / residual.sum(-1, keepdim=True)) @ product
+            return product[:, 0]
+
+
+def timm_model(name):
+    import timm
+
+    return timm.create_model(name, pretrained=False)
+
+
 class Worker:
     def __init__(self):
-        self.trainings, self.rollouts, self.test = {}, {}, None
+        self.trainings, self.rollouts, self.vits, self.test = {}, {}, {}, None
 
     def hello(self, data, threads):
         self.data = data
@@ -142,6 +178,30 @@ class Worker:
         for i in range(images):
             total += float(self.rollouts[weights].map(self.test[i][0]).mean())
         return {"seconds": time.perf_counter() - start, "images": images, "mean": total / images, "peak_mb": peak()}
+
+    def write_timm(self, name, weights):
+        """Random weights of timm's model. Returns timm's version, or None if timm isn't installed."""
+        try:
+            import timm
+        except ModuleNotFoundError:
+            return None
+        torch.manual_seed(42)
+        torch.save(timm_model(name).state_dict(), weights)
+        return timm.__version__
+
+    def explain_vit(self, name, weights, batch, passes):
+        if weights not in self.vits:
+            self.vits[weights] = TimmRollout(name, weights)
+        pixels = torch.arange(batch * 3 * 224 * 224) % 251
+        images = (pixels.float() / 125 - 1).view(batch, 3, 224, 224)
+        del pixels
+        before = resident("VmRSS:")
+        peak(reset=True)
+        start = time.perf_counter()
+        for _ in range(passes):
+            rows = self.vits[weights].rows(images)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "row": rows[0].tolist(), "before_mb": before, "peak_mb": peak()}
 
 
 def main():

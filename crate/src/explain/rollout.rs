@@ -173,12 +173,33 @@ impl Rollout {
 
     /// `[B, L, H, S, S]` -> `[B, S, S]`
     fn product(&self, attention: &Tensor, layers: &[usize]) -> Result<Tensor> {
-        let mut factors = layers.iter().map(|&layer| {
-            let fused = self.fuse(&attention.select(1, layer as i64))?; // [B, L, H, S, S] -> [B, H, S, S] -> [B, S, S]
-            self.normalise(&self.discard(&fused)?)
-        });
+        let mut factors = layers.iter().map(|&layer| self.factor(&attention.select(1, layer as i64)));
         let first = factors.next().expect("layer_indices refuses an empty selection")?;
         factors.try_fold(first, |product, factor| Ok(factor?.bmm(&product)))
+    }
+
+    /// A layer's factor of the product: `[B, H, S, S]` -> `[B, S, S]`, float64.
+    pub(crate) fn factor(&self, heads: &Tensor) -> Result<Tensor> {
+        let matrix = self.discard(&self.fuse(heads)?)?;
+        // The matrix belongs to nobody else: each fusion makes a new one.
+        let _ = matrix.diagonal(0, 1, 2).g_add_scalar_(1.0); // [B, S, S] -> [B, S]
+        Ok(self.normalised(matrix))
+    }
+
+    /// Whether each row of a layer's factor depends only on the same row of the layer's heads.
+    pub(crate) fn rows_are_independent(&self) -> bool {
+        self.discard_ratio == 0.0 && self.normalisation == Normalisation::RowSum
+    }
+
+    /// Row `token` of [`Rollout::factor`]: `[B, H, S, S]` -> `[B, 1, S]`, float64. Heads of the first tokens only,
+    /// `[B, H, Q, S]`, suffice if [`Rollout::rows_are_independent`].
+    pub(crate) fn factor_row(&self, heads: &Tensor, token: i64) -> Result<Tensor> {
+        if !self.rows_are_independent() {
+            return Ok(self.factor(heads)?.narrow(1, token, 1));
+        }
+        let row = self.fused(&heads.narrow(2, token, 1))?; // [B, H, Q, S] -> [B, H, 1, S] -> [B, 1, S]
+        let _ = row.narrow(2, token, 1).g_add_scalar_(1.0);
+        Ok(self.normalised(row))
     }
 
     /// Fuses the heads of one layer: `[B, H, S, S]` -> `[B, S, S]`, float64.
@@ -201,8 +222,18 @@ impl Rollout {
     /// ```
     pub fn fuse(&self, heads: &Tensor) -> Result<Tensor> {
         check_square("heads", heads, 4..=4, "[B, H, S, S] with nothing empty")?;
+        self.fused(heads)
+    }
+
+    /// [`Rollout::fuse`] for some rows only: `[B, H, Q, S]` -> `[B, Q, S]`.
+    fn fused(&self, heads: &Tensor) -> Result<Tensor> {
         let fused = match self.fusion {
-            Fusion::Mean => heads.mean_dim([1i64].as_slice(), false, Kind::Double),
+            // One head at a time: `mean_dim` in float64 would copy all heads first.
+            Fusion::Mean => {
+                let heads = heads.unbind(1); // [B, H, S, S] -> H × [B, S, S]
+                let first = heads[0].to_kind(Kind::Double);
+                heads[1..].iter().fold(first, |sum, head| sum + head) / heads.len() as f64
+            }
             Fusion::Max => heads.amax([1i64].as_slice(), false),
             Fusion::Min => heads.amin([1i64].as_slice(), false),
         };
@@ -277,11 +308,15 @@ impl Rollout {
     /// ```
     pub fn normalise(&self, matrix: &Tensor) -> Result<Tensor> {
         check_square("matrix", matrix, 3..=3, "[B, S, S] with nothing empty")?;
-        let residual = matrix + Tensor::eye(matrix.size()[1], (matrix.kind(), matrix.device()));
+        Ok(self.normalised(matrix + Tensor::eye(matrix.size()[1], (matrix.kind(), matrix.device()))))
+    }
+
+    /// Divides a matrix with the identity `[B, S, S]` in its memory.
+    fn normalised(&self, mut residual: Tensor) -> Tensor {
         let sums = residual.sum_dim_intlist([-1i64].as_slice(), true, None); // [B, S, S] -> [B, S, 1]
-        Ok(match self.normalisation {
-            Normalisation::RowSum => residual / sums,
-            Normalisation::Compat => residual / sums.transpose(1, 2), // [B, S, 1] -> [B, 1, S]
-        })
+        match self.normalisation {
+            Normalisation::RowSum => residual.g_div_(&sums),
+            Normalisation::Compat => residual.g_div_(&sums.transpose(1, 2)), // [B, S, 1] -> [B, 1, S]
+        }
     }
 }

@@ -10,6 +10,7 @@ mod network;
 mod pictures;
 mod recipe;
 mod sanity;
+mod streaming;
 mod tokens;
 
 use std::cell::RefCell;
@@ -25,7 +26,7 @@ use crate::config::Precision;
 use crate::data::Preprocessing;
 use crate::distill::{HardDistillationLoss, SoftDistillationLoss, SoftTarget};
 use crate::error::{Error, Result, ensure};
-use crate::explain::{Query, Rollout, rollout, row};
+use crate::explain::{Query, Rollout};
 use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
 use crate::train::Batch;
 pub use choose::{Chosen, RolloutGrid};
@@ -34,8 +35,8 @@ pub use explanation::{Explanation, pipelined};
 use fused::{Fused, FusedCnn};
 pub use heads::HeadMaps;
 pub use method::Method;
+use network::mean;
 pub use network::{ModelKind, Network};
-use network::{mean, no_attention};
 pub use recipe::Recipe;
 pub use sanity::{Agreement, Sanity};
 
@@ -220,32 +221,21 @@ impl Learner {
     /// # Errors
     /// A CNN, or images that don't have the model's shape.
     pub fn attention(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (heads, layers) = no_grad(|| self.network.forward(images, false))?;
-        if layers.is_empty() {
-            return Err(no_attention());
-        }
-        Ok((mean(&heads), Tensor::stack(&layers, 1))) // L × [B, H, S, S] -> [B, L, H, S, S]
+        let (heads, attention) = self.network.attention(images)?;
+        Ok((mean(&heads), attention))
     }
 
     /// The query's row of each image's attention rollout, [B, S], and the logits as [`Model::predict`] gives them.
     ///
     /// # Errors
-    /// Fails as [`rollout`] does, for a CNN, and for images or a query that don't fit the model.
+    /// Fails as [`explain::rollout`](crate::explain::rollout) does, for a CNN, and for images or a query that don't fit the model.
     pub fn rollout(&self, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
         if let Some(engine) = &self.engine
             && let Engine::Transformer(fused) = &mut *engine.borrow_mut()
         {
             return fused.rollout(images, options, query);
         }
-        self.network.check_query(query)?;
-        let prefix = self.network.prefix_tokens()?;
-        let (mut rows, mut logits) = (Vec::new(), Vec::new());
-        for images in images.f_split(self.network.images_per_pass(), 0)? {
-            let (of_images, attention) = self.attention(&images)?;
-            rows.push(row(&rollout(&attention, options)?, query, prefix)?);
-            logits.push(of_images);
-        }
-        Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
+        streaming::rollout(&self.network, images, options, query)
     }
 
     /// Loss, logits `[B, classes]` and, from the engine, gradient of a training batch with labels `[B]`. Draws the dropout.

@@ -5,7 +5,7 @@ use tch::{Tensor, no_grad};
 
 use super::Learner;
 use crate::explain::Query;
-use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer};
+use crate::model::{Cnn, Encoder, HeadLogits, Model, MyDeiT, Pool, ViTConfig, VisionTransformer, check_images};
 use crate::{Error, Result};
 
 /// Selects a model.
@@ -99,15 +99,24 @@ impl Network {
         }
     }
 
+    /// Sizes of a transformer; none of a CNN.
+    fn sizes(&self) -> Option<&ViTConfig> {
+        match self {
+            Network::Vit(VisionTransformer { config, .. }) | Network::Deit(MyDeiT { config, .. }) => Some(config),
+            Network::Cnn(_) => None,
+        }
+    }
+
+    /// Number of tokens of an image, 0 in a CNN.
+    pub(super) fn tokens(&self) -> i64 {
+        let patches = self.sizes().map_or(0, |sizes| (sizes.image_size / sizes.patch_size).pow(2));
+        patches + self.prefix_tokens().unwrap_or(0)
+    }
+
     /// Images whose attention in all layers takes at most 256 MB, at least one: 1,118 of the homework's.
     pub(super) fn images_per_pass(&self) -> i64 {
-        let (tokens, config) = match self {
-            Network::Vit(model) => (model.config.structure.prefix_tokens, &model.config),
-            Network::Deit(model) => (2, &model.config),
-            Network::Cnn(_) => return i64::MAX,
-        };
-        let tokens = tokens + (config.image_size / config.patch_size).pow(2);
-        ((1 << 26) / (config.n_layers * config.n_attention_heads * tokens * tokens).max(1)).max(1)
+        let Some(sizes) = self.sizes() else { return i64::MAX };
+        ((1 << 26) / (sizes.n_layers * sizes.n_attention_heads * self.tokens().pow(2)).max(1)).max(1)
     }
 
     /// Channels and side of the images.
@@ -151,6 +160,73 @@ impl Network {
             }
         }
     }
+
+    /// Checks that images are [B, C, I, I] as the model needs them.
+    pub(super) fn check_images(&self, images: &Tensor) -> Result<()> {
+        let (channels, side) = self.image();
+        check_images(images, channels, side)
+    }
+
+    /// Images to the tokens of a transformer at inference: [B, C, I, I] -> [B, S, E].
+    pub(super) fn embed(&self, images: &Tensor) -> Tensor {
+        match self {
+            Network::Vit(model) => model.embedding.forward(images, false),
+            Network::Deit(model) => model.embedding.forward(images, false),
+            Network::Cnn(_) => unreachable!("a CNN has no tokens"),
+        }
+    }
+
+    /// The blocks of a transformer; none of a CNN.
+    pub(super) fn blocks(&self) -> &[Encoder] {
+        match self {
+            Network::Vit(model) => &model.encoder,
+            Network::Deit(model) => &model.encoder,
+            Network::Cnn(_) => &[],
+        }
+    }
+
+    /// Number of tokens, counted from the first, that [`Network::classify`] needs: class and distillation token, or all
+    /// of a model that averages the patches.
+    pub(super) fn classified_tokens(&self) -> i64 {
+        match self {
+            Network::Vit(model) if model.config.structure.pool == Pool::Class => 1,
+            Network::Deit(model) if model.config.structure.pool == Pool::Class => 2,
+            _ => self.tokens(),
+        }
+    }
+
+    /// Tokens of a transformer's last block to the logits of each head: [B, S, E] -> [B, classes], the class token's first.
+    pub(super) fn classify(&self, tokens: Tensor) -> Vec<Tensor> {
+        match self {
+            Network::Vit(model) => vec![model.classify(tokens)],
+            Network::Deit(model) => {
+                let HeadLogits { class, dist } = model.classify(&tokens);
+                vec![class, dist]
+            }
+            Network::Cnn(_) => unreachable!("a CNN has no tokens"),
+        }
+    }
+
+    /// [`Network::forward`] at inference, with the attention as one tensor [B, L, H, S, S].
+    ///
+    /// # Errors
+    /// A CNN, or images that don't have the model's shape.
+    pub(super) fn attention(&self, images: &Tensor) -> Result<(Vec<Tensor>, Tensor)> {
+        let sizes = self.sizes().ok_or_else(no_attention)?;
+        self.check_images(images)?;
+        let (batch, tokens) = (images.size()[0], self.tokens());
+        let size = [batch, sizes.n_layers, sizes.n_attention_heads, tokens, tokens];
+        no_grad(|| {
+            let attention = Tensor::empty(size, (images.kind(), images.device()));
+            let mut x = self.embed(images);
+            for (layer, block) in self.blocks().iter().enumerate() {
+                let (next, heads) = block.forward(&x, false);
+                attention.select(1, layer as i64).copy_(&heads); // [B, H, S, S] -> [B, L, H, S, S]
+                x = next;
+            }
+            Ok((self.classify(x), attention))
+        })
+    }
 }
 
 impl Model for Network {
@@ -163,7 +239,15 @@ impl Model for Network {
     }
 
     fn predict(&self, images: &Tensor) -> Result<Tensor> {
-        no_grad(|| Ok(mean(&self.forward(images, false)?.0)))
+        self.check_images(images)?;
+        no_grad(|| {
+            if let Network::Cnn(model) = self {
+                return model.predict(images);
+            }
+            // Unlike `forward`, drops the attention of each block.
+            let tokens = self.blocks().iter().fold(self.embed(images), |x, block| block.forward(&x, false).0);
+            Ok(mean(&self.classify(tokens)))
+        })
     }
 }
 

@@ -178,7 +178,12 @@ impl MyDeiT {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
-        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> two times [B, classes]
+        Ok((self.classify(&tokens), attention)) // [B, S, E] -> two times [B, classes]
+    }
+
+    /// The last norm and the classifiers: tokens of the last block [B, S, E] -> two times [B, classes].
+    pub(crate) fn classify(&self, tokens: &Tensor) -> HeadLogits {
+        self.classifier.forward(&self.norm.forward(tokens))
     }
 }
 

@@ -297,8 +297,13 @@ impl VisionTransformer {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
         let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        Ok((self.classify(tokens), attention)) // [B, S, E] -> [B, classes]
+    }
+
+    /// The last norm and the classifier: tokens of the last block [B, S, E] -> logits [B, classes].
+    pub(crate) fn classify(&self, tokens: Tensor) -> Tensor {
         let tokens = self.classifier.pool.before_norm(tokens, self.classifier.prefix_tokens);
-        Ok((self.classifier.forward(&self.norm.forward(&tokens)), attention)) // [B, S, E] -> [B, classes]
+        self.classifier.forward(&self.norm.forward(&tokens))
     }
 }
 

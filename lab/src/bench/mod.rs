@@ -6,6 +6,7 @@ mod report;
 mod sample;
 mod setup;
 mod train;
+mod vits;
 mod worker;
 
 use clap::ValueEnum;
@@ -62,7 +63,7 @@ pub struct Bench {
 enum Part {
     /// Training steps of ViT, DeiT and CNN
     Train,
-    /// Attention rollout of the test images
+    /// Attention rollout of the test images, and that of ViT-S/16 and ViT-B/16 beside timm if it is installed
     Explain,
     /// A kernel's first and ordinary cells
     Cells,
@@ -81,12 +82,15 @@ impl Bench {
         let mut sections = Vec::new();
         for part in Part::value_variants().iter().filter(|part| wanted(part)) {
             let workers = || workers.as_ref().expect("started for these parts");
-            sections.push(match part {
-                Part::Train => train::measure(self, workers(), &mut result),
-                Part::Explain => explain::measure(self, workers(), &mut result),
-                Part::Cells => cells::measure(repository, &ready.launch, self.plain, &mut result),
-                Part::Setup => setup::measure(repository, self.cold, &mut result),
-            }?);
+            match part {
+                Part::Train => sections.push(train::measure(self, workers(), &mut result)?),
+                Part::Explain => {
+                    sections.push(explain::measure(self, workers(), &mut result)?);
+                    sections.push(vits::measure(self, workers(), &mut result)?);
+                }
+                Part::Cells => sections.push(cells::measure(repository, &ready.launch, self.plain, &mut result)?),
+                Part::Setup => sections.push(setup::measure(repository, self.cold, &mut result)?),
+            }
         }
         if self.write {
             report::write(repository, &result, &sections, workers.as_ref())?;

@@ -37,6 +37,9 @@ pub fn optional<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String
 }
 
 fn table(section: &Section, preset: &str) -> String {
+    if section.rows.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new();
     table.load_preset(preset).set_header(section.columns.split(" | "));
     table.add_rows(&section.rows);

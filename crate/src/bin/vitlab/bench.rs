@@ -8,11 +8,11 @@ use std::time::Instant;
 use ndarray::Axis;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
 use vitlab::distill::HardDistillationLoss;
-use vitlab::explain::{Fusion, Heatmap, Rollout};
+use vitlab::explain::{Fusion, Heatmap, Query, Rollout};
 use vitlab::learner::{Learner, Loss, ModelKind, pipelined};
 use vitlab::model::Model;
 use vitlab::plot::{Group, bars};
@@ -36,6 +36,8 @@ enum Request {
         #[serde(default)]
         precision: Precision,
     },
+    /// Times the rollout of a batch of made-up images, `passes` times.
+    ExplainVit { weights: PathBuf, batch: i64, passes: u32 },
     /// Draws bars: (name, value, half the length of the error bar).
     Plot { out: PathBuf, title: String, label: String, groups: Vec<(String, f64, f64)> },
 }
@@ -46,6 +48,7 @@ struct Measurements {
     /// The models of the latest requests.
     training: Option<BenchTraining>,
     explained: Option<((PathBuf, Precision), Learner)>,
+    vit: Option<(PathBuf, Learner)>,
 }
 
 pub fn run() -> Result<()> {
@@ -76,6 +79,7 @@ impl Measurements {
             Request::Floor { size } => Ok(floor(size)),
             Request::Train { model, steps } => self.train(model, steps),
             Request::Explain { weights, images, batch, precision } => self.explain((weights, precision), images, batch),
+            Request::ExplainVit { weights, batch, passes } => self.explain_vit(weights, batch, passes),
             Request::Plot { out, title, label, groups } => {
                 let group = |(label, value, error)| Group { label, values: vec![(value, error)] };
                 let groups: Vec<Group> = groups.into_iter().map(group).collect();
@@ -139,6 +143,29 @@ impl Measurements {
         let mean = sums.iter().sum::<f64>() / images as f64;
         Ok(json!({ "seconds": seconds, "images": images, "mean": mean, "peak_mb": peak }))
     }
+
+    fn explain_vit(&mut self, weights: PathBuf, batch: i64, passes: u32) -> Result<Value> {
+        let (_, learner) = match self.vit.take() {
+            Some(same) if same.0 == weights => self.vit.insert(same),
+            _ => {
+                let learner = Learner::read(&weights, Device::Cpu)?;
+                self.vit.insert((weights, learner))
+            }
+        };
+        let (channels, side) = learner.network().image();
+        // As tests/reference/bench.py makes them.
+        let pixels = Tensor::arange(batch * channels * side * side, (Kind::Int64, Device::Cpu)).remainder(251);
+        let images = (pixels.to_kind(Kind::Float) / 125.0 - 1.0).view([batch, channels, side, side]);
+        drop(pixels);
+        let before = resident("VmRSS:");
+        let work = || {
+            let pass = || Ok(learner.rollout(&images, &Rollout::default(), Query::Class)?.0); // [B, S]
+            (1..passes).try_for_each(|_| pass().map(drop)).and_then(|()| pass())
+        };
+        let (rows, seconds, peak) = measured(work)?;
+        let row = Vec::<f64>::try_from(rows.get(0))?;
+        Ok(json!({ "seconds": seconds, "row": row, "before_mb": before, "peak_mb": peak }))
+    }
 }
 
 fn no_data() -> Error {
@@ -173,7 +200,7 @@ impl BenchTraining {
 
 /// GFLOP/s of the best of five products after one that warms up.
 fn floor(size: i64) -> Value {
-    let matrix = || Tensor::randn([size, size], (tch::Kind::Float, Device::Cpu));
+    let matrix = || Tensor::randn([size, size], (Kind::Float, Device::Cpu));
     let (a, b) = (matrix(), matrix());
     let seconds = (0..6).map(|_| {
         let start = Instant::now();
@@ -190,7 +217,13 @@ fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64, Option<f64>)
     let start = Instant::now();
     let result = work()?;
     let seconds = start.elapsed().as_secs_f64();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
-    Ok((result, seconds, peak.map(|kib: f64| kib * 1024.0 / 1e6)))
+    Ok((result, seconds, resident("VmHWM:")))
+}
+
+/// A line of the process's status in MB: "VmRSS:" for resident memory, "VmHWM:" for its peak.
+fn resident(field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: Option<f64> =
+        status.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok());
+    kib.map(|kib| kib * 1024.0 / 1e6)
 }
