@@ -5,7 +5,7 @@ use tch::{Tensor, no_grad};
 
 use super::Learner;
 use crate::explain::Query;
-use crate::model::{Cnn, Encoder, HeadLogits, Model, MyDeiT, Pool, ViTConfig, VisionTransformer, check_images};
+use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer, check_images};
 use crate::{Error, Result};
 
 /// Selects a model.
@@ -99,24 +99,11 @@ impl Network {
         }
     }
 
-    /// Sizes of a transformer; none of a CNN.
-    fn sizes(&self) -> Option<&ViTConfig> {
-        match self {
-            Network::Vit(VisionTransformer { config, .. }) | Network::Deit(MyDeiT { config, .. }) => Some(config),
-            Network::Cnn(_) => None,
-        }
-    }
-
-    /// Number of tokens of an image, 0 in a CNN.
-    pub(super) fn tokens(&self) -> i64 {
-        let patches = self.sizes().map_or(0, |sizes| (sizes.image_size / sizes.patch_size).pow(2));
-        patches + self.prefix_tokens().unwrap_or(0)
-    }
-
     /// Images whose attention in all layers takes at most 256 MB, at least one: 1,118 of the homework's.
     pub(super) fn images_per_pass(&self) -> i64 {
-        let Some(sizes) = self.sizes() else { return i64::MAX };
-        ((1 << 26) / (sizes.n_layers * sizes.n_attention_heads * self.tokens().pow(2)).max(1)).max(1)
+        let Ok(parts) = self.parts() else { return i64::MAX };
+        let entries = parts.config.n_layers * parts.config.n_attention_heads * parts.token_count().pow(2);
+        ((1 << 26) / entries.max(1)).max(1)
     }
 
     /// Channels and side of the images.
@@ -167,64 +154,23 @@ impl Network {
         check_images(images, channels, side)
     }
 
-    /// Images to the tokens of a transformer at inference: [B, C, I, I] -> [B, S, E].
-    pub(super) fn embed(&self, images: &Tensor) -> Tensor {
-        match self {
-            Network::Vit(model) => model.embedding.forward(images, false),
-            Network::Deit(model) => model.embedding.forward(images, false),
-            Network::Cnn(_) => unreachable!("a CNN has no tokens"),
-        }
-    }
-
-    /// The blocks of a transformer; none of a CNN.
-    pub(super) fn blocks(&self) -> &[Encoder] {
-        match self {
-            Network::Vit(model) => &model.encoder,
-            Network::Deit(model) => &model.encoder,
-            Network::Cnn(_) => &[],
-        }
-    }
-
-    /// Number of tokens, counted from the first, that [`Network::classify`] needs: class and distillation token, or all
-    /// of a model that averages the patches.
-    pub(super) fn classified_tokens(&self) -> i64 {
-        match self {
-            Network::Vit(model) if model.config.structure.pool == Pool::Class => 1,
-            Network::Deit(model) if model.config.structure.pool == Pool::Class => 2,
-            _ => self.tokens(),
-        }
-    }
-
-    /// Tokens of a transformer's last block to the logits of each head: [B, S, E] -> [B, classes], the class token's first.
-    pub(super) fn classify(&self, tokens: Tensor) -> Vec<Tensor> {
-        match self {
-            Network::Vit(model) => vec![model.classify(tokens)],
-            Network::Deit(model) => {
-                let HeadLogits { class, dist } = model.classify(&tokens);
-                vec![class, dist]
-            }
-            Network::Cnn(_) => unreachable!("a CNN has no tokens"),
-        }
-    }
-
     /// [`Network::forward`] at inference, with the attention as one tensor [B, L, H, S, S].
     ///
     /// # Errors
     /// A CNN, or images that don't have the model's shape.
     pub(super) fn attention(&self, images: &Tensor) -> Result<(Vec<Tensor>, Tensor)> {
-        let sizes = self.sizes().ok_or_else(no_attention)?;
-        self.check_images(images)?;
-        let (batch, tokens) = (images.size()[0], self.tokens());
-        let size = [batch, sizes.n_layers, sizes.n_attention_heads, tokens, tokens];
+        let parts = self.parts()?;
+        let tokens = parts.token_count();
         no_grad(|| {
-            let attention = Tensor::empty(size, (images.kind(), images.device()));
-            let mut x = self.embed(images);
-            for (layer, block) in self.blocks().iter().enumerate() {
+            let mut x = parts.tokens(images)?;
+            let size = [x.size()[0], parts.config.n_layers, parts.config.n_attention_heads, tokens, tokens];
+            let attention = Tensor::empty(size, (x.kind(), x.device()));
+            for (layer, block) in parts.blocks.iter().enumerate() {
                 let (next, heads) = block.forward(&x, false);
                 attention.select(1, layer as i64).copy_(&heads); // [B, H, S, S] -> [B, L, H, S, S]
                 x = next;
             }
-            Ok((self.classify(x), attention))
+            Ok((parts.heads(x), attention))
         })
     }
 }
@@ -240,13 +186,13 @@ impl Model for Network {
 
     fn predict(&self, images: &Tensor) -> Result<Tensor> {
         self.check_images(images)?;
-        no_grad(|| {
-            if let Network::Cnn(model) = self {
-                return model.predict(images);
-            }
+        no_grad(|| match (self, self.parts()) {
+            (Network::Cnn(model), _) => model.predict(images),
             // Unlike `forward`, drops the attention of each block.
-            let tokens = self.blocks().iter().fold(self.embed(images), |x, block| block.forward(&x, false).0);
-            Ok(mean(&self.classify(tokens)))
+            (_, parts) => {
+                let parts = parts?;
+                Ok(parts.logits(parts.blocks.iter().fold(parts.tokens(images)?, |x, block| block.forward(&x, false).0)))
+            }
         })
     }
 }

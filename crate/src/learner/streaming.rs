@@ -8,10 +8,9 @@ use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Network;
-use super::network::mean;
 use crate::error::{Result, ensure};
 use crate::explain::{Query, Rollout};
-use crate::model::{Encoder, SelfAttention, scaled};
+use crate::model::{Encoder, Parts, SelfAttention, scaled};
 
 /// Tokens in a pass on the CPU: 8 images of ViT-B/16 at 224. The products with the weights take 10% more time with one
 /// image. With 16, the hidden layers leave the processor's cache.
@@ -28,12 +27,13 @@ const ENTRIES: i64 = 1 << 18;
 pub(super) fn rollout(network: &Network, images: &Tensor, options: &Rollout, query: Query) -> Result<(Tensor, Tensor)> {
     network.check_query(query)?;
     network.check_images(images)?;
-    let (blocks, tokens) = (network.blocks(), network.tokens());
+    let parts = network.parts()?;
+    let (blocks, tokens) = (parts.blocks, parts.token_count());
     let mut pass = Pass {
-        network,
+        parts,
         options,
         layers: options.layer_indices(blocks.len())?,
-        query: query.index(tokens, network.prefix_tokens()?)?,
+        query: query.index(tokens, parts.prefix_tokens())?,
         group: i64::MAX,
     };
     let (batch, mut most) = (images.size()[0], network.images_per_pass());
@@ -51,7 +51,7 @@ pub(super) fn rollout(network: &Network, images: &Tensor, options: &Rollout, que
 
 /// What is asked for.
 struct Pass<'a> {
-    network: &'a Network,
+    parts: Parts<'a>,
     options: &'a Rollout,
     /// Indices of the selected layers.
     layers: Vec<usize>,
@@ -64,16 +64,16 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// [B, C, I, I] -> rows [B, S] and logits [B, classes]
     fn run(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
-        let mut x = self.network.embed(images); // [B, C, I, I] -> [B, S, E]
+        let mut x = self.parts.tokens(images)?; // [B, C, I, I] -> [B, S, E]
         let tokens = x.size()[1];
-        let blocks = self.network.blocks();
+        let blocks = self.parts.blocks;
         // The factors of each group of images, one [G, S, S] per selected layer. The last is [G, 1, S], the query's row.
         let mut factors: Vec<Vec<Tensor>> = Vec::new();
         for (layer, block) in blocks.iter().enumerate() {
             let selected = self.layers.contains(&layer);
             let (mut kept, mut queries) = (tokens, tokens);
             if layer + 1 == blocks.len() {
-                kept = self.network.classified_tokens();
+                kept = self.parts.classified_tokens();
                 let row_suffices = self.options.rows_are_independent() && self.query < kept;
                 queries = if !selected || row_suffices { kept } else { tokens };
             }
@@ -99,7 +99,7 @@ impl Pass<'_> {
             row.expect("a layer is selected").squeeze_dim(1) // [G, 1, S] -> [G, S]
         });
         let rows = Tensor::cat(&products.collect::<Vec<_>>(), 0); // -> [B, S]
-        Ok((rows, mean(&self.network.classify(x))))
+        Ok((rows, self.parts.logits(x)))
     }
 }
 

@@ -4,7 +4,8 @@ use tch::Tensor;
 use tch::nn::{LayerNorm, Linear, Module};
 
 use super::{
-    Classifier, DistilledEmbedLayer, EmbedLayer, Encoder, Head, MyDeiT, ViTConfig, VisionTransformer, check_images,
+    Classifier, DistilledEmbedLayer, EmbedLayer, Encoder, Head, MyDeiT, Pool, ViTConfig, VisionTransformer,
+    check_images,
 };
 use crate::Result;
 
@@ -78,14 +79,35 @@ impl Parts<'_> {
         })
     }
 
-    /// Logits from the last block's tokens, the mean of a DeiT's two heads: [B, S, E] -> [B, classes].
-    pub fn logits(&self, tokens: Tensor) -> Tensor {
+    /// Number of tokens of an image.
+    pub fn token_count(&self) -> i64 {
+        (self.config.image_size / self.config.patch_size).pow(2) + self.prefix_tokens()
+    }
+
+    /// Number of tokens of the last block, counted from the first, that [`Parts::heads`] needs: class and distillation
+    /// token, or all of a model that averages the patches.
+    pub(crate) fn classified_tokens(&self) -> i64 {
+        match (self.classifier.pool, self.fc_dist) {
+            (Pool::Class, None) => 1,
+            (Pool::Class, Some(_)) => 2,
+            _ => self.token_count(),
+        }
+    }
+
+    /// The logits of each head from the last block's tokens, the class token's first: [B, S, E] -> [B, classes].
+    pub fn heads(&self, tokens: Tensor) -> Vec<Tensor> {
         let pooled = self.classifier.pool.before_norm(tokens, self.prefix_tokens()); // [B, S, E], or [B, 1, E]
         let normed = self.norm.forward(&pooled);
         let class = self.classifier.forward(&normed); // [B, S, E] -> [B, classes]
-        match self.fc_dist {
-            Some(fc_dist) => (class + fc_dist.forward(&normed.select(1, 1))) / 2.0,
-            None => class,
+        let dist = self.fc_dist.map(|fc_dist| fc_dist.forward(&normed.select(1, 1)));
+        [class].into_iter().chain(dist).collect()
+    }
+
+    /// The mean logits of the heads: [B, S, E] -> [B, classes].
+    pub fn logits(&self, tokens: Tensor) -> Tensor {
+        match &self.heads(tokens)[..] {
+            [class, dist] => (class + dist) / 2.0,
+            heads => heads[0].shallow_clone(),
         }
     }
 }
