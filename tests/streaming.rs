@@ -208,7 +208,7 @@ fn the_attention_is_not_stored() -> Result<()> {
     let learner = Learner::new(VisionTransformer::with_sizes(config, Device::Cpu));
     assert!(!learner.is_fused());
     let images = images(&learner, 16);
-    learner.rollout(&images.narrow(0, 0, 1), &Rollout::default(), Query::Class)?; // libtorch's own buffers
+    drop(learner.rollout(&images.narrow(0, 0, 1), &Rollout::default(), Query::Class)?); // libtorch's own buffers
     let rollout = peak(|| drop(learner.rollout(&images, &Rollout::default(), Query::Class)));
     // One copy, and the intermediate results of a block for all images.
     let attention = peak(|| drop(learner.attention(&images)));
