@@ -24,14 +24,12 @@
 //! Axis letters in shape comments: B batch, G images of a group, C channels, I image side, N patches, S tokens,
 //! E embedding, F hidden width of the MLP, H heads, L layers.
 
-mod aligned;
 mod cnn;
 mod cpu;
 mod error;
 mod layers;
-mod layout;
 mod loss;
-mod matmul;
+mod mat;
 mod random;
 #[cfg(test)]
 mod tests;
