@@ -254,14 +254,17 @@ impl Bfloat16 {
     #[inline(always)]
     pub fn dot(self, sum: __m512, a: Pair, b: __m512) -> __m512 {
         // SAFETY: the token exists, so the CPU has the instruction; all these types are 64 bytes of plain values.
-        unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute(_mm512_set1_epi32(a.0 as i32)), std::mem::transmute(b)) }
+        unsafe {
+            let [a, b] = std::mem::transmute::<[__m512; 2], [__m512bh; 2]>([_mm512_set1_ps(f32::from_bits(a.0)), b]);
+            _mm512_dpbf16_ps(sum, a, b)
+        }
     }
 
     /// Rounds 32 neighbours to 16 pairs.
     #[inline(always)]
     pub fn pair_neighbours(self, first: __m512, second: __m512) -> __m512 {
         // SAFETY: as in `dot`.
-        unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) }
+        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
     }
 
     /// Rounds two rows of 16 values to 16 pairs: pair i holds value i of both rows.
@@ -279,7 +282,8 @@ impl Bfloat16 {
         // SAFETY: as in `dot`.
         unsafe {
             let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
-            std::mem::transmute(_mm512_permutexvar_epi16(std::mem::transmute::<[u16; 32], __m512i>(ORDER), both))
+            let order = std::mem::transmute::<[u16; 32], __m512i>(ORDER);
+            std::mem::transmute::<__m512i, __m512>(_mm512_permutexvar_epi16(order, both))
         }
     }
 }

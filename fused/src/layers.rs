@@ -107,7 +107,7 @@ impl Linear {
     }
 }
 
-/// A layer norm (arXiv 1607.06450).
+/// A layer norm (arXiv 1607.06450): y = x̂ w + b with x̂ = (x − mean) / √(variance + ε), row by row.
 pub(crate) struct Norm {
     /// Offsets in the flat vector.
     pub weight_at: usize,
@@ -116,26 +116,60 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// y = x̂ w + b with x̂ = (x − mean) / √(variance + ε) of each row: [m, E] -> [m, E], and x̂ and 1/√(variance + ε) [m]
+    /// [m, E] -> y [m, E], x̂ [m, E], and `rstd`, which is 1/√(variance + ε), [m]
     #[inline(always)]
     pub fn forward(&self, flat: &[f32], x: &[f32], hat: &mut [f32], rstd: &mut [f32], y: &mut [f32]) {
-        standardise(x, self.width, hat, rstd);
-        self.scale_shift(flat, hat, y);
+        let (width, n) = (self.width, self.width as f32);
+        for ((x, hat), rstd) in x.chunks_exact(width).zip(hat.chunks_exact_mut(width)).zip(rstd) {
+            let mean = sum(x, |x| x) / n;
+            let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
+            *rstd = 1.0 / (variance + EPS).sqrt();
+            for (hat, x) in hat.iter_mut().zip(x) {
+                *hat = (x - mean) * *rstd;
+            }
+        }
+        self.scale_shift(flat, &hat[..x.len()], y);
     }
 
-    /// y = x̂ w + b
+    /// x̂ [m, E] -> y [m, E]
     #[inline(always)]
     pub fn scale_shift(&self, flat: &[f32], hat: &[f32], y: &mut [f32]) {
         let (weight, bias) = (&flat[self.weight_at..][..self.width], &flat[self.bias_at..][..self.width]);
-        scale_shift(hat, weight, bias, y);
+        for (hat, y) in hat.chunks_exact(self.width).zip(y.chunks_exact_mut(self.width)) {
+            for ((y, hat), (weight, bias)) in y.iter_mut().zip(hat).zip(weight.iter().zip(bias)) {
+                *y = hat * weight + bias;
+            }
+        }
     }
 
-    /// Adds dw and db to the flat `gradient`, and dx to `into`: d, the gradient of y [m, E] -> [m, E]. Overwrites `d`.
+    /// dw += Σ d x̂ and db += Σ d over the rows; dx += (d̂ − mean(d̂) − x̂ mean(d̂ x̂)) rstd with d̂ = d w, row by row: the
+    /// derivative of y in x, through its mean and its variance. d, the gradient of y [m, E] -> dx [m, E]; `d` becomes d̂.
     #[inline(always)]
-    pub fn backward(&self, flat: &[f32], d: &mut [f32], hat: (&[f32], &[f32]), gradient: &mut [f32], into: &mut [f32]) {
-        let ranges = [self.weight_at, self.bias_at].map(|at| at..at + self.width);
+    pub fn backward(
+        &self,
+        flat: &[f32],
+        d: &mut [f32],
+        (hat, rstd): (&[f32], &[f32]),
+        gradient: &mut [f32],
+        d_x: &mut [f32],
+    ) {
+        let (width, weight) = (self.width, &flat[self.weight_at..][..self.width]);
+        let ranges = [self.weight_at, self.bias_at].map(|at| at..at + width);
         let [d_weight, d_bias] = gradient.get_disjoint_mut(ranges).expect("parameters don't overlap");
-        layer_norm_backward(d, hat, &flat[self.weight_at..][..self.width], (d_weight, d_bias), into);
+        let rows = d.chunks_exact_mut(width).zip(hat.chunks_exact(width));
+        for (((d, hat), rstd), d_x) in rows.zip(rstd).zip(d_x.chunks_exact_mut(width)) {
+            let parameters = weight.iter().zip(d_weight.iter_mut().zip(d_bias.iter_mut()));
+            for ((d, hat), (weight, (d_weight, d_bias))) in d.iter_mut().zip(hat).zip(parameters) {
+                *d_weight += *d * hat;
+                *d_bias += *d;
+                *d *= weight;
+            }
+            let mean = sum(d, |d| d) / width as f32;
+            let along = dot(d, hat) / width as f32;
+            for ((d_x, d), hat) in d_x.iter_mut().zip(d.iter()).zip(hat) {
+                *d_x += *rstd * (d - mean - hat * along);
+            }
+        }
     }
 }
 
@@ -162,58 +196,6 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// Standardises the rows of `x` to mean 0 and variance 1 (`hat`, arXiv 1607.06450). `rstd` is 1/√(variance + ε) of a row.
-#[inline(always)]
-pub(crate) fn standardise(x: &[f32], width: usize, hat: &mut [f32], rstd: &mut [f32]) {
-    let rows = x.chunks_exact(width).zip(hat.chunks_exact_mut(width));
-    for ((x, hat), rstd) in rows.zip(rstd) {
-        let mean = sum(x, |x| x) / width as f32;
-        let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
-        *rstd = 1.0 / (variance + EPS).sqrt();
-        for (hat, x) in hat.iter_mut().zip(x) {
-            *hat = (x - mean) * *rstd;
-        }
-    }
-}
-
-/// Writes `hat` · `weight` + `bias` to `out`, row by row.
-#[inline(always)]
-pub(crate) fn scale_shift(hat: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-    let width = weight.len();
-    for (hat, out) in hat.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        for ((out, hat), (weight, bias)) in out.iter_mut().zip(hat).zip(weight.iter().zip(bias)) {
-            *out = hat * weight + bias;
-        }
-    }
-}
-
-/// dw += Σ d x̂ and db += Σ d over the rows; dx += (d̂ − mean(d̂) − x̂ mean(d̂ x̂)) rstd with d̂ = d w, row by row: the derivative
-/// of the norm in x, through its mean and its variance. [m, E] -> [m, E]
-#[inline(always)]
-pub(crate) fn layer_norm_backward(
-    d: &mut [f32],
-    (hat, rstd): (&[f32], &[f32]),
-    weight: &[f32],
-    (d_weight, d_bias): (&mut [f32], &mut [f32]),
-    into: &mut [f32],
-) {
-    let width = weight.len();
-    let rows = d.chunks_exact_mut(width).zip(hat.chunks_exact(width));
-    for (((d, hat), rstd), into) in rows.zip(rstd).zip(into.chunks_exact_mut(width)) {
-        let parameters = weight.iter().zip(d_weight.iter_mut().zip(d_bias.iter_mut()));
-        for ((d, hat), (weight, (d_weight, d_bias))) in d.iter_mut().zip(hat).zip(parameters) {
-            *d_weight += *d * hat;
-            *d_bias += *d;
-            *d *= weight;
-        }
-        let mean = sum(d, |d| d) / width as f32;
-        let along = dot(d, hat) / width as f32;
-        for ((into, d), hat) in into.iter_mut().zip(d.iter()).zip(hat) {
-            *into += *rstd * (d - mean - hat * along);
-        }
-    }
-}
-
 /// 1.5 · 2²³: adding it rounds to an integer.
 const MAGIC: f32 = 12_582_912.0;
 
@@ -233,16 +215,6 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r * r + r + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(MAGIC.to_bits()) << 23;
     f32::from_bits(p.to_bits().wrapping_add(exponent))
-}
-
-/// tanh with an absolute error of 3e-7, in place.
-#[inline(always)]
-pub(crate) fn tanh(x: &mut [f32]) {
-    for x in x.as_chunks_mut::<LANES>().0 {
-        for x in x {
-            *x = 1.0 - 2.0 / (exp(2.0 * *x) + 1.0);
-        }
-    }
 }
 
 /// eˣ for x ≤ 0 with a relative error of 8e-5: a fitted polynomial for the fraction of the power of 2.

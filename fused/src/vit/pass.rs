@@ -6,7 +6,7 @@
 use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::{Block, Network, Shape};
 use crate::cpu::{Operation, Simd};
-use crate::layers::{add, add_column_sums, attention, attention_backward, dot, gelu, gelu_slope, scale_by, tanh};
+use crate::layers::{add, add_column_sums, attention, attention_backward, dot, gelu, gelu_slope, scale_by};
 use crate::loss::{Training, loss_gradient};
 use crate::mat::{Buffer, Mat, MatMut, Operand, Room, Start, buffers, multiply};
 use crate::random::Random;
@@ -431,12 +431,7 @@ impl<S: Simd> Pass<'_, S> {
         network.norm.forward(&network.flat, x, &mut w.hat, &mut w.rstd, &mut w.features);
         let class_tokens = Mat::strided(&w.features, group, e, prefix * e);
         network.fc1.forward(self.simd, class_tokens, w.class.mat_mut(group, e));
-        let class = &mut w.class[..group * e];
-        if S::Operand::SHORT && self.seed.is_none() {
-            tanh(class); // the last digit of float32 is below the precision of the operands
-        } else {
-            class.iter_mut().for_each(|x| *x = x.tanh());
-        }
+        w.class[..group * e].iter_mut().for_each(|x| *x = x.tanh());
         for (head, (layer, logits)) in
             network.logits.iter().zip(w.logits.chunks_exact_mut(GROUP * shape.classes)).enumerate()
         {

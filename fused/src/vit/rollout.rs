@@ -77,7 +77,7 @@ impl Matrices {
     /// divides -> [G, S, width]
     #[inline(always)]
     pub fn fuse(&mut self, attention: &[f32], (group, heads): (usize, usize), step: usize, rollout: &ResolvedRollout) {
-        let size = self.tokens * self.width;
+        let (size, fusion) = (self.tokens * self.width, rollout.fusion);
         let mut steps = std::mem::take(&mut self.steps);
         let matrices = steps[step * self.group * size..].chunks_exact_mut(size).take(group);
         for (matrix, attention) in matrices.zip(attention.chunks_exact(heads * size)) {
@@ -85,7 +85,7 @@ impl Matrices {
             matrix.copy_from_slice(first);
             for head in others.chunks_exact(size) {
                 for (x, y) in matrix.iter_mut().zip(head) {
-                    *x = match rollout.fusion {
+                    *x = match fusion {
                         Fusion::Mean => *x + *y,
                         Fusion::Max if *y > *x => *y,
                         Fusion::Min if *y < *x => *y,
@@ -93,7 +93,7 @@ impl Matrices {
                     };
                 }
             }
-            if rollout.fusion == Fusion::Mean {
+            if fusion == Fusion::Mean {
                 for x in matrix.iter_mut() {
                     *x /= heads as f32;
                 }
