@@ -221,7 +221,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline(always)]
 fn short_exp(x: f32) -> f32 {
     const P: [f32; 4] = [0.055_171_67, 0.242_611_15, 0.693_261, 0.999_928_07];
-    let x = (x * std::f32::consts::LOG2_E).max(-126.0);
+    let x = (x * std::f32::consts::LOG2_E).clamp(-126.0, 126.0); // unlike `max`, keeps NaN
     let shifted = x + MAGIC;
     let r = x - (shifted - MAGIC);
     let p = ((P[0] * r + P[1]) * r + P[2]) * r + P[3];

@@ -515,14 +515,20 @@ impl<S: Simd> Operation<S> for Dots<'_> {
     }
 }
 
-/// Copies a matrix [rows, columns] to the transposed matrix [columns, width], padded with zeros beyond `rows`.
+/// Copies a matrix [rows, columns] to the transposed matrix [columns, width], padded with zeros beyond `rows`. The lines of 64
+/// rows stay in the L1 cache until all columns have been read from them.
 #[inline(always)]
 pub(crate) fn transpose<T: Copy + Default>(x: Mat<T>, mut out: MatMut<T>) {
     assert!(x.step == 1);
-    for (column, out) in out.iter_mut().take(x.cols).enumerate() {
-        for (out, x) in out[..x.rows].iter_mut().zip(x.data[column..].chunks(x.stride)) {
-            *out = x[0];
+    for first in (0..x.rows).step_by(64) {
+        let rows = x.rows(first, 64.min(x.rows - first));
+        for (column, out) in out.iter_mut().take(x.cols).enumerate() {
+            for (out, x) in out[first..first + rows.rows].iter_mut().zip(rows.data[column..].chunks(x.stride)) {
+                *out = x[0];
+            }
         }
+    }
+    for out in out.iter_mut().take(x.cols) {
         out[x.rows..].fill(T::default());
     }
 }

@@ -19,11 +19,13 @@ use crate::{Error, Result};
 use pass::{GROUP, Predict, Train, Workspace, dropout_layer};
 use shape::Network;
 
-/// Number format of the block's matrix products in predictions and rollouts.
+/// Number format of the operands of the blocks' matrix products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     Float32,
-    /// Three digits instead of seven. Softmax, norms, GELU, sums and the rollout stay float32.
+    /// Three digits instead of seven. Parameters, sums, softmax, norms, GELU, gradients and the rollout stay float32.
+    /// Processors differ: the product takes 2.6 times as long as float32's on an Intel Emerald Rapids, for twice the
+    /// multiplications.
     Bfloat16,
 }
 
@@ -108,9 +110,10 @@ impl Transformer {
         self.network.flat.fill(f32::NAN); // the next `load` arranges the parameters
         match precision {
             Precision::Float32 => Ok(self.level),
-            Precision::Bfloat16 => self.level.with_bfloat16().ok_or_else(|| {
-                Error("this processor has no bfloat16 instructions (AVX512-BF16); predict in float32".into())
-            }),
+            Precision::Bfloat16 => self
+                .level
+                .with_bfloat16()
+                .ok_or_else(|| Error("this processor has no bfloat16 instructions (AVX512-BF16); use float32".into())),
         }
     }
 
