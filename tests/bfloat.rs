@@ -41,10 +41,9 @@ fn rounded(x: &Tensor) -> Tensor {
     x.to_kind(Kind::BFloat16).to_kind(Kind::Float)
 }
 
-/// A linear layer on a rounded input. Scales weight and bias, then rounds the weight.
-fn layer(x: &Tensor, layer: &Linear, scale: f64) -> Tensor {
-    let bias = layer.bs.as_ref().expect("a bias") * scale;
-    x.linear(&rounded(&(&layer.ws * scale)), Some(bias))
+/// A linear layer on a rounded input, with rounded weights.
+fn layer(x: &Tensor, layer: &Linear) -> Tensor {
+    x.linear(&rounded(&layer.ws), layer.bs.as_ref())
 }
 
 /// Logits and attention, L × [B, H, S, S].
@@ -56,18 +55,16 @@ fn emulated(vit: &VisionTransformer, images: &Tensor) -> (Tensor, Vec<Tensor>) {
     let mut maps = Vec::new();
     for Encoder { norm1, attention: part, norm2, fc1, fc2, .. } in &vit.encoder {
         let normed = rounded(&norm1.forward(&x));
-        // The engine's softmax uses powers of 2.
-        let scale = std::f64::consts::LOG2_E / ((e / heads) as f64).sqrt();
-        let q = split(rounded(&layer(&normed, &part.queries, scale)));
-        let k = split(rounded(&layer(&normed, &part.keys, 1.0)));
-        let v = split(rounded(&layer(&normed, &part.values, 1.0)));
-        let scores = q.matmul(&k.transpose(-2, -1)) * std::f64::consts::LN_2;
+        let q = split(rounded(&layer(&normed, &part.queries)));
+        let k = split(rounded(&layer(&normed, &part.keys)));
+        let v = split(rounded(&layer(&normed, &part.values)));
+        let scores = q.matmul(&k.transpose(-2, -1)) / ((e / heads) as f64).sqrt();
         let attention = scores.softmax(-1, Kind::Float);
         let mixed = rounded(&attention).matmul(&v).transpose(1, 2).reshape([batch, tokens, e]);
-        x += layer(&rounded(&mixed), &part.out_projection, 1.0);
+        x += layer(&rounded(&mixed), &part.out_projection);
         let normed = rounded(&norm2.forward(&x));
-        let hidden = rounded(&layer(&normed, fc1, 1.0).gelu("none"));
-        x += layer(&hidden, fc2, 1.0);
+        let hidden = rounded(&layer(&normed, fc1).gelu("none"));
+        x += layer(&hidden, fc2);
         maps.push(attention);
     }
     (vit.classifier.forward(&vit.norm.forward(&x)), maps)

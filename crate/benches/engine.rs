@@ -51,6 +51,12 @@ fn steps(criterion: &mut Criterion) {
         group.bench_function(format!("ViT, {level:?}"), |bencher| {
             bencher.iter(|| vit.train(black_box(&images), &targets, 7).expect("128 images").loss);
         });
+        if let Ok(mut vit) = vit.with_training_precision(Precision::Bfloat16) {
+            vit.load(&noise(VIT.parameters())).expect("all parameters");
+            group.bench_function(format!("ViT, {level:?}, bfloat16"), |bencher| {
+                bencher.iter(|| vit.train(black_box(&images), &targets, 7).expect("128 images").loss);
+            });
+        }
         let stages = vec![vec![32], vec![64, 64], vec![128, 128]];
         let shape = CnnShape { image_side: 28, channels: 1, stages, hidden: 256, classes: 10, dropout: 0.1 };
         let mut cnn = Cnn::new(shape, threads()).and_then(|cnn| cnn.with_level(level)).expect("the teacher's sizes");

@@ -3,11 +3,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout, bfloat16 predictions |
+//! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout |
 //! | `cnn` | [`Cnn`]: Winograd convolutions, batch norm, pooling, linear layers |
-//! | `matmul`, `layers`, `random` | matrix products; softmax, GELU, norm and their gradients; dropout |
-//! | `loss`, `layout`, `threads` | loss and its gradient, parameter offsets, jobs on threads |
-//! | `cpu` | [`CpuLevel`], its vector registers, and the dispatch of functions compiled for it |
+//! | `layers` | linear layer, layer norm, GELU, softmax, attention: each backward pass under its forward pass |
+//! | `mat` | matrices with shapes and transposed views, their products, operands in float32 and bfloat16 |
+//! | `cpu` | [`CpuLevel`], its vector registers, and the choice of the level at the top of a pass |
+//! | `loss`, `random`, `threads` | loss and its gradient, dropout, jobs on threads |
 //!
 //! Three decisions make it fast:
 //!
@@ -15,23 +16,20 @@
 //! - Matrix products keep their sums in registers. Sizes are multiples of 16, the lanes of the widest register.
 //! - Dropout draws its bits again in the backward pass instead of storing masks.
 //!
-//! `unsafe` is in the files with vector instructions: `cpu.rs`, `matmul.rs`, `cnn/tile.rs`, and `norm.rs`, `pairs.rs`,
-//! `product.rs` and `softmax.rs` in `vit/bfloat/`. Their functions check all lengths, and the engine only takes levels that
-//! the CPU has.
+//! `unsafe` is in `cpu.rs` and `mat.rs`. A level's instructions need its token, which exists only on a CPU that has them, and
+//! matrices check their bounds when they are made. So safe functions are safe whatever they are given.
 //!
 //! Results don't depend on the number of threads. They agree with libtorch's float32 results to 1e-5 of the largest value.
 //!
 //! Axis letters in shape comments: B batch, G images of a group, C channels, I image side, N patches, S tokens,
 //! E embedding, F hidden width of the MLP, H heads, L layers.
 
-mod aligned;
 mod cnn;
 mod cpu;
 mod error;
 mod layers;
-mod layout;
 mod loss;
-mod matmul;
+mod mat;
 mod random;
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@
 
 use super::grid::Grid;
 use super::winograd::{self, Winograd, Workspace};
-use crate::cpu::CpuLevel;
-use crate::layout::LayerOffsets;
-use crate::matmul::{Start, matmul, rows, transposed};
+use crate::cpu::Simd;
+use crate::layers::Norm;
+use crate::mat::{Mat, MatMut, Start, multiply};
 
 /// Algorithm of a convolution.
 enum Convolution {
@@ -23,12 +23,12 @@ pub(super) struct Layer {
     pub pool: bool,
     /// Offset of the convolution's weight in the flat vector of all parameters.
     pub conv: usize,
-    pub norm: LayerOffsets,
+    pub norm: Norm,
     convolution: Convolution,
 }
 
 impl Layer {
-    pub fn new((side, inputs, outputs): (usize, usize, usize), pool: bool, conv: usize, norm: LayerOffsets) -> Self {
+    pub fn new((side, inputs, outputs): (usize, usize, usize), pool: bool, conv: usize, norm: Norm) -> Self {
         let convolution = if inputs.is_multiple_of(32) {
             Convolution::Winograd(Winograd::new(inputs, outputs))
         } else {
@@ -81,28 +81,32 @@ impl Layer {
         }
     }
 
-    /// Inputs -> outputs of the convolution of up to [`Layer::together`] images, both on the layer's grid
-    pub fn convolve(&self, level: CpuLevel, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
+    /// y = Σ w x over the inputs and taps of up to [`Layer::together`] images: inputs -> outputs, both on the layer's grid
+    #[inline(always)]
+    pub fn convolve<S: Simd>(&self, simd: S, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
         let (inputs, outputs, row) = (self.inputs, self.outputs, self.grid.row() * self.inputs);
         match &self.convolution {
             Convolution::Direct(weights) => {
                 let out = &mut out[self.grid.at(0, 0) * outputs..];
                 for (i, weights) in weights.chunks_exact(3 * inputs * outputs).enumerate() {
                     let start = if i == 0 { Start::Zero } else { Start::Present };
-                    let (size, left) = ((self.grid.span(), outputs, 3 * inputs), rows(&input[i * row..], inputs));
-                    matmul(level, size, left, (weights, outputs), (out, outputs), start);
+                    let taps = Mat::strided(&input[i * row..], self.grid.span(), 3 * inputs, inputs);
+                    let out = MatMut::new(out, self.grid.span(), outputs);
+                    multiply(simd, taps, Mat::new(weights, 3 * inputs, outputs), start, out);
                 }
             }
-            Convolution::Winograd(winograd) => winograd.convolve(level, self.grid, input, out, workspace),
+            Convolution::Winograd(winograd) => winograd.convolve(simd, self.grid, input, out, workspace),
         }
     }
 
-    /// Gradient `d` of the outputs of these images, zero outside the image -> gradient of the weights, 9 × [inputs, outputs],
-    /// and of the inputs, except in a direct convolution. The gradient of the weights is the sum over all images of a part:
-    /// `first` and `last` say whether the part's first and last images are among these.
-    pub fn convolve_backward(
+    /// dw = Σ d x over the positions, dx = Σ d w over the outputs and taps: gradient `d` of the outputs of these images, zero
+    /// outside the image -> of the weights, 9 × [inputs, outputs], and of the inputs, except in a direct convolution. The
+    /// gradient of the weights is the sum over all images of a part: `first` and `last` say whether the part's first and last
+    /// images are among these.
+    #[inline(always)]
+    pub fn convolve_backward<S: Simd>(
         &self,
-        level: CpuLevel,
+        simd: S,
         (input, d): (&[f32], &[f32]),
         (gradient, d_input): (&mut [f32], &mut [f32]),
         (first, last): (bool, bool),
@@ -112,16 +116,16 @@ impl Layer {
         let start = if first { Start::Zero } else { Start::Present };
         match &self.convolution {
             Convolution::Direct(_) => {
-                let d = &d[self.grid.at(0, 0) * outputs..];
+                let d = Mat::new(&d[self.grid.at(0, 0) * outputs..], self.grid.span(), outputs);
                 for (i, gradient) in gradient.chunks_exact_mut(3 * inputs * outputs).enumerate() {
-                    let (size, left) = ((3 * inputs, outputs, self.grid.span()), transposed(&input[i * row..], inputs));
-                    matmul(level, size, left, (d, outputs), (gradient, outputs), start);
+                    let taps = Mat::strided(&input[i * row..], self.grid.span(), 3 * inputs, inputs);
+                    multiply(simd, taps.t(), d, start, MatMut::new(gradient, 3 * inputs, outputs));
                 }
             }
             Convolution::Winograd(winograd) => {
-                winograd.convolve_backward(level, self.grid, (input, d), d_input, start, workspace);
+                winograd.convolve_backward(simd, self.grid, (input, d), d_input, start, workspace);
                 if last {
-                    winograd.weight_gradient(level, workspace, gradient);
+                    winograd.weight_gradient(simd, workspace, gradient);
                 }
             }
         }
@@ -131,6 +135,7 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::{CpuLevel, dispatch};
     use crate::tests::{noise, wide};
 
     /// [B, C, I, I] -> on the grid
@@ -182,9 +187,10 @@ mod tests {
     /// On sides that are and are not multiples of a tile, with full and incomplete groups of images.
     #[test]
     fn a_convolution_equals_its_definition() {
+        let norm = || Norm { weight_at: 0, bias_at: 0, width: 0 };
         let cases = [(28, 1, 32), (9, 3, 64), (28, 32, 32), (14, 32, 64), (7, 64, 160), (3, 96, 32)];
         for (side, inputs, outputs) in cases {
-            let mut layer = Layer::new((side, inputs, outputs), false, 0, LayerOffsets { weight: 0, bias: 0 });
+            let mut layer = Layer::new((side, inputs, outputs), false, 0, norm());
             let (grid, n) = (layer.grid, 9);
             let images = noise(n * inputs * side * side, 1);
             let (weights, d) = (noise(9 * inputs * outputs, 2), noise(n * outputs * side * side, 3));
@@ -192,7 +198,8 @@ mod tests {
             let (x, d) = (on_grid(grid, &images, inputs), on_grid(grid, &d, outputs));
             for level in CpuLevel::available() {
                 let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
-                layer.load(&weights).into_iter().for_each(|load| load.run(level));
+                let token = level.level().unwrap();
+                layer.load(&weights).into_iter().for_each(|load| load.run(token));
                 let mut workspace = Workspace::default();
                 let (mut z, mut d_input) = (vec![0.0; d.len()], vec![0.0; x.len()]);
                 let mut gradient = vec![0.0; weights.len()];
@@ -201,14 +208,15 @@ mod tests {
                     let positions = first * grid.positions()..end * grid.positions();
                     let input = positions.start * inputs..positions.end * inputs;
                     let output = positions.start * outputs..positions.end * outputs;
-                    layer.convolve(level, &x[input.clone()], &mut z[output.clone()], &mut workspace);
-                    layer.convolve_backward(
-                        level,
+                    let convolved = &mut z[output.clone()];
+                    dispatch!(token, simd => layer.convolve(simd, &x[input.clone()], convolved, &mut workspace));
+                    dispatch!(token, simd => layer.convolve_backward(
+                        simd,
                         (&x[input.clone()], &d[output]),
                         (&mut gradient, &mut d_input[input]),
                         (first == 0, end == n),
                         &mut workspace,
-                    );
+                    ));
                 }
                 assert_near((0..y.len()).map(|i| z[place(grid, i, outputs)]), &y, &format!("{what}, outputs"));
                 let mut unloaded = vec![0.0; weights.len()];

@@ -7,23 +7,22 @@
 mod grid;
 mod layer;
 mod norm;
-mod parameters;
 mod pass;
-mod tile;
+mod shape;
 mod winograd;
 
-use crate::cpu::CpuLevel;
-use crate::error::batch_size;
+pub use shape::CnnShape;
+
+use crate::Result;
+use crate::cpu::{CpuLevel, Level, Simd, dispatch};
+use crate::error::{batch_size, check_parameters};
 use crate::layers::add;
-use crate::layout::Cursor;
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
 use crate::threads::{PARTS, run_jobs};
-use crate::{Error, Result};
-use layer::Layer;
 use norm::Moments;
-use parameters::CnnParameters;
 use pass::{FEATURES, HIDDEN, Part, Pass, Stage};
+use shape::Network;
 use winograd::Workspace;
 
 /// Images that a thread predicts at a time.
@@ -35,61 +34,6 @@ const MIN_PART: usize = 8;
 /// Images of each part of a batch except the last.
 fn part_size(batch: usize) -> usize {
     batch.div_ceil(PARTS).max(MIN_PART)
-}
-
-/// Sizes of the network: stages of 3 × 3 convolutions with batch norm and ReLU, each ended by 2 × 2 max pooling, and two
-/// linear layers with dropout before each.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CnnShape {
-    /// Pixels of an image's side.
-    pub image_side: usize,
-    pub channels: usize,
-    /// Output channels of each stage's convolutions; multiples of 32.
-    pub stages: Vec<Vec<usize>>,
-    /// Width of the first linear layer; a multiple of 16.
-    pub hidden: usize,
-    pub classes: usize,
-    /// Dropout rate in training.
-    pub dropout: f64,
-}
-
-impl CnnShape {
-    /// Values of an image [C, I, I].
-    pub fn image_len(&self) -> usize {
-        self.channels * self.image_side * self.image_side
-    }
-
-    fn check(&self) -> Result<()> {
-        let outputs = || self.stages.iter().flatten();
-        let possible = [self.channels, self.hidden, self.classes, outputs().count()].iter().all(|size| *size > 0)
-            && self.stages.iter().all(|stage| !stage.is_empty())
-            && self.stages.iter().fold(self.image_side, |side, _| side / 2) > 0
-            && outputs().all(|outputs| *outputs > 0 && outputs.is_multiple_of(32))
-            && self.hidden.is_multiple_of(16)
-            && (0.0..1.0).contains(&self.dropout);
-        match possible {
-            true => Ok(()),
-            false => Err(Error(format!(
-                "{self:?} is impossible: give positive sizes, an image that all stages can halve, output channels as \
-                 multiples of 32, hidden as a multiple of 16, and dropout in [0, 1)"
-            ))),
-        }
-    }
-
-    /// The layers, and the cursor after their parameters.
-    fn layers(&self) -> (Vec<Layer>, Cursor) {
-        let (mut next, mut layers) = (Cursor::default(), Vec::new());
-        let (mut side, mut inputs) = (self.image_side, self.channels);
-        for stage in &self.stages {
-            for (i, &outputs) in stage.iter().enumerate() {
-                let conv = next.parameter(9 * inputs * outputs);
-                layers.push(Layer::new((side, inputs, outputs), i + 1 == stage.len(), conv, next.norm(outputs)));
-                inputs = outputs;
-            }
-            side /= 2;
-        }
-        (layers, next)
-    }
 }
 
 /// Statistics of one batch norm, a value for each channel.
@@ -115,8 +59,8 @@ pub struct NormStatistics {
 /// # Ok::<(), vitlab_fused::Error>(())
 /// ```
 pub struct Cnn {
-    network: CnnParameters,
-    level: CpuLevel,
+    network: Network,
+    level: Level,
     /// One per thread.
     workspaces: Vec<Workspace>,
     parts: Vec<Part>,
@@ -131,9 +75,9 @@ impl Cnn {
     /// Sizes that don't fit each other.
     pub fn new(shape: CnnShape, threads: usize) -> Result<Self> {
         shape.check()?;
-        let network = CnnParameters::new(shape);
+        let network = Network::new(shape);
         Ok(Cnn {
-            level: CpuLevel::detect(),
+            level: CpuLevel::detect().level()?,
             workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::default()).collect(),
             parts: (0..PARTS).map(|_| Part::default()).collect(),
             gradient: vec![0.0; network.flat.len()],
@@ -146,7 +90,7 @@ impl Cnn {
     /// # Errors
     /// A level that this CPU doesn't have.
     pub fn with_level(mut self, level: CpuLevel) -> Result<Self> {
-        self.level = level.check()?;
+        self.level = level.level()?;
         self.network.flat.fill(f32::NAN);
         Ok(self)
     }
@@ -167,7 +111,9 @@ impl Cnn {
     /// # Errors
     /// Another number of parameters than [`Cnn::parameters`].
     pub fn load(&mut self, parameters: &[f32]) -> Result<()> {
-        self.network.load(parameters, self.level, self.workspaces.len())
+        check_parameters(parameters, self.network.flat.len())?;
+        self.network.load(parameters, self.level, self.workspaces.len());
+        Ok(())
     }
 
     /// Logits with the given statistics of the norms: images [B, C, I, I] -> [B, classes].
@@ -178,14 +124,14 @@ impl Cnn {
         let image_len = self.network.shape.image_len();
         let batch = batch_size(images, image_len)?;
         self.network.set_norms(statistics)?;
-        let (network, classes) = (&self.network, self.network.shape.classes);
+        let (network, level, classes) = (&self.network, self.level, self.network.shape.classes);
         let mut logits = vec![0.0; batch * classes];
-        let pass = Pass { level: self.level, network };
         let jobs = images.chunks(GROUP * image_len).zip(logits.chunks_mut(GROUP * classes)).collect();
         let mut workspaces: Vec<_> = self.parts.iter_mut().zip(&mut self.workspaces).collect();
         run_jobs(&mut workspaces, jobs, |(part, workspace), (images, logits)| {
             part.prepare(network, logits.len() / classes);
-            pass.run(part, workspace, Stage::Predict { images });
+            let pass = Pass { network, part, workspace, stage: Stage::Predict { images } };
+            dispatch!(level, simd => simd.run(pass));
             part.copy_logits(network, logits);
         });
         Ok(logits)
@@ -246,10 +192,13 @@ impl Cnn {
 
     /// Runs a stage for the first `parts` parts.
     fn stage<'a>(&mut self, parts: usize, stage: impl Fn(usize) -> Stage<'a>) {
-        let pass = Pass { level: self.level, network: &self.network };
+        let (network, level) = (&self.network, self.level);
         let jobs = self.parts[..parts].iter_mut().enumerate();
         let jobs = jobs.map(|(i, part)| (part, stage(i))).collect();
-        run_jobs(&mut self.workspaces, jobs, |workspace, (part, stage)| pass.run(part, workspace, stage));
+        run_jobs(&mut self.workspaces, jobs, |workspace, (part, stage)| {
+            let pass = Pass { network, part, workspace, stage };
+            dispatch!(level, simd => simd.run(pass));
+        });
     }
 
     /// Combines the parts' moments to the norm of layer `l`. Returns the mean and the unbiased variance.
@@ -281,8 +230,8 @@ impl Cnn {
         // The other parts have zeros in these elements.
         let gradient = &mut self.parts[0].gradient;
         for c in 0..layer.outputs {
-            gradient[layer.norm.weight + c] = along_sums[c] as f32;
-            gradient[layer.norm.bias + c] = d_sums[c] as f32;
+            gradient[layer.norm.weight_at + c] = along_sums[c] as f32;
+            gradient[layer.norm.bias_at + c] = d_sums[c] as f32;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::layers::EPS;
 /// Batch norm of a layer (arXiv 1502.03167), a value for each channel. Its statistics are the batch's in training and the
 /// running ones in predictions.
 #[derive(Clone, Default)]
-pub(super) struct Norm {
+pub(super) struct BatchNorm {
     pub mean: Vec<f32>,
     pub rstd: Vec<f32>,
     /// The norm is z · scale + shift.
@@ -18,12 +18,12 @@ pub(super) struct Norm {
     pub d_along: Vec<f32>,
 }
 
-impl Norm {
+impl BatchNorm {
     pub fn new(mean: Vec<f32>, variance: &[f32], weight: &[f32], bias: &[f32]) -> Self {
         let rstd: Vec<f32> = variance.iter().map(|v| 1.0 / (v + EPS).sqrt()).collect();
         let scale: Vec<f32> = weight.iter().zip(&rstd).map(|(w, r)| w * r).collect();
         let shift = bias.iter().zip(mean.iter().zip(&scale));
-        Norm { shift: shift.map(|(b, (m, s))| b - m * s).collect(), scale, mean, rstd, ..Norm::default() }
+        BatchNorm { shift: shift.map(|(b, (m, s))| b - m * s).collect(), scale, mean, rstd, ..BatchNorm::default() }
     }
 }
 
@@ -98,7 +98,7 @@ impl Layer {
 
     /// Norm, ReLU and pooling: outputs z of the convolution -> inputs of the next layer
     #[inline(always)]
-    pub fn activate<const POOL: usize>(&self, norm: &Norm, z: &[f32], next: &mut [f32]) {
+    pub fn activate<const POOL: usize>(&self, norm: &BatchNorm, z: &[f32], next: &mut [f32]) {
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
             let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
@@ -128,7 +128,13 @@ impl Layer {
 
     /// Adds up an image's positions: the gradient of the norm's output, and that gradient times the standardised z.
     #[inline(always)]
-    pub fn norm_sums<const POOL: usize>(&self, norm: &Norm, z: &[f32], d_next: &[f32], totals: &mut [Vec<f64>; 2]) {
+    pub fn norm_sums<const POOL: usize>(
+        &self,
+        norm: &BatchNorm,
+        z: &[f32],
+        d_next: &[f32],
+        totals: &mut [Vec<f64>; 2],
+    ) {
         let [d_sums, along_sums] = totals;
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
@@ -155,7 +161,7 @@ impl Layer {
 
     /// Replaces the outputs z of an image's convolution by their gradient, with zeros outside the image.
     #[inline(always)]
-    pub fn norm_backward<const POOL: usize>(&self, norm: &Norm, z: &mut [f32], d_next: &[f32]) {
+    pub fn norm_backward<const POOL: usize>(&self, norm: &BatchNorm, z: &mut [f32], d_next: &[f32]) {
         let to = self.next_grid();
         // With an odd side, pooling ignores the last row and column.
         let pooled = to.side * if POOL == 4 { 2 } else { 1 };

@@ -8,11 +8,11 @@
 //! The maps belong to the points 0, ±1/√2, ±√2 and ∞. Their rounding errors are half of those of the usual points 0, ±1, ±2
 //! and ∞, and gradients of a step agree with libtorch's to 1e-5.
 
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
 use super::grid::{Grid, TILE};
-use super::tile::{Inputs, InputsBack, Outputs, OutputsBack, Weights, WeightsBack, map};
-use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
-use crate::matmul::{Start, matmul, rows, transposed};
+use crate::cpu::{Level, Simd, dispatch};
+use crate::mat::{Buffer, Map, Mat, MatMut, Start, map_tile, multiply};
 
 /// Elements of a mapped tile.
 const ELEMENTS: usize = 36;
@@ -34,20 +34,29 @@ pub(super) struct Winograd {
     inputs: usize,
     outputs: usize,
     /// 36 × panels × [inputs, panel]
-    forward: Aligned,
+    forward: Buffer,
     /// 36 × panels × [outputs, panel], for the backward pass.
-    backward: Aligned,
+    backward: Buffer,
 }
 
 /// Memory of one thread, for a group of images.
 #[derive(Default)]
 pub(super) struct Workspace {
     /// 36 × [tiles, inputs]: mapped inputs, and their gradient in the backward pass.
-    inputs: Aligned,
+    inputs: Buffer,
     /// 36 × [tiles, outputs]: outputs before their map, or their gradient.
-    outputs: Aligned,
+    outputs: Buffer,
     /// 36 × [inputs, outputs]: gradient of the mapped weights.
-    gradient: Aligned,
+    gradient: Buffer,
+}
+
+impl Workspace {
+    /// Makes room for the tiles of a layer.
+    fn room(&mut self, tiles: usize, inputs: usize, outputs: usize) {
+        self.inputs.room(ELEMENTS, plane(tiles * inputs));
+        self.outputs.room(ELEMENTS, plane(tiles * outputs));
+        self.gradient.room(ELEMENTS, plane(inputs * outputs));
+    }
 }
 
 /// Number of images whose tiles are multiplied together.
@@ -63,7 +72,7 @@ fn tiles(grid: Grid) -> usize {
 impl Winograd {
     /// Weights of a layer whose channels are multiples of 16.
     pub fn new(inputs: usize, outputs: usize) -> Self {
-        let mapped = || Aligned::zeros(ELEMENTS * plane(inputs * outputs));
+        let mapped = || Buffer::zeros(ELEMENTS * plane(inputs * outputs));
         Winograd { inputs, outputs, forward: mapped(), backward: mapped() }
     }
 
@@ -74,41 +83,32 @@ impl Winograd {
         [load(&mut self.forward[..], false), load(&mut self.backward[..], true)]
     }
 
-    /// Inputs -> outputs of the convolution of some images on the grid
-    pub fn convolve(&self, level: CpuLevel, grid: Grid, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
+    /// Y = Aᵀ[Σ (G w Gᵀ) ⊙ (Bᵀ x B)]A, summed over the input channels: inputs -> outputs of some images on the grid
+    #[inline(always)]
+    pub fn convolve<S: Simd>(&self, simd: S, grid: Grid, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
         let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
-        let tiles = self.map_inputs(level, grid, input, workspace);
+        let tiles = self.map_inputs(simd, grid, input, workspace);
         let (from, to) = (plane(tiles * inputs), plane(tiles * outputs));
-        let products = workspace.outputs.room(ELEMENTS * to);
+        let products = &mut workspace.outputs[..];
         for element in 0..ELEMENTS {
-            let (left, weights) = (&workspace.inputs[element * from..], &self.forward[element * weights..]);
-            product(level, (tiles, outputs, inputs), left, weights, &mut products[element * to..]);
+            let left = Mat::new(&workspace.inputs[element * from..], tiles, inputs);
+            let weights = &self.forward[element * weights..];
+            product(simd, left, weights, MatMut::new(&mut products[element * to..], tiles, outputs));
         }
         for (tile, at) in tile_positions(grid, tiles) {
-            let mapped = (&products[tile * outputs..], 6 * to, to);
-            let out = (&mut out[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
-            map::<Outputs, 6, 4>(level, mapped, out, outputs);
+            let mapped = (&products[tile * outputs..], (6 * to, to));
+            let out = (&mut out[grid.inside(at) * outputs..], (grid.row() * outputs, outputs));
+            map_tile::<S, Outputs, 6, 4>(simd, mapped, out, outputs);
         }
     }
 
-    /// Maps the inputs of some images. Returns the number of tiles.
-    fn map_inputs(&self, level: CpuLevel, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
-        let inputs = self.inputs;
-        let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
-        let to = plane(tiles * inputs);
-        let mapped = workspace.inputs.room(ELEMENTS * to);
-        for (tile, at) in tile_positions(grid, tiles) {
-            let input = (&input[at * inputs..], grid.row() * inputs, inputs);
-            map::<Inputs, 6, 6>(level, input, (&mut mapped[tile * inputs..], 6 * to, to), inputs);
-        }
-        tiles
-    }
-
-    /// Gradient `d` of the outputs of some images, zero outside the image -> gradient of the inputs, and of the mapped
-    /// weights in the workspace, added to `start`
-    pub fn convolve_backward(
+    /// d(Bᵀ x B) = (A dY Aᵀ) ⊙ (G w Gᵀ), summed over the output channels, and dx = B d(…) Bᵀ; d(G w Gᵀ) = (A dY Aᵀ) ⊙ (Bᵀ x B),
+    /// summed over the tiles: gradient `d` of the outputs of some images, zero outside the image -> of the inputs, and of
+    /// the mapped weights in the workspace, added to `start`
+    #[inline(always)]
+    pub fn convolve_backward<S: Simd>(
         &self,
-        level: CpuLevel,
+        simd: S,
         grid: Grid,
         (input, d): (&[f32], &[f32]),
         d_input: &mut [f32],
@@ -116,32 +116,52 @@ impl Winograd {
         workspace: &mut Workspace,
     ) {
         let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
-        let tiles = self.map_inputs(level, grid, input, workspace);
+        let tiles = self.map_inputs(simd, grid, input, workspace);
         let (to, from) = (plane(tiles * inputs), plane(tiles * outputs));
-        let mapped_d = workspace.outputs.room(ELEMENTS * from);
         for (tile, at) in tile_positions(grid, tiles) {
-            let d = (&d[grid.inside(at) * outputs..], grid.row() * outputs, outputs);
-            map::<OutputsBack, 4, 6>(level, d, (&mut mapped_d[tile * outputs..], 6 * from, from), outputs);
+            let d = (&d[grid.inside(at) * outputs..], (grid.row() * outputs, outputs));
+            let mapped = (&mut workspace.outputs[tile * outputs..], (6 * from, from));
+            map_tile::<S, OutputsBack, 4, 6>(simd, d, mapped, outputs);
         }
-        let gradients = workspace.gradient.room(ELEMENTS * weights);
         for element in 0..ELEMENTS {
-            let (d, mapped) = (&mapped_d[element * from..], &mut workspace.inputs[element * to..]);
-            let gradient = (&mut gradients[element * weights..], outputs);
-            matmul(level, (inputs, outputs, tiles), transposed(mapped, inputs), (d, outputs), gradient, start);
-            product(level, (tiles, inputs, outputs), d, &self.backward[element * weights..], mapped);
+            let d = Mat::new(&workspace.outputs[element * from..], tiles, outputs);
+            let mapped = &mut workspace.inputs[element * to..];
+            let gradient = MatMut::new(&mut workspace.gradient[element * weights..], inputs, outputs);
+            multiply(simd, Mat::new(mapped, tiles, inputs).t(), d, start, gradient);
+            product(simd, d, &self.backward[element * weights..], MatMut::new(mapped, tiles, inputs));
         }
         d_input.fill(0.0);
         for (tile, at) in tile_positions(grid, tiles) {
-            let d_input = (&mut d_input[at * inputs..], grid.row() * inputs, inputs);
-            map::<InputsBack, 6, 6>(level, (&workspace.inputs[tile * inputs..], 6 * to, to), d_input, inputs);
+            let mapped = (&workspace.inputs[tile * inputs..], (6 * to, to));
+            let d_input = (&mut d_input[at * inputs..], (grid.row() * inputs, inputs));
+            map_tile::<S, InputsBack, 6, 6>(simd, mapped, d_input, inputs);
         }
     }
 
-    /// Gradient of the mapped weights in the workspace -> gradient of the weights, 9 × [inputs, outputs]
-    pub fn weight_gradient(&self, level: CpuLevel, workspace: &Workspace, to: &mut [f32]) {
+    /// Bᵀ x B of all tiles of some images. Returns the number of tiles.
+    #[inline(always)]
+    fn map_inputs<S: Simd>(&self, simd: S, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
+        let inputs = self.inputs;
+        let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
+        let to = plane(tiles * inputs);
+        workspace.room(tiles, inputs, self.outputs);
+        for (tile, at) in tile_positions(grid, tiles) {
+            let input = (&input[at * inputs..], (grid.row() * inputs, inputs));
+            map_tile::<S, Inputs, 6, 6>(simd, input, (&mut workspace.inputs[tile * inputs..], (6 * to, to)), inputs);
+        }
+        tiles
+    }
+
+    /// dw = Gᵀ d(G w Gᵀ) G: gradient of the mapped weights in the workspace -> of the weights, 9 × [inputs, outputs]
+    pub fn weight_gradient<S: Simd>(&self, simd: S, workspace: &Workspace, to: &mut [f32]) {
         let length = self.inputs * self.outputs;
         let from = plane(length);
-        map::<WeightsBack, 6, 3>(level, (&workspace.gradient, 6 * from, from), (to, 3 * length, length), length);
+        map_tile::<S, WeightsBack, 6, 3>(
+            simd,
+            (&workspace.gradient, (6 * from, from)),
+            (to, (3 * length, length)),
+            length,
+        );
     }
 }
 
@@ -155,12 +175,12 @@ pub(super) struct Load<'a> {
 }
 
 impl Load<'_> {
-    pub fn run(self, level: CpuLevel) {
+    pub fn run(self, level: Level) {
         let length = self.inputs * self.outputs;
         let forward_or_back = |pair: (usize, usize)| if self.back { (pair.1, pair.0) } else { pair };
         let (rows, columns) = forward_or_back((self.inputs, self.outputs));
         // 9 × panels × [rows, panel]
-        let mut taps = Aligned::zeros(9 * length);
+        let mut taps = Buffer::zeros(9 * length);
         for (i, weights) in self.weights.chunks_exact(9).enumerate() {
             let (row, column) = forward_or_back((i % self.inputs, i / self.inputs));
             let first = column / PANEL * PANEL;
@@ -170,7 +190,8 @@ impl Load<'_> {
             }
         }
         let to = plane(length);
-        map::<Weights, 3, 6>(level, (&taps, 3 * length, length), (self.mapped, 6 * to, to), length);
+        let (from, to) = ((&taps[..], (3 * length, length)), (self.mapped, (6 * to, to)));
+        dispatch!(level, simd => map_tile::<_, Weights, 3, 6>(simd, from, to, length));
     }
 }
 
@@ -180,11 +201,12 @@ fn panel(columns: usize, first: usize) -> usize {
 }
 
 /// [m, k] · panels × [k, panel] -> [m, columns]
-fn product(level: CpuLevel, (m, columns, k): (usize, usize, usize), left: &[f32], panels: &[f32], out: &mut [f32]) {
+#[inline(always)]
+fn product<S: Simd>(simd: S, left: Mat, panels: &[f32], mut out: MatMut) {
+    let ((_, k), (_, columns)) = (left.shape(), out.view().shape());
     for first in (0..columns).step_by(PANEL) {
         let panel = panel(columns, first);
-        let (right, out) = ((&panels[first * k..], panel), (&mut out[first..], columns));
-        matmul(level, (m, panel, k), rows(left, k), right, out, Start::Zero);
+        multiply(simd, left, Mat::new(&panels[first * k..], k, panel), Start::Zero, out.cols(first, panel));
     }
 }
 
@@ -195,4 +217,119 @@ fn tile_positions(grid: Grid, tiles_in_all: usize) -> impl Iterator<Item = (usiz
         let (y, x) = (tile_of_image / grid.tiles(), tile_of_image % grid.tiles());
         (tile, image * grid.positions() + TILE * (y * grid.row() + x))
     })
+}
+
+/// Sums and differences of the elements of opposite points: x₁ ± x₂ and x₃ ± x₄.
+#[inline(always)]
+fn opposite<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 4] {
+    [s.add(x[1], x[2]), s.sub(x[1], x[2]), s.add(x[3], x[4]), s.sub(x[3], x[4])]
+}
+
+/// Bᵀ x
+struct Inputs;
+
+impl Map<6, 6> for Inputs {
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 6] {
+        let (near, odd_near) = (s.plus(x[4], -2.0, x[2]), s.plus(x[3], -2.0, x[1]));
+        let (far, odd_far) = (s.plus(x[4], -0.5, x[2]), s.plus(x[3], -0.5, x[1]));
+        [
+            s.plus(s.add(x[0], x[4]), -2.5, x[2]),
+            s.plus(near, FRAC_1_SQRT_2, odd_near),
+            s.plus(near, -FRAC_1_SQRT_2, odd_near),
+            s.plus(far, SQRT_2, odd_far),
+            s.plus(far, -SQRT_2, odd_far),
+            s.plus(s.add(x[1], x[5]), -2.5, x[3]),
+        ]
+    }
+}
+
+/// B x
+struct InputsBack;
+
+impl Map<6, 6> for InputsBack {
+    const ADD: bool = true;
+
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 6] {
+        let [near, odd_near, far, odd_far] = opposite(s, x);
+        let even = s.plus(near, 0.25, far);
+        [
+            x[0],
+            s.sub(x[5], s.scale(SQRT_2, s.plus(odd_near, 0.5, odd_far))),
+            s.plus(s.scale(-2.0, even), -2.5, x[0]),
+            s.plus(s.scale(FRAC_1_SQRT_2, s.plus(odd_near, 2.0, odd_far)), -2.5, x[5]),
+            s.add(s.add(x[0], near), far),
+            x[5],
+        ]
+    }
+}
+
+/// G x
+struct Weights;
+
+impl Map<3, 6> for Weights {
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 3]) -> [S::Register; 6] {
+        let near = s.scale(-1.0 / 1.5, s.plus(x[0], 0.5, x[2]));
+        let far = s.scale(1.0 / 6.0, s.plus(x[0], 2.0, x[2]));
+        [
+            x[0],
+            s.plus(near, -FRAC_1_SQRT_2 / 1.5, x[1]),
+            s.plus(near, FRAC_1_SQRT_2 / 1.5, x[1]),
+            s.plus(far, SQRT_2 / 6.0, x[1]),
+            s.plus(far, -SQRT_2 / 6.0, x[1]),
+            x[2],
+        ]
+    }
+}
+
+/// Gᵀ x
+struct WeightsBack;
+
+impl Map<6, 3> for WeightsBack {
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 3] {
+        let [near, odd_near, far, odd_far] = opposite(s, x);
+        [
+            s.plus(s.plus(x[0], -1.0 / 1.5, near), 1.0 / 6.0, far),
+            s.plus(s.scale(-FRAC_1_SQRT_2 / 1.5, odd_near), SQRT_2 / 6.0, odd_far),
+            s.plus(x[5], 1.0 / 3.0, s.sub(far, near)),
+        ]
+    }
+}
+
+/// Aᵀ x
+struct Outputs;
+
+impl Map<6, 4> for Outputs {
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 4] {
+        let [near, odd_near, far, odd_far] = opposite(s, x);
+        [
+            s.add(s.add(x[0], near), far),
+            s.scale(FRAC_1_SQRT_2, s.plus(odd_near, 2.0, odd_far)),
+            s.scale(0.5, s.plus(near, 4.0, far)),
+            s.plus(x[5], 0.5 * FRAC_1_SQRT_2, s.plus(odd_near, 8.0, odd_far)),
+        ]
+    }
+}
+
+/// A x
+struct OutputsBack;
+
+impl Map<4, 6> for OutputsBack {
+    #[inline(always)]
+    fn map<S: Simd>(s: S, x: [S::Register; 4]) -> [S::Register; 6] {
+        let (near, odd_near) = (s.plus(x[0], 0.5, x[2]), s.plus(x[1], 0.5, x[3]));
+        let (far, odd_far) = (s.plus(x[0], 2.0, x[2]), s.plus(x[1], 2.0, x[3]));
+        [
+            x[0],
+            s.plus(near, FRAC_1_SQRT_2, odd_near),
+            s.plus(near, -FRAC_1_SQRT_2, odd_near),
+            s.plus(far, SQRT_2, odd_far),
+            s.plus(far, -SQRT_2, odd_far),
+            x[3],
+        ]
+    }
 }

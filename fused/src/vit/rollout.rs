@@ -5,10 +5,9 @@
 //! [key, padded queries].
 
 use super::shape::Shape;
-use crate::aligned::Aligned;
-use crate::cpu::CpuLevel;
+use crate::cpu::Simd;
 use crate::layers::{LANES, add_column_sums};
-use crate::matmul::dots;
+use crate::mat::{Buffer, Mat, dots};
 use crate::{Error, Result};
 
 /// How the heads of a layer become one matrix.
@@ -58,33 +57,29 @@ pub(super) struct Matrices {
     /// Images for which `steps` has room.
     group: usize,
     /// [L, G, S, width]: the finished matrices of the layers.
-    steps: Aligned,
+    steps: Buffer,
     /// [S, S] and room for a row: bits of a fused matrix's entries, to find the smallest.
-    entries: Aligned<i32>,
+    entries: Buffer<i32>,
     /// [width]
-    row: Aligned,
-    next: Aligned,
+    row: Buffer,
+    next: Buffer,
 }
 
 impl Matrices {
     pub fn new(shape: &Shape, group: usize) -> Self {
         let (tokens, width) = (shape.tokens(), shape.padded_tokens());
-        let steps = Aligned::zeros(shape.layers * group * tokens * width);
-        let entries = Aligned::zeros(tokens * tokens + width);
-        Matrices { tokens, width, group, steps, entries, row: Aligned::zeros(width), next: Aligned::zeros(width) }
+        let steps = Buffer::zeros(shape.layers * group * tokens * width);
+        let entries = Buffer::zeros(tokens * tokens + width);
+        Matrices { tokens, width, group, steps, entries, row: Buffer::zeros(width), next: Buffer::zeros(width) }
     }
 
-    /// The matrices [G, S, width] of a step: of the layer at that index of [`ResolvedRollout::layers`].
-    pub fn of_step(&mut self, step: usize) -> &mut [f32] {
-        let size = self.group * self.tokens * self.width;
-        &mut self.steps[step * size..(step + 1) * size]
-    }
-
-    /// Fuses a layer's attention, [G, H, S, width] -> [G, S, width].
+    /// The matrices of `group` images in a layer: fuses the heads' attention [G, H, S, width], discards, adds the identity and
+    /// divides -> [G, S, width]
     #[inline(always)]
-    pub fn fuse(&mut self, attention: &[f32], heads: usize, step: usize, fusion: Fusion) {
-        let size = self.tokens * self.width;
-        let matrices = self.of_step(step).chunks_exact_mut(size);
+    pub fn fuse(&mut self, attention: &[f32], (group, heads): (usize, usize), step: usize, rollout: &ResolvedRollout) {
+        let (size, fusion) = (self.tokens * self.width, rollout.fusion);
+        let mut steps = std::mem::take(&mut self.steps);
+        let matrices = steps[step * self.group * size..].chunks_exact_mut(size).take(group);
         for (matrix, attention) in matrices.zip(attention.chunks_exact(heads * size)) {
             let (first, others) = attention.split_at(size);
             matrix.copy_from_slice(first);
@@ -98,18 +93,7 @@ impl Matrices {
                     };
                 }
             }
-        }
-    }
-
-    /// Completes the fused matrices of `group` images: discards, adds the identity and divides. Mean fusion has left the
-    /// sums of the heads.
-    #[inline(always)]
-    pub fn complete(&mut self, group: usize, heads: usize, step: usize, rollout: &ResolvedRollout) {
-        let size = self.tokens * self.width;
-        let mut steps = std::mem::take(&mut self.steps);
-        let matrices = steps[step * self.group * size..].chunks_exact_mut(size);
-        for matrix in matrices.take(group) {
-            if rollout.fusion == Fusion::Mean {
+            if fusion == Fusion::Mean {
                 for x in matrix.iter_mut() {
                     *x /= heads as f32;
                 }
@@ -122,13 +106,13 @@ impl Matrices {
 
     /// Writes the query's row of an image's product, [S].
     #[inline(always)]
-    pub fn row(&mut self, level: CpuLevel, image: usize, rollout: &ResolvedRollout, to: &mut [f32]) {
+    pub fn row<S: Simd>(&mut self, simd: S, image: usize, rollout: &ResolvedRollout, to: &mut [f32]) {
         let size = self.tokens * self.width;
         self.row.fill(0.0);
         self.row[rollout.query] = 1.0;
         for step in (0..rollout.layers.len()).rev() {
             let matrix = &self.steps[(step * self.group + image) * size..][..size];
-            dots(level, matrix, &self.row, &mut self.next);
+            dots(simd, Mat::new(matrix, self.tokens, self.width), &self.row, &mut self.next);
             std::mem::swap(&mut self.row, &mut self.next);
         }
         to.copy_from_slice(&self.row[..self.tokens]);
@@ -196,7 +180,7 @@ fn normalise(matrix: &mut [f32], width: usize, compat: bool) {
     if compat {
         // Divides the entries of key j by the sum of query j.
         let mut sums = vec![0.0; width];
-        add_column_sums(matrix, width, &mut sums);
+        add_column_sums(Mat::new(matrix, matrix.len() / width, width), &mut sums);
         for (row, sum) in matrix.chunks_exact_mut(width).zip(sums) {
             for x in row {
                 *x /= sum;

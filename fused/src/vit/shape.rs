@@ -1,6 +1,8 @@
-//! Sizes of a network, and where its parameters lie.
+//! Sizes of a network, its layers, and where their parameters lie.
 
-use crate::layout::{Cursor, LayerOffsets};
+use crate::cpu::Simd;
+use crate::layers::{Cursor, Linear, Norm};
+use crate::mat::Buffer;
 use crate::{Error, Result};
 
 /// Sizes of a Vision Transformer (arXiv 2010.11929) or a DeiT student (arXiv 2012.12877).
@@ -49,7 +51,7 @@ impl Shape {
 
     /// Length of the flat vector of all parameters.
     pub fn parameters(&self) -> usize {
-        Layout::new(self).length
+        Network::new(*self).flat.len()
     }
 
     /// Values of a patch [C, P, P].
@@ -94,42 +96,43 @@ impl Shape {
     }
 }
 
-/// Offsets of an encoder block's parameters.
-pub(super) struct BlockLayout {
-    pub norm1: LayerOffsets,
-    pub queries: LayerOffsets,
-    pub keys: LayerOffsets,
-    pub values: LayerOffsets,
-    pub out: LayerOffsets,
-    pub norm2: LayerOffsets,
-    pub fc1: LayerOffsets,
-    pub fc2: LayerOffsets,
+/// Layers of an encoder block.
+pub(super) struct Block {
+    pub norm1: Norm,
+    pub queries: Linear,
+    pub keys: Linear,
+    pub values: Linear,
+    pub out: Linear,
+    pub norm2: Norm,
+    pub fc1: Linear,
+    pub fc2: Linear,
 }
 
-/// Offsets in the flat vector of all parameters. The order of the parameters is the order in which vitlab's models create
-/// them: patch projection, position embedding, class token, distillation token, blocks, last norm, class head (two
-/// linear layers), distillation head. In linear layers the bias comes before the weight [outputs, inputs], in norms it
-/// comes after the weight.
-pub(super) struct Layout {
-    pub conv: LayerOffsets,
+/// The layers and parameters of a network, shared by the threads of a pass. The order of the parameters is the order in
+/// which vitlab's models create them: patch projection, position embedding, class token, distillation token, blocks, last
+/// norm, class head (two linear layers), distillation head.
+pub(super) struct Network {
+    pub shape: Shape,
+    /// All parameters.
+    pub flat: Buffer,
+    pub conv: Linear,
+    /// Offset of the position embedding.
     pub position: usize,
-    /// Class token and, in a DeiT, distillation token.
+    /// Offsets of the class token and, in a DeiT, of the distillation token.
     pub tokens: Vec<usize>,
-    pub blocks: Vec<BlockLayout>,
-    pub norm: LayerOffsets,
+    pub blocks: Vec<Block>,
+    pub norm: Norm,
     /// The class head's layer before tanh.
-    pub fc1: LayerOffsets,
+    pub fc1: Linear,
     /// The layer that gives the logits of each head.
-    pub logits: Vec<LayerOffsets>,
-    /// Number of parameters.
-    pub length: usize,
+    pub logits: Vec<Linear>,
 }
 
-impl Layout {
-    pub fn new(shape: &Shape) -> Self {
+impl Network {
+    pub fn new(shape: Shape) -> Self {
         let (e, f) = (shape.embed, shape.hidden);
         let mut next = Cursor::default();
-        let block = |next: &mut Cursor| BlockLayout {
+        let block = |next: &mut Cursor| Block {
             norm1: next.norm(e),
             queries: next.linear(e, e),
             keys: next.linear(e, e),
@@ -139,7 +142,7 @@ impl Layout {
             fc1: next.linear(e, f),
             fc2: next.linear(f, e),
         };
-        Layout {
+        Network {
             conv: next.linear(shape.patch_len(), e),
             position: next.parameter(shape.position_rows * e),
             tokens: (0..shape.prefix()).map(|_| next.parameter(e)).collect(),
@@ -147,7 +150,29 @@ impl Layout {
             norm: next.norm(e),
             fc1: next.linear(e, e),
             logits: (0..shape.prefix()).map(|_| next.linear(e, shape.classes)).collect(),
-            length: next.0,
+            // NaN differs from all parameters, so the first `load` arranges them.
+            flat: Buffer::filled(f32::NAN, next.0),
+            shape,
         }
+    }
+
+    /// Arranges the parameters as the level's operands, if they differ from those of the last call.
+    pub fn load<S: Simd>(&mut self, simd: S, parameters: &[f32]) {
+        if *parameters == *self.flat {
+            return;
+        }
+        self.flat.copy_from_slice(parameters);
+        self.conv.load::<S, f32>(simd, &self.flat);
+        self.fc1.load::<S, f32>(simd, &self.flat);
+        for Block { queries, keys, values, out, fc1, fc2, .. } in &mut self.blocks {
+            for layer in [queries, keys, values, out, fc1, fc2] {
+                layer.load::<S, S::Operand>(simd, &self.flat);
+            }
+        }
+    }
+
+    /// `length` parameters from `start` on.
+    pub fn at(&self, start: usize, length: usize) -> &[f32] {
+        &self.flat[start..start + length]
     }
 }

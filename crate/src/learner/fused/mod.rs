@@ -93,19 +93,23 @@ impl Fused {
         Ok(Fused { engine: self.engine.with_level(level)?, ..self })
     }
 
-    /// Chooses the precision of the blocks' matrix products in predictions and rollouts. Training steps stay float32.
+    /// Chooses the precision of the blocks' matrix products in predictions and rollouts. Training steps have their own.
     ///
-    /// Bfloat16 has three digits instead of seven and takes less time. Softmax, norms, GELU, sums and the rollout stay
-    /// float32.
+    /// Bfloat16 has three digits instead of seven. Softmax, norms, GELU, sums and the rollout stay float32.
     ///
     /// # Errors
-    /// Bfloat16 on a CPU without instructions for it, or with an embedding width that is not a multiple of 32.
+    /// Bfloat16 on a CPU without instructions for it.
     pub fn with_precision(self, precision: Precision) -> Result<Self> {
-        let precision = match precision {
-            Precision::Float32 => vitlab_fused::Precision::Float32,
-            Precision::Bfloat16 => vitlab_fused::Precision::Bfloat16,
-        };
-        Ok(Fused { engine: self.engine.with_precision(precision)?, ..self })
+        Ok(Fused { engine: self.engine.with_precision(engine_precision(precision))?, ..self })
+    }
+
+    /// Chooses the precision of the blocks' matrix products in training steps. Parameters, norms, softmax, sums, loss and
+    /// gradients stay float32.
+    ///
+    /// # Errors
+    /// As [`Fused::with_precision`].
+    pub fn with_training_precision(self, precision: Precision) -> Result<Self> {
+        Ok(Fused { engine: self.engine.with_training_precision(engine_precision(precision))?, ..self })
     }
 
     /// Logits without dropout, as [`Model::predict`]: [B, C, I, I] -> [B, classes], for a DeiT the mean of both heads.
@@ -299,6 +303,13 @@ impl Parameters {
             start += length;
         }
         &self.flat
+    }
+}
+
+fn engine_precision(precision: Precision) -> vitlab_fused::Precision {
+    match precision {
+        Precision::Float32 => vitlab_fused::Precision::Float32,
+        Precision::Bfloat16 => vitlab_fused::Precision::Bfloat16,
     }
 }
 
