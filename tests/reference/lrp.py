@@ -36,7 +36,7 @@ class Propagation:
         return y, back
 
     def linear(self, x, layer):
-        """γ-rule as Zennit has it for inputs of either sign, with γ = 0 the epsilon rule (equation 5): [S, n] -> [S, m]."""
+        """γ-rule as Zennit has it for inputs of either sign, with γ = 0 the epsilon rule (equation 8): [S, n] -> [S, m]."""
         weight, bias = layer[0], np.zeros(len(layer[0])) if layer[1] is None else layer[1]
         y = x @ weight.T + bias
         raised, lowered = weight + self.gamma * weight.clip(min=0), weight + self.gamma * weight.clip(max=0)
@@ -54,7 +54,7 @@ class Propagation:
         return y, back
 
     def norm(self, x, layer, epsilon):
-        """Identity rule for the division and the weights (equation 9), epsilon rule for the linear parts: [S, E] -> [S, E]."""
+        """Identity rule for the division and the weights (proposition 3.4), epsilon rule for the linear parts: [S, E] -> [S, E]."""
         weight, bias = layer
         width = x.shape[-1]
         centring = np.eye(width) - np.full((width, width), 1 / width)
@@ -64,7 +64,7 @@ class Propagation:
         return y, lambda relevance: x * (share(back_bias(relevance), centred) @ centring)
 
     def product(self, a, b):
-        """Uniform and epsilon rule of a matrix product (equation 15): [n, m] · [m, o] -> [n, o], back to a pair."""
+        """Uniform and epsilon rule of a matrix product (proposition 3.3): [n, m] · [m, o] -> [n, o], back to a pair."""
         y = a @ b
 
         def back(relevance):
@@ -74,7 +74,7 @@ class Propagation:
         return y, back
 
     def attend(self, scores):
-        """Softmax by its Taylor expansion (equation 13): [S, S] -> [S, S]."""
+        """Softmax by its Taylor expansion (proposition 3.1): [S, S] -> [S, S]."""
         powers = np.exp(scores - scores.max(-1, keepdims=True))
         attention = powers / powers.sum(-1, keepdims=True)
 

@@ -28,7 +28,7 @@ pub struct Relevances {
     /// Relevance absorbed by the biases of linear layers and norms, from the first block to the heads, [B].
     pub biases: Tensor,
     /// Relevance absorbed by the softmax of all layers, [B]: the difference of the relevance at its output and at its
-    /// input (the bias term of its Taylor expansion, equation 12).
+    /// input (the bias term of its Taylor expansion, proposition 3.1).
     pub softmax: Tensor,
     /// The model's logits, [B, classes].
     pub logits: Tensor,
@@ -37,11 +37,12 @@ pub struct Relevances {
 /// AttnLRP (arXiv 2402.05602, section 3) of a ViT's or DeiT's score, at the tokens that enter the first block.
 ///
 /// The rules: γ for linear layers, in which contributions of the output's sign count 1 + `gamma` times; epsilon with ε = 0
-/// for means and sums, and for linear layers if `gamma` is 0; identity for GELU and tanh; identity for norms, whose
-/// standard deviation is a constant; uniform for the products query · key and attention · value, of which each factor
-/// gets half; the gradient (Taylor expansion) for softmax. The paper uses the γ-rule for ViTs, against noise, and searches
-/// γ for each model. [`GAMMA`] is one of the values that its authors' code tries; that code stops at the softmax as well,
-/// which this function doesn't.
+/// for means and sums, and for linear layers if `gamma` is 0 (equation 8); identity for GELU and tanh (equation 9), and for
+/// norms, whose standard deviation is a constant (proposition 3.4); uniform for the products query · key and attention ·
+/// value, of which each factor gets half (proposition 3.3); the gradient, which is its Taylor expansion, for softmax
+/// (proposition 3.1). The authors' library (rachtibat/LRP-eXplains-Transformers, `examples/vit_torch.py`) takes the γ-rule
+/// for ViTs, against noise, with a γ to search for each model. [`GAMMA`] is one of those that it tries. Its example stops
+/// at the softmax as well, which this function doesn't.
 ///
 /// Doesn't see how the relevance of a token divides into the patch and its position, nor a change of attention beyond
 /// first order.
