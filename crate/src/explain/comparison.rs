@@ -144,17 +144,18 @@ fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
 /// ```
 /// use vitlab::explain::{Candidate, Target, Trial, compare};
 /// use vitlab::tch::Tensor;
-/// // Probability of class 0: a tenth of the pixels' sum s, by softmax([ln s, ln(10 - s)]).
+/// // Probability of class 0: a twentieth of the pixels' sum s, by softmax([ln s, ln(20 - s)]).
 /// let model = |images: &Tensor| {
 ///     let sum = images.sum_dim_intlist([1i64, 2, 3].as_slice(), false, None);
-///     Ok(Tensor::stack(&[&sum, &(10.0 - &sum)], 1).log())
+///     Ok(Tensor::stack(&[&sum, &(20.0 - &sum)], 1).log())
 /// };
 /// let image = Tensor::from_slice(&[4.0, 3.0, 2.0, 0.0]).reshape([1, 1, 2, 2]);
 /// let map = Candidate { name: "brightness".into(), maps: vitlab::ndarray::arr3(&[[[4.0, 3.0], [2.0, 0.0]]]) };
 /// let trial = Trial { steps: 4, ..Trial::default() };
 /// let compared = compare(model, &image, &[map], &Target::Class(0), &trial, |_, _| ())?;
-/// // The mean is 2.25. The sums are 9, 7.25, 6.5, 6.75, 9 while pixels are removed, and 9, 10.75, …
-/// assert!((compared[0].deletion.mean - (0.45 + 0.725 + 0.65 + 0.675 + 0.45) / 4.0).abs() < 1e-6);
+/// // The mean is 2.25. The sums are 9, 7.25, 6.5, 6.75, 9 at deletion, and 9, 10.75, 11.5, 11.25, 9 at insertion.
+/// assert!((compared[0].deletion.mean - (9.0 / 2.0 + 7.25 + 6.5 + 6.75 + 9.0 / 2.0) / 80.0).abs() < 1e-6);
+/// assert!((compared[0].insertion.mean - (9.0 / 2.0 + 10.75 + 11.5 + 11.25 + 9.0 / 2.0) / 80.0).abs() < 1e-6);
 /// assert_eq!((compared[1].name.as_str(), compared[1].score.mean), ("random order", 0.0));
 /// # Ok::<(), vitlab::Error>(())
 /// ```
