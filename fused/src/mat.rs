@@ -528,10 +528,10 @@ pub(crate) fn transpose<T: Copy + Default>(x: Mat<T>, mut out: MatMut<T>) {
             for (out, x) in out[first..first + rows.rows].iter_mut().zip(rows.data[column..].chunks(x.stride)) {
                 *out = x[0];
             }
+            if first + 64 >= x.rows {
+                out[x.rows..].fill(T::default());
+            }
         }
-    }
-    for out in out.iter_mut().take(x.cols) {
-        out[x.rows..].fill(T::default());
     }
 }
 
