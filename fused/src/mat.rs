@@ -337,9 +337,11 @@ pub(crate) enum Start<'a> {
 pub(crate) fn multiply<S: Simd, O: Operand<S>>(simd: S, left: Mat<O>, right: Mat<O>, start: Start, out: MatMut) {
     let (m, n, k) = (out.rows, out.cols, left.cols);
     assert!(left.rows == m && right.cols == n && right.rows == k && right.step == 1 && n.is_multiple_of(16));
+    // The present content is read through the pointer that writes the result: another would end with the first write.
+    let result = out.data.as_mut_ptr();
     let (start, start_stride) = match start {
         Start::Zero => (std::ptr::null(), 0),
-        Start::Present => (out.data.as_ptr(), out.stride),
+        Start::Present => (result.cast_const(), out.stride),
         Start::Bias(bias) => (bias[..n].as_ptr(), 0),
     };
     // The operation's loops rely on these shapes, and on all elements of the matrices being in their slices.
@@ -353,7 +355,7 @@ pub(crate) fn multiply<S: Simd, O: Operand<S>>(simd: S, left: Mat<O>, right: Mat
         left_step: left.step,
         right: right.data.as_ptr().cast(),
         right_stride: right.stride,
-        out: out.data.as_mut_ptr(),
+        out: result,
         out_stride: out.stride,
         start,
         start_stride,
@@ -410,10 +412,10 @@ impl<S: Simd, O: Operand<S>> Product<S, O> {
                     _ => self.rows::<6, 1>(),
                 };
                 registers -= width;
-                self.right = self.right.add(width * S::LANES);
-                self.out = self.out.add(width * S::LANES);
+                self.right = self.right.wrapping_add(width * S::LANES);
+                self.out = self.out.wrapping_add(width * S::LANES);
                 if !self.start.is_null() {
-                    self.start = self.start.add(width * S::LANES);
+                    self.start = self.start.wrapping_add(width * S::LANES);
                 }
             }
         }
@@ -458,7 +460,7 @@ impl<S: Simd, O: Operand<S>> Product<S, O> {
                         *sum = simd.load(self.start.add(i * self.start_stride + j * S::LANES));
                     }
                 }
-                self.start = self.start.add(HEIGHT * self.start_stride);
+                self.start = self.start.wrapping_add(HEIGHT * self.start_stride);
             }
             let (mut left, mut right) = (self.left, self.right);
             for _ in 0..self.k {
@@ -526,10 +528,10 @@ pub(crate) fn transpose<T: Copy + Default>(x: Mat<T>, mut out: MatMut<T>) {
             for (out, x) in out[first..first + rows.rows].iter_mut().zip(rows.data[column..].chunks(x.stride)) {
                 *out = x[0];
             }
+            if first + 64 >= x.rows {
+                out[x.rows..].fill(T::default());
+            }
         }
-    }
-    for out in out.iter_mut().take(x.cols) {
-        out[x.rows..].fill(T::default());
     }
 }
 
