@@ -30,7 +30,7 @@ impl Drawing {
     pub(super) fn picture(&self, images: &Tensor, i: usize, caption: String) -> Result<Tile> {
         let (count, photographs) = (images.size()[0] as usize, self.photographs.len());
         let fits = photographs == 0 || photographs == count;
-        ensure!(fits, "{photographs} photographs for {count} images; give one for each");
+        ensure!(fits, "{photographs} photographs for {count} maps; give one for each");
         match self.photographs.get(i) {
             Some(photograph) => Tile::picture(&photograph.image, caption),
             None => Tile::picture(&images.get(i as i64), caption),
