@@ -40,8 +40,8 @@ pub struct Inference {
     /// Device that computes; auto takes a GPU if there is one.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]
     device: String,
-    /// Precision of the products in the blocks of a ViT or DeiT. Bfloat16 has three digits and takes half the time on a
-    /// processor with AVX512-BF16.
+    /// Precision of the products in the blocks of a ViT or DeiT. Bfloat16 has three digits and needs AVX512-BF16. It takes
+    /// half the time on some processors (AMD EPYC) and more time on others (Intel Xeon).
     #[arg(long, value_parser = named(PRECISIONS), default_value = "float32")]
     pub precision: Precision,
 }
