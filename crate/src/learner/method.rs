@@ -1,12 +1,13 @@
 //! The methods that explain a prediction, each as one row of values over the tokens.
 
+use tch::nn::Module;
 use tch::{Tensor, no_grad, with_grad};
 
 use super::network::{mean, no_attention};
 use super::{Learner, Network};
 use crate::error::{Result, ensure};
 use crate::explain::{self, GAMMA, Query, Rollout, Target, attn_lrp, grad_cam, gradient_attention, relevance, rollout};
-use crate::model::Parts;
+use crate::model::{Parts, scaled};
 
 /// A method that gives each token of an image a value. The class is the one whose score is explained, or `None` for the
 /// predicted class of each image; for a model without a class head, `None` explains [`Target::Features`].
@@ -152,6 +153,11 @@ fn last_norm(parts: &Parts, images: &Tensor) -> Result<(Tensor, Tensor)> {
     let tokens =
         no_grad(|| Ok::<_, crate::Error>(before.iter().fold(parts.tokens(images)?, |x, block| forward(block, &x).0)))?;
     let normed = no_grad(|| tokens.apply(&last.norm1)).set_requires_grad(true); // [B, S, E]
-    let logits = with_grad(|| parts.logits(last.forward_normed(&tokens, &normed, false).0));
+    let logits = with_grad(|| {
+        // The rest of `Encoder::forward` behind the first norm.
+        let x = &tokens + scaled(last.attention.forward(&normed).0, &last.scales[0]);
+        let hidden = last.fc1.forward(&last.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
+        parts.logits(&x + scaled(last.fc2.forward(&hidden), &last.scales[1]))
+    });
     Ok((normed, logits))
 }

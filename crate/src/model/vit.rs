@@ -175,12 +175,7 @@ impl Encoder {
 
     /// [B, S, E] -> [B, S, E] and the attention matrix [B, H, S, S]
     pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
-        self.forward_normed(x, &self.norm1.forward(x), train)
-    }
-
-    /// [`Encoder::forward`] with the output of the first norm [B, S, E] given.
-    pub(crate) fn forward_normed(&self, x: &Tensor, normed: &Tensor, train: bool) -> (Tensor, Tensor) {
-        let (mixed, x_attention) = self.attention.forward(normed);
+        let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x));
         let x = x + scaled(mixed, &self.scales[0]).dropout(self.dropout, train);
         let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
         let x = &x + scaled(self.fc2.forward(&hidden), &self.scales[1]).dropout(self.dropout, train); // -> [B, S, E]
