@@ -152,6 +152,43 @@ fn a_softly_distilled_student_says_so() {
     }
 }
 
+/// A teacher whose weights are gone is trained again, a history that is there is kept, and nothing is trained twice.
+#[test]
+fn a_plan_is_trained_and_continued() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let small = r#""EPOCHS": 1, "WARMUP_EPOCHS": 1, "BATCH_SIZE": 64, "EMBED_DIM": 32, "N_LAYERS": 1, "TRAIN_IMAGES": 128, "TEST_IMAGES": 100"#;
+    let plan = format!(
+        r#"[{{"name": "teacher", "model": "cnn", "seeds": [1, 2], "config": {{{small}}}}},
+            {{"name": "match", "model": "vit", "teachers": ["teacher/1", "teacher/2"], "seeds": [7],
+              "config": {{{small}, "DISTILLATION": "match", "OPTIMIZER": "muon", "AVERAGE_DECAY": 0.5}}}}]"#
+    );
+    std::fs::write(folder.join("plan.json"), plan).expect("a file");
+    let listed = printed(folder, "evidence --plan plan.json --list");
+    assert_eq!(listed, "teacher: 0 of 2 seeds are trained\nmatch: 0 of 1 seeds are trained\n");
+    let first = printed(folder, "evidence --plan plan.json --only teacher");
+    assert!(first.contains("--- teacher, seed 1") && first.contains("--- teacher, seed 2"), "{first}");
+    std::fs::remove_dir_all(folder.join("outputs/evidence/teacher/seed2")).expect("the weights");
+    let rest = printed(folder, "evidence --plan plan.json");
+    assert!(rest.contains("match needs the weights of teacher, seed 2"), "{rest}");
+    assert!(!rest.contains("--- teacher, seed 1") && rest.contains("--- match, seed 7"), "{rest}");
+    let history = json(&folder.join("match/seed7.json"));
+    assert_eq!((&history["config"]["SEED"], &history["config"]["OPTIMIZER"]), (&7.into(), &"muon".into()));
+    let recipe = history["made_with"]["recipe"].as_str().expect("a recipe");
+    assert!(recipe.starts_with("ViT_model, matching (3) distillation, teacher ") && recipe.contains(", "), "{recipe}");
+    let evaluated = printed(folder, "evaluate --weights outputs/evidence/match/seed7/ViT_model.pt --json");
+    let evaluated: serde_json::Value = serde_json::from_str(&evaluated).expect("JSON");
+    assert_eq!(evaluated["results"].as_array().map(Vec::len), Some(1));
+    assert!(!printed(folder, "evidence --plan plan.json").contains("---"));
+    assert!(
+        refused(folder, "evidence --plan plan.json --only student").contains("the plan has the runs teacher, match")
+    );
+    std::fs::write(folder.join("plan.json"), r#"[{"name": "a", "model": "deit", "teachers": ["b"], "seeds": [1]}]"#)
+        .expect("a file");
+    let unknown = refused(folder, "evidence --plan plan.json");
+    assert!(unknown.contains("plan.json: run a: no run b of seed 1 stands before it"), "{unknown}");
+}
+
 #[test]
 fn bad_arguments_are_sentences() {
     let temporary = folder_with_configuration();
@@ -368,9 +405,9 @@ fn a_map_is_measured_against_random_order() {
 fn options_are_chosen_by_evidence() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path();
-    let auto = format!("explain --weights {VIT} --range 0..8 --auto --steps 4 --json e.json");
+    let auto = format!("explain --weights {VIT} --range 0..4 --auto --steps 3 --json e.json");
     let out = printed(folder, &format!("{auto} --sanity --out auto.safetensors"));
-    assert!(out.contains("The choosing half, 4 images") && out.contains("The other half, 4 images"), "{out}");
+    assert!(out.contains("The choosing half, 2 images") && out.contains("The other half, 2 images"), "{out}");
     let written = json(&folder.join("e.json"));
     let auto = &written["auto"];
     let rollout = |value: &serde_json::Value| {
@@ -392,7 +429,7 @@ fn options_are_chosen_by_evidence() {
     // The maps are those of the chosen options, which are printed as they are typed.
     let options = rollout(&auto["chosen"]).replace("0.0 ", "0 ");
     assert!(out.contains(&format!("chosen: {options}")), "{options}: {out}");
-    printed(folder, &format!("explain --weights {VIT} --range 0..8 {options} --out typed.safetensors"));
+    printed(folder, &format!("explain --weights {VIT} --range 0..4 {options} --out typed.safetensors"));
     assert_eq!(tensors(&folder.join("auto.safetensors")), tensors(&folder.join("typed.safetensors")));
 
     let few = refused(folder, &format!("explain --weights {VIT} --range 0..3 --auto"));
