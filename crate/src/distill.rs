@@ -95,7 +95,7 @@ pub struct SoftTarget {
 }
 
 impl SoftTarget {
-    /// The labels [B] as a target of weight `weight`, with `smoothing` of each spread over all classes.
+    /// The labels `[B]` as a target of weight `weight`, with `smoothing` of each spread over all classes.
     ///
     /// ```
     /// use vitlab::{distill::SoftTarget, tch::Tensor};

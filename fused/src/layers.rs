@@ -278,7 +278,7 @@ pub(crate) fn gelu_slope(x: &mut [f32], slope: &mut [f32]) {
     }
 }
 
-/// sums += Σ d over the rows: [m, n] -> [n]
+/// sums += Σ d over the rows: [m, n] -> `[n]`
 #[inline(always)]
 pub(crate) fn add_column_sums(d: Mat, sums: &mut [f32]) {
     for row in d.iter() {

@@ -329,7 +329,7 @@ pub(crate) enum Start<'a> {
     Zero,
     /// The present content of the result.
     Present,
-    /// The same row [n] for all rows of the result.
+    /// The same row `[n]` for all rows of the result.
     Bias(&'a [f32]),
 }
 

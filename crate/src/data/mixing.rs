@@ -25,7 +25,7 @@ pub fn erase(images: &Tensor, probability: f64) -> Tensor {
     images.masked_fill(&rectangles(&top, &left, &height, &width, side), 0.0)
 }
 
-/// The pixels of a rectangle in each image: four times [B] -> [B, 1, I, I] of booleans.
+/// The pixels of a rectangle in each image: four times `[B]` -> [B, 1, I, I] of booleans.
 ///
 /// ```
 /// use vitlab::{data::rectangles, tch::Tensor};

@@ -20,14 +20,14 @@ pub const GAMMA: f64 = 0.05;
 /// So the sum of the tokens misses the score by exactly what biases and softmax absorb.
 #[derive(Debug)]
 pub struct Relevances {
-    /// The explained scores, [B].
+    /// The explained scores, `[B]`.
     pub scores: Tensor,
     /// Relevance of each token that enters the first block, of either sign, [B, S]. A token is patch projection and
     /// position together; class token and registers are weights of the model.
     pub tokens: Tensor,
-    /// Relevance absorbed by the biases of linear layers and norms, from the first block to the heads, [B].
+    /// Relevance absorbed by the biases of linear layers and norms, from the first block to the heads, `[B]`.
     pub biases: Tensor,
-    /// Relevance absorbed by the softmax of all layers, [B]: the difference of the relevance at its output and at its
+    /// Relevance absorbed by the softmax of all layers, `[B]`: the difference of the relevance at its output and at its
     /// input (the bias term of its Taylor expansion, proposition 3.1).
     pub softmax: Tensor,
     /// The model's logits, [B, classes].

@@ -14,7 +14,7 @@ pub(super) struct Exchange<'a> {
     /// [B, C, I, I]
     baseline: Tensor,
     reference: Reference,
-    /// Scores of the images and of the baseline, [B] each.
+    /// Scores of the images and of the baseline, `[B]` each.
     ends: [Array1<f64>; 2],
     /// Number of exchanged pixels after each step, from 0 to I · I.
     exchanged: Vec<i64>,
@@ -108,7 +108,7 @@ impl<'a> Exchange<'a> {
 }
 
 impl Reference {
-    /// The score of each image: [B, classes] -> [B].
+    /// The score of each image: [B, classes] -> `[B]`.
     fn score(&self, outputs: &Tensor) -> Result<Array1<f64>> {
         let scores = on_one_thread(|| match self {
             Reference::Class(class) => outputs.softmax(1, Kind::Double).f_gather(1, class, false), // -> [B, 1]

@@ -32,7 +32,7 @@ pub struct Explanation {
 
 impl Learner {
     /// Maps of images, with this model's prefix tokens. The images are bytes, [N, I, I] in grey or [N, C, I, I], or the
-    /// model's input in float32, see [`Preprocessing::input`]. `progress` gets the number of images done.
+    /// model's input in float32, see [`Preprocessing::input`](crate::data::Preprocessing::input). `progress` gets the number of images done.
     ///
     /// # Errors
     /// A CNN, images that don't have the model's shape, or options that the model doesn't have.

@@ -29,7 +29,7 @@ impl<'a> Recipe<'a> {
         Ok(Recipe { learner, teachers, config })
     }
 
-    /// One step on images [B, 1, 28, 28] as [`Trainer::epoch`](crate::train::Trainer::epoch) augments them, and labels [B].
+    /// One step on images [B, 1, 28, 28] as [`Trainer::epoch`](crate::train::Trainer::epoch) augments them, and labels `[B]`.
     ///
     /// # Errors
     /// Fails as [`Learner::step`] does.

@@ -121,7 +121,7 @@ impl Learner {
         }
     }
 
-    /// [`Learner::grids`], where the score of `classes` [N] is explained unless the method has a class or needs none.
+    /// [`Learner::grids`], where the score of `classes` `[N]` is explained unless the method has a class or needs none.
     fn grids_of_classes(&self, images: &Tensor, method: &Method, query: Query, classes: &[i64]) -> Result<Array3<f32>> {
         if self.faithfulness_score() == Score::Similarity || of_class(method, 0).is_none() {
             return self.grids(images, method, query);

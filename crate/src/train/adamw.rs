@@ -41,11 +41,11 @@ const EPS: f64 = 1e-8;
 #[derive(Debug)]
 pub struct AdamW {
     parameters: Vec<Tensor>,
-    /// [n] all parameters in the order of `parameters`; the model's tensors are views of it
+    /// `[n]` all parameters in the order of `parameters`; the model's tensors are views of it
     flat: Tensor,
-    /// [n] m, the running mean of the gradient
+    /// `[n]` m, the running mean of the gradient
     pub(super) exp_avg: Tensor,
-    /// [n] v, the running mean of the squared gradient
+    /// `[n]` v, the running mean of the squared gradient
     pub(super) exp_avg_sq: Tensor,
     /// t, the number of steps so far
     pub(super) steps: i64,
@@ -76,7 +76,7 @@ impl AdamW {
         AdamW { muon: Some(Muon::new(&self.parameters)), ..self }
     }
 
-    /// All parameters [n], in the order of their creation. The model's tensors are views of this vector.
+    /// All parameters `[n]`, in the order of their creation. The model's tensors are views of this vector.
     pub fn parameters(&self) -> &Tensor {
         &self.flat
     }

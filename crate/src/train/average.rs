@@ -9,13 +9,13 @@ use crate::device::on_one_thread;
 #[derive(Debug)]
 pub struct Average {
     decay: f64,
-    /// [n]
+    /// `[n]`
     pub(super) weights: Tensor,
     pub(super) steps: i64,
 }
 
 impl Average {
-    /// An average that starts at the parameters [n].
+    /// An average that starts at the parameters `[n]`.
     ///
     /// ```
     /// use vitlab::{tch::Tensor, train::Average};
@@ -30,19 +30,19 @@ impl Average {
         Average { decay, weights: parameters.detach().copy(), steps: 0 }
     }
 
-    /// Moves the average towards the parameters [n]. In the first steps, a lower decay forgets the initial weights.
+    /// Moves the average towards the parameters `[n]`. In the first steps, a lower decay forgets the initial weights.
     pub fn add(&mut self, parameters: &Tensor) {
         self.steps += 1;
         let decay = self.decay.min((1 + self.steps) as f64 / (10 + self.steps) as f64);
         let _ = on_one_thread(|| no_grad(|| self.weights.lerp_(&parameters.detach(), 1.0 - decay)));
     }
 
-    /// The average [n].
+    /// The average `[n]`.
     pub fn weights(&self) -> &Tensor {
         &self.weights
     }
 
-    /// Exchanges the average and the parameters [n].
+    /// Exchanges the average and the parameters `[n]`.
     pub(super) fn swap(&mut self, parameters: &Tensor) {
         let mut parameters = parameters.detach();
         let current = parameters.copy();

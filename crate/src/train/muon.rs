@@ -26,7 +26,7 @@ const SHORTEST: i64 = 32;
 /// The momentum of a model's hidden matrices.
 #[derive(Debug)]
 pub struct Muon {
-    /// [n] M for all parameters of the model; entries outside of the matrices stay zero.
+    /// `[n]` M for all parameters of the model; entries outside of the matrices stay zero.
     pub(super) momentum: Tensor,
     /// Start in the vector of all parameters, for the matrices of each shape (rows, columns).
     matrices: BTreeMap<(i64, i64), Vec<i64>>,
@@ -51,7 +51,7 @@ impl Muon {
         Muon { momentum: Tensor::zeros([start], (Kind::Float, parameters[0].device())), matrices }
     }
 
-    /// Takes up the gradient [n], and replaces the matrices' entries of `update` [n] by those of Muon for learning rate
+    /// Takes up the gradient `[n]`, and replaces the matrices' entries of `update` `[n]` by those of Muon for learning rate
     /// `lr`, without the weight decay.
     pub(super) fn replace(&mut self, update: &Tensor, gradient: &Tensor, lr: f64) {
         for (&(rows, columns), starts) in &self.matrices {

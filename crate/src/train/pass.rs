@@ -41,7 +41,7 @@ pub(super) struct EpochPass {
     first: i64,
     /// Number of batches done, with those before `first`.
     pub done: i64,
-    /// [N] permutation of the training images
+    /// `[N]` permutation of the training images
     pub order: Tensor,
     /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
     /// the processor wait for a GPU.

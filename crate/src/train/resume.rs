@@ -75,7 +75,7 @@ impl Trainer {
         Ok(self.history.whole_epochs())
     }
 
-    /// The optimizer's tensors [n] by their names in a checkpoint.
+    /// The optimizer's tensors `[n]` by their names in a checkpoint.
     fn state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
         let AdamW { exp_avg, exp_avg_sq, muon, .. } = &self.optimizer;
         let momentum = muon.as_ref().map(|muon| ("optimizer.momentum", &muon.momentum));

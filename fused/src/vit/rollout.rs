@@ -104,7 +104,7 @@ impl Matrices {
         self.steps = steps;
     }
 
-    /// Writes the query's row of an image's product, [S].
+    /// Writes the query's row of an image's product, `[S]`.
     #[inline(always)]
     pub fn row<S: Simd>(&mut self, simd: S, image: usize, rollout: &ResolvedRollout, to: &mut [f32]) {
         let size = self.tokens * self.width;

@@ -334,7 +334,7 @@ fn head_target(soft: &SoftTarget) -> HeadTarget {
     target(&soft.probabilities, soft.weight, soft.temperature)
 }
 
-/// Labels [B] -> [B, classes], with `smoothing` spread over all classes
+/// Labels `[B]` -> [B, classes], with `smoothing` spread over all classes
 fn one_hot(labels: &Tensor, classes: usize, smoothing: f64) -> Tensor {
     labels.one_hot(classes as i64).to_kind(Kind::Float) * (1.0 - smoothing) + smoothing / classes as f64
 }
