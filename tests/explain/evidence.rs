@@ -131,7 +131,7 @@ fn the_reporting_half_has_no_part_in_the_choice() {
         assert!(choice.reported[0].score.mean < choice.reported[1].score.mean - 0.2);
         assert!((choice.lead[1].mean - (choice.reported[0].score.mean - choice.reported[1].score.mean)).abs() < 1e-12);
         assert_eq!((choice.lead[0].mean, choice.tried.len()), (0.0, 3));
-        // What is reported is measured on the other half alone.
+        // Only the other half enters the reported numbers.
         let indices: Vec<i64> = halves[1].iter().map(|&index| index as i64).collect();
         let other = images.index_select(0, &Tensor::from_slice(&indices));
         let maps = candidate("first", candidates[1].maps.select(Axis(0), &halves[1]));

@@ -109,8 +109,9 @@ impl Rules {
 
     /// γ-rule: [B, S, n] -> [B, S, m].
     ///
-    /// Of the contributions c to an output y, those of its sign sum up to (y ± Σ|c|) / 2. Counting them 1 + γ times gives
-    /// z = y + γ (y ± Σ|c|) / 2, of which each input has its share. The constant y / z makes the value y again.
+    /// An output y is the sum of contributions c. Those with the sign of y sum up to (y ± Σ|c|) / 2. The rule multiplies
+    /// them by 1 + γ, so that the total becomes z = y + γ (y ± Σ|c|) / 2. Each input gets its share of z. The constant
+    /// factor y / z restores the value y.
     fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
         let sum = |x: &Tensor, weight: &Tensor, bias: Option<Tensor>| {
             let product = x.matmul(&weight.tr());

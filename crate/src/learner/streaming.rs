@@ -49,7 +49,7 @@ pub(super) fn rollout(network: &Network, images: &Tensor, options: &Rollout, que
     Ok((Tensor::f_cat(&rows, 0)?, Tensor::f_cat(&logits, 0)?))
 }
 
-/// What is asked for.
+/// One forward pass with the layers and the row that it keeps.
 struct Pass<'a> {
     parts: Parts<'a>,
     options: &'a Rollout,

@@ -7,8 +7,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::vit::{forward_blocks, patch_projection};
 use super::{Classifier, Encoder, Model, NORMAL, ViTConfig, check_images, initialised, layer_norm, linear};
-use crate::config::TokenInitialisation;
-use crate::{Config, Result};
+use crate::{Config, Result, config::TokenInitialisation};
 
 /// [`EmbedLayer`](super::EmbedLayer) with a second token: [class, distillation, patches], each with a position row.
 #[derive(Debug)]
@@ -32,19 +31,6 @@ impl DistilledEmbedLayer {
             cls_token: path.var("cls_token", &[1, 1, embed], NORMAL),
             dist_token: path.var("dist_token", &[1, 1, embed], NORMAL),
             dropout: config.dropout,
-        }
-    }
-
-    /// Changes the tokens, which are normal with standard deviation 0.02, to the initial values that `how` names.
-    fn initialise_tokens(&self, how: TokenInitialisation) {
-        let (mut class, mut dist) = (self.cls_token.detach(), self.dist_token.detach()); // they share the memory
-        match how {
-            TokenInitialisation::Normal => {}
-            TokenInitialisation::Zeros => [&mut class, &mut dist].into_iter().for_each(|token| _ = token.zero_()),
-            TokenInitialisation::Orthogonal => {
-                let share = (&class * &dist).sum(Kind::Float) / class.square().sum(Kind::Float);
-                let _ = dist.g_sub_(&(share * &class));
-            }
         }
     }
 
@@ -184,6 +170,21 @@ impl MyDeiT {
     /// The last norm and the classifiers: tokens of the last block [B, S, E] -> two times [B, classes].
     pub(crate) fn classify(&self, tokens: &Tensor) -> HeadLogits {
         self.classifier.forward(&self.norm.forward(tokens))
+    }
+}
+
+impl DistilledEmbedLayer {
+    /// Changes the tokens, which are normal with standard deviation 0.02, to the initial values that `how` names.
+    fn initialise_tokens(&self, how: TokenInitialisation) {
+        let (mut class, mut dist) = (self.cls_token.detach(), self.dist_token.detach()); // they share the memory
+        match how {
+            TokenInitialisation::Normal => {}
+            TokenInitialisation::Zeros => [&mut class, &mut dist].into_iter().for_each(|token| _ = token.zero_()),
+            TokenInitialisation::Orthogonal => {
+                let share = (&class * &dist).sum(Kind::Float) / class.square().sum(Kind::Float);
+                let _ = dist.g_sub_(&(share * &class));
+            }
+        }
     }
 }
 

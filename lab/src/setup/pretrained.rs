@@ -85,7 +85,7 @@ fn fill(asset: &Asset, folder: &Path, python: &Python, progress: &Progress) -> R
     Err(Error::argument(format!("{}: {problem}{elsewhere}", asset.name)))
 }
 
-/// What there is, and an example of its use, for the end of a set-up.
+/// Names the model's folder and an example of its use, for the end of a set-up.
 pub fn summary() -> Result<String> {
     let photograph = PHOTOGRAPHS.folder(&cache::home()?).join("chelsea.png");
     // The rollout of all layers shows a single patch of this model.
