@@ -11,7 +11,7 @@
 use std::borrow::Borrow;
 
 use tch::nn::VarStore;
-use tch::{Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Muon;
 use crate::Result;
@@ -109,7 +109,7 @@ impl AdamW {
             let _ = self.flat.g_mul_scalar_(1.0 - lr * self.weight_decay);
             let _ = self.exp_avg.lerp_(&gradient, 1.0 - BETA1);
             let _ = self.exp_avg_sq.lerp_(&gradient.square(), 1.0 - BETA2);
-            let denominator = (self.exp_avg_sq.sqrt() / correction2.sqrt()).g_add_scalar_(EPS);
+            let denominator = (exact_sqrt(&self.exp_avg_sq)? / correction2.sqrt()).g_add_scalar_(EPS);
             let update = (&self.exp_avg / denominator).g_mul_scalar_(-lr / correction1);
             if let Some(muon) = &mut self.muon {
                 muon.replace(&update, &gradient, lr);
@@ -119,4 +119,14 @@ impl AdamW {
         };
         on_one_thread(|| no_grad(update))
     }
+}
+
+/// Square roots of `x` `[n]`, correctly rounded. On the CPU, libtorch takes them from MKL, whose last digits depend on the
+/// kind of CPU: a seed would train another network on each.
+fn exact_sqrt(x: &Tensor) -> Result<Tensor> {
+    if x.device() != Device::Cpu || x.kind() != Kind::Float {
+        return Ok(x.sqrt());
+    }
+    let roots: Vec<f32> = Vec::<f32>::try_from(x)?.into_iter().map(f32::sqrt).collect();
+    Ok(Tensor::from_slice(&roots))
 }
