@@ -237,7 +237,7 @@ def path_of_windows(notebook):
 
 
 def too_large(notebook):
-    executed(notebook)[0][1].outputs.append(new_output("stream", text="a line of output\n" * 30_000))
+    executed(notebook)[0][1].outputs.append(new_output("stream", text="a line of output\n" * 90_000))
     return "size", None
 
 
@@ -250,10 +250,13 @@ FAULTS = [
 
 
 def good_notebook():
-    """Notebook 2 with its author line filled in."""
+    """Notebook 2 with its author line filled in, and with small pictures, because it is copied many times."""
     notebook = nbformat.read(next(path for path in COMMITTED if path.name.startswith("2_")), as_version=4)
     _, cell = cell_with(notebook, AUTHOR)
     cell.source = cell.source.replace(AUTHOR, "*Author: Mara Muster · Course: Deep Vision · Date: 2026-11-29*")
+    for output in [output for _, cell in executed(notebook) for output in cell.outputs]:
+        if "image/png" in output.get("data", {}):
+            output.data["image/png"] = NEW_PICTURE
     return notebook
 
 

@@ -16,7 +16,7 @@ const TIME: &str = r"(?:ns|µs|μs|us|ms|s|secs?|seconds?|min|minutes?|h|hours?)
 static DURATION: LazyLock<Regex> = LazyLock::new(|| {
     let rate = r"[\p{L} ]{0,24}(?:/\s?s\b|\bper\s+second\b)";
     let ratio = r"(?:times|×|x)\s+(?:as\s+fast|as\s+slow|faster|slower)\b";
-    pattern(&format!(r"{NUMBER}\s?(?:{rate}|{TIME}|{ratio})"))
+    pattern(&format!(r"{NUMBER}\s?(?:{rate}|{TIME}(?:\s+{NUMBER}\s?{TIME})*|{ratio})"))
 });
 static NUMBERS: LazyLock<Regex> = LazyLock::new(|| pattern(NUMBER));
 /// A unit of time in the name of an axis or a column: "time (ms)", "images per second", "images/s", "seconds".
@@ -28,7 +28,6 @@ static TIMED: LazyLock<Regex> = LazyLock::new(|| {
 static ROW: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)<tr\b[^>]*>(.*?)</tr>"));
 static TABLE_CELL: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)<t[hd]\b[^>]*>(.*?)</t[hd]>"));
 static TABLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)<table\b.*?</table>"));
-/// The bar of a training's progress ends at different widths of the same share.
 static TAG: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?s)<[^>]*>"));
 
 /// Returns true if a text quotes durations or rates.
@@ -39,7 +38,6 @@ pub fn has_durations(text: &str) -> bool {
 /// Returns the line without its durations and numbers, and without the spaces that align them.
 pub fn masked(line: &str) -> String {
     let numbers = NUMBERS.replace_all(&DURATION.replace_all(line, "⟨time⟩"), "⟨number⟩").into_owned();
-    // The values of an axis in units of time stand apart from their unit.
     numbers.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -48,6 +46,7 @@ pub fn agree(old: &str, new: &str) -> bool {
     if masked(old) != masked(new) {
         return false;
     }
+    // The values of such an axis stand apart from their unit.
     if TIMED.is_match(old) {
         return true;
     }
@@ -91,7 +90,7 @@ pub fn table_lines(html: &str) -> String {
             let shown = cells.iter().enumerate().map(|(column, cell)| {
                 let bare = timed.get(column) == Some(&true)
                     && NUMBERS.find(cell).is_some_and(|number| number.as_str() == cell);
-                if bare { format!("{cell} /s") } else { cell.clone() }
+                if bare { format!("{cell} s") } else { cell.clone() }
             });
             lines.push(shown.collect::<Vec<_>>().join(" | "));
         }
@@ -109,7 +108,7 @@ mod tests {
     fn durations_and_rates_are_not_compared() {
         for (old, new) in [
             ("measured in 14 s", "measured in 9 s"),
-            ("10 of 10 epochs · 4 min 6 s", "10 of 10 epochs · 1 min 58 s"),
+            ("10 of 10 epochs · 4 min 6 s", "10 of 10 epochs · 58 s"),
             ("2016 images/s", "99 images/s"),
             ("it is 2.1 times as fast", "it is 1.4 times as fast"),
             ("loss 0.5    112 ms", "loss 0.5     51 ms"),
