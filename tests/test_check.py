@@ -392,7 +392,11 @@ def test_outputs_are_compared_with_those_of_a_new_run(tmp_path):
     before = path.read_bytes()
     check_differences(check(path, "--run", "--data", "synthetic"), expected)
     assert path.read_bytes() == before
-    # A cell that fails ends the comparison.
+
+
+@pytest.mark.long
+def test_a_cell_that_fails_in_a_new_run_is_a_finding(tmp_path):
+    path, _ = tiny(tmp_path)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = 'panic!("at once");'
     nbformat.write(notebook, path)

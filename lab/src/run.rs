@@ -58,10 +58,14 @@ impl Run {
         let before = file::read(notebook)?;
         let progress = Progress::new(format!("{shown}{note}"));
         let outcome = executor.execute(notebook, &ipynb, &progress);
-        if outcome.as_ref().err().is_none_or(|stopped| stopped.written) {
-            let pictures = notebook.parent().expect("a notebook's folder");
-            export::html(repository, &ipynb, &ipynb.with_extension("html"), pictures, &progress)?;
-        }
+        let html = match outcome.as_ref().err().is_none_or(|stopped| stopped.written) {
+            true => {
+                progress.message("writing the HTML copy");
+                let pictures = notebook.parent().expect("a notebook's folder");
+                export::html(repository, &ipynb, &ipynb.with_extension("html"), pictures, &progress)
+            }
+            false => Ok(()),
+        };
         let written = repository.relative(&ipynb).display();
         outcome.map_err(|Stopped { message, written: partly }| {
             let note =
@@ -75,6 +79,8 @@ impl Run {
             }
             file::write(notebook, &file::read(&ipynb)?)?;
         }
+        // Last, because the execution took longer than a copy that can be exported again.
+        html?;
         progress.finish(&format!("{written} and .html"));
         Ok(())
     }

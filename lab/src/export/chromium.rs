@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::system::{Error, Progress, Result, process};
 
-/// Names of the program, each with those of other distributions of it.
+/// Names of the program: Debian's, Ubuntu's and Google's.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// The first version that numbers pages by CSS (margin boxes with `counter(page)`).
 const OLDEST: u32 = 131;
@@ -58,7 +58,7 @@ impl Chromium {
         // Without a profile of its own, it would hand the page to a window that is open already.
         let profile = page.with_extension("profile");
         let mut command = Command::new(&self.program);
-        // The page is the user's own and the network is cut off, so the sandbox, which containers often can't have, may miss.
+        // The sandbox needs namespaces that containers often lack. The page is the user's own, and the network is cut off.
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
         command.args(["--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]);
         command.arg(format!("--user-data-dir={}", profile.display()));
