@@ -83,6 +83,7 @@ p { orphans: 3; widows: 3; }
 
 # Text of slides stands on the left, and a slide that is higher than the screen scrolls.
 SLIDE = """
+:root { --jp-code-font-size: 15px; }
 .reveal .slides { text-align: left; }
 .reveal .slides section section { max-height: 100%; overflow-y: auto; }
 .reveal .slides :is(pre, code) { box-shadow: none; width: auto; margin: 0; font-size: 15px; line-height: 1.35; max-height: none; }
