@@ -38,7 +38,6 @@ def test_a_kernel_that_ends_at_its_start_is_started_once_more(tmp_path):
         "display_name": "flaky",
         "metadata": {},
         "written": str(tmp_path / "written.ipynb"),
-        "html": None,
         "removed": [],
     }
     done = subprocess.run(
@@ -53,3 +52,5 @@ def test_a_kernel_that_ends_at_its_start_is_started_once_more(tmp_path):
     assert written.metadata.language_info.pygments_lexer == "rust"
     (output,) = written.cells[0].outputs
     assert output.text == "42\n"
+    # The SHA-256 of the source, by which `cargo lab check` finds edits after the run.
+    assert written.cells[0].metadata.vitlab.source == "c6004921caa9fc66cdc9c2f9804bc360a4c229480c3732c7e7dbcb44ebd0213b"

@@ -1,5 +1,6 @@
 """Tests which output belongs to a cell, and the questions that a cell asks."""
 
+import hashlib
 import time
 
 import pytest
@@ -289,3 +290,12 @@ def test_a_cell_that_ends_before_the_answer_waits_for_none(kernel):
     # The thread asks again during the next cell.
     converse(kernel, "std::thread::sleep(std::time::Duration::from_millis(500));", ["1"])
     assert kernel.text("1 + 1") == "2"
+
+
+def test_results_and_figures_keep_the_checksum_of_their_cell(kernel):
+    # `cargo lab check` tells by it whether a cell was edited after it ran.
+    block = 'println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{n}</b>\\nEVCXR_END_CONTENT");'
+    for code in ("40 + 2", f"for n in 0..2 {{ {block} }}\n"):
+        _, shown = kernel.run(code)
+        checksums = [content["metadata"]["vitlab"]["source"] for _, content in shown]
+        assert checksums and set(checksums) == {hashlib.sha256(code.encode()).hexdigest()}

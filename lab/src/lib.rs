@@ -1,15 +1,20 @@
-//! The commands of `cargo lab`: set-up, run, test, open, bench, doctor. Built without libtorch, because set-up installs it.
+//! The commands of `cargo lab`: set-up, run, check, export, test, open, bench, doctor. Built without libtorch, because set-up installs it.
 //!
 //! | module | purpose |
 //! |---|---|
 //! | [`system`] | the clone, the cache folder, child processes, the Rust toolchain, progress on the terminal |
 //! | [`setup`] | installs the Python environment, the data, the kernel's program and its warm build |
-//! | [`kernel`], [`run`], [`mod@test`], [`open`], [`mod@bench`], [`doctor`] | one command each |
+//! | [`execution`] | executes a notebook on a fresh kernel, for `run` and `check` |
+//! | [`export`] | writes notebooks as HTML, PDF and slides, also for `run` |
+//! | [`kernel`], [`run`], [`check`], [`mod@test`], [`open`], [`mod@bench`], [`doctor`] | one command each |
 //!
 //! Dependencies point upwards in this table: `system` uses none of the others, `setup` uses `system`, and so on.
 
 pub mod bench;
+pub mod check;
 pub mod doctor;
+pub mod execution;
+pub mod export;
 pub mod kernel;
 pub mod open;
 pub mod run;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::setup::Setup;
 use lab::system::{Repository, Result};
-use lab::{bench, doctor, kernel, open, run, test};
+use lab::{bench, check, doctor, export, kernel, open, run, test};
 
 /// Sets up, runs and tests the notebooks of vitlab
 #[derive(Parser)]
@@ -26,6 +26,10 @@ enum Command {
     Run(run::Run),
     /// Open JupyterLab on notebooks/ with the kernel ready
     Open(open::Open),
+    /// Check whether notebooks are fit to hand in
+    Check(check::Check),
+    /// Write notebooks as PDF, HTML and slides to outputs/
+    Export(export::Export),
     /// Run every test
     Test(test::Test),
     /// Measure the speed, beside PyTorch in the same run
@@ -52,6 +56,8 @@ fn run_command(command: Command) -> Result<ExitCode> {
         Command::Setup(setup) => Setup { verbose: true, ..setup }.run(&repository()?).map(drop),
         Command::Run(run) => run.run(&repository()?),
         Command::Open(open) => open.run(&repository()?),
+        Command::Check(check) => return check.run(&repository()?),
+        Command::Export(export) => export.run(&repository()?),
         Command::Test(test) => test.run(&repository()?),
         Command::Bench(bench) => bench.run(&repository()?),
         Command::Doctor => doctor::run(&repository()?),

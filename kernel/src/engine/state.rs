@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use chrono::SubsecRound;
 use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::progress::ProgressLine;
@@ -92,12 +93,15 @@ impl KernelState {
 
     /// Publishes an output of the current cell. Blocks while the channel is full, which in turn blocks the cell's
     /// output.
-    pub fn publish_output(&self, kind: &str, content: Value) {
+    pub fn publish_output(&self, kind: &str, mut content: Value) {
         let mut cell = self.cell();
         cell.has_output |= kind != "execute_input";
         let (request, silent) = (cell.request.clone(), cell.silent);
         drop(cell);
         if let Some(request) = request.filter(|_| !silent) {
+            if matches!(kind, "display_data" | "execute_result") {
+                keep_checksum(&mut content, &request);
+            }
             let _ = self.iopub.blocking_send(message(kind, content, &request));
         }
     }
@@ -118,6 +122,15 @@ impl KernelState {
         drop(cell);
         let content = json!({ "execution_count": count, "data": bundle.data, "metadata": bundle.metadata });
         self.publish_output("execute_result", content);
+    }
+}
+
+/// Adds the SHA-256 of the cell's source to an output's metadata, which front ends save: `cargo lab check` tells by it whether the
+/// cell was edited after it ran. An update of another cell's output gets none, because that cell's source is another one.
+fn keep_checksum(output: &mut Value, request: &JupyterMessage) {
+    if let Some(source) = content(request)["code"].as_str() {
+        let checksum: String = Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect();
+        output["metadata"]["vitlab"] = json!({ "source": checksum });
     }
 }
 

@@ -1,12 +1,13 @@
 """Executes a notebook from top to bottom on a new kernel and stops at the first cell that fails.
 
-usage: execute.py JSON   with the fields notebook, folder, kernel, display_name, metadata, written, html, removed
+usage: execute.py JSON   with the fields notebook, folder, kernel, display_name, metadata, written, removed
 
 Prints events to standard output, one JSON object a line: start, cell, line, failed, done. Exit status 0: executed; 1: a cell
 failed (the cells up to there are written); 2: the notebook or the kernel is unusable; 130: interrupted.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -21,23 +22,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import ensure_async
-from nbconvert import HTMLExporter
 
 # A kernel answers within seconds, because set-up has built everything. The limit in seconds is for a very busy machine.
 START_ATTEMPTS = 3
 START_TIMEOUT = 180
-
-# Changes Jupyter's page: long lines of code wrap instead of being cut off, wide tables get less padding in a narrow window,
-# listings in outputs use the font of code, and differences have colours.
-PAGE = """{% extends "lab/index.html.j2" %}
-{% block html_head_css %}{{ super() }}
-<style>
-.highlight pre { font-family: var(--jp-code-font-family); font-size: var(--jp-code-font-size); white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 900px) { .jp-RenderedHTML :is(td, th) { padding: 0.3em; } }
-.highlight .gd { color: #a40000; }
-.highlight .gi { color: #00702a; }
-</style>
-{% endblock %}"""
 
 
 def emit(event, **fields):
@@ -125,6 +113,10 @@ async def execute(notebook, job):
             cell = notebook.cells[index]
             lines = [line for line in cell.source.splitlines() if line.strip()]
             emit("cell", number=number, title=lines[0].strip())
+            # `cargo lab check` tells by it whether the source was edited later. Outputs of streams have no metadata, and some
+            # cells have no output, so the cell's metadata hold it.
+            checksum = hashlib.sha256(cell.source.encode()).hexdigest()
+            cell.metadata.setdefault("vitlab", nbformat.NotebookNode()).source = checksum
             try:
                 await client.async_execute_cell(cell, index)
             except (DeadKernelError, CellTimeoutError) as error:
@@ -160,21 +152,13 @@ def without_folders(text, removed):
     return text
 
 
-def write(path, text):
-    """Replaces a file atomically."""
-    path = Path(path)
+def save(notebook, job):
+    """Writes the notebook, replacing the file atomically."""
+    path = Path(job["written"])
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=path.suffix, delete=False, encoding="utf-8") as file:
-        file.write(text)
+        file.write(nbformat.writes(notebook) + "\n")
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
-
-
-def save(notebook, job):
-    write(job["written"], nbformat.writes(notebook) + "\n")
-    if job["html"]:
-        resources = {"metadata": {"name": Path(job["written"]).stem}}
-        html, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook, resources=resources)
-        write(job["html"], html)
 
 
 def main():
@@ -189,6 +173,7 @@ def main():
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
+            cell.metadata.get("vitlab", {}).pop("source", None)
 
     failed = None
     try:
