@@ -9,6 +9,8 @@ use vitlab::{Error, Result};
 use crate::train;
 
 /// Train every run of a plan that has no history yet; an interrupted training is resumed.
+///
+/// All runs of the first seed are trained before those of the second, so that each seed's runs can share a machine.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The trainings, with their seeds. The histories are written into folders beside it.
@@ -20,6 +22,9 @@ pub struct Arguments {
     /// Train these runs only, and their teachers where their weights are missing.
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
+    /// Train these seeds only.
+    #[arg(long, value_name = "N", num_args = 1.., allow_negative_numbers = true)]
+    seeds: Vec<i64>,
     /// List the runs and the seeds that are missing, and train nothing.
     #[arg(long)]
     list: bool,
@@ -36,13 +41,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let names: Vec<&str> = plan.runs.iter().map(|run| run.name.as_str()).collect();
         return Err(Error::argument(format!("--only {unknown}: the plan has the runs {}", names.join(", "))));
     }
-    let chosen = |run: &&Run| arguments.only.is_empty() || arguments.only.contains(&run.name);
-    for run in plan.runs.iter().filter(chosen) {
-        let missing: Vec<i64> =
-            run.seeds.iter().copied().filter(|&seed| !arguments.history(run, seed).exists()).collect();
-        println!("{}: {} of {} seeds are trained", run.name, run.seeds.len() - missing.len(), run.seeds.len());
-        if !arguments.list {
-            missing.into_iter().try_for_each(|seed| arguments.train(&plan, run, seed))?;
+    let is_chosen = |seed: &i64| arguments.seeds.is_empty() || arguments.seeds.contains(seed);
+    let named = |run: &&Run| arguments.only.is_empty() || arguments.only.contains(&run.name);
+    let runs = || plan.runs.iter().filter(|run| !run.untrained).filter(named);
+    for run in runs() {
+        let seeds = Vec::from_iter(run.seeds.iter().copied().filter(is_chosen));
+        let trained = seeds.iter().filter(|&&seed| arguments.history(run, seed).exists()).count();
+        println!("{}: {trained} of {} seeds are trained", run.name, seeds.len());
+    }
+    if arguments.list {
+        return Ok(());
+    }
+    for seed in plan.seeds().into_iter().filter(is_chosen) {
+        for run in runs().filter(|run| run.seeds.contains(&seed) && !arguments.history(run, seed).exists()) {
+            arguments.train(&plan, run, seed)?;
         }
     }
     Ok(())
