@@ -124,7 +124,10 @@ impl Arguments {
         training.resume = true;
         training.train(&run.config(seed)?)?;
         let history = History::read(out.join(format!("{}.json", train::stem(run.model))))?;
-        history.write(history_path(&self.plan, run, seed))
+        history.write(history_path(&self.plan, run, seed))?;
+        // A teacher whose weights were missing is another network now, on another machine perhaps.
+        std::fs::remove_file(measures_path(&self.plan, run, seed)).ok();
+        Ok(())
     }
 
     /// Measures a network that has no measures yet, if its weights and its teachers' are there.

@@ -63,7 +63,7 @@ impl Evidence {
     /// # Errors
     /// A name that no table has.
     pub fn table(&self, name: &str) -> Result<String> {
-        Ok(match name {
+        let table = match name {
             "accuracies" => accuracy::table(&self.runs),
             "differences" => differences::table(&self.runs),
             "heads" => tokens::heads(&self.runs),
@@ -79,7 +79,20 @@ impl Evidence {
             "trials" => trials::table(&self.trials),
             "machines" => machines::table(&[&self.runs, &self.data, &self.trials]),
             _ => return Err(Error::argument(format!("has a place for a table {name}, which doesn't exist"))),
-        })
+        };
+        let note =
+            if self.is_synthetic() { "Not FashionMNIST: some networks saw the generated stand-in.\n\n" } else { "" };
+        Ok(note.to_string() + &table)
+    }
+
+    fn is_synthetic(&self) -> bool {
+        let networks =
+            [&self.runs, &self.data, &self.trials].into_iter().flatten().flat_map(|results| &results.networks);
+        let mut origins = networks.flat_map(|network| {
+            let history = network.history.as_ref().map(|history| &history.origin);
+            history.into_iter().chain(network.measures.as_ref().map(|measures| &measures.origin))
+        });
+        origins.any(|origin| origin.synthetic)
     }
 }
 
