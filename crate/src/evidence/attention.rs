@@ -162,7 +162,7 @@ fn rollouts(count: usize) -> Vec<Rollout> {
             all.extend((1..=count).map(|end| of_layers(rollout.clone(), 0..end)));
             if rollout == default_rollout() || rollout == discarding_rollout() {
                 let single = (1..count).map(|layer| layer..layer + 1);
-                let late = [count / 2..count].into_iter().filter(|late| late.len() > 1);
+                let late = Some(count / 2..count).filter(|late| late.len() > 1);
                 all.extend(single.chain(late).map(|layers| of_layers(rollout.clone(), layers)));
             }
         }

@@ -84,6 +84,9 @@ pub(super) fn correlations(runs: &[Results]) -> String {
     markdown(&Vec::from_iter(header), &rows)
 }
 
+/// A value of one network.
+type OfNetwork = fn(&AttentionMeasures) -> Option<f64>;
+
 /// A statement about one network of at least six layers; `None` where a value is missing.
 type Statement = fn(&AttentionMeasures) -> Option<bool>;
 
@@ -140,7 +143,7 @@ pub(super) fn orderings(runs: &[Results]) -> String {
         [text.to_string()].into_iter().chain(networks.each_ref().map(|n| held(n, *statement))).collect()
     };
     let mut rows: Vec<Vec<String>> = STATEMENTS.iter().map(statement).collect();
-    let values: [(&str, fn(&AttentionMeasures) -> Option<f64>); 2] = [
+    let values: [(&str, OfNetwork); 2] = [
         ("Correlation of early and late map (mean, 0)", |n| n.early_late.mean_0),
         ("Correlation of early and late map (max, 0.9)", |n| n.early_late.max_90),
     ];
