@@ -165,7 +165,11 @@ fn a_plan_is_trained_and_continued() {
     );
     std::fs::write(folder.join("plan.json"), plan).expect("a file");
     let listed = printed(folder, "evidence --plan plan.json --list");
-    assert_eq!(listed, "teacher: 0 of 2 seeds are trained\nmatch: 0 of 1 seeds are trained\n");
+    let missing = |run: &str, count: i64, seeds: &str| {
+        let done = |name: &str| format!("0 of {count} seeds are {name} (missing: {seeds})");
+        format!("{run}: {}, {}\n", done("trained"), done("measured"))
+    };
+    assert_eq!(listed, missing("teacher", 2, "1, 2") + &missing("match", 1, "7"));
     let first = printed(folder, "evidence --plan plan.json --only teacher");
     assert!(first.contains("--- teacher, seed 1") && first.contains("--- teacher, seed 2"), "{first}");
     std::fs::remove_dir_all(folder.join("outputs/evidence/teacher/seed2")).expect("the weights");
@@ -187,6 +191,78 @@ fn a_plan_is_trained_and_continued() {
         .expect("a file");
     let unknown = refused(folder, "evidence --plan plan.json");
     assert!(unknown.contains("plan.json: run a: no run b of seed 1 stands before it"), "{unknown}");
+}
+
+#[test]
+fn a_plan_is_trained_seed_by_seed_measured_and_reported() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let small = r#""EPOCHS": 1, "WARMUP_EPOCHS": 1, "BATCH_SIZE": 64, "EMBED_DIM": 32, "N_LAYERS": 2, "TRAIN_IMAGES": 100,
+        "TRAIN_SELECTION": "balanced", "STEPS_PER_EPOCH": 2, "TEST_IMAGES": 100"#;
+    let plan = format!(
+        r#"[{{"name": "teacher", "model": "cnn", "seeds": [1, 2], "config": {{{small}}}}},
+            {{"name": "student", "model": "deit", "teachers": ["teacher"], "seeds": [1, 2], "config": {{{small}}}}},
+            {{"name": "vit_untrained", "model": "vit", "seeds": [1], "untrained": true, "config": {{{small}}}}}]"#
+    );
+    std::fs::write(folder.join("plan.json"), plan).expect("a file");
+    let out = printed(folder, "evidence --plan plan.json");
+    let steps = out.lines().filter(|line| line.starts_with("---") || line.starts_with("measuring"));
+    assert_eq!(
+        steps.collect::<Vec<_>>(),
+        [
+            "--- teacher, seed 1",
+            "measuring teacher, seed 1",
+            "--- student, seed 1",
+            "measuring student, seed 1",
+            "measuring vit_untrained, seed 1",
+            "--- teacher, seed 2",
+            "measuring teacher, seed 2",
+            "--- student, seed 2",
+            "measuring student, seed 2",
+        ]
+    );
+    let (history, measures) =
+        (json(&folder.join("student/seed1.json")), json(&folder.join("student/seed1.measures.json")));
+    assert_eq!(measures["accuracy"], history["epochs"][0]["test_accuracy"]);
+    for (head, name) in [("class", "class accuracy"), ("distillation", "distillation accuracy")] {
+        assert_eq!(measures["heads"][head], history["scores"][name]);
+    }
+    assert_eq!(measures["heads"]["teacher"]["class_agreement"], history["scores"]["class agreement"]);
+
+    // Measures are taken afterwards where the weights are there.
+    for seed in 1..=2 {
+        std::fs::remove_file(folder.join(format!("teacher/seed{seed}.measures.json"))).expect("a file");
+    }
+    std::fs::remove_dir_all(folder.join("outputs/evidence/teacher/seed2")).expect("the weights");
+    let listed = printed(folder, "evidence --plan plan.json --only teacher --seeds 1 --list");
+    assert_eq!(listed, "teacher: 1 of 1 seeds are trained, 0 of 1 seeds are measured (missing: 1)\n");
+    let again = vitlab(folder, "evidence --plan plan.json");
+    let note = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        note.contains(
+            "note: teacher, seed 2, can't be measured: outputs/evidence/teacher/seed2/teacher_model.safetensors"
+        ),
+        "{note}"
+    );
+    assert!(
+        folder.join("teacher/seed1.measures.json").exists() && !folder.join("teacher/seed2.measures.json").exists()
+    );
+    assert!(refused(folder, "evidence --plan plan.json --seeds 3").contains("--seeds 3: the plan has the seeds 1, 2"));
+
+    let page = "# Page\n<!-- table: accuracies -->\n<!-- end -->\n<!-- table: tokens -->\n<!-- end -->\n";
+    std::fs::write(folder.join("page.md"), page).expect("a file");
+    let report = "evidence --plan plan.json --report --page page.md";
+    assert!(refused(folder, &format!("{report} --check")).contains("page.md: has other tables than"));
+    assert!(printed(folder, report).contains("written: page.md"));
+    let written = std::fs::read_to_string(folder.join("page.md")).expect("the page");
+    assert!(written.contains("\n| student | 2 of 2 | ") && !written.contains("not measured yet"), "{written}");
+    assert!(printed(folder, &format!("{report} --check")).contains("its tables are those of"));
+    std::fs::write(folder.join("page.md"), page.replace("accuracies", "accuracy")).expect("a file");
+    assert!(refused(folder, report).contains("page.md: has a place for a table accuracy, which doesn't exist"));
+    assert_eq!(
+        std::fs::read_to_string(folder.join("page.md")).expect("the page"),
+        page.replace("accuracies", "accuracy")
+    );
 }
 
 #[test]

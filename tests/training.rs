@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
 
 use tch::{Device, Kind, Tensor};
-use vitlab::config::{Augmentation, Initialisation};
+use vitlab::config::{Augmentation, Initialisation, TrainSelection};
 use vitlab::data::{CLASSES, FashionMnist, Origin, seed_everything, source::Source};
 use vitlab::metrics::evaluate;
 use vitlab::model::{Cnn, Model, MyDeiT, VisionTransformer};
@@ -73,6 +73,76 @@ fn scores(history: &History) -> Vec<[f64; 6]> {
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn a_balanced_part_is_drawn_by_the_seed() -> Result<()> {
+    let part = |count, seed| {
+        let config = Config { train_images: Some(count), train_selection: TrainSelection::Balanced, seed, ..small() };
+        data(&config)
+    };
+    let (whole, first, again, other) =
+        (data(&Config { train_images: None, ..small() })?, part(60, 1)?, part(60, 1)?, part(60, 2)?);
+    let labels = |data: &FashionMnist| Vec::<i64>::try_from(&data.train.labels).expect("labels");
+    (0..10).for_each(|class| assert_eq!(labels(&first).iter().filter(|label| **label == class).count(), 6));
+    assert_eq!((&first.train.images, labels(&first)), (&again.train.images, labels(&again)));
+    assert_ne!(first.train.images, other.train.images);
+    // Each drawn image is one of the data set with its label, no image is drawn twice, and they keep their order.
+    let mut places = Vec::new();
+    for index in 0..60 {
+        let differs = (&whole.train.images - first.train.images.get(index)).abs().flatten(1, 2).any_dim(1, false);
+        let place = differs.logical_not().nonzero().int64_value(&[0, 0]);
+        assert_eq!(whole.train.labels.int64_value(&[place]), first.train.labels.int64_value(&[index]));
+        places.push(place);
+    }
+    assert!(places.is_sorted_by(|a, b| a < b), "{places:?}");
+    assert!(first.train.origin.title("").ends_with("60 training images, balanced, 200 test images]"));
+    let message = |count| part(count, 1).unwrap_err().to_string();
+    assert!(message(65).contains("65 images asked for, the same number of each of 10 classes"));
+    assert!(
+        message(1_000_000).contains("100000 images of each class asked for, the training set has"),
+        "{}",
+        message(1_000_000)
+    );
+    for config in [
+        Config { train_images: Some(65), ..small() },
+        Config { train_images: None, ..small() },
+        Config { validation_images: Some(10), ..small() },
+    ] {
+        let config = Config { train_selection: TrainSelection::Balanced, ..config };
+        let message = config.check().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "TRAIN_SELECTION is balanced; give TRAIN_IMAGES as a multiple of 10 and no VALIDATION_IMAGES"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_epoch_of_more_steps_goes_through_the_images_again() -> Result<()> {
+    let _lock = random_generator();
+    let config = Config { epochs: 1, steps_per_epoch: Some(7), train_images: Some(96), ..small() };
+    let data = data(&config)?;
+    let model = VisionTransformer::new(&config, Device::Cpu)?;
+    let mut trainer = Trainer::new(&model, &config)?;
+    let mut seen: Vec<Vec<i64>> = Vec::new();
+    trainer.epoch(&data.train, |images, labels| {
+        seen.push(Vec::try_from(labels).expect("labels"));
+        let (logits, _) = model.forward(images, true, false)?;
+        Ok((logits.cross_entropy_for_logits(labels), logits))
+    })?;
+    assert_eq!(seen.len(), 7);
+    let sorted = |labels: Vec<i64>| {
+        let mut labels = labels;
+        labels.sort_unstable();
+        labels
+    };
+    let all = sorted(Vec::try_from(&data.train.labels).expect("labels"));
+    let (first, second) = (seen[..3].concat(), seen[3..6].concat());
+    assert_ne!(first, second);
+    assert_eq!([sorted(first), sorted(second)], [all.clone(), all]);
+    Ok(())
 }
 
 #[test]

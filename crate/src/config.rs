@@ -33,6 +33,17 @@ pub enum Augmentation {
     None,
 }
 
+/// The choice of TRAIN_IMAGES out of the training set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainSelection {
+    /// The first ones of the data set.
+    #[default]
+    First,
+    /// The same number of each class, drawn by SEED ([`Dataset::balanced`](crate::data::Dataset::balanced)).
+    Balanced,
+}
+
 /// The optimizer of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +148,10 @@ pub struct Config {
     /// Updates the learning rate after each step instead of after each epoch.
     #[serde(skip_serializing_if = "is_default")]
     pub lr_per_step: bool,
+    /// Steps of an epoch (`None`: one pass over the training images). A longer epoch goes through the images again, in a
+    /// new order: with a part of the images, this gives as many steps as all images do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps_per_epoch: Option<i64>,
     pub seed: i64,
     pub output_path: PathBuf,
 
@@ -146,9 +161,12 @@ pub struct Config {
     pub patch_size: i64,
     pub n_channels: i64,
     pub data_path: PathBuf,
-    /// Number of training images to use, from the first (`None`: all).
+    /// Number of training images to use (`None`: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_images: Option<i64>,
+    /// Which images TRAIN_IMAGES takes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub train_selection: TrainSelection,
     /// Number of test images to use, from the first (`None`: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<i64>,
@@ -267,6 +285,7 @@ impl Default for Config {
             average_decay: 0.0,
             label_smoothing: 0.0,
             lr_per_step: false,
+            steps_per_epoch: None,
             seed: 42,
             output_path: "./outputs".into(),
             dataset: "fmnist".into(),
@@ -275,6 +294,7 @@ impl Default for Config {
             n_channels: 1,
             data_path: "./data/".into(),
             train_images: None,
+            train_selection: TrainSelection::default(),
             test_images: None,
             validation_images: None,
             augmentation: Augmentation::default(),
@@ -381,6 +401,7 @@ impl Config {
             ("N_ATTENTION_HEADS", self.n_attention_heads, 65_536),
             ("FORWARD_MUL", self.forward_mul, 1_024),
             ("N_LAYERS", self.n_layers, 1_024),
+            ("STEPS_PER_EPOCH", self.steps_per_epoch.unwrap_or(1), 1_000_000),
             ("TRAIN_IMAGES", self.train_images.unwrap_or(1), any),
             ("TEST_IMAGES", self.test_images.unwrap_or(1), any),
             ("VALIDATION_IMAGES", self.validation_images.unwrap_or(1), any),
@@ -409,6 +430,7 @@ impl Config {
             (classes, image, channels) == (10, 28, 1),
             "N_CLASSES, IMAGE_SIZE and N_CHANNELS are {classes}, {image} and {channels}; FashionMNIST has 10, 28 and 1"
         );
+        self.check_selection()?;
         let (dropout, lr, min_lr, decay) = (self.dropout, self.lr, self.min_lr, self.weight_decay);
         ensure!((0.0..1.0).contains(&dropout), "DROPOUT is {dropout}; it must be in [0, 1)");
         ensure!(lr.is_finite() && lr > 0.0, "LR is {lr}; it must be a positive number");
@@ -428,6 +450,21 @@ impl Config {
         let (workers, dataset) = (self.n_workers, &self.dataset);
         ensure!(workers == 0, "N_WORKERS is {workers}; the images are in memory, so it must be 0");
         ensure!(dataset == "fmnist", "DATASET is \"{dataset}\"; only \"fmnist\" is known");
+        Ok(())
+    }
+
+    /// A balanced selection has a number of images that the classes share, and holds out no images, whose classes would be
+    /// missing from it.
+    fn check_selection(&self) -> Result<()> {
+        if self.train_selection == TrainSelection::First {
+            return Ok(());
+        }
+        let shared = self.train_images.filter(|count| count % self.n_classes == 0);
+        ensure!(
+            shared.is_some() && self.validation_images.is_none(),
+            "TRAIN_SELECTION is balanced; give TRAIN_IMAGES as a multiple of {} and no VALIDATION_IMAGES",
+            self.n_classes
+        );
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use vitlab_dataset::known;
 
 use super::{Source, Split, source};
 use crate::Config;
+use crate::config::TrainSelection;
 use crate::device::on_one_thread;
 use crate::error::{Result, ensure};
 
@@ -19,8 +20,11 @@ pub struct Origin {
     pub dataset: String,
     /// Whether the generated stand-in replaces FashionMNIST.
     pub synthetic: bool,
-    /// Uses only the first N training images (`None`: all).
+    /// Uses only N training images (`None`: all): the first ones, unless `balanced`.
     pub subset: Option<i64>,
+    /// The training images of the subset are drawn, the same number of each class.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub balanced: bool,
     /// Uses only the first N test images (`None`: all).
     pub test_subset: Option<i64>,
     /// Holds out the last N training images in place of the test set (`None`: the test set is used).
@@ -32,7 +36,7 @@ impl Default for Origin {
     /// The whole FashionMNIST.
     fn default() -> Self {
         let dataset = known::FASHION_MNIST.to_string();
-        Origin { dataset, synthetic: false, subset: None, test_subset: None, validation: None }
+        Origin { dataset, synthetic: false, subset: None, balanced: false, test_subset: None, validation: None }
     }
 }
 
@@ -76,7 +80,7 @@ impl Origin {
     /// The choice of images from the data set, in words.
     fn parts(&self) -> impl Iterator<Item = String> {
         let parts = [
-            self.subset.map(|n| format!("{n} training images")),
+            self.subset.map(|n| format!("{n} training images{}", if self.balanced { ", balanced" } else { "" })),
             self.test_subset.map(|n| format!("{n} test images")),
             self.validation.map(|n| format!("the last {n} training images held out instead of the test set")),
         ];
@@ -167,6 +171,29 @@ impl Dataset {
         let (images, labels) = self.range(0, n);
         Ok(Dataset { images, labels, ..self })
     }
+
+    /// Keeps `n` images, the same number of each class, in their order. `seed` alone decides which, so that two networks
+    /// that are trained with it see the same images.
+    ///
+    /// # Errors
+    /// A number that the classes can't share, or more images of a class than the dataset has.
+    pub fn balanced(self, n: i64, seed: i64) -> Result<Self> {
+        let classes = self.origin.classes();
+        let (each, count) = (n / classes.len() as i64, classes.len());
+        ensure!(n >= 1 && n % count as i64 == 0, "{n} images asked for, the same number of each of {count} classes");
+        let mut random = fastrand::Rng::with_seed(seed as u64);
+        let mut chosen: Vec<i64> = Vec::new();
+        for (class, name) in (0i64..).zip(classes) {
+            let mut indices = self.examples(class, usize::MAX);
+            let (has, set) = (indices.len(), self.split.name());
+            ensure!(has as i64 >= each, "{each} images of each class asked for, the {set} set has {has} of {name}");
+            random.shuffle(&mut indices);
+            chosen.extend(&indices[..each as usize]);
+        }
+        chosen.sort_unstable();
+        let indices = Tensor::from_slice(&chosen).to_device(self.images.device());
+        Ok(Dataset { images: self.select(&indices), labels: self.labels.index_select(0, &indices), ..self })
+    }
 }
 
 /// Maps pixels to (pixel / 255 − 0.5) / 0.5 as in the homework: [B, 28, 28] uint8 -> [B, 1, 28, 28] float32.
@@ -218,7 +245,11 @@ impl FashionMnist {
             let dataset = Dataset::read(source, split, device)?;
             if let Some(n) = count { dataset.take(n) } else { Ok(dataset) }
         };
-        let train = first(Split::Train, config.train_images)?;
+        let balanced = config.train_images.filter(|_| config.train_selection == TrainSelection::Balanced);
+        let train = match balanced {
+            Some(n) => Dataset::read(source, Split::Train, device)?.balanced(n, config.seed)?,
+            None => first(Split::Train, config.train_images)?,
+        };
         let (train, test) = match config.validation_images {
             Some(n) => train.hold_out(n)?,
             None => (train, first(Split::Test, config.test_images)?),
@@ -227,6 +258,7 @@ impl FashionMnist {
         let origin = Origin {
             dataset: together(first, second)?,
             subset: config.train_images,
+            balanced: balanced.is_some(),
             test_subset: config.test_images.filter(|_| config.validation_images.is_none()),
             validation: config.validation_images,
             synthetic: source.is_synthetic(),

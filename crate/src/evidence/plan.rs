@@ -1,7 +1,7 @@
 //! A list of trainings in JSON.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -40,6 +40,9 @@ pub struct Run {
     #[serde(default)]
     pub teachers: Vec<Teacher>,
     pub seeds: Vec<i64>,
+    /// Takes the networks with their initial weights: they are measured, and have no history.
+    #[serde(default)]
+    pub untrained: bool,
     /// Constants that differ from the homework's.
     #[serde(default)]
     config: serde_json::Map<String, serde_json::Value>,
@@ -97,16 +100,32 @@ impl Plan {
             ensure!(!run.seeds.is_empty(), "run {name}: give at least one seed");
             for &seed in &run.seeds {
                 run.config(seed)?;
+                ensure!(!run.untrained || run.teachers.is_empty(), "run {name}: an untrained network has no teachers");
                 for teacher in &run.teachers {
                     let (of, seed) = (&teacher.run, teacher.seed(seed));
-                    ensure!(trained.contains(&(of, seed)), "run {name}: no run {of} of seed {seed} stands before it");
+                    let usable = plan.run(of).is_some_and(|run| !run.untrained) && trained.contains(&(of, seed));
+                    ensure!(usable, "run {name}: no run {of} of seed {seed} stands before it");
                 }
             }
             for &seed in &run.seeds {
                 ensure!(trained.insert((name, seed)), "run {name} has seed {seed} twice");
             }
+            ensure!(plan.runs.iter().filter(|other| other.name == *name).count() == 1, "two runs have the name {name}");
         }
         Ok(plan)
+    }
+
+    /// The seeds of all runs, each once, in ascending order.
+    pub fn seeds(&self) -> BTreeSet<i64> {
+        self.runs.iter().flat_map(|run| run.seeds.iter().copied()).collect()
+    }
+
+    /// The networks that teach a run's network of that seed, with their seeds.
+    pub fn teachers(&self, run: &Run, seed: i64) -> impl Iterator<Item = (&Run, i64)> {
+        run.teachers.iter().map(move |teacher| {
+            let of = self.run(&teacher.run).expect("a plan's teachers are checked when it is read");
+            (of, teacher.seed(seed))
+        })
     }
 
     /// The run of that name.
@@ -115,7 +134,23 @@ impl Plan {
     }
 }
 
+/// The history of one training, beside the file of its plan.
+pub fn history_path(plan: &Path, run: &Run, seed: i64) -> PathBuf {
+    plan.with_file_name(&run.name).join(format!("seed{seed}.json"))
+}
+
+/// The measures of one network, beside its history.
+pub fn measures_path(plan: &Path, run: &Run, seed: i64) -> PathBuf {
+    history_path(plan, run, seed).with_extension("measures.json")
+}
+
 impl Run {
+    /// Whether the networks are measured. A run with VALIDATION_IMAGES is not: it serves to choose constants, which must
+    /// not depend on the test set.
+    pub fn is_measured(&self) -> bool {
+        !self.config.contains_key("VALIDATION_IMAGES")
+    }
+
     /// The configuration of one training.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ pub use heatmap::{Heatmap, MapScale, Query, Upsample, grid, grid_of_rows, row};
 pub use rollout::{DiscardPer, Fusion, Layers, Normalisation, Rollout, rollout};
 pub(crate) use rollout_rows::rollout_rows;
 pub use sanity::{rank_correlation, rank_correlations};
-pub use statistics::{attention_distance, attention_entropy};
+pub use statistics::{attention_distance, attention_entropy, query_entropy};
 
 /// Images per pass. One layer of 32 images fits into the processor's cache, which makes a pass three times as fast as
 /// one over 500 images, and the memory for intermediate results doesn't grow with the batch.

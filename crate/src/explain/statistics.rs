@@ -24,6 +24,29 @@ pub fn attention_entropy(attention: &Tensor) -> Result<Array2<f64>> {
     per_head(&batched(attention)?, |layer| -sum_of_rows(&layer.xlogy(layer)))
 }
 
+/// [`attention_entropy`] of one query's rows only, that of token `query`: 0 is the class token.
+///
+/// # Errors
+/// Another shape, a token that isn't there, entries that are not finite.
+///
+/// ```
+/// use vitlab::{explain::query_entropy, tch::Tensor};
+/// // Token 0 attends to both tokens equally, token 1 to itself.
+/// let head = Tensor::from_slice(&[0.5, 0.5, 0.0, 1.0]).reshape([1, 1, 2, 2]);
+/// assert_eq!(query_entropy(&head, 0)?, ndarray::arr2(&[[2f64.ln()]]));
+/// assert_eq!(query_entropy(&head, 1)?, ndarray::arr2(&[[0.0]]));
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+pub fn query_entropy(attention: &Tensor, query: i64) -> Result<Array2<f64>> {
+    let attention = batched(attention)?;
+    let tokens = attention.size()[4];
+    ensure!((0..tokens).contains(&query), "query token {query}: the attention is that of {tokens} tokens");
+    per_head(&attention, |layer| {
+        let rows = layer.narrow(2, query, 1); // [B, H, S, S] -> [B, H, 1, S]
+        -sum_of_rows(&rows.xlogy(&rows))
+    })
+}
+
 /// Mean attention distance for each layer and head, `[L, H]` (arXiv 2010.11929, appendix D.7 and figure 7): the
 /// distance between a patch's centre and those of the patches it attends to, weighted by attention, averaged over
 /// patches and images. Prefix tokens are left out, and each patch's weights are divided by their sum over the patches.

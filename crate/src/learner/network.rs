@@ -9,7 +9,7 @@ use crate::model::{Cnn, HeadLogits, Model, MyDeiT, VisionTransformer, check_imag
 use crate::{Error, Result};
 
 /// Selects a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
     Vit,

@@ -73,7 +73,7 @@ impl History {
     }
 
     /// Number of complete epochs.
-    pub(super) fn whole_epochs(&self) -> usize {
+    pub(crate) fn whole_epochs(&self) -> usize {
         self.epochs.len() - usize::from(self.interrupted().is_some())
     }
 

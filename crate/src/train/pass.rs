@@ -1,4 +1,4 @@
-//! One pass over the training set: its order, its sums and its progress.
+//! One epoch, usually one pass over the training set: its order, its sums and its progress.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ pub(super) struct EpochPass {
     first: i64,
     /// Number of batches done, with those before `first`.
     pub done: i64,
-    /// `[N]` permutation of the training images
+    /// Permutations of the N training images, as many as the batches need: `[N]` for one pass over the images
     pub order: Tensor,
     /// [2] sums of loss and accuracy over the batches done. They stay on the device: to read them at every step would make
     /// the processor wait for a GPU.
@@ -55,12 +55,13 @@ impl EpochPass {
         let (index, batch_size, device) = (history.whole_epochs(), history.config.batch_size, data.images.device());
         let done = index >= history.config.epochs;
         ensure!(!done, "all {index} epochs of this training are done; give a larger EPOCHS to a new one");
-        let batches = data.len() / batch_size;
+        let batches = history.config.steps_per_epoch.unwrap_or(data.len() / batch_size);
         ensure!(batches > 0, "BATCH_SIZE {batch_size} is more than the {} training images", data.len());
         // Different for every (seed, epoch) of practical size.
         let seed = history.config.seed.wrapping_mul(1_000_003).wrapping_add(index as i64 + 1);
         seed_everything(seed);
-        let order = shuffled(data.len(), device);
+        let passes = (batches * batch_size + data.len() - 1) / data.len();
+        let order = Tensor::cat(&Vec::from_iter((0..passes).map(|_| shuffled(data.len(), device))), 0);
         let (first, sums) = match history.interrupted() {
             None => (0, Tensor::zeros([2], (Kind::Double, device))),
             Some((epoch, batches)) => {

@@ -92,7 +92,7 @@ impl Trainer {
         Box::new(left.take_while(move |_| !interrupt.asked()))
     }
 
-    /// One pass over `data` in a new random order, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
+    /// One pass over `data` in a new random order, or STEPS_PER_EPOCH steps, in full batches of augmented images. `loss` gets images [B, 1, 28, 28] and
     /// labels `[B]`, and returns the loss to minimise and the logits (for the accuracy): as a pair, or as a [`Batch`] with a
     /// gradient.
     ///

@@ -1,0 +1,193 @@
+//! Tables of the evidence in Markdown, from the histories and measures beside the plans.
+
+mod accuracy;
+mod cells;
+mod data;
+mod depth;
+mod differences;
+mod machines;
+mod rollouts;
+mod tokens;
+mod trials;
+
+use std::path::Path;
+
+use super::{Measures, Plan, Run, history_path, measures_path};
+use crate::error::ensure;
+use crate::train::History;
+use crate::{Error, Result};
+
+/// The results of the plans of a folder.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Of the plan itself.
+    runs: Vec<Results>,
+    /// Of `data.json` beside it: parts of the training images.
+    data: Vec<Results>,
+    /// Of `trials.json` beside it: choices on held-out training images.
+    trials: Vec<Results>,
+}
+
+/// The networks of one run, in the order of its seeds.
+#[derive(Debug)]
+struct Results {
+    run: Run,
+    networks: Vec<Network>,
+}
+
+/// What is there of one network.
+#[derive(Debug)]
+struct Network {
+    seed: i64,
+    history: Option<History>,
+    measures: Option<Measures>,
+}
+
+impl Evidence {
+    /// Reads a plan, and `data.json` and `trials.json` beside it as far as they are there, with the histories and measures.
+    ///
+    /// # Errors
+    /// A plan, history or measures that can't be read; a history of another configuration than the plan's, or of a training
+    /// that isn't finished.
+    pub fn read(plan: impl AsRef<Path>) -> Result<Self> {
+        let plan = plan.as_ref();
+        let beside = |name: &str| {
+            let path = plan.with_file_name(name);
+            if path.exists() && path != plan { results(&path) } else { Ok(Vec::new()) }
+        };
+        Ok(Evidence { runs: results(plan)?, data: beside("data.json")?, trials: beside("trials.json")? })
+    }
+
+    /// The table with that name.
+    ///
+    /// # Errors
+    /// A name that no table has.
+    pub fn table(&self, name: &str) -> Result<String> {
+        let table = match name {
+            "accuracies" => accuracy::table(&self.runs),
+            "differences" => differences::table(&self.runs),
+            "heads" => tokens::heads(&self.runs),
+            "teachers" => tokens::teachers(&self.runs),
+            "tokens" => tokens::cosines(&self.runs),
+            "depth" => depth::layers(&self.runs),
+            "orderings" => depth::orderings(&self.runs),
+            "layer_correlations" => depth::correlations(&self.runs),
+            "lengths" => rollouts::lengths(&self.runs),
+            "own_share" => rollouts::own_share(&self.runs),
+            "shifts" => accuracy::shifts(&self.runs),
+            "data" => data::table(&self.data),
+            "trials" => trials::table(&self.trials),
+            "machines" => machines::table(&[&self.runs, &self.data, &self.trials]),
+            _ => return Err(Error::argument(format!("has a place for a table {name}, which doesn't exist"))),
+        };
+        let note =
+            if self.is_synthetic() { "Not FashionMNIST: some networks saw the generated stand-in.\n\n" } else { "" };
+        Ok(note.to_string() + &table)
+    }
+
+    fn is_synthetic(&self) -> bool {
+        let networks =
+            [&self.runs, &self.data, &self.trials].into_iter().flatten().flat_map(|results| &results.networks);
+        let mut origins = networks.flat_map(|network| {
+            let history = network.history.as_ref().map(|history| &history.origin);
+            history.into_iter().chain(network.measures.as_ref().map(|measures| &measures.origin))
+        });
+        origins.any(|origin| origin.synthetic)
+    }
+}
+
+/// Reads a plan with what is there of its networks.
+fn results(path: &Path) -> Result<Vec<Results>> {
+    let network = |run: &Run, seed| {
+        let (history, measures) = (history_path(path, run, seed), measures_path(path, run, seed));
+        let history = if history.exists() { Some(read_history(&history, run, seed)?) } else { None };
+        let measures = if measures.exists() { Some(read_measures(&measures, run, seed)?) } else { None };
+        Ok(Network { seed, history, measures })
+    };
+    let of_run = |run: Run| {
+        let networks = run.seeds.iter().map(|&seed| network(&run, seed)).collect::<Result<_>>()?;
+        Ok(Results { run, networks })
+    };
+    Plan::read(path)?.runs.into_iter().map(of_run).collect()
+}
+
+fn read_history(path: &Path, run: &Run, seed: i64) -> Result<History> {
+    let history = History::read(path)?;
+    let differences = run.config(seed)?.differences(&history.config).join("; ");
+    let problem = if !differences.is_empty() {
+        format!("is the history of another configuration than the plan's ({differences})")
+    } else if history.whole_epochs() < history.config.epochs {
+        format!("has {} of {} epochs", history.whole_epochs(), history.config.epochs)
+    } else {
+        return Ok(history);
+    };
+    Err(Error::file(path, format!("{problem}; delete it to train anew")))
+}
+
+fn read_measures(path: &Path, run: &Run, seed: i64) -> Result<Measures> {
+    let measures = Measures::read(path)?;
+    let differences = run.config(seed)?.differences(&measures.config).join("; ");
+    if differences.is_empty() {
+        return Ok(measures);
+    }
+    let problem =
+        format!("are measures of another configuration than the plan's ({differences}); delete it to measure anew");
+    Err(Error::file(path, problem))
+}
+
+impl Results {
+    /// Values of the histories that are there, with their seeds.
+    fn of_histories(&self, value: impl Fn(&History) -> Option<f64>) -> Vec<(i64, f64)> {
+        let of = |network: &Network| Some((network.seed, value(network.history.as_ref()?)?));
+        self.networks.iter().filter_map(of).collect()
+    }
+
+    /// Values of the measures that are there.
+    fn of_measures(&self, value: impl Fn(&Measures) -> Option<f64>) -> Vec<f64> {
+        self.measures().filter_map(value).collect()
+    }
+
+    fn measures(&self) -> impl Iterator<Item = &Measures> {
+        self.networks.iter().filter_map(|network| network.measures.as_ref())
+    }
+
+    fn is_measured(&self) -> bool {
+        self.measures().next().is_some()
+    }
+}
+
+/// The run of that name, if the plan has it.
+fn run<'a>(runs: &'a [Results], name: &str) -> Option<&'a Results> {
+    runs.iter().find(|results| results.run.name == name)
+}
+
+const START: &str = "<!-- table: ";
+const START_END: &str = " -->";
+const END: &str = "<!-- end -->";
+
+/// A page whose text between `<!-- table: NAME -->` and `<!-- end -->` is replaced by `table(NAME)`.
+///
+/// ```
+/// use vitlab::evidence::fill;
+/// let page = "Prose.\n<!-- table: a -->\nold\n<!-- end -->\nMore.";
+/// let filled = fill(page, |name| Ok(format!("| {name} |\n")))?;
+/// assert_eq!(filled, "Prose.\n<!-- table: a -->\n\n| a |\n\n<!-- end -->\nMore.");
+/// assert_eq!(fill(&filled, |name| Ok(format!("| {name} |\n")))?, filled);
+/// let open = fill("<!-- table: a -->\nold", |_| Ok(String::new())).unwrap_err();
+/// assert_eq!(open.to_string(), "has no <!-- end --> after the table a");
+/// # Ok::<(), vitlab::Error>(())
+/// ```
+///
+/// # Errors
+/// A table without end, or the error of `table`.
+pub fn fill(page: &str, table: impl Fn(&str) -> Result<String>) -> Result<String> {
+    let (mut filled, mut rest) = (String::new(), page);
+    while let Some((before, after)) = rest.split_once(START) {
+        let (name, after) = after.split_once(START_END).unwrap_or((after, ""));
+        let end = after.find(END).filter(|&end| !after[..end].contains(START));
+        ensure!(end.is_some(), "has no {END} after the table {}", name.lines().next().unwrap_or_default());
+        filled += &format!("{before}{START}{name}{START_END}\n\n{}\n{END}", table(name)?);
+        rest = &after[end.expect("checked") + END.len()..];
+    }
+    Ok(filled + rest)
+}

@@ -1,0 +1,67 @@
+//! What a rollout leaves out: lengths beside the residual, and the class token's own share.
+
+use super::Results;
+use super::cells::{UNMEASURED, spread, table as markdown};
+use super::depth::{NETWORKS, attention, depth};
+use crate::evidence::{AttentionMeasures, LayerMeasures};
+
+/// Lengths of attention and MLP beside the residual, by layer.
+pub(super) fn lengths(runs: &[Results]) -> String {
+    let columns: [fn(&LayerMeasures) -> f64; 4] = [
+        |layer| layer.attention_length.class,
+        |layer| layer.attention_length.patches,
+        |layer| layer.mlp_length.class,
+        |layer| layer.mlp_length.patches,
+    ];
+    let mut rows = Vec::new();
+    for name in NETWORKS {
+        let networks = attention(runs, name);
+        if networks.is_empty() {
+            rows.push(vec![name.to_string(), "0".to_string(), UNMEASURED.to_string()]);
+        }
+        for layer in 0..depth(&networks) {
+            let cells = columns.map(|value| {
+                let of_network = |network: &&AttentionMeasures| network.layers.get(layer).map(value);
+                spread(&Vec::from_iter(networks.iter().filter_map(of_network)), 1.0, 2)
+            });
+            let start = [name.to_string(), networks.len().to_string(), layer.to_string()];
+            rows.push(start.into_iter().chain(cells).collect());
+        }
+    }
+    let header = [
+        "run",
+        "networks",
+        "layer",
+        "attention, class token",
+        "attention, patches",
+        "MLP, class token",
+        "MLP, patches",
+    ];
+    markdown(&header, &rows)
+}
+
+/// The class token's own share in its row of the rollout of the first layers, in percent.
+pub(super) fn own_share(runs: &[Results]) -> String {
+    let most = NETWORKS.iter().map(|name| depth(&attention(runs, name))).max().unwrap_or(0);
+    let mut rows = Vec::new();
+    for name in NETWORKS {
+        let networks = attention(runs, name);
+        let Some(first) = networks.first() else {
+            rows.push(vec![name.to_string(), UNMEASURED.to_string()]);
+            continue;
+        };
+        for (index, share) in first.own_share.iter().enumerate() {
+            let cells = (0..most).map(|layers| {
+                let of_network =
+                    |network: &&AttentionMeasures| network.own_share.get(index)?.layers.get(layers).copied();
+                spread(&Vec::from_iter(networks.iter().filter_map(of_network)), 100.0, 1)
+            });
+            let start = [name.to_string(), share.fusion.to_string(), share.discard_ratio.to_string()];
+            rows.push(start.into_iter().chain(cells).collect());
+        }
+    }
+    let layers =
+        Vec::from_iter((1..=most).map(|count| if count == 1 { "1 layer".into() } else { format!("{count} layers") }));
+    let header = ["run", "fusion", "discarded"].into_iter().chain(layers.iter().map(String::as_str));
+    markdown(&Vec::from_iter(header), &rows)
+}
