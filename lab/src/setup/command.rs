@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::Deserialize;
 use vitlab_dataset::file as atomic;
@@ -12,7 +11,7 @@ use vitlab_dataset::file as atomic;
 use super::build_folder::copy_dependencies;
 use super::kernel_build::compiling;
 use super::manifests::Manifests;
-use crate::system::{Error, Progress, Repository, Result, file};
+use crate::system::{Error, Progress, Repository, Result, file, toolchain};
 
 const NAME: &str = "vitlab";
 /// File in `.venv` that holds the key of the sources that the command is built from.
@@ -44,9 +43,9 @@ pub fn install(repository: &Repository, dependencies: &Path, progress: &Progress
             Error::file(&folder, format!("can't be filled ({error}); check the free space on its disk"))
         })?;
     }
-    let mut command = Command::new("cargo");
+    let mut command = toolchain::cargo(&repository.root);
     command.args(["build", "--locked", "--package", NAME, "--bin", NAME]);
-    command.args(["--message-format", "json-render-diagnostics"]).current_dir(&repository.root);
+    command.args(["--message-format", "json-render-diagnostics"]);
     let (mut built, mut show) = (None, compiling());
     progress.run(&mut command, |line| {
         if let Ok(Artifact { executable: Some(path) }) = serde_json::from_str(line) {
