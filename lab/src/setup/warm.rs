@@ -1,8 +1,9 @@
 //! The warm build: the result of a kernel's `:dep vitlab = { path = "../crate" }`, built once and copied by every kernel.
 //!
 //! It is a cargo workspace of two packages. evcxr writes its own, `ctx`, anew in every kernel. `hold` always depends on
-//! vitlab and builds the command `vitlab`, for which the library is thus compiled only once. It keeps the versions of the repository's Cargo.lock in the workspace's lock file: evcxr's first cell has no
-//! dependencies yet and would drop them. The workspace also sets the profile, so `:opt` in a notebook has no effect.
+//! vitlab. It keeps the versions of the repository's Cargo.lock in the workspace's lock file: evcxr's first cell has no
+//! dependencies yet and would drop them. It also builds the command `vitlab`, for which the library, minutes of processor
+//! time, is thus compiled once and not twice. The workspace also sets the profile, so `:opt` in a notebook has no effect.
 //!
 //! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
 //! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
