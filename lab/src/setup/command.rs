@@ -60,7 +60,7 @@ pub fn install(
         show(line)
     })?;
     let built = built.ok_or_else(|| Error::file(warm_build, format!("cargo built no command {NAME} in it")))?;
-    atomic::replace(&repository.venv_bin(NAME), |out| {
+    atomic::replace(repository.venv_bin(NAME), |out| {
         std::io::copy(&mut fs::File::open(&built)?, out)?;
         out.get_ref().set_permissions(fs::Permissions::from_mode(0o755))
     })?;
