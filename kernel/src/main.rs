@@ -85,7 +85,7 @@ impl Role {
 fn main() -> ExitCode {
     let result = match Role::of_this_process() {
         Role::Cargo => build::cargo::run(),
-        Role::Rustc => build::rustc::run(),
+        Role::Rustc => build::wrapper::run(),
         Role::Watcher(events) => cell::watch::run(events),
         Role::Runner => cell::runner::run(),
         Role::Kernel(file) => jupyter::run(&file).map(|()| ExitCode::SUCCESS),

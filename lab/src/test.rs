@@ -22,8 +22,8 @@ impl Test {
     pub fn run(&self, repository: &Repository) -> Result<()> {
         Setup::default().run(repository)?;
         let cargo_test = |options: &[&str]| {
-            let mut command = Command::new("cargo");
-            run_in_foreground(command.arg("test").args(options).args(&self.arguments).current_dir(&repository.root))
+            let mut command = toolchain::cargo(&repository.root);
+            run_in_foreground(command.arg("test").args(options).args(&self.arguments))
         };
         if !self.arguments.is_empty() {
             return cargo_test(&[]);

@@ -23,12 +23,8 @@ pub fn of(folder: &Path, sources: &[PathBuf]) -> BTreeSet<PathBuf> {
 
 /// Returns the manifest of the workspace that a package's manifest names by `package.workspace`.
 fn workspace(manifest: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(manifest).ok()?;
-    let named = |line: &str| {
-        let value = line.trim().strip_prefix("workspace")?.trim_start().strip_prefix('=')?.trim_start();
-        Some(value.strip_prefix('"')?.split('"').next()?.to_string())
-    };
-    let path = text.lines().find_map(named)?;
+    let table: toml::Table = std::fs::read_to_string(manifest).ok()?.parse().ok()?;
+    let path = table.get("package")?.get("workspace")?.as_str()?;
     Some(manifest.parent()?.join(path).join("Cargo.toml"))
 }
 

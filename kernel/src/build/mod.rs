@@ -7,3 +7,4 @@ pub mod generated;
 mod manifests;
 pub mod progress;
 pub mod rustc;
+pub mod wrapper;

@@ -25,37 +25,37 @@ const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
 /// File that exists while variables do.
-const VARIABLES: &str = "variables";
+pub const VARIABLES: &str = "variables";
 /// Set by evcxr if this program is cargo's wrapper around rustc for every crate: it then fills the cache of `:cache` and
 /// builds dynamic libraries for `:allow_static_linking 0`.
 pub const EVCXR_WRAPPER: &str = "EVCXR_RUSTC_WRAPPER";
 /// Set by evcxr if its wrapper uses the cache.
-const EVCXR_CACHE: &str = "EVCXR_CACHE_ENABLED";
+pub const EVCXR_CACHE: &str = "EVCXR_CACHE_ENABLED";
 /// Set by evcxr to the file in which its wrapper writes the path of the cell's library.
 const LIBRARY: &str = "EVCXR_EXECUTION_SO_PATH";
 /// Flags for every rustc that cargo starts.
 pub const FLAGS: &str = "RUSTFLAGS";
 /// The flag that evcxr gives for a cell, so that it links the standard library's shared library.
-const PREFER_DYNAMIC: &str = "-Cprefer-dynamic";
+pub const PREFER_DYNAMIC: &str = "-Cprefer-dynamic";
 /// Folder of the set-up's stubs of libtorch's libraries, which the linker reads faster.
 const STUBS: &str = "stubs";
 
 /// A successful build by cargo.
 #[derive(Serialize, Deserialize)]
-struct Build {
+pub struct Build {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     /// The files that it depends on, except the cell, with their modification times. `None` for a file that doesn't
     /// exist.
     inputs: Vec<(Option<SystemTime>, PathBuf)>,
-    rustc: RustcCall,
+    pub rustc: RustcCall,
 }
 
 /// How cargo started rustc for a cell, as the wrapper records it.
 #[derive(Serialize, Deserialize)]
-struct RustcCall {
+pub struct RustcCall {
     program: String,
-    arguments: Vec<String>,
+    pub arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: PathBuf,
 }
@@ -153,12 +153,12 @@ pub fn sources(folder: &Path) -> Vec<(Option<SystemTime>, PathBuf)> {
     inputs.into_iter().filter(|(_, path)| path.extension().is_some_and(|it| it == "rs")).collect()
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// Writes a file that only the user can read, because the environment may contain secrets.
-fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+pub fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(serde_json::to_writer(file, value)?)
@@ -166,7 +166,7 @@ fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
 
 /// Returns the environment, without variables that aren't UTF-8, because neither cargo nor rustc uses them, and without
 /// the one that evcxr sets only for builds.
-fn environment() -> BTreeMap<String, String> {
+pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name != LIBRARY)
@@ -201,7 +201,7 @@ fn inputs(folder: &Path, rustc: &RustcCall) -> Option<Vec<(Option<SystemTime>, P
 
 impl RustcCall {
     /// Describes the present call. The first argument is rustc. `wraps` says that evcxr's wrapper runs it.
-    fn new(wraps: bool, arguments: &[String], environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+    pub fn new(wraps: bool, arguments: &[String], environment: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let folder = std::env::current_dir()?;
         let (mut environment, mut arguments) = (environment.clone(), arguments.to_vec());
         // The variables of make describe the running cargo.
@@ -276,102 +276,12 @@ impl RustcCall {
     }
 }
 
-/// Says whether variables exist, for [`keep_identity`]. `folder` holds the cell's package.
+/// Says whether variables exist, for [the wrapper](super::wrapper). `folder` holds the cell's package.
 pub fn announce_variables(folder: &Path, exist: bool) {
     let file = folder.join("target").join(VARIABLES);
     let _ = if exist { fs::write(file, "") } else { fs::remove_file(file) };
 }
 
-/// Gives the cell's crate the same identity as in the last build, if variables exist and all its former dependencies are
-/// the same. cargo would change it with each new dependency, and with it the identity of the variables' types.
-fn keep_identity(arguments: &mut [String], target: &Path) {
-    // cargo changes the names of libraries with their versions and features.
-    let libraries = |arguments: &[String]| -> Vec<String> {
-        arguments.windows(2).filter(|two| two[0] == "--extern").map(|two| two[1].clone()).collect()
-    };
-    let identity = |arguments: &[String]| arguments.iter().position(|it| it.starts_with("metadata="));
-    if target.join(VARIABLES).exists()
-        && let Some(last) = read::<Build>(&target.join("build.json"))
-        && let (Some(own), Some(former)) = (identity(arguments), identity(&last.rustc.arguments))
-    {
-        let present = libraries(arguments);
-        if libraries(&last.rustc.arguments).iter().all(|library| present.contains(library)) {
-            arguments[own].clone_from(&last.rustc.arguments[former]);
-        }
-    }
-}
-
-/// Runs rustc, and records how it is started if it compiles a cell.
-pub fn run() -> anyhow::Result<ExitCode> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    anyhow::ensure!(!arguments.is_empty(), "the wrapper around rustc got no arguments from cargo");
-    let mut environment = environment();
-    let record = environment.remove(VARIABLE);
-    let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
-    let wraps = environment.contains_key(EVCXR_WRAPPER);
-    let given = arguments.len();
-    if wraps {
-        // Shared libraries of crates find each other in their folder.
-        let search = is_set("EVCXR_FORCE_DYLIB").then(|| "-Crpath".to_string());
-        let more: Vec<String> =
-            core_metadata(&environment).into_iter().chain(search).filter(|it| !arguments.contains(it)).collect();
-        arguments.extend(more);
-        if is_cell || !is_downloaded(&environment) {
-            environment.remove(EVCXR_CACHE);
-        }
-    }
-    if let Some(record) = record.filter(|_| is_cell) {
-        if let Some(target) = Path::new(&record).parent() {
-            keep_identity(&mut arguments, target);
-        }
-        set_level(&mut arguments, &environment);
-        if !wraps && !arguments.iter().any(|it| it == PREFER_DYNAMIC || it == "prefer-dynamic") {
-            arguments.push(PREFER_DYNAMIC.to_string());
-        }
-        write(Path::new(&record), &RustcCall::new(wraps, &arguments, &environment)?)?;
-    } else if wraps && arguments.len() == given && environment.contains_key(EVCXR_CACHE) == is_set(EVCXR_CACHE) {
-        // Doesn't return.
-        evcxr::runtime_hook();
-    }
-    // evcxr's wrapper reads the arguments of its process.
-    let program = if wraps { std::env::current_exe()? } else { arguments.remove(0).into() };
-    let mut command = Command::new(program);
-    command.args(&arguments).env_remove(VARIABLE);
-    if !environment.contains_key(EVCXR_CACHE) {
-        command.env_remove(EVCXR_CACHE);
-    }
-    Err(command.exec().into())
-}
-
-fn is_set(variable: &str) -> bool {
+pub fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
-}
-
-/// Returns the argument that names the metadata of the standard library to a crate without it, for dynamic libraries.
-/// evcxr only names the library itself, which no longer contains them.
-fn core_metadata(environment: &BTreeMap<String, String>) -> Option<String> {
-    environment.get("EVCXR_FORCE_DYLIB")?;
-    let library = environment.get("EVCXR_CORE_EXTERN")?.strip_prefix("core=")?;
-    let metadata = Path::new(library).with_extension("rmeta");
-    metadata.exists().then(|| format!("--extern=core={}", metadata.display()))
-}
-
-/// Returns whether cargo compiles a crate of a registry or of a Git repository. Other sources may change between two
-/// compilations with the same arguments, which evcxr's cache can't tell apart.
-fn is_downloaded(environment: &BTreeMap<String, String>) -> bool {
-    let folder = environment.get("CARGO_MANIFEST_DIR");
-    folder.is_some_and(|folder| ["/registry/src/", "/git/checkouts/"].iter().any(|part| folder.contains(part)))
-}
-
-/// Compiles a cell at the level of `:opt`, which evcxr writes in its manifest. cargo reads the profile from the
-/// workspace's manifest instead, so that the dependencies of the set-up needn't be built again.
-fn set_level(arguments: &mut Vec<String>, environment: &BTreeMap<String, String>) {
-    let manifest = environment.get("CARGO_MANIFEST_DIR").map(|folder| Path::new(folder).join("Cargo.toml"));
-    let Some(text) = manifest.and_then(|path| fs::read_to_string(path).ok()) else { return };
-    let Some(level) = text.lines().find_map(|line| line.strip_prefix("opt-level = ")) else { return };
-    let level = format!("opt-level={}", level.trim().trim_matches('"'));
-    match arguments.iter_mut().find(|argument| argument.starts_with("opt-level=")) {
-        Some(argument) => *argument = level,
-        None => arguments.extend(["-C".to_string(), level]),
-    }
 }

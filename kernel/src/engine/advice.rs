@@ -7,26 +7,7 @@ use super::syntax::{closure_variable, untyped_variables};
 
 /// Adds advice to an error, or says it in the words of a notebook.
 pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
-    if let Some(name) = error.message.strip_prefix("The variable `").and_then(|rest| rest.split_once('`'))
-        && error.message.contains("non-static lifetime")
-    {
-        let name = name.0.to_string();
-        error.message =
-            format!("the variable `{name}` borrows from a value, and a reference can't be kept for later cells");
-        error.helps.push(references(&format!("`{name}`")));
-        for mark in &mut error.marks {
-            mark.label = "borrows from a value".into();
-        }
-        return;
-    }
-    // evcxr names the type of such a variable by the trait alone.
-    if error.message == "consider importing this trait" {
-        error.message = "the type of a variable names a trait that isn't imported, such as `Box<dyn Error>`".into();
-        error.helps = vec![
-            "import the trait: `use std::error::Error;`, `use std::any::Any;`\n\
-             or don't keep the value: use it in the same statement, in a block `{ … }` or in a function"
-                .into(),
-        ];
+    if replace(error) {
         return;
     }
     let in_cell = error.marks.iter().any(|mark| mark.place.back == 0);
@@ -34,21 +15,6 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
         "E0425" | "E0433" | "E0412" | "Error" if error.message.contains("cannot find") => {
             let name = error.message.split('`').nth(1).unwrap_or_default();
             error.helps.extend(earlier.why_missing(name));
-        }
-        "E0277"
-            if error.message.starts_with("`?` couldn't convert the error")
-                && error.message.contains("std::fmt::Display") =>
-        {
-            error.notes.drain(..);
-            error.helps = vec![
-                "the error of a cell's `?` is shown with `Display`. Implement it, or add `.map_err(|error| format!(\"{error:?}\"))` before the `?`".into(),
-            ];
-        }
-        "Error"
-            if error.message.starts_with("mismatched closing delimiter")
-                && !error.marks.iter().any(|mark| mark.label.starts_with("mismatched")) =>
-        {
-            error.message = "a delimiter isn't closed".into();
         }
         "E0384" | "E0596" if error.helps.is_empty() => {
             let name = error.message.split('`').nth(1).unwrap_or("x").trim_start_matches('*');
@@ -71,6 +37,44 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
             "code of cell [{count}] no longer compiles, because this cell changes a definition that it uses. Define both in this cell"
         ));
     }
+}
+
+/// Replaces the text of an error that tells of evcxr's code. Returns whether nothing is to be added.
+fn replace(error: &mut Diagnostic) -> bool {
+    if let Some((name, _)) = error.message.strip_prefix("The variable `").and_then(|rest| rest.split_once('`'))
+        && error.message.contains("non-static lifetime")
+    {
+        let name = format!("`{name}`");
+        error.message =
+            format!("the variable {name} borrows from a value, and a reference can't be kept for later cells");
+        error.helps.push(references(&name));
+        for mark in &mut error.marks {
+            mark.label = "borrows from a value".into();
+        }
+        return true;
+    }
+    // evcxr names the type of such a variable by the trait alone.
+    if error.message == "consider importing this trait" {
+        error.message = "the type of a variable names a trait that isn't imported, such as `Box<dyn Error>`".into();
+        error.helps = vec![
+            "import the trait: `use std::error::Error;`, `use std::any::Any;`\n\
+             or don't keep the value: use it in the same statement, in a block `{ … }` or in a function"
+                .into(),
+        ];
+        return true;
+    }
+    let converts = error.message.starts_with("`?` couldn't convert the error");
+    if error.name == "E0277" && converts && error.message.contains("std::fmt::Display") {
+        error.notes.clear();
+        error.helps = vec![
+            "the error of a cell's `?` is shown with `Display`. Implement it, or add `.map_err(|error| format!(\"{error:?}\"))` before the `?`".into(),
+        ];
+    }
+    let mismatched = error.marks.iter().any(|mark| mark.label.starts_with("mismatched"));
+    if error.name == "Error" && error.message.starts_with("mismatched closing delimiter") && !mismatched {
+        error.message = "a delimiter isn't closed".into();
+    }
+    false
 }
 
 /// Describes a variable whose type isn't known, for example a closure. If an earlier variable is a `&str`, evcxr reports

@@ -14,9 +14,9 @@ use evcxr::{CommandContext, EvalOutputs};
 use serde_json::{Value, json};
 
 use super::Engine;
+use super::brackets::closing;
 use super::commands::without_commands;
 use super::redefine::PLACEHOLDER;
-use super::syntax::closing;
 use crate::build::rustc;
 
 /// Beginnings of names that belong to the kernel or to evcxr.

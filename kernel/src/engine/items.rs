@@ -5,7 +5,7 @@ use ra_ap_syntax::ast::{self, AstNode, HasAttrs, HasGenericParams, HasName};
 use ra_ap_syntax::{NodeOrToken, SyntaxKind, SyntaxNode, SyntaxToken, T, TextRange, TextSize};
 
 use super::rewrite::{Edit, Piece};
-use super::syntax::{PREFIX, statements};
+use super::syntax::{range_in_cell, statements};
 
 /// The crates that come with the compiler.
 const BUILT_IN: [&str; 6] = ["alloc", "core", "proc_macro", "self", "std", "test"];
@@ -104,8 +104,7 @@ fn start(node: &SyntaxNode) -> TextSize {
 }
 
 fn replace(range: TextRange, text: String) -> Edit {
-    let at = |offset: TextSize| usize::from(offset) - PREFIX.len();
-    Edit { range: at(range.start())..at(range.end()), pieces: vec![Piece::Added(text)] }
+    Edit { range: range_in_cell(range), pieces: vec![Piece::Added(text)] }
 }
 
 fn insert(at: TextSize, text: String) -> Edit {

@@ -8,7 +8,7 @@ use ra_ap_syntax::ast::{self, AstNode};
 use ra_ap_syntax::{SyntaxKind, SyntaxNode, T, TextRange};
 
 use super::rewrite::Edit;
-use super::syntax;
+use super::syntax::{self, range_in_cell};
 
 /// Smaller tables compile fast.
 const LARGE: usize = 500;
@@ -60,7 +60,7 @@ fn constant(node: &SyntaxNode) -> Option<Vec<Edit>> {
         [METHOD_CALL_EXPR, FIELD_EXPR, INDEX_EXPR, EXPR_STMT].contains(&parent.kind())
     });
     let (before, after) = if is_operand { ("(const { ", " })") } else { ("const { ", " }") };
-    let range = range(node.text_range());
+    let range = range_in_cell(node.text_range());
     Some(vec![Edit::insert(range.start, before), Edit::insert(range.end, after)])
 }
 
@@ -69,7 +69,7 @@ fn vector(call: &ast::MacroCall) -> Option<Vec<Edit>> {
     let (head, list) = vec_parts(call.syntax())?;
     let mut edits = vec![Edit { range: head, ..Edit::insert(0, "(const { &") }];
     let rows = rows(&list);
-    let end = range(list.text_range()).end;
+    let end = range_in_cell(list.text_range()).end;
     match &rows[..] {
         [] => {
             if !is_large(&list) {
@@ -79,7 +79,8 @@ fn vector(call: &ast::MacroCall) -> Option<Vec<Edit>> {
         }
         rows => {
             let others = list.children_with_tokens().filter_map(|it| it.into_token()).filter(|token| {
-                let inside = |(head, _): &(Range<usize>, SyntaxNode)| head.contains(&range(token.text_range()).start);
+                let inside =
+                    |(head, _): &(Range<usize>, SyntaxNode)| head.contains(&range_in_cell(token.text_range()).start);
                 !token.kind().is_trivia() && token.kind() != T![,] && !rows.iter().any(inside)
             });
             // The brackets of the list itself.
@@ -88,7 +89,7 @@ fn vector(call: &ast::MacroCall) -> Option<Vec<Edit>> {
             }
             edits.extend(rows.iter().map(|(head, _)| Edit { range: head.clone(), ..Edit::insert(0, "&") }));
             // Rows may differ in length.
-            edits.push(Edit::insert(range(rows[0].1.text_range()).end, " as &[_]"));
+            edits.push(Edit::insert(range_in_cell(rows[0].1.text_range()).end, " as &[_]"));
             edits.push(Edit::insert(end, " }).iter().map(|row| row.to_vec()).collect::<Vec<_>>()"));
         }
     }
@@ -100,7 +101,8 @@ fn vec_parts(call: &SyntaxNode) -> Option<(Range<usize>, SyntaxNode)> {
     let call = ast::MacroCall::cast(call.clone())?;
     let list = call.token_tree().filter(|it| it.l_brack_token().is_some())?.syntax().clone();
     let start = call.syntax().text_range().start();
-    (call.path()?.syntax().text() == "vec").then(|| (range(TextRange::new(start, list.text_range().start())), list))
+    (call.path()?.syntax().text() == "vec")
+        .then(|| (range_in_cell(TextRange::new(start, list.text_range().start())), list))
 }
 
 /// Returns the calls of `vec!` that are elements of a token tree.
@@ -112,7 +114,7 @@ fn rows(list: &SyntaxNode) -> Vec<(Range<usize>, SyntaxNode)> {
         };
         let Some(name) = bang.prev_token().filter(|it| it.text() == "vec") else { continue };
         let head = TextRange::new(name.text_range().start(), tree.text_range().start());
-        rows.push((range(head), tree));
+        rows.push((range_in_cell(head), tree));
     }
     rows
 }
@@ -137,10 +139,6 @@ fn literals(node: &SyntaxNode) -> usize {
 
 fn is_literal(kind: SyntaxKind) -> bool {
     kind.is_literal() || kind == T![true] || kind == T![false]
-}
-
-fn range(range: TextRange) -> Range<usize> {
-    syntax::offset_in_cell(range.start())..syntax::offset_in_cell(range.end())
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Adds checks to the loops of a cell, so that an interrupt ends them by unwinding and the variables are kept. The
 //! module of [`support`](super::support) contains the functions that the added code calls.
 
-use std::ops::Range;
-
-use ra_ap_syntax::ast::{self, AstNode, Expr, HasAttrs, HasLoopBody, RangeItem};
-use ra_ap_syntax::{SyntaxKind, SyntaxNode, T, TextRange};
+use ra_ap_syntax::ast::{self, AstNode, Expr, HasAttrs, HasLoopBody};
+use ra_ap_syntax::{SyntaxKind, SyntaxNode, T};
 
 use super::rewrite::{Edit, Piece};
 use super::sleep::Sleep;
 use super::support::{CELL, Module, PARTS};
-use super::syntax::{PREFIX, parse, statements};
+use super::syntax::{parse, range_in_cell, statements};
+use super::turns::{Head, can_be_divided};
 
 /// A loop within another loop over at most this many turns, written as numbers, has no checks.
 const FEW: u128 = 4;
@@ -36,29 +35,6 @@ const FAST_METHODS: [&str; 18] = [
     "is_",
     "swap",
 ];
-/// Macros whose body contains no `break`.
-const WITHOUT_BREAK: [&str; 19] = [
-    "print",
-    "println",
-    "eprint",
-    "eprintln",
-    "write",
-    "writeln",
-    "format",
-    "vec",
-    "assert",
-    "assert_eq",
-    "assert_ne",
-    "debug_assert",
-    "debug_assert_eq",
-    "debug_assert_ne",
-    "panic",
-    "unreachable",
-    "todo",
-    "unimplemented",
-    "matches",
-];
-
 /// Adds checks to cells, one after the other.
 #[derive(Default)]
 pub struct Loops {
@@ -119,7 +95,9 @@ impl Loops {
 fn first_statement(code: &str) -> Option<usize> {
     let list = statements(code)?;
     let mut nodes = list.syntax().children();
-    nodes.find(|node| ast::Stmt::can_cast(node.kind()) || Expr::can_cast(node.kind())).map(|node| start(&node))
+    nodes
+        .find(|node| ast::Stmt::can_cast(node.kind()) || Expr::can_cast(node.kind()))
+        .map(|node| range_in_cell(node.text_range()).start)
 }
 
 /// Where a node is.
@@ -161,7 +139,7 @@ impl Walk<'_> {
             CALL_EXPR => {
                 let path = ast::CallExpr::cast(node.clone()).and_then(|call| self.sleep.path_in(&call));
                 if let Some(path) = path {
-                    self.add(place, Edit { range: in_cell(path), pieces: added("crate::vitlab_cell::sleep") });
+                    self.add(place, Edit { range: range_in_cell(path), pieces: added("crate::vitlab_cell::sleep") });
                 }
                 self.children(node, place);
             }
@@ -197,97 +175,13 @@ impl Walk<'_> {
             None => {
                 let attributes = list.attrs().filter(|it| it.excl_token().is_some()).last();
                 let at = match (attributes, list.l_curly_token()) {
-                    (Some(last), _) => end(last.syntax()),
-                    (None, Some(brace)) => in_cell(brace.text_range()).end,
+                    (Some(last), _) => range_in_cell(last.syntax().text_range()).end,
+                    (None, Some(brace)) => range_in_cell(brace.text_range()).end,
                     _ => return,
                 };
                 self.add(place, Edit::insert(at, " crate::vitlab_cell::check();"));
             }
         }
-    }
-}
-
-/// The head of a loop `for` without a label.
-struct Head {
-    /// The loop without attributes.
-    whole: Range<usize>,
-    /// Where the body begins.
-    end: usize,
-    pattern: Range<usize>,
-    iterable: Range<usize>,
-    /// The range that the loop is over, if it is one.
-    range: Option<ast::RangeExpr>,
-}
-
-impl Head {
-    fn of(node: &ast::ForExpr) -> Option<Self> {
-        if node.syntax().children().any(|it| it.kind() == SyntaxKind::LABEL) {
-            return None;
-        }
-        let (iterable, body) = (node.iterable()?, node.loop_body()?);
-        let range = match unparenthesized(iterable.clone()) {
-            Expr::RangeExpr(it) if it.start().is_some() && it.end().is_some() => Some(it),
-            _ => None,
-        };
-        Some(Head {
-            whole: in_cell(node.for_token()?.text_range()).start..end(body.syntax()),
-            end: start(body.syntax()),
-            pattern: in_cell(node.pat()?.syntax().text_range()),
-            iterable: in_cell(iterable.syntax().text_range()),
-            range,
-        })
-    }
-
-    /// Returns the number of turns, if the loop is over a range of two numbers.
-    fn turns(&self) -> Option<u128> {
-        let number = |bound: Option<Expr>| match bound {
-            Some(Expr::Literal(it)) => match it.kind() {
-                ast::LiteralKind::IntNumber(number) => number.value().ok(),
-                _ => None,
-            },
-            _ => None,
-        };
-        let range = self.range.as_ref()?;
-        let (start, end) = (number(range.start())?, number(range.end())?);
-        Some(end.saturating_sub(start) + u128::from(range.op_kind() == Some(ast::RangeOp::Inclusive)))
-    }
-
-    /// Makes two loops of the loop: over the parts of its iterator, and over each part.
-    fn divide(&self, body: &ast::StmtList) -> Vec<Edit> {
-        const SITE: &str = "{ static SITE: crate::vitlab_parts::Site = crate::vitlab_parts::Site::new(); &SITE }";
-        let breaks: Vec<_> = own_breaks(body.syntax()).collect();
-        let label = if breaks.is_empty() { "" } else { "'vitlab_part: " };
-        let [before, between, after, end] = match self.range.as_ref().map(|it| it.op_kind()) {
-            Some(Some(ast::RangeOp::Inclusive)) => {
-                ["for vitlab_part in crate::vitlab_parts::parts_inclusive(", "", "vitlab_part", " }"]
-            }
-            Some(_) => ["for vitlab_part in crate::vitlab_parts::parts(", "", "vitlab_part", " }"],
-            // `match` keeps the temporaries of the expression until the loop ends, as `for` does.
-            None => [
-                "match crate::vitlab_parts::turns(",
-                "{ mut vitlab_turns => LABELwhile vitlab_turns.more() ",
-                "&mut vitlab_turns",
-                " } }",
-            ],
-        };
-        let outer_label = if between.is_empty() { label } else { "" };
-        let pieces = vec![
-            Piece::Added(format!("{outer_label}{before}")),
-            Piece::Cell(self.iterable.clone()),
-            Piece::Added(format!(", {SITE}) {}{{ for ", between.replace("LABEL", label))),
-            Piece::Cell(self.pattern.clone()),
-            Piece::Added(format!(" in {after} ")),
-        ];
-        let head = Edit { range: self.whole.start..self.end, pieces };
-        let breaks = breaks.into_iter().map(|at| Edit::insert(at, " 'vitlab_part"));
-        [head, Edit::insert(self.whole.end, end)].into_iter().chain(breaks).collect()
-    }
-}
-
-fn unparenthesized(expression: Expr) -> Expr {
-    match expression {
-        Expr::ParenExpr(it) => it.expr().map_or(Expr::ParenExpr(it), unparenthesized),
-        other => other,
     }
 }
 
@@ -305,48 +199,12 @@ fn is_short(turns: u128, body: &ast::StmtList, place: Place) -> bool {
     (place.in_loop && turns <= FEW) || (turns <= FEW_WITHOUT_CALLS && body.syntax().descendants().all(is_fast))
 }
 
-/// Returns whether a loop with this body can become two loops: it contains no other loop, and no macro that may contain
-/// a `break`.
-fn can_be_divided(body: &ast::StmtList) -> bool {
-    body.syntax().descendants().all(|node| {
-        let is_harmless = |call: ast::MacroCall| {
-            let name = call.path().map(|it| it.to_string()).unwrap_or_default();
-            let tokens = call.token_tree().into_iter().flat_map(|it| it.syntax().descendants_with_tokens());
-            let breaks = tokens.into_iter().any(|it| it.kind() == T![break]);
-            WITHOUT_BREAK.contains(&name.trim_start_matches("std::")) && !breaks
-        };
-        match node.kind() {
-            SyntaxKind::LOOP_EXPR | SyntaxKind::WHILE_EXPR | SyntaxKind::FOR_EXPR => false,
-            SyntaxKind::MACRO_CALL => ast::MacroCall::cast(node).is_some_and(is_harmless),
-            _ => true,
-        }
-    })
-}
-
-/// Returns where each `break` of a loop without inner loops ends.
-fn own_breaks(body: &SyntaxNode) -> impl Iterator<Item = usize> {
-    let breaks = body.descendants().filter_map(ast::BreakExpr::cast).filter(|it| it.lifetime().is_none());
-    breaks.filter_map(|it| Some(in_cell(it.break_token()?.text_range()).end))
-}
-
 fn added(text: &str) -> Vec<Piece> {
     vec![Piece::Added(text.into())]
 }
 
 fn has_token(node: &SyntaxNode, kind: SyntaxKind) -> bool {
     node.children_with_tokens().any(|it| it.kind() == kind)
-}
-
-fn in_cell(range: TextRange) -> Range<usize> {
-    usize::from(range.start()) - PREFIX.len()..usize::from(range.end()) - PREFIX.len()
-}
-
-fn start(node: &SyntaxNode) -> usize {
-    in_cell(node.text_range()).start
-}
-
-fn end(node: &SyntaxNode) -> usize {
-    in_cell(node.text_range()).end
 }
 
 #[cfg(test)]

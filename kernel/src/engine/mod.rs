@@ -3,6 +3,7 @@
 mod advice;
 mod analysis;
 mod async_runtime;
+pub mod brackets;
 mod commands;
 mod definitions;
 mod diagnostic;
@@ -30,10 +31,11 @@ mod source_map;
 pub mod state;
 mod suggestion;
 mod support;
-pub mod syntax;
+mod syntax;
 mod syntax_error;
 mod timing;
 mod toolchain;
+mod turns;
 mod types;
 mod unnamed;
 

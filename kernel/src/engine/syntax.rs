@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use ra_ap_syntax::ast::{self, AstNode, AstToken, BinaryOp, Expr, HasName};
-use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxError, SyntaxKind, SyntaxToken, TextSize};
-use serde_json::{Value, json};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxToken, TextRange, TextSize};
 
 use super::commands::{commands, without_commands};
 use super::rewrite::Edit;
@@ -23,6 +22,11 @@ pub fn parse(code: &str) -> Parse<SourceFile> {
 /// Returns the offset in the cell of an offset in the parsed text.
 pub fn offset_in_cell(offset: TextSize) -> usize {
     usize::from(offset).saturating_sub(PREFIX.len())
+}
+
+/// Returns the range in the cell of a range in the parsed text.
+pub fn range_in_cell(range: TextRange) -> Range<usize> {
+    offset_in_cell(range.start())..offset_in_cell(range.end())
 }
 
 /// Returns the items of a cell.
@@ -78,8 +82,7 @@ pub fn closure_variable(code: &str) -> Option<(String, Range<usize>)> {
         _ => None,
     };
     let pattern = statements(code)?.statements().find_map(closure)?;
-    let range = pattern.syntax().text_range();
-    Some((pattern.to_string(), offset_in_cell(range.start())..offset_in_cell(range.end())))
+    Some((pattern.to_string(), range_in_cell(pattern.syntax().text_range())))
 }
 
 /// Returns the range of the name of a variable where a cell defines it.
@@ -91,8 +94,7 @@ pub fn definition(code: &str, name: &str) -> Option<Range<usize>> {
     let mut names = patterns
         .flat_map(|it| it.syntax().descendants().collect::<Vec<_>>())
         .filter_map(|it| ast::IdentPat::cast(it)?.name());
-    let range = names.find(|it| it.text() == name)?.syntax().text_range();
-    Some(offset_in_cell(range.start())..offset_in_cell(range.end()))
+    Some(range_in_cell(names.find(|it| it.text() == name)?.syntax().text_range()))
 }
 
 /// Returns the ranges of the patterns of a cell's variables without a written type.
@@ -102,7 +104,7 @@ pub fn untyped_variables(code: &str) -> Vec<Range<usize>> {
         ast::Stmt::LetStmt(it) if it.ty().is_none() => Some(it.pat()?.syntax().text_range()),
         _ => None,
     });
-    untyped.map(|range| offset_in_cell(range.start())..offset_in_cell(range.end())).collect()
+    untyped.map(range_in_cell).collect()
 }
 
 /// Indents a documentation comment on a cell's first lines. evcxr leaves out comments before the first code, unless they
@@ -122,35 +124,6 @@ pub fn documentation(code: &str) -> Option<Edit> {
     first.map(|start| Edit::insert(start, " "))
 }
 
-/// Returns the brackets that close those that a cell leaves open.
-pub fn closing(code: &str) -> String {
-    let closing = |open: &(char, usize)| match open.0 {
-        '{' => '}',
-        '(' => ')',
-        _ => ']',
-    };
-    unclosed(code).iter().rev().map(closing).collect()
-}
-
-/// Returns the brackets that a cell leaves open, and their offsets.
-pub fn unclosed(code: &str) -> Vec<(char, usize)> {
-    let end = PREFIX.len() + code.len();
-    let tree = parse(code).syntax_node();
-    let tokens = tree.descendants_with_tokens().filter_map(|element| element.into_token());
-    let mut open = Vec::new();
-    for token in tokens.filter(|it| (PREFIX.len()..end).contains(&usize::from(it.text_range().start()))) {
-        let at = offset_in_cell(token.text_range().start());
-        match token.kind() {
-            SyntaxKind::L_CURLY => open.push(('{', at)),
-            SyntaxKind::L_PAREN => open.push(('(', at)),
-            SyntaxKind::L_BRACK => open.push(('[', at)),
-            SyntaxKind::R_CURLY | SyntaxKind::R_PAREN | SyntaxKind::R_BRACK => _ = open.pop(),
-            _ => {}
-        }
-    }
-    open
-}
-
 /// Adds a semicolon after a last expression that has no value, such as a loop. For a last expression without a
 /// semicolon, evcxr compiles the cell as if the value could display itself, and compiles it again if it can't.
 pub fn semicolon(code: &str) -> Option<Edit> {
@@ -168,33 +141,6 @@ fn has_no_value(expression: &Expr) -> bool {
             name.is_some_and(|name| WITHOUT_VALUE.contains(&name.as_str()))
         }
         _ => false,
-    }
-}
-
-/// Returns the content of an `is_complete_reply`: a cell can run, needs more lines, or is invalid with any further
-/// lines.
-pub fn is_complete(code: &str) -> Value {
-    let parsed = parse(code);
-    let tokens = parsed.syntax_node().descendants_with_tokens().filter_map(|element| element.into_token());
-    let depths = tokens.map(|token| match token.kind() {
-        SyntaxKind::L_CURLY | SyntaxKind::L_PAREN | SyntaxKind::L_BRACK => 1,
-        SyntaxKind::R_CURLY | SyntaxKind::R_PAREN | SyntaxKind::R_BRACK => -1,
-        _ => 0,
-    });
-    let depth: i32 = depths.sum();
-    // An open string or comment contains the brace that would end the body, so it is covered, too.
-    if depth > 0 {
-        let last = code.lines().next_back().unwrap_or_default();
-        let indent: String = last.chars().take_while(|c| c.is_whitespace()).collect();
-        let more = if last.trim_end().ends_with(['{', '(', '[']) { "    " } else { "" };
-        return json!({ "status": "incomplete", "indent": indent + more });
-    }
-    let end = PREFIX.len() + code.trim_end().len();
-    let is_at_end = |error: &SyntaxError| usize::from(error.range().start()) >= end;
-    match &parsed.errors()[..] {
-        [] => json!({ "status": "complete" }),
-        errors if depth == 0 && errors.iter().all(is_at_end) => json!({ "status": "incomplete", "indent": "" }),
-        _ => json!({ "status": "invalid" }),
     }
 }
 
@@ -276,42 +222,5 @@ mod tests {
             let cell = code.replace('§', "");
             assert_eq!(Rewritten::new(&cell, documentation(&cell).into_iter().collect()).text, code.replace('§', " "));
         }
-    }
-
-    #[test]
-    fn open_brackets_are_closed() {
-        for (code, expected) in [
-            ("fn f(t: &Tensor) { t.squ", "}"),
-            ("fn f() { g(a[0", "])}"),
-            (":dep a = \"{\"\nlet c = '{'; if x { \"(\"", "}"),
-            ("fn f() {}", ""),
-            ("x.", ""),
-        ] {
-            assert_eq!(closing(code), expected, "{code}");
-        }
-    }
-
-    #[test]
-    fn open_braces_strings_and_comments_are_incomplete() {
-        let status = |code: &str| is_complete(code)["status"].as_str().unwrap().to_string();
-        for code in [
-            "1 + 1",
-            "let x = 1;",
-            "fn f() {}\nf();",
-            ":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;",
-            "for i in 0..3 {\n    println!(\"{i} {{\");\n}",
-            "",
-            "// a comment",
-            "let c = '{';",
-        ] {
-            assert_eq!(status(code), "complete", "{code}");
-        }
-        for code in ["fn f() {", "let v = vec![1,", "println!(\"a", "/* a", "let x =", "for i in 0..3 {\n    f(i);"] {
-            assert_eq!(status(code), "incomplete", "{code}");
-        }
-        for code in ["let x = );", "}", "let = 3;", "fn f() }"] {
-            assert_eq!(status(code), "invalid", "{code}");
-        }
-        assert_eq!(is_complete("    if x {")["indent"], "        ");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::commands::without_commands;
 use super::diagnostic::Diagnostic;
-use super::syntax;
+use super::{brackets, syntax};
 
 /// Precedes the cell in the text for rustc, which parses what it then leaves out.
 const PREFIX: &str = "#[cfg(any())]\nfn cell() {\n";
@@ -83,7 +83,7 @@ fn diagnostic(error: &Value, code: &str) -> Diagnostic {
     let is_closed = marks.iter().any(mismatched) && !message.contains("unclosed delimiter");
     if message.contains("delimiter")
         && !is_closed
-        && let Some((bracket, at)) = syntax::unclosed(code).first()
+        && let Some((bracket, at)) = brackets::unclosed(code).first()
     {
         message = format!("unclosed delimiter: `{bracket}`");
         marks = vec![(*at..at + 1, "here".into())];

@@ -157,9 +157,7 @@ fn variables(cell: &str) -> Option<Vec<Variable>> {
                 // `None`, a constant.
                 _ if !is_mutable && text.starts_with(char::is_uppercase) => continue,
                 (ast::Pat::IdentPat(_), _) if is_complete => continue,
-                (ast::Pat::IdentPat(_), Some(ty)) => {
-                    Place::Type(syntax::offset_in_cell(ty.syntax().text_range().start())..end(ty.syntax()))
-                }
+                (ast::Pat::IdentPat(_), Some(ty)) => Place::Type(syntax::range_in_cell(ty.syntax().text_range())),
                 (ast::Pat::IdentPat(it), None) if it.pat().is_none() => Place::Pattern(end(pattern.syntax())),
                 _ => Place::Statement(end(statement.syntax())),
             };

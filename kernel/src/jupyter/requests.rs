@@ -16,9 +16,9 @@ use super::kernel_info::kernel_info;
 use super::replies::{Replies, shutdown_reply, unknown};
 use crate::cell::event::Question;
 use crate::engine::EngineHandle;
+use crate::engine::brackets::is_complete;
 use crate::engine::interrupt::interrupt;
 use crate::engine::state::{KernelState, Phase, content, message};
-use crate::engine::syntax::is_complete;
 
 /// A completion waits for the end of the running cell at most for this time. JupyterLab waits for 1 s.
 const PATIENCE: Duration = Duration::from_millis(500);

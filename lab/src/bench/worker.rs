@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vitlab_dataset::source::Source;
 
 use crate::setup::venv;
-use crate::system::{Error, Progress, Repository, Result};
+use crate::system::{Error, Progress, Repository, Result, toolchain};
 
 pub struct Worker {
     name: &'static str,
@@ -108,9 +108,8 @@ impl<'a> Workers<'a> {
 }
 
 fn cargo(repository: &Repository, subcommand: &str) -> Command {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = toolchain::cargo(&repository.root);
     cargo.args([subcommand, "--quiet", "--locked", "--package", "vitlab", "--bin", "vitlab"]);
-    cargo.current_dir(&repository.root);
     cargo
 }
 

@@ -1,5 +1,5 @@
-//! The command `vitlab` of a clone: built in the clone's target folder, where later builds and tests go on from, and
-//! copied to `.venv/bin`.
+//! The command `vitlab` of a clone: built in the clone's [warm build](super::warm), whose library it shares, and copied to
+//! `.venv/bin`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,11 +9,12 @@ use std::process::Command;
 use serde::Deserialize;
 use vitlab_dataset::file as atomic;
 
-use super::build_folder::copy_dependencies;
+use super::Launch;
 use super::kernel_build::compiling;
-use super::manifests::Manifests;
 use crate::system::{Error, Progress, Repository, Result, file};
 
+/// The package of the warm build that builds the command.
+pub const PACKAGE: &str = "hold";
 const NAME: &str = "vitlab";
 /// File in `.venv` that holds the key of the sources that the command is built from.
 const STAMP: &str = "vitlab-command";
@@ -30,23 +31,27 @@ pub fn build_folder(repository: &Repository) -> PathBuf {
     repository.root.join(target).join("debug")
 }
 
-/// Builds the command if the sources have changed since. Returns false if they haven't. A first build starts from the
-/// `dependencies` that another clone has compiled, a folder that may not exist.
-pub fn install(repository: &Repository, dependencies: &Path, progress: &Progress) -> Result<bool> {
-    let key = Manifests::read(repository)?.sources_key()?;
-    let (stamp, installed) = (repository.venv().join(STAMP), repository.venv_bin(NAME));
-    if installed.is_file() && fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
-        return Ok(false);
-    }
-    let folder = build_folder(repository);
-    if !folder.join(".fingerprint").exists() && dependencies.is_dir() {
-        copy_dependencies(dependencies, &folder).map_err(|error| {
-            Error::file(&folder, format!("can't be filled ({error}); check the free space on its disk"))
-        })?;
-    }
+/// Returns whether the command was built from the sources with this key.
+pub fn is_current(repository: &Repository, sources: &str) -> bool {
+    let stamp = fs::read_to_string(repository.venv().join(STAMP));
+    repository.venv_bin(NAME).is_file() && stamp.is_ok_and(|old| old == sources)
+}
+
+/// Builds the command in a warm build and installs it in the clone.
+pub fn install(
+    repository: &Repository,
+    launch: &Launch,
+    warm_build: &Path,
+    sources: &str,
+    progress: &Progress,
+) -> Result<()> {
+    let ctx = warm_build.join("ctx");
     let mut command = Command::new("cargo");
-    command.args(["build", "--locked", "--package", NAME, "--bin", NAME]);
-    command.args(["--message-format", "json-render-diagnostics"]).current_dir(&repository.root);
+    command.args(["rustc", "--package", PACKAGE, "--bin", NAME, "--message-format", "json-render-diagnostics"]);
+    command.arg("--target-dir").arg(ctx.join("target")).current_dir(warm_build);
+    command.args(["--", "-C"]).arg(format!("link-arg=-Wl,-rpath,{}/lib", launch.libtorch.display()));
+    // As in a kernel, so that its build finds vitlab compiled.
+    launch.prepare(&mut command, &ctx);
     let (mut built, mut show) = (None, compiling());
     progress.run(&mut command, |line| {
         if let Ok(Artifact { executable: Some(path) }) = serde_json::from_str(line) {
@@ -54,11 +59,10 @@ pub fn install(repository: &Repository, dependencies: &Path, progress: &Progress
         }
         show(line)
     })?;
-    let built = built.ok_or_else(|| Error::file(&repository.root, format!("cargo built no command {NAME} in it")))?;
-    atomic::replace(&installed, |out| {
+    let built = built.ok_or_else(|| Error::file(warm_build, format!("cargo built no command {NAME} in it")))?;
+    atomic::replace(repository.venv_bin(NAME), |out| {
         std::io::copy(&mut fs::File::open(&built)?, out)?;
         out.get_ref().set_permissions(fs::Permissions::from_mode(0o755))
     })?;
-    file::write(&stamp, &key)?;
-    Ok(true)
+    file::write(&repository.venv().join(STAMP), sources)
 }

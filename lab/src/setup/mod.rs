@@ -18,7 +18,7 @@ mod warm;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Instant;
 
 use vitlab_dataset::source::{self, Source};
@@ -70,7 +70,7 @@ impl Setup {
         let first = venv::read(repository).is_none();
         // The data come first, so that a wrong data folder is reported at once.
         let data = self.data()?;
-        // The kernel's crates and the chain of Python, libtorch's bindings and the command each leave cores idle.
+        // The kernel's crates and the chain of Python, libtorch's bindings and vitlab each leave cores idle.
         let kernel = {
             let (setup, repository) = (self.clone(), repository.clone());
             thread::spawn(move || setup.kernel(&repository, first))
@@ -83,22 +83,20 @@ impl Setup {
         let bindings = self.bindings(repository, &libtorch)?;
         let launch = Launch::new(kernel_build::path(repository)?, libtorch)?;
         let warm = WarmBuild::of(repository, &launch);
-        let command = {
-            let (setup, repository, dependencies) = (self.clone(), repository.clone(), warm.dependencies());
-            thread::spawn(move || setup.command(&repository, &dependencies))
-        };
-        finished(kernel)?;
+        let progress = Progress::new("Command vitlab");
+        let compiled = warm.compile(&bindings, &progress)?;
+        self.finish(progress, compiled.is_some(), "in .venv/bin");
+        kernel.join().expect("no step panics")?;
         if (first || self.verbose) && toolchain::has_rust_src() && !rust_analyzer::fetch(&launch) {
             eprintln!(
                 "! the crates of Rust's standard library couldn't be downloaded, so cells that define maps and sets take longer; `cargo lab setup` tries again"
             );
         }
-        // In the first clone, the warm build starts from the crates that this build compiles.
-        let command = if warm.dependencies().is_dir() { Some(command) } else { finished(command).map(|()| None)? };
         let progress = Progress::new("Warm build of the kernel");
-        let built = warm.install(&python, &bindings, &progress)?;
+        let built = compiled.is_some();
+        compiled.map_or(Ok(()), |compiled| warm.complete(compiled, &python, &bindings, &progress))?;
+        warm.fill_target()?;
         self.finish(progress, built, "first cells start in seconds");
-        command.map_or(Ok(()), finished)?;
         launch.write(repository)?;
         kernelspec::install(repository)?;
         if self.verbose {
@@ -126,13 +124,6 @@ impl Setup {
         bindings.link_into(repository)?;
         self.finish(progress, built, "compiled once for all clones");
         Ok(bindings)
-    }
-
-    fn command(&self, repository: &Repository, dependencies: &Path) -> Result<()> {
-        let progress = Progress::new("Command vitlab");
-        let built = command::install(repository, dependencies, &progress)?;
-        self.finish(progress, built, "in .venv/bin; `cargo build` and `cargo test` go on from its build");
-        Ok(())
     }
 
     fn data(&self) -> Result<Source> {
@@ -183,11 +174,6 @@ impl Setup {
     fn finish(&self, progress: Progress, worked: bool, result: &str) {
         if worked || self.verbose { progress.finish(result) } else { progress.clear() }
     }
-}
-
-/// Waits for a step on another thread.
-fn finished(step: JoinHandle<Result<()>>) -> Result<()> {
-    step.join().expect("no step panics")
 }
 
 /// Adds the standard library's sources if they are missing: without them evcxr finds the types of few variables.

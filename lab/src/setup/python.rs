@@ -158,6 +158,8 @@ fn build(folder: &Path, environment: &Environment, python: &Python, progress: &P
     progress.run(venv.args(["-m", "venv"]).arg(folder), |_| Some("creating it".into()))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
+    // Python compiles a module when it is first imported. Most are never imported.
+    pip.arg("--no-compile");
     progress.run(pip.args(&environment.pip), |line| {
         let line = line.trim();
         let shown = ["Collecting", "Downloading", "Installing", "Using cached"];

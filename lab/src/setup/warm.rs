@@ -2,7 +2,8 @@
 //!
 //! It is a cargo workspace of two packages. evcxr writes its own, `ctx`, anew in every kernel. `hold` always depends on
 //! vitlab. It keeps the versions of the repository's Cargo.lock in the workspace's lock file: evcxr's first cell has no
-//! dependencies yet and would drop them. The workspace also sets the profile, so `:opt` in a notebook has no effect.
+//! dependencies yet and would drop them. It also builds the command `vitlab`, for which the library, minutes of processor
+//! time, is thus compiled once and not twice. The workspace also sets the profile, so `:opt` in a notebook has no effect.
 //!
 //! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
 //! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
@@ -28,6 +29,10 @@ members = ["ctx", "hold"]
 [profile.dev]
 opt-level = 2
 debug = false
+
+# Arguments and printing: its loops are in the library.
+[profile.dev.package.hold]
+opt-level = 0
 "#;
 
 /// The first lines of a notebook, and a cell that makes cargo link all of vitlab.
@@ -36,6 +41,15 @@ const CELLS: [&str; 2] =
 
 /// File that marks a complete build and holds the key of its inputs.
 const STAMP: &str = "made-from";
+
+/// A build with vitlab that lacks what a kernel adds.
+pub struct Compiled {
+    new: PathBuf,
+    sources: String,
+    /// Key of the manifests and Cargo.lock.
+    dependencies: String,
+    _lock: File,
+}
 
 /// The warm build of one clone, which may not exist yet.
 pub struct WarmBuild<'a> {
@@ -59,46 +73,55 @@ impl<'a> WarmBuild<'a> {
         Ok(read_stamp(&self.folder) == Some(Manifests::read(self.repository)?.sources_key()?))
     }
 
-    /// Builds it or brings it up to date. Returns false if it was up to date.
-    pub fn install(&self, python: &Python, bindings: &Bindings, progress: &Progress) -> Result<bool> {
-        let _lock = cache::lock(&file::name(&self.shared), progress)?;
+    /// Compiles vitlab in a new copy of the build, and installs the command. Needs no kernel. Returns `None` if build and
+    /// command are up to date.
+    pub fn compile(&self, bindings: &Bindings, progress: &Progress) -> Result<Option<Compiled>> {
+        let lock = cache::lock(&file::name(&self.shared), progress)?;
         let manifests = Manifests::read(self.repository)?;
         let sources = manifests.sources_key()?;
-        if read_stamp(&self.folder).as_deref() == Some(&sources) {
-            return Ok(false);
+        if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
+            return Ok(None);
         }
-        let failed = |error: io::Error| {
-            Error::file(&self.folder, format!("can't be built ({error}); check the free space on its disk"))
-        };
         // The name doesn't change: after an interruption, the next set-up continues in this folder.
         let new = self.folder.with_extension("new");
         if !new.exists() {
-            self.seed(&new).map_err(failed)?;
+            self.seed(&new).map_err(|error| self.failed(&error))?;
         }
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
+        command::install(self.repository, self.launch, &new, &sources, progress)?;
+        Ok(Some(Compiled { new, sources, dependencies: manifests.dependencies_key, _lock: lock }))
+    }
+
+    /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
+    pub fn complete(
+        &self,
+        Compiled { new, sources, dependencies, _lock }: Compiled,
+        python: &Python,
+        bindings: &Bindings,
+        progress: &Progress,
+    ) -> Result<()> {
         self.run_cells(&new, python, progress)?;
         stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
-        remove_cells(&new.join("ctx")).map_err(failed)?;
+        remove_programs(&new.join("ctx")).map_err(|error| self.failed(&error))?;
         file::write(&new.join(STAMP), &sources)?;
-        self.replace(&new).map_err(failed)?;
-        self.renew_base(&manifests.dependencies_key).map_err(failed)?;
-        Ok(true)
+        self.replace(&new).and_then(|()| self.renew_base(&dependencies)).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        Error::file(&self.folder, format!("can't be built ({error}); check the free space on its disk"))
     }
 
     fn write_workspace(&self, folder: &Path, manifests: &Manifests, bindings: &Bindings) -> Result<()> {
         let root = &self.repository.root;
-        // JSON's strings are TOML's, too.
-        let vitlab = json!(root.join("crate"));
-        let hold = format!(
-            "[package]\nname = \"hold\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nvitlab = {{ path = {vitlab} }}\n"
-        );
         file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
-        file::write(&folder.join("hold/Cargo.toml"), &hold)?;
-        file::write(&folder.join("hold/src/lib.rs"), "")?;
+        file::write(&folder.join("hold/Cargo.toml"), &manifests.command(command::PACKAGE))?;
         file::write(&folder.join(".cargo/config.toml"), &file::read(&bindings.config())?)?;
         file::write(&folder.join("Cargo.lock"), &file::read(&root.join("Cargo.lock"))?)?;
-        cache::create(&folder.join("ctx"))
+        // evcxr replaces both.
+        let cell = folder.join("ctx");
+        file::write(&cell.join("Cargo.toml"), "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n")?;
+        file::write(&cell.join("src/lib.rs"), "")
     }
 
     /// Runs a plain kernel in the folder, through the client library that also runs the notebooks.
@@ -115,9 +138,15 @@ impl<'a> WarmBuild<'a> {
         progress.run(&mut command, kernel_build::compiling())
     }
 
-    /// Returns the folder of the crates from a registry that another clone has compiled. It may not exist.
-    pub fn dependencies(&self) -> PathBuf {
-        self.shared.join("base/ctx/target/debug")
+    /// Lets a clone's first `cargo build` start from the crates of a registry that are compiled here.
+    pub fn fill_target(&self) -> Result<()> {
+        let target = command::build_folder(self.repository);
+        if target.join(".fingerprint").exists() {
+            return Ok(());
+        }
+        copy_dependencies(&self.folder.join("ctx/target/debug"), &target).map_err(|error| {
+            Error::file(&target, format!("can't be filled ({error}); check the free space on its disk"))
+        })
     }
 
     /// Starts a new build from a copy of the clone's present build or of the base, otherwise from the crates that the
@@ -200,12 +229,13 @@ fn read_stamp(folder: &Path) -> Option<String> {
     fs::read_to_string(folder.join(STAMP)).ok()
 }
 
-/// Removes the results of the cells that were run: a kernel builds its own.
-fn remove_cells(ctx: &Path) -> io::Result<()> {
+/// Removes the results of the cells that were run, because a kernel builds its own, and the command.
+fn remove_programs(ctx: &Path) -> io::Result<()> {
     let debug = ctx.join("target/debug");
     for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
         let name = file::name(&path);
-        if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
+        let command = name.starts_with("vitlab") && path.is_file() && path.extension().is_none();
+        if !command && !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
             continue;
         }
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }

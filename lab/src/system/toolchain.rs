@@ -30,6 +30,22 @@ pub fn has_rust_src() -> bool {
     libraries().is_ok_and(|libraries| sources(&libraries).join("std").is_dir())
 }
 
+/// Returns a command that runs cargo in a clone as a shell would.
+///
+/// `cargo lab` itself runs with variables about its own package. Build scripts such as ring's follow these variables, so
+/// that this build and a later one by hand would each compile the crates above ring again.
+pub fn cargo(root: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name == "OUT_DIR" || ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start)) {
+            command.env_remove(&*name);
+        }
+    }
+    command.current_dir(root);
+    command
+}
+
 /// Removes the environment variables that `cargo lab` itself was started with and that would change another build.
 pub fn clean_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
@@ -41,5 +57,43 @@ pub fn clean_environment(command: &mut Command) {
         if removed && !kept {
             command.env_remove(&*name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::file;
+
+    #[test]
+    fn a_build_by_hand_finds_the_results_of_a_build_from_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| file::write(&folder.path().join(name), text).unwrap();
+        write("Cargo.toml", "[package]\nname = \"follows\"\n[workspace]\n");
+        write("src/lib.rs", "");
+        let followed = ["OUT_DIR", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"];
+        let lines = followed.map(|name| format!("println!(\"cargo::rerun-if-env-changed={name}\");"));
+        write("build.rs", &format!("fn main() {{ {} }}", lines.concat()));
+        let build = |mut command: Command| {
+            let output = command.args(["build", "--offline", "--target-dir", "target"]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{text}");
+            text.contains("Compiling")
+        };
+        let by_hand = || {
+            let mut command = Command::new("cargo");
+            clean_environment(&mut command);
+            command.env_remove("OUT_DIR").current_dir(folder.path());
+            command
+        };
+        // Tests run with the variables of their package, as `cargo lab` does.
+        let inherited = || {
+            let mut command = Command::new("cargo");
+            command.current_dir(folder.path());
+            command
+        };
+        assert!(build(cargo(folder.path())));
+        assert!(!build(by_hand()));
+        assert!(build(inherited()));
     }
 }
