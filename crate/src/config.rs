@@ -239,6 +239,11 @@ struct OfHistory {
     config: Config,
 }
 
+/// Whether an environment variable asks for something: it is set, and neither empty nor 0.
+pub(crate) fn asked(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0")
+}
+
 /// The error of a configuration `text`. It names the constant whose value has a wrong type, which serde's doesn't.
 fn unreadable(text: &str, error: serde_json::Error) -> Error {
     let constants = match serde_json::from_str(text) {
@@ -336,7 +341,6 @@ impl Config {
 
     /// Applies the environment variables that `cargo lab run` sets: VITLAB_QUICK and VITLAB_LOAD_MODEL.
     pub fn as_asked(self) -> Self {
-        let asked = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let config = if asked("VITLAB_QUICK") { self.quick() } else { self };
         Config { load_model: config.load_model || asked("VITLAB_LOAD_MODEL"), ..config }
     }

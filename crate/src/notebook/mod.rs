@@ -4,6 +4,7 @@
 mod difference;
 mod index;
 mod interrupt;
+mod pretrained;
 mod show;
 mod source;
 mod table;
@@ -11,6 +12,7 @@ mod table;
 pub use difference::{Difference, difference};
 pub use index::Part;
 pub(crate) use interrupt::{Interrupt, cell, kernel};
+pub use pretrained::{PHOTOGRAPHS, Pretrained};
 pub use show::{DisplayHandle, Show, clear_output, show};
 pub use source::{Listing, source};
 pub use table::Table;
