@@ -76,6 +76,8 @@ pub struct ReadOptions {
     pub heads: Option<i64>,
     /// Side of the images, if it isn't the one that the model was trained for.
     pub image_size: Option<i64>,
+    /// Omits the notes on standard error about what was assumed, for a caller that says it.
+    pub silent: bool,
 }
 
 /// The loss that a training step minimises.
@@ -139,7 +141,9 @@ impl Learner {
     pub fn from_checkpoint(checkpoint: Checkpoint, options: &ReadOptions, device: Device) -> Result<Self> {
         let path = checkpoint.path.clone();
         let understood = understand(checkpoint, options.heads, options.image_size)?;
-        understood.notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+        if !options.silent {
+            understood.notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+        }
         let network: Network = match understood.architecture {
             Architecture::Vit(sizes) => VisionTransformer::with_sizes(sizes, device).into(),
             Architecture::Deit(sizes) => MyDeiT::with_sizes(sizes, device).into(),

@@ -29,7 +29,7 @@ pub const PHOTOGRAPHS: [&str; 4] = ["astronaut", "chelsea", "coffee", "rocket"];
 impl Pretrained {
     /// DINOv2-small (arXiv 2304.07193) for images of `side` × `side` pixels, and four photographs. Where they are missing
     /// or `VITLAB_QUICK` asks for a short run, a small ViT with random weights and drawn pictures, which is said on
-    /// standard output.
+    /// standard output. The position embedding is interpolated to the images' size without a note.
     ///
     /// # Errors
     /// Fails if `side` is no multiple of the patch size, 14, or if a file is damaged.
@@ -40,7 +40,7 @@ impl Pretrained {
             _ if asked("VITLAB_QUICK") => "a short run was asked for".to_string(),
             (Err(missing), _) | (_, Some(missing)) => missing.to_string(),
             (Ok(folder), None) => {
-                let options = ReadOptions { image_size: Some(side), ..ReadOptions::default() };
+                let options = ReadOptions { image_size: Some(side), silent: true, ..ReadOptions::default() };
                 let learner = Learner::open(folder, &options, Device::Cpu)?;
                 let pictures = files.iter().flatten().map(Picture::open).collect::<Result<Vec<_>>>()?;
                 return Pretrained::new("dinov2-small", learner, &pictures);

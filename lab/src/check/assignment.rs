@@ -28,7 +28,7 @@ const NOTEBOOKS: [(&str, &[&str]); 5] = [
             "Task 3.4: Train your own DeiT model",
         ],
     ),
-    ("4_", &["Overview", "Imports"]),
+    ("4_", &["Overview", "Imports", "Beside the homework's ViT"]),
 ];
 
 /// The section with the sources that each notebook of the assignment ends with, under one of these names.
@@ -37,4 +37,9 @@ pub const SOURCES: [&str; 2] = ["Sources", "References"];
 /// Returns the headings for a notebook of this name, none if it isn't one of the assignment's.
 pub fn headings(name: &str) -> Option<&'static [&'static str]> {
     NOTEBOOKS.iter().find(|(start, _)| name.starts_with(start)).map(|(_, headings)| *headings)
+}
+
+/// Returns the largest size in bytes of a notebook of this name. Notebook 4 holds photographs and an explorer.
+pub fn largest(name: &str) -> usize {
+    if name.starts_with("4_") { 8_000_000 } else { 1_500_000 }
 }

@@ -4,11 +4,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::assignment;
 use super::finding::{Found, Rule};
 use super::notebook::{Cell, CellType, Notebook};
-
-/// In bytes.
-const LARGEST: usize = 1_500_000;
 
 /// A folder of somebody's machine. The sign before it excludes addresses on the web and binary data as text.
 static LOCAL: LazyLock<Regex> = LazyLock::new(|| {
@@ -32,8 +30,9 @@ pub fn find(notebook: &Notebook) -> Vec<Found> {
             found.push((Some(number), Rule::LocalPath, message));
         }
     }
-    if notebook.size > LARGEST {
-        let (size, largest) = (notebook.size as f64 / 1e6, LARGEST as f64 / 1e6);
+    let largest = assignment::largest(&notebook.name());
+    if notebook.size > largest {
+        let (size, largest) = (notebook.size as f64 / 1e6, largest as f64 / 1e6);
         let remedy = "show fewer or smaller pictures";
         found.push((None, Rule::Size, format!("the file has {size:.2} MB, {largest} are allowed; {remedy}")));
     }

@@ -100,6 +100,11 @@ impl Notebook {
         Ok(Notebook { path: path.to_path_buf(), size: text.len(), ..notebook })
     }
 
+    /// The name of the file without its ending.
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Returns the cells and their numbers, which count all cells from 1.
     pub fn numbered(&self) -> impl Iterator<Item = (usize, &Cell)> {
         (1..).zip(&self.cells)

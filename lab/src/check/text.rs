@@ -34,10 +34,9 @@ static PAPERS_NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)\bthe\s+
 type Heading = (usize, String);
 
 pub fn find(notebook: &Notebook) -> Vec<Found> {
-    let name = notebook.path.file_stem().unwrap_or_default().to_string_lossy();
     let mut found = placeholders(notebook);
     let headings = headings(notebook);
-    if let Some(due) = assignment::headings(&name) {
+    if let Some(due) = assignment::headings(&notebook.name()) {
         found.extend(missing_headings(&headings, due));
         found.extend(sources_section(notebook, &headings));
     }

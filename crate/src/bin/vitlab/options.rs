@@ -50,7 +50,12 @@ impl Inference {
     /// The model, and its device.
     pub fn learner(&self) -> Result<(Learner, Device)> {
         let device = device(&self.device)?;
-        let options = ReadOptions { entry: self.entry.clone(), heads: self.heads, image_size: self.image_size };
+        let options = ReadOptions {
+            entry: self.entry.clone(),
+            heads: self.heads,
+            image_size: self.image_size,
+            ..ReadOptions::default()
+        };
         let learner = Learner::open(&self.weights, &options, device)?;
         Ok((learner.with_precision(self.precision)?, device))
     }
