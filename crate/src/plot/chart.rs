@@ -14,7 +14,7 @@ use super::{Color, Panel, Series};
 
 const X_LABELS_HEIGHT: f32 = 46.0;
 const MAX_Y_STEPS: f64 = 5.0;
-/// A series with at most this many points has a mark on each.
+/// A series with at most this many points has a mark on each. So has a point between two gaps, which no line shows.
 const MARKED: usize = 30;
 /// A series with more points than this, such as one per step, is drawn thinner.
 const DENSE: usize = 300;
@@ -115,7 +115,7 @@ fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Colo
             chart.draw_series(section).expect(IN_MEMORY);
         }
     }
-    if series.points.len() <= MARKED {
+    if series.points.len() <= MARKED || run.len() == 1 {
         let mark = |point, radius, color| Circle::new(point, pixels(radius), RGBColor::from(color).filled());
         let marks = run.iter().flat_map(|&point| [mark(point, 4.0, Color::WHITE), mark(point, 3.0, color)]);
         chart.draw_series(marks).expect(IN_MEMORY);

@@ -38,7 +38,7 @@ impl Panel {
 pub struct Series {
     /// The name in the legend. An empty name has no entry.
     pub name: String,
-    /// (x, y); a y that is not finite leaves a gap.
+    /// (x, y); a y that is not finite leaves a gap. With a gap after each point there are points and no line.
     pub points: Vec<(f64, f64)>,
     pub dashed: bool,
     /// `None` for the colour of the network that the name begins with, or else the next colour of the palette. Series with
