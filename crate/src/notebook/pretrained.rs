@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 
 use crate::config::asked;
 use crate::data::{Filter, Fit, Invert, Photograph, Picture, Prepared, Preprocessing, pretrained};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::learner::ReadOptions;
 use crate::model::{Head, Structure, ViTConfig, VisionTransformer};
 use crate::{Config, Learner};
@@ -71,18 +71,21 @@ impl Pretrained {
 
 /// A narrow ViT of twelve blocks, without a class head, as DINOv2.
 fn stand_in(side: i64) -> Result<Learner> {
-    let config = Config {
+    let patch_size = 14;
+    ensure!(side > 0 && side % patch_size == 0, "side {side}: give a multiple of the patch size, {patch_size}");
+    let structure = Structure { head: Head::None, ..Structure::default() };
+    let config = ViTConfig {
         image_size: side,
-        patch_size: 14,
+        patch_size,
         n_channels: 3,
         n_layers: 12,
         embed_dim: 48,
         n_attention_heads: 6,
-        ..Config::default()
+        position_rows: (side / patch_size).pow(2) + 1,
+        structure,
+        ..ViTConfig::from(&Config::default())
     };
-    config.check()?;
-    let structure = Structure { head: Head::None, ..Structure::default() };
-    let model = VisionTransformer::with_sizes(ViTConfig { structure, ..ViTConfig::from(&config) }, Device::Cpu);
+    let model = VisionTransformer::with_sizes(config, Device::Cpu);
     Ok(Learner::new(model).with_preprocessing(Preprocessing {
         side,
         channels: 3,
