@@ -18,15 +18,17 @@ mod rerun;
 mod text;
 mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use crate::execution::{Executor, Options};
 use crate::system::{Error, Repository, Result};
-use finding::{Finding, Found};
+pub use finding::Finding;
+use finding::Found;
 use notebook::Notebook;
+pub use text::author_line;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -97,6 +99,22 @@ impl Check {
     }
 }
 
+/// Returns the findings in notebooks as they are. Their paths are shown relative to `folder`.
+///
+/// # Errors
+/// Fails if a notebook can't be read.
+pub fn findings(repository: &Repository, paths: &[PathBuf], folder: &Path) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for path in paths {
+        let notebook = Notebook::read(path)?;
+        let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+        findings.extend(
+            find(&notebook, &remedy(repository, &notebook)).into_iter().map(|found| finding(&shown, &notebook, found)),
+        );
+    }
+    Ok(findings)
+}
+
 /// Applies the rules on a notebook as it is.
 fn find(notebook: &Notebook, run: &str) -> Vec<Found> {
     [execution::find(notebook, run), text::find(notebook), content::find(notebook)].concat()
@@ -128,7 +146,8 @@ fn unknown_sources(notebook: &Notebook, shown: &str) -> Option<String> {
     (unknown > 0).then_some(note)
 }
 
-fn print(findings: &[Finding], notes: &[String], notebooks: usize) {
+/// Prints the findings, and on standard error how many there are.
+pub fn print(findings: &[Finding], notes: &[String], notebooks: usize) {
     for finding in findings {
         let cell = finding.cell.map_or(String::new(), |number| format!(", cell {number}"));
         let count = finding.execution_count.map_or(String::new(), |count| format!(" [{count}]"));

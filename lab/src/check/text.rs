@@ -44,9 +44,14 @@ pub fn find(notebook: &Notebook) -> Vec<Found> {
     found
 }
 
+/// Returns the line that names the author.
+pub fn author_line(source: &str) -> Option<&str> {
+    AUTHOR.find(source).map(|line| line.as_str())
+}
+
 fn placeholders(notebook: &Notebook) -> Vec<Found> {
     let mut found = Vec::new();
-    let author = notebook.markdown().find_map(|(number, cell)| Some((number, AUTHOR.find(&cell.source)?.as_str())));
+    let author = notebook.markdown().find_map(|(number, cell)| Some((number, author_line(&cell.source)?)));
     match author {
         None => {
             let remedy = "write `*Author: … · Course: … · Date: …*` below the title";

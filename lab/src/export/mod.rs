@@ -33,8 +33,9 @@ pub struct Export {
     out: Option<PathBuf>,
 }
 
+/// A format of an exported notebook.
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     Pdf,
     Html,
     Slides,
@@ -48,30 +49,44 @@ impl Export {
     /// needs a program that is missing.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         let notebooks = repository.select_notebooks(&self.notebooks)?;
-        // Looked for first: the other formats are of no use to somebody who hands in a PDF.
-        let chromium = if self.to.contains(&Format::Pdf) { Some(Chromium::find()?) } else { None };
-        let out = folder(repository, self.out.as_deref())?;
-        let reveal = if self.to.contains(&Format::Slides) { Some(reveal::wheel(repository)?) } else { None };
-        for notebook in &notebooks {
-            self.export(repository, notebook, &out, chromium.as_ref(), reveal.as_deref())?;
-        }
-        Ok(())
+        write(repository, &notebooks, &self.to, &folder(repository, self.out.as_deref())?)
     }
+}
 
-    fn export(
-        &self,
-        repository: &Repository,
-        notebook: &Path,
-        out: &Path,
-        chromium: Option<&Chromium>,
-        reveal: Option<&Path>,
-    ) -> Result<()> {
+/// Writes notebooks into a folder in each format.
+///
+/// # Errors
+/// Fails if a notebook can't be read, the folder can't be written, the clone isn't set up, or a format needs a program that is
+/// missing.
+pub fn write(repository: &Repository, notebooks: &[PathBuf], formats: &[Format], out: &Path) -> Result<()> {
+    // Looked for first: the other formats are of no use to somebody who hands in a PDF.
+    let chromium = if formats.contains(&Format::Pdf) { Some(Chromium::find()?) } else { None };
+    let reveal = if formats.contains(&Format::Slides) { Some(reveal::wheel(repository)?) } else { None };
+    let out = folder(repository, Some(out))?;
+    let exporter = Exporter { repository, formats, out: &out, chromium, reveal };
+    notebooks.iter().try_for_each(|notebook| exporter.export(notebook))
+}
+
+/// Writes notebooks in some formats.
+struct Exporter<'a> {
+    repository: &'a Repository,
+    formats: &'a [Format],
+    out: &'a Path,
+    /// For PDF.
+    chromium: Option<Chromium>,
+    /// For slides.
+    reveal: Option<PathBuf>,
+}
+
+impl Exporter<'_> {
+    fn export(&self, notebook: &Path) -> Result<()> {
+        let (repository, out) = (self.repository, self.out);
         let name = notebook.file_stem().expect("a notebook's name").to_string_lossy();
         let progress = Progress::new(repository.relative(notebook).display().to_string());
         let temporary = tempfile::tempdir_in(out).map_err(|error| Error::file(out, error.to_string()))?;
         let printed = temporary.path().join("print.html");
         let (mut pages, mut written) = (Vec::new(), Vec::new());
-        for format in &self.to {
+        for format in self.formats {
             let (kind, ending) = match format {
                 Format::Pdf => ("print", "pdf"),
                 Format::Html => ("html", "html"),
@@ -82,8 +97,8 @@ impl Export {
             pages.push((kind, if *format == Format::Pdf { printed.clone() } else { path }));
         }
         let pictures = notebook.parent().expect("a notebook's folder");
-        write_pages(repository, notebook, pictures, &pages, reveal, &progress)?;
-        if let Some(chromium) = chromium {
+        write_pages(repository, notebook, pictures, &pages, self.reveal.as_deref(), &progress)?;
+        if let Some(chromium) = &self.chromium {
             progress.message("printing to PDF");
             chromium.print(&printed, &out.join(format!("{name}.pdf")), &progress)?;
         }
