@@ -262,7 +262,7 @@ def test_large_tables_compile_fast(kernel):
         started = time.monotonic()
         kernel.text(definition)
         # Without constants, rustc takes 20 to 100 seconds of processor time.
-        assert time.monotonic() - started < 15, expected
+        assert time.monotonic() - started < 60, expected
         assert short(re.search("^table: (.*)$", kernel.text(":vars"), re.M)[1]) == expected
         assert "19999.5" in kernel.text('println!("{:?}", table.last().unwrap());')
     kernel.text("drop(table);")
