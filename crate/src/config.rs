@@ -164,7 +164,7 @@ pub struct Config {
     /// Number of training images to use (`None`: all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_images: Option<i64>,
-    /// Which images TRAIN_IMAGES takes.
+    /// Selection of the TRAIN_IMAGES images.
     #[serde(skip_serializing_if = "is_default")]
     pub train_selection: TrainSelection,
     /// Number of test images to use, from the first (`None`: all).

@@ -57,7 +57,7 @@ pub struct LayerMeasures {
     pub class_entropy: f64,
     /// [`attention_distance`] in patches, mean over heads.
     pub distance: f64,
-    /// Of the attention, after its projection.
+    /// Length of the attention's output, after its projection.
     pub attention_length: Lengths,
     pub mlp_length: Lengths,
 }

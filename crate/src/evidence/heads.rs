@@ -22,7 +22,7 @@ pub struct HeadMeasures {
     pub mean_probabilities: f64,
     /// Images that both heads decide alike.
     pub agreement: f64,
-    /// Of a network that learned from teachers.
+    /// Comparison with the teachers; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<TeacherMeasures>,
 }

@@ -36,13 +36,13 @@ pub struct Measures {
     pub accuracy: f64,
     /// Accuracy on images that are translated by 0, 1, … pixels: the mean over left, right, up and down, with black behind.
     pub shifts: Vec<f64>,
-    /// Of a DeiT.
+    /// Accuracies of both heads; a DeiT alone has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads: Option<HeadMeasures>,
-    /// Of a DeiT.
+    /// Comparison of the class and the distillation token; a DeiT alone has both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenMeasures>,
-    /// Of a ViT or DeiT.
+    /// Statistics of the attention; a CNN has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionMeasures>,
 }

@@ -15,7 +15,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of a mean with a standard error. `None` where the degrees of freedom are not a positive number.
+    /// Interval of a mean with a standard error. `None` where the degrees of freedom are not a positive number.
     fn new(mean: f64, error: f64, freedom: f64) -> Option<Self> {
         let half = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(0.975) * error;
         (half.is_finite() && freedom.is_finite()).then_some(Interval { mean, half, freedom })

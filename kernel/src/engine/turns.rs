@@ -35,7 +35,7 @@ const WITHOUT_BREAK: [&str; 19] = [
 pub struct Head {
     /// The loop without attributes.
     pub whole: Range<usize>,
-    /// Where the body begins.
+    /// Offset of the body's beginning.
     pub end: usize,
     pattern: Range<usize>,
     iterable: Range<usize>,

@@ -50,5 +50,5 @@ pub struct Finding {
     pub difference: Option<String>,
 }
 
-/// What a rule finds in a notebook: the cell's number, none for the whole notebook, and the message.
+/// A rule's finding in a notebook: the cell's number, none for the whole notebook, and the message.
 pub type Found = (Option<usize>, Rule, String);

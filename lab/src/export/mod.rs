@@ -72,9 +72,9 @@ struct Exporter<'a> {
     repository: &'a Repository,
     formats: &'a [Format],
     out: &'a Path,
-    /// For PDF.
+    /// The program that prints PDF.
     chromium: Option<Chromium>,
-    /// For slides.
+    /// The wheel with reveal.js, for slides.
     reveal: Option<PathBuf>,
 }
 

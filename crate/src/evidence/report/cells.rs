@@ -6,7 +6,7 @@ use crate::explain::Estimate;
 /// A cell without a value.
 pub const NONE: &str = "–";
 
-/// What a row says in place of numbers that don't exist yet.
+/// Text of a row whose numbers don't exist yet.
 pub const UNTRAINED: &str = "not trained yet";
 pub const UNMEASURED: &str = "not measured yet";
 

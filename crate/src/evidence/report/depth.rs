@@ -131,7 +131,7 @@ fn alike(network: &AttentionMeasures, a: usize, b: usize) -> Option<f64> {
     *network.layer_correlations.get(a)?.get(b)?
 }
 
-/// In how many networks each statement holds, and the correlation of early and late maps.
+/// Number of networks in which each statement holds, and the correlation of early and late maps.
 pub(super) fn orderings(runs: &[Results]) -> String {
     let networks = NETWORKS.map(|name| attention(runs, name));
     let held = |networks: &Vec<&AttentionMeasures>, statement: Statement| {

@@ -20,11 +20,11 @@ use crate::{Error, Result};
 /// The results of the plans of a folder.
 #[derive(Debug)]
 pub struct Evidence {
-    /// Of the plan itself.
+    /// Results of the plan itself.
     runs: Vec<Results>,
-    /// Of `data.json` beside it: parts of the training images.
+    /// Results of `data.json` beside it: trainings on parts of the images.
     data: Vec<Results>,
-    /// Of `trials.json` beside it: choices on held-out training images.
+    /// Results of `trials.json` beside it: constants chosen on held-out training images.
     trials: Vec<Results>,
 }
 
@@ -35,7 +35,7 @@ struct Results {
     networks: Vec<Network>,
 }
 
-/// What is there of one network.
+/// The history and the measures of one network, as far as the files exist.
 #[derive(Debug)]
 struct Network {
     seed: i64,
@@ -96,7 +96,7 @@ impl Evidence {
     }
 }
 
-/// Reads a plan with what is there of its networks.
+/// Reads a plan with the histories and measures that exist.
 fn results(path: &Path) -> Result<Vec<Results>> {
     let network = |run: &Run, seed| {
         let (history, measures) = (history_path(path, run, seed), measures_path(path, run, seed));

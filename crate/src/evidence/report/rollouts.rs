@@ -1,4 +1,4 @@
-//! What a rollout leaves out: lengths beside the residual, and the class token's own share.
+//! Lengths of attention and MLP beside the residual, which a rollout leaves out, and the class token's own share.
 
 use super::Results;
 use super::cells::{UNMEASURED, spread, table as markdown};
