@@ -18,18 +18,11 @@ pub(super) fn depth(networks: &[&AttentionMeasures]) -> usize {
     networks.iter().map(|network| network.layers.len()).max().unwrap_or(0)
 }
 
-/// A value of one layer.
-type OfLayer = fn(&LayerMeasures) -> Option<f64>;
+/// A value of one layer, and the digits behind its decimal point.
+pub(super) type Column = (fn(&LayerMeasures) -> Option<f64>, usize);
 
-/// Measures of each layer, mean ± standard deviation over networks.
-pub(super) fn layers(runs: &[Results]) -> String {
-    let columns: [OfLayer; 5] = [
-        |layer| Some(100.0 * layer.garment.mean_0?),
-        |layer| Some(100.0 * layer.garment.max_90?),
-        |layer| Some(layer.class_entropy),
-        |layer| Some(layer.entropy),
-        |layer| Some(layer.distance),
-    ];
+/// Rows of run, number of networks, layer, and each column's mean ± standard deviation over the networks.
+pub(super) fn by_layer(runs: &[Results], columns: &[Column]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for name in NETWORKS {
         let networks = attention(runs, name);
@@ -37,17 +30,26 @@ pub(super) fn layers(runs: &[Results]) -> String {
             rows.push(vec![name.to_string(), "0".to_string(), UNMEASURED.to_string()]);
         }
         for layer in 0..depth(&networks) {
-            let values = |value: OfLayer| {
+            let cells = columns.iter().map(|&(value, digits)| {
                 let of_network = |network: &&AttentionMeasures| value(network.layers.get(layer)?);
-                Vec::from_iter(networks.iter().filter_map(of_network))
-            };
-            let [garment, discarded, class, all, distance] = columns.map(values);
-            let cells = [(garment, 1), (discarded, 1), (class, 2), (all, 2), (distance, 2)]
-                .map(|(v, digits)| spread(&v, 1.0, digits));
+                spread(&Vec::from_iter(networks.iter().filter_map(of_network)), 1.0, digits)
+            });
             let start = [name.to_string(), networks.len().to_string(), layer.to_string()];
             rows.push(start.into_iter().chain(cells).collect());
         }
     }
+    rows
+}
+
+/// Measures of each layer.
+pub(super) fn layers(runs: &[Results]) -> String {
+    let columns: [Column; 5] = [
+        (|layer| Some(100.0 * layer.garment.mean_0?), 1),
+        (|layer| Some(100.0 * layer.garment.max_90?), 1),
+        (|layer| Some(layer.class_entropy), 2),
+        (|layer| Some(layer.entropy), 2),
+        (|layer| Some(layer.distance), 2),
+    ];
     let header = [
         "run",
         "networks",
@@ -58,7 +60,7 @@ pub(super) fn layers(runs: &[Results]) -> String {
         "entropy of all rows (nats)",
         "attention distance (patches)",
     ];
-    markdown(&header, &rows)
+    markdown(&header, &by_layer(runs, &columns))
 }
 
 /// Correlations of the layers' maps, mean ± standard deviation over networks.

@@ -2,32 +2,17 @@
 
 use super::Results;
 use super::cells::{UNMEASURED, spread, table as markdown};
-use super::depth::{NETWORKS, attention, depth};
-use crate::evidence::{AttentionMeasures, LayerMeasures};
+use super::depth::{Column, NETWORKS, attention, by_layer, depth};
+use crate::evidence::AttentionMeasures;
 
 /// Lengths of attention and MLP beside the residual, by layer.
 pub(super) fn lengths(runs: &[Results]) -> String {
-    let columns: [fn(&LayerMeasures) -> f64; 4] = [
-        |layer| layer.attention_length.class,
-        |layer| layer.attention_length.patches,
-        |layer| layer.mlp_length.class,
-        |layer| layer.mlp_length.patches,
+    let columns: [Column; 4] = [
+        (|layer| Some(layer.attention_length.class), 2),
+        (|layer| Some(layer.attention_length.patches), 2),
+        (|layer| Some(layer.mlp_length.class), 2),
+        (|layer| Some(layer.mlp_length.patches), 2),
     ];
-    let mut rows = Vec::new();
-    for name in NETWORKS {
-        let networks = attention(runs, name);
-        if networks.is_empty() {
-            rows.push(vec![name.to_string(), "0".to_string(), UNMEASURED.to_string()]);
-        }
-        for layer in 0..depth(&networks) {
-            let cells = columns.map(|value| {
-                let of_network = |network: &&AttentionMeasures| network.layers.get(layer).map(value);
-                spread(&Vec::from_iter(networks.iter().filter_map(of_network)), 1.0, 2)
-            });
-            let start = [name.to_string(), networks.len().to_string(), layer.to_string()];
-            rows.push(start.into_iter().chain(cells).collect());
-        }
-    }
     let header = [
         "run",
         "networks",
@@ -37,7 +22,7 @@ pub(super) fn lengths(runs: &[Results]) -> String {
         "MLP, class token",
         "MLP, patches",
     ];
-    markdown(&header, &rows)
+    markdown(&header, &by_layer(runs, &columns))
 }
 
 /// The class token's own share in its row of the rollout of the first layers, in percent.
