@@ -161,7 +161,10 @@ impl TensorExt for Tensor {
 
     #[track_caller]
     fn argmax_axis(&self, axis: i64) -> Tensor {
-        self.argmax(filled(self, "argmax_axis", axis), false)
+        let axis = filled(self, "argmax_axis", axis);
+        // libtorch has none of booleans.
+        let numbers = if self.kind() == Kind::Bool { self.to_kind(Kind::Uint8) } else { self.shallow_clone() };
+        numbers.argmax(axis, false)
     }
 
     fn sum_all(&self) -> f64 {

@@ -32,10 +32,12 @@ static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
         "Tasks?|[Ss]ections?|[Ff]igures?|[Tt]ables?|[Ee]quations?|[Aa]ppendix|[Ii]ssues?|[Vv]ersions?|[Qq]uestions?";
     pattern(&format!(r"\b(?:{words})\s+[A-Z]?[0-9]+(?:\.[0-9]+)*(?:(?:,| and| to|–)\s*[0-9]+(?:\.[0-9]+)*)*"))
 });
-static SIZE: LazyLock<Regex> = LazyLock::new(|| pattern(r"[0-9]+(?:\s?×\s?[0-9]+)+"));
+/// Whole numbers with × between them, and the sign before.
+static SIZE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(^|[^0-9.,])[0-9]+(?:\s?×\s?[0-9]+)+\b"));
 /// Parts of a line or cell that state nothing: code, formulas, links, addresses, tags.
-static SILENT: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?s)`[^`\n]*`|\$\$.*?\$\$|\$[^$]+\$|!?\[[^\]]*\]\([^)]*\)|https?://[^\s)>\]]+|<[^>]*>"));
+static SILENT: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?s)`[^`\n]*`|\$\$.*?\$\$|\$[^$]+\$|!?\[[^\]]*\]\([^)]*\)|https?://[^\s)>\]]+|</?[A-Za-z][^>]*>")
+});
 
 pub fn find(notebook: &Notebook) -> Vec<Found> {
     // Without code there is nothing to compare with.
@@ -155,9 +157,9 @@ fn stated(source: &str) -> Vec<Shown> {
         }
         text.push('\n');
     }
-    let text = [&*SILENT, &*REFERENCE, &*SIZE]
-        .into_iter()
-        .fold(text, |text, part| part.replace_all(&text, " ␣ ").into_owned());
+    let text = SILENT.replace_all(&text, " ␣ ");
+    let text = REFERENCE.replace_all(&text, " ␣ ");
+    let text = SIZE.replace_all(&text, "$1 ␣ ");
     let numbers = NUMBER.captures_iter(&text);
     let results =
         numbers.filter_map(|number| Shown::read(&text, &number).map(|shown| (shown, number.get(3).is_some())));
@@ -257,7 +259,7 @@ mod tests {
             "in 2019, layers 0 and 1, 24 heads, ten classes",
             "patches of 224 × 224 pixels, [6, 4, 50, 50]",
             "# Title with 99.5 %\n### Task 2.2: x",
-            "`0.65` and ```\n0.65\n```",
+            "`0.65`\n```\n0.65\n```",
             "$x / 255.5$ and $$\n0.25\n$$",
             "[arXiv 2010.11929](https://arxiv.org/abs/2010.11929), https://x.org/123.5",
             "section 3.1, Task 2.3, Figure 4.2, Tables 1.1 and 1.2, issue 161, appendix D.7",
@@ -266,7 +268,10 @@ mod tests {
         ] {
             assert_eq!(results(text), [""; 0], "{text}");
         }
-        assert_eq!(results("```\n0.65\n```\n0.75"), ["0.75"]);
+        assert_eq!(
+            results("```\n0.65\n```\n0.75, 1.5 × 224, p < 0.05 and > 0.01"),
+            ["0.75", "1.5", "224", "0.05", "0.01"]
+        );
     }
 
     /// Whether an output with `output` has the only number of `text`.

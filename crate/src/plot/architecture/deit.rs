@@ -65,11 +65,13 @@ impl Losses {
                 name: "soft",
                 teaches: ["probabilities".into(), format!("softmax(logits / {tau})")],
                 heads: [
-                    [format!("weight 1 − λ = {}", rounded(1.0 - lambda)), "cross-entropy".into()],
-                    [format!("weight λ τ² = {}", rounded(lambda * tau * tau)), "KL divergence".into()],
+                    [format!("1 − λ = {}", rounded(1.0 - lambda)), "cross-entropy".into()],
+                    [format!("λ τ² = {}", rounded(lambda * tau * tau)), "KL divergence".into()],
                 ],
             }),
-            _ => Err(Error::argument("the picture shows hard and soft distillation; set DISTILLATION to one of them")),
+            _ => Err(Error::argument(
+                "the picture shows a teacher's decisions or probabilities; set DISTILLATION to hard or soft",
+            )),
         }
     }
 }

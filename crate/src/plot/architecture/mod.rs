@@ -59,15 +59,16 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
     use tch::Device;
 
     use super::*;
+    use crate::config::Distillation;
     use crate::model::{Model, MyDeiT, VisionTransformer};
 
     #[test]
     fn parameters_are_those_of_the_models() {
-        let other =
-            Config { patch_size: 7, embed_dim: 24, n_layers: 3, forward_mul: 4, n_classes: 7, ..Config::default() };
+        let other = Config { patch_size: 7, embed_dim: 24, n_layers: 3, forward_mul: 4, ..Config::default() };
         for config in [Config::default(), Config { n_attention_heads: 2, ..other }] {
             let parameters = Parameters::of(&config);
             assert_eq!(parameters.vit, VisionTransformer::new(&config, Device::Cpu).unwrap().parameters());
@@ -75,6 +76,22 @@ mod tests {
         }
         let homework = Parameters::of(&Config::default());
         assert_eq!((homework.attention, homework.mlp, homework.norms), (16_640, 16_576, 256));
+    }
+
+    #[test]
+    fn wrong_arguments_are_sentences() {
+        let (config, image) = (Config::default(), Array2::zeros([28, 28]));
+        let message = vit_architecture(&config, &Array2::zeros([14, 28])).unwrap_err().to_string();
+        assert_eq!(message, "the image is 14 × 28, the configuration's are 28 × 28");
+        let message = vit_architecture(&Config { patch_size: 5, ..config.clone() }, &image).unwrap_err().to_string();
+        assert_eq!(message, "IMAGE_SIZE 28 is not a multiple of PATCH_SIZE 5");
+        let message = |distillation| {
+            let config = Config { distillation, ..config.clone() };
+            deit_architecture(&config, &image).map(|figure| figure.alt().to_string()).map_err(|error| error.to_string())
+        };
+        assert!(message(Distillation::Labels).unwrap_err().contains("set DISTILLATION to hard or soft"));
+        // λ τ² = 0.1 · 9.
+        assert!(message(Distillation::Soft).unwrap().contains("KL divergence (λ τ² = 0.9) of the distillation head"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn overview(canvas: &mut Canvas, top: f32, config: &Config, image: &Array2<f32>)
     let norm = (right + 18.0, middle - 16.0, 44.0, 32.0);
     canvas.arrow(&[(right + 2.0, middle), (norm.0 - 3.0, middle)], colors::ARROW);
     canvas.node(norm, colors::LAYER, &["norm"]);
-    let head = (norm.0 + norm.2 + 18.0, middle - 24.0, 90.0, 48.0);
+    let head = (norm.0 + norm.2 + 18.0, middle - 24.0, 96.0, 48.0);
     canvas.arrow(&[(norm.0 + norm.2 + 2.0, middle), (head.0 - 3.0, middle)], colors::ARROW);
     canvas.node(head, colors::CLASS, &["classifier", &format!("{width} → {width} → {classes}")]);
     canvas.note(head.0 + head.2 / 2.0, below, &["reads the class", "token alone"]);
