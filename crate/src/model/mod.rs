@@ -49,8 +49,8 @@ pub trait Model {
     /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
     /// let gradient = vit.gradient(&vit.forward(&images, false, false)?.0.sum(Kind::Float))?;
     /// assert_eq!(gradient.size(), [210_122]);
-    /// // The classifier's biases are the last parameters: each is added to the logits of both images.
-    /// assert_eq!(gradient.narrow(0, 210_112, 10).to_vec(), [2.0; 10]);
+    /// // The biases of the last layer stand before its 640 weights. Each is added to the logits of both images.
+    /// assert_eq!(gradient.narrow(0, 210_122 - 650, 10).to_vec(), [2.0; 10]);
     /// # Ok::<(), vitlab::Error>(())
     /// ```
     ///

@@ -120,10 +120,11 @@ impl Shown {
         let plain: String = digits.as_str().chars().filter(|c| !matches!(c, ',' | '\u{202f}' | '\u{a0}')).collect();
         let value: f64 = plain.replace('−', "-").parse().ok()?;
         let unit = number.get(3).map_or("", |unit| unit.as_str());
+        let sign = if joined { "" } else { &number[1] };
         Some(Shown {
-            text: format!("{}{}", if joined { "" } else { &number[1] }, digits.as_str()) + unit,
+            text: format!("{sign}{}{}", digits.as_str(), unit.replace('\n', " ")),
             digits: digits.as_str().to_string(),
-            sign: (signed && !joined).then(|| &number[1] == "+"),
+            sign: (!sign.is_empty()).then(|| sign == "+"),
             value,
             half: half_digit(&plain),
             percent: unit.ends_with('%'),
