@@ -14,9 +14,10 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
+use super::assignment;
 use super::finding::{Found, Rule};
 use super::notebook::{Cell, CellType, Notebook, Output};
-use super::text::{HEADING, author_line};
+use super::text::{ARXIV, HEADING, author_line};
 use super::values;
 
 fn pattern(text: &str) -> Regex {
@@ -159,6 +160,7 @@ fn stated(source: &str) -> Vec<Shown> {
         text.push('\n');
     }
     let text = SILENT.replace_all(&text, " ␣ ");
+    let text = ARXIV.replace_all(&text, " ␣ ");
     let text = REFERENCE.replace_all(&text, " ␣ ");
     let text = SIZE.replace_all(&text, "$1 ␣ ");
     let numbers = NUMBER.captures_iter(&text);
@@ -174,7 +176,9 @@ struct Known {
 
 impl Known {
     fn of(notebook: &Notebook) -> Self {
-        let mut texts = Vec::new();
+        // A task's number is none of the results, even where its heading is missing.
+        let due = assignment::headings(&notebook.name()).unwrap_or_default();
+        let mut texts: Vec<String> = due.iter().map(ToString::to_string).collect();
         for cell in &notebook.cells {
             match cell.cell_type {
                 CellType::Code => {
@@ -263,7 +267,7 @@ mod tests {
             "`0.65`\n```\n0.65\n```",
             "$x / 255.5$ and $$\n0.25\n$$",
             "[arXiv 2010.11929](https://arxiv.org/abs/2010.11929), https://x.org/123.5",
-            "section 3.1, Task 2.3, Figure 4.2, Tables 1.1 and 1.2, issue 161, appendix D.7",
+            "arXiv 1810.03292, section 3.1, Task 2.3, Figure 4.2, Tables 1.1 and 1.2, issue 161, appendix D.7",
             "DINOv2, ViT-S/16, GPT-3.5, ImageNet-21k, libtorch 2.11.0, 2026-11-29",
             "*Author: M, 1234567 · Course: C 205.3 · Date: D*",
         ] {

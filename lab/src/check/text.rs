@@ -26,7 +26,7 @@ static PAPER: LazyLock<Regex> = LazyLock::new(|| {
         r"https?://[\w.]*(arxiv\.org|doi\.org|openreview\.net|aclanthology\.org|jmlr\.org|thecvf\.com|neurips\.cc|mlr\.press)|https?://[^\s)]*\.pdf",
     )
 });
-static ARXIV: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\barxiv[\s:]*\d{4}\.\d{4,5}"));
+pub(super) static ARXIV: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\barxiv[\s:]*\d{4}\.\d{4,5}"));
 static CITED: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\p{Lu}[\p{L}’'-]+)\s+et\s+al\."));
 static PAPERS_NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)\bthe\s+paper\b.*\d|\d.*\bthe\s+paper\b"));
 
