@@ -265,14 +265,14 @@ impl Pass<'_, '_> {
         let x_and_d = (part.hidden.mat(images, hidden), part.d_logits.mat(images, columns).cols(0, classes));
         let (start, d_x) =
             ((Start::Zero, &mut part.gradient[..]), (Start::Zero, part.d_hidden.mat_mut(images, hidden)));
-        network.fc2.backward::<S, f32>(simd, x_and_d, start, d_x, &mut room);
+        network.fc2.backward(simd, x_and_d, start, d_x, &mut room);
         Random::new(seed, HIDDEN).dropout(&mut part.d_hidden, network.shape.dropout);
         for (d, x) in part.d_hidden.iter_mut().zip(part.hidden.iter()) {
             *d = if *x > 0.0 { *d } else { 0.0 };
         }
         let x_and_d = (part.features.mat(images, features), part.d_hidden.mat(images, hidden));
         let d_x = (Start::Zero, part.d_features.mat_mut(images, features));
-        network.fc1.backward::<S, f32>(simd, x_and_d, (Start::Zero, &mut part.gradient), d_x, &mut room);
+        network.fc1.backward(simd, x_and_d, (Start::Zero, &mut part.gradient), d_x, &mut room);
         Random::new(seed, FEATURES).dropout(&mut part.d_features, network.shape.dropout);
         for i in 0..images {
             let to = of_mut(&mut part.d_inputs[network.layers.len()], &(i..i + 1), images);
