@@ -1,5 +1,6 @@
 //! Matrix products and operations on rows against their definitions in float64 at every level of this CPU.
 
+use crate::attention::{softmax_columns, softmax_columns_backward};
 use crate::cpu::Simd;
 use crate::cpu::{CpuLevel, Level, dispatch};
 use crate::layers::*;
@@ -140,7 +141,7 @@ fn gelu_and_its_derivative_equal_their_definition() {
     gelu(&mut y, false);
     assert_close(&y, &definition(&wide(&x)), 1e-6, "output");
     y.copy_from_slice(&x);
-    gelu_slope(&mut y, &mut slope);
+    gelu_slope(&mut y, &mut slope, false);
     assert_close(&y, &definition(&wide(&x)), 1e-6, "output with slope");
     let expected: Vec<f64> = x.iter().flat_map(|x| derivative(&[*x], &[1.0], definition)).collect();
     assert_close(&slope, &expected, 1e-6, "derivative");
@@ -236,7 +237,13 @@ fn the_short_softmax_and_gelu_equal_their_definition() {
     }
     let x: Vec<f32> = (-96..96).map(|i| i as f32 / 12.0).collect();
     let expected: Vec<f64> = x.iter().map(|x| f64::from(*x) * distribution(f64::from(*x))).collect();
-    let mut y = x;
+    let mut y = x.clone();
     gelu(&mut y, true);
     assert_close(&y, &expected, 3e-4, "GELU");
+    let (mut y, mut slope) = (x.clone(), vec![0.0; x.len()]);
+    gelu_slope(&mut y, &mut slope, true);
+    assert_close(&y, &expected, 3e-4, "GELU with slope");
+    let definition = |x: &[f64]| x.iter().map(|x| x * distribution(*x)).collect::<Vec<_>>();
+    let expected: Vec<f64> = x.iter().flat_map(|x| derivative(&[*x], &[1.0], definition)).collect();
+    assert_close(&slope, &expected, 5e-4, "derivative of GELU");
 }

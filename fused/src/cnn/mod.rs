@@ -179,14 +179,8 @@ impl Cnn {
     /// [B, hidden].
     pub fn dropout_factors(&self, seed: u64, batch: usize) -> [Vec<f32>; 2] {
         let shape = &self.network.shape;
-        [(FEATURES, self.network.features), (HIDDEN, shape.hidden)].map(|(layer, width)| {
-            let part = part_size(batch);
-            let mut factors = vec![1.0; batch * width];
-            for (i, factors) in factors.chunks_mut(part * width).enumerate() {
-                Random::new(seed.wrapping_add((i * part) as u64), layer).dropout(factors, shape.dropout);
-            }
-            factors
-        })
+        [(FEATURES, self.network.features), (HIDDEN, shape.hidden)]
+            .map(|(layer, width)| Random::factors((seed, layer), (batch, part_size(batch), width), shape.dropout))
     }
 
     /// Runs a stage for the first `parts` parts.

@@ -108,29 +108,22 @@ fn of_mut<'a>(all: &'a mut [f32], some: &Range<usize>, images: usize) -> &'a mut
 }
 
 impl<S: Simd> Operation<S> for Pass<'_, '_> {
-    type Output = ();
-
     #[inline(always)]
     fn call(mut self, simd: S) {
         let (layers, images) = (self.network.layers.len(), self.part.images);
         match self.stage {
             Stage::Predict { images: pixels } => {
-                self.read_images(0..images, pixels);
                 for l in 0..layers {
                     for group in self.groups(l) {
-                        self.convolve(simd, &group, l);
-                        self.activate(group, l);
+                        self.convolve(simd, &group, l, pixels);
                     }
                 }
+                self.activate(0..images, layers - 1);
                 self.logits(simd, None);
             }
             Stage::Forward { layer: l, images: pixels } => {
                 for group in self.groups(l) {
-                    match l.checked_sub(1) {
-                        None => self.read_images(group.clone(), pixels),
-                        Some(before) => self.activate(group.clone(), before),
-                    }
-                    self.convolve(simd, &group, l);
+                    self.convolve(simd, &group, l, pixels);
                     for i in group {
                         let z = of(&self.part.outputs[l], &(i..i + 1), images);
                         self.network.layers[l].moments(z, &mut self.part.moments[l]);
@@ -181,9 +174,13 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Convolution of a group: inputs of layer `l` -> z
+    /// Convolution of a group in layer `l`, after the norm of the layer before: images or z of the layer before -> z
     #[inline(always)]
-    fn convolve<S: Simd>(&mut self, simd: S, group: &Range<usize>, l: usize) {
+    fn convolve<S: Simd>(&mut self, simd: S, group: &Range<usize>, l: usize, pixels: &[f32]) {
+        match l.checked_sub(1) {
+            None => self.read_images(group.clone(), pixels),
+            Some(before) => self.activate(group.clone(), before),
+        }
         let (part, workspace) = (&mut *self.part, &mut *self.workspace);
         let (x, z) = (of(&part.inputs[l], group, part.images), of_mut(&mut part.outputs[l], group, part.images));
         self.network.layers[l].convolve(simd, x, z, workspace);

@@ -107,7 +107,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     fn float32(self) -> Self::Float32;
     /// Calls the operation, compiled for this level.
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output;
+    fn run<O: Operation<Self>>(self, operation: O);
     fn splat(self, x: f32) -> Self::Register;
     fn add(self, a: Self::Register, b: Self::Register) -> Self::Register;
     fn sub(self, a: Self::Register, b: Self::Register) -> Self::Register;
@@ -162,8 +162,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 /// An operation that is compiled for a level. `call` and the functions that it calls must be `#[inline(always)]`: so they
 /// become a part of [`Simd::run`]. A closure would not do, because it can't be forced inline.
 pub(crate) trait Operation<S> {
-    type Output;
-    fn call(self, simd: S) -> Self::Output;
+    fn call(self, simd: S);
 }
 
 /// Defines a token and its operations, each by an expression.
@@ -189,10 +188,10 @@ macro_rules! token {
 
             #[inline(always)]
             #[allow(unused_unsafe)] // the portable level is safe
-            fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
+            fn run<O: Operation<Self>>(self, operation: O) {
                 #[inline(never)]
                 $(#[target_feature(enable = $features)])?
-                fn compiled<O: Operation<$token>>(simd: $token, operation: O) -> O::Output {
+                fn compiled<O: Operation<$token>>(simd: $token, operation: O) {
                     operation.call(simd)
                 }
                 // SAFETY: the token exists, so the CPU has the features.

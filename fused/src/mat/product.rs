@@ -34,8 +34,6 @@ struct Product<'a, S> {
 }
 
 impl<S: Simd> Operation<S> for Product<'_, S> {
-    type Output = ();
-
     /// Computes all columns, one tile's width at a time.
     #[inline(always)]
     fn call(mut self, _: S) {

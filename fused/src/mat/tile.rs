@@ -31,8 +31,6 @@ struct Tile<'a, M, const FROM: usize, const TO: usize> {
 }
 
 impl<S: Simd, M: Map<FROM, TO>, const FROM: usize, const TO: usize> Operation<S> for Tile<'_, M, FROM, TO> {
-    type Output = ();
-
     #[inline(always)]
     fn call(self, simd: S) {
         let Tile { from: (from, from_strides), to: (to, to_strides), channels, .. } = self;

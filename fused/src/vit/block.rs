@@ -1,8 +1,9 @@
 //! An encoder block for the tokens of a group of images.
 
 use super::pass::{Pass, Saved, Scratch, dropout_layer};
+use crate::attention::{attention, attention_backward};
 use crate::cpu::Simd;
-use crate::layers::{add, attention, attention_backward, gelu, gelu_slope, scale_by};
+use crate::layers::{add, gelu, gelu_slope, scale_by};
 use crate::mat::{Mat, MatMut, Start};
 
 impl<S: Simd> Pass<'_, S> {
@@ -89,7 +90,7 @@ impl<S: Simd> Pass<'_, S> {
         block.fc1.forward(simd, simd.along(w.normed.mat(some, e), &mut w.room[0]), saved.hidden.mat_mut(some, f));
         let hidden = &mut saved.hidden[..some * f];
         match self.seed {
-            Some(_) => gelu_slope(hidden, &mut saved.slope),
+            Some(_) => gelu_slope(hidden, &mut saved.slope, S::VALUES > 1),
             None => gelu(hidden, S::VALUES > 1),
         }
         block.fc2.forward(simd, simd.along(saved.hidden.mat(some, f), &mut w.room[0]), w.out.mat_mut(some, e));

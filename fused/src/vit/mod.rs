@@ -197,11 +197,7 @@ impl Transformer {
         let dropout_layers = dropout_layer(shape.layers);
         let factors = |layer: u64| {
             let tokens = if layer + 2 < dropout_layers { shape.tokens() } else { shape.prefix() };
-            let mut factors = vec![1.0; batch * tokens * shape.embed];
-            for (i, factors) in factors.chunks_mut(GROUP * tokens * shape.embed).enumerate() {
-                Random::new(seed.wrapping_add((i * GROUP) as u64), layer).dropout(factors, shape.dropout);
-            }
-            factors
+            Random::factors((seed, layer), (batch, GROUP, tokens * shape.embed), shape.dropout)
         };
         (0..dropout_layers).map(factors).collect()
     }

@@ -112,8 +112,6 @@ pub(super) struct Job<'a> {
 }
 
 impl<S: Simd> Operation<S> for Job<'_> {
-    type Output = ();
-
     #[inline(always)]
     fn call(mut self, simd: S) {
         let (network, shape, classes) = (self.network, &self.network.shape, self.network.shape.classes);

@@ -5,8 +5,9 @@
 //! [key, padded queries].
 
 use super::shape::Shape;
+use crate::attention::scale_columns;
 use crate::cpu::Simd;
-use crate::layers::{LANES, add, add_column_sums, lanes, scale_columns};
+use crate::layers::{LANES, add, add_column_sums, lanes};
 use crate::mat::{Buffer, Mat, dots};
 use crate::{Error, Result};
 
