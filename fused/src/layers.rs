@@ -55,6 +55,7 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Arranges the parameters as operands.
+    #[inline(always)]
     pub fn load<S: Simd>(&mut self, simd: S, flat: &[f32], room: &mut Room) {
         let (inputs, outputs, columns) = (self.inputs, self.outputs, self.columns());
         let weight = Mat::new(&flat[self.weight_at..], outputs, inputs);

@@ -76,60 +76,37 @@ avx512!(
     }
 );
 
-impl Bfloat16 {
-    /// Rounds 32 neighbours to 16 pairs.
-    #[inline(always)]
-    pub fn pair_neighbours(self, first: __m512, second: __m512) -> __m512 {
-        // SAFETY: as in `multiply_add`.
-        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
-    }
-
-    /// Rounds two rows of 16 values to 16 pairs: pair i holds value i of both rows.
-    #[inline(always)]
-    pub fn pair_rows(self, first: __m512, second: __m512) -> __m512 {
-        const ORDER: [u16; 32] = {
-            let mut order = [0; 32];
-            let mut i = 0;
-            while i < 32 {
-                order[i] = (i / 2 + i % 2 * 16) as u16;
-                i += 1;
-            }
-            order
-        };
-        // SAFETY: as in `multiply_add`.
-        unsafe {
-            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
-            let order = std::mem::transmute::<[u16; 32], __m512i>(ORDER);
-            std::mem::transmute::<__m512i, __m512>(_mm512_permutexvar_epi16(order, both))
-        }
-    }
-}
-
-/// Rounds a left operand, summed along its rows: [m, k] -> [m, k/2], rounded up.
+/// Rounds a left operand, summed along its rows: [m, k] -> [m, k/2]; k is a multiple of 16.
 #[inline(always)]
 fn along<'a>(simd: Bfloat16, x: Mat, room: &'a mut Buffer) -> Mat<'a> {
     let (rows, cols) = x.shape();
     assert!(cols.is_multiple_of(16));
     let mut out = room.room(rows, cols / 2);
     for (row, out) in x.iter().zip(out.iter_mut()) {
-        for (values, out) in row.chunks(32).zip(out.chunks_mut(16)) {
-            // SAFETY: `values` and `out` are 32 values and 16 pairs, or half as many at the end of a row.
+        for (values, out) in row.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
+            // SAFETY: the token exists, so the CPU has the instructions; the chunks are 16 values and 8 pairs.
             unsafe {
-                let first = simd.load(values.as_ptr());
-                if values.len() == 32 {
-                    simd.store(simd.pair_neighbours(first, simd.load(values.as_ptr().add(16))), out.as_mut_ptr());
-                } else {
-                    let mut pairs = [0.0; 16];
-                    simd.store(simd.pair_neighbours(first, simd.splat(0.0)), pairs.as_mut_ptr());
-                    out.copy_from_slice(&pairs[..8]);
-                }
+                let pairs = _mm512_cvtneps_pbh(simd.load(values.as_ptr()));
+                _mm256_storeu_ps(out.as_mut_ptr(), std::mem::transmute::<__m256bh, __m256>(pairs));
             }
         }
     }
     out.into_view()
 }
 
-/// Rounds a right operand, summed down its columns: [k, n] -> [k/2, n], rounded up. Transposed, it is a left one.
+/// Order of the halves of two registers, lane by lane.
+const ALTERNATING: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        order[i] = (i / 2 + i % 2 * 16) as u16;
+        i += 1;
+    }
+    order
+};
+
+/// Rounds a right operand, summed down its columns: [k, n] -> [k/2, n], rounded up; n is a multiple of 16. Transposed, it is
+/// a left one.
 #[inline(always)]
 fn down<'a>(simd: Bfloat16, x: Mat, room: &'a mut Buffer) -> Mat<'a> {
     let (rows, cols) = x.shape();
@@ -139,10 +116,14 @@ fn down<'a>(simd: Bfloat16, x: Mat, room: &'a mut Buffer) -> Mat<'a> {
     for out in out.iter_mut() {
         let (first, second) = (x.next().expect("a row for each pair"), x.next());
         for (j, out) in out.chunks_exact_mut(16).enumerate() {
-            // SAFETY: the rows are as long as `out`'s.
+            // SAFETY: the token exists, so the CPU has the instructions; the rows are as long as `out`'s. The types are 64
+            // bytes of plain values.
             unsafe {
+                let first = simd.load(first.as_ptr().add(16 * j));
                 let second = second.map_or(simd.splat(0.0), |row| simd.load(row.as_ptr().add(16 * j)));
-                simd.store(simd.pair_rows(simd.load(first.as_ptr().add(16 * j)), second), out.as_mut_ptr());
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                let order = std::mem::transmute::<[u16; 32], __m512i>(ALTERNATING);
+                simd.store(_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both)), out.as_mut_ptr());
             }
         }
     }

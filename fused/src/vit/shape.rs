@@ -1,6 +1,6 @@
 //! Sizes of a network, its layers, and where their parameters lie.
 
-use crate::cpu::{Level, Simd, dispatch};
+use crate::cpu::{Level, Operation, Simd, dispatch};
 use crate::layers::{Cursor, Linear, Norm, Room};
 use crate::{Error, Result};
 
@@ -168,12 +168,21 @@ impl Network {
     /// Arranges the parameters as the level's operands.
     pub fn arrange(&mut self, level: Level) {
         if self.arranged != Some(level) {
-            dispatch!(level, simd => self.arrange_for(simd));
+            dispatch!(level, simd => simd.run(&mut *self));
             self.arranged = Some(level);
         }
     }
 
-    fn arrange_for<S: Simd>(&mut self, simd: S) {
+    /// `length` parameters from `start` on.
+    pub fn at(&self, start: usize, length: usize) -> &[f32] {
+        &self.flat[start..start + length]
+    }
+}
+
+/// Arranges the parameters.
+impl<S: Simd> Operation<S> for &mut Network {
+    #[inline(always)]
+    fn call(self, simd: S) {
         let (flat, room) = (&self.flat, &mut Room::default());
         self.conv.load(simd.float32(), flat, room);
         self.fc1.load(simd.float32(), flat, room);
@@ -182,10 +191,5 @@ impl Network {
                 layer.load(simd, flat, room);
             }
         }
-    }
-
-    /// `length` parameters from `start` on.
-    pub fn at(&self, start: usize, length: usize) -> &[f32] {
-        &self.flat[start..start + length]
     }
 }
