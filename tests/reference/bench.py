@@ -58,9 +58,10 @@ def heads(model, images):
 class Training:
     def __init__(self, kind, raw):
         torch.manual_seed(42)
-        self.teacher = Cnn().eval() if kind == "deit" else None
-        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[kind.split("-")[0]]().train()
-        self.forward = self.model if kind == "cnn" else lambda images: heads(self.model, images)
+        name = kind.split("-")[0]
+        self.teacher = Cnn().eval() if name == "deit" else None
+        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[name]().train()
+        self.forward = self.model if name == "cnn" else lambda images: heads(self.model, images)
         if kind == "vit-compile":
             self.forward = torch.compile(self.forward)
         self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3)
@@ -102,12 +103,12 @@ class Expert(Training):
         data, cnn = self.loader.dataset, kind.startswith("cnn")
         memory_format = torch.channels_last if cnn else torch.contiguous_format
         self.model.to(memory_format=memory_format)
-        if self.teacher:
+        if self.teacher is not None:
             self.teacher.to(memory_format=torch.channels_last)
-        self.batches = iter(expert.Batches(data.images, data.labels, BATCH, memory_format))
+        self.drawn = iter(expert.Batches(data.images, data.labels, BATCH, memory_format))
         self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3, fused=True)
         if not cnn:
-            prefix = 2 if self.teacher else 1
+            prefix = 1 if self.teacher is None else 2
             self.forward = lambda images: expert.heads(self.model, images, prefix)
         self.compiled = False
         if not kind.endswith("-plain"):
@@ -131,7 +132,7 @@ class Expert(Training):
 
     def train(self, steps):
         losses, hits = [], []
-        for x, y in itertools.islice(self.batches, steps):
+        for x, y in itertools.islice(self.drawn, steps):
             loss, logits = self.loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()
