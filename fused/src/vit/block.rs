@@ -29,7 +29,7 @@ impl<S: Simd> Pass<'_, S> {
         let length = shape.heads * tokens * queries.next_multiple_of(16);
         for (image, maps) in saved.attention.chunks_exact_mut(length).take(group).enumerate() {
             let qkv = [(&saved.queries, queries), (&saved.keys, tokens), (&saved.values, tokens)];
-            let qkv = qkv.map(|(x, rows)| Mat::new(&x[image * rows * e..], rows, e));
+            let qkv = qkv.map(|(x, rows)| of_image(x, image, rows, e));
             let y = MatMut::new(&mut saved.mixed[image * rows * e..], rows, e);
             attention(simd, shape.heads, qkv, maps, y, &mut w.room);
         }
@@ -51,11 +51,12 @@ impl<S: Simd> Pass<'_, S> {
         block.out.backward(simd, operands, (Start::Present, gradient), (Start::Zero, d_mixed), &mut w.room);
         let length = shape.heads * tokens * rows.next_multiple_of(16);
         for (image, maps) in saved.attention.chunks_exact(length).take(group).enumerate() {
-            let of_image = |(x, rows)| Mat::new(&<[f32]>::as_ref(x)[image * rows * e..], rows, e);
-            let qkv = [(&saved.queries[..], rows), (&saved.keys, tokens), (&saved.values, tokens)].map(of_image);
+            let qkv = [(&saved.queries, rows), (&saved.keys, tokens), (&saved.values, tokens)];
+            let qkv = qkv.map(|(x, rows)| of_image(x, image, rows, e));
+            let d_y = of_image(&w.d_mixed, image, rows, e);
             let d_qkv = [(&mut w.d_queries, rows), (&mut w.d_keys, tokens), (&mut w.d_values, tokens)];
             let d_qkv = d_qkv.map(|(x, rows)| MatMut::new(&mut x[image * rows * e..], rows, e));
-            attention_backward(simd, shape.heads, qkv, maps, of_image((&w.d_mixed, rows)), d_qkv, &mut w.room);
+            attention_backward(simd, shape.heads, qkv, maps, d_y, d_qkv, &mut w.room);
         }
         // Keys and values give a gradient for all tokens, queries for the first tokens of each image.
         block.norm1.scale_shift(flat, &saved.hat1[..all * e], &mut w.normed);
@@ -125,4 +126,10 @@ impl<S: Simd> Pass<'_, S> {
             }
         }
     }
+}
+
+/// The rows of an image: [G · rows, E] -> [rows, E]
+#[inline(always)]
+fn of_image(x: &[f32], image: usize, rows: usize, e: usize) -> Mat<'_> {
+    Mat::new(&x[image * rows * e..], rows, e)
 }
