@@ -182,16 +182,22 @@ struct BenchTraining {
 
 impl BenchTraining {
     fn new(model: String) -> Result<Self> {
-        let (kind, precision) = match model.as_str() {
-            "vit" => (ModelKind::Vit, Precision::Float32),
-            "deit" => (ModelKind::Deit, Precision::Float32),
-            "cnn" => (ModelKind::Cnn, Precision::Float32),
-            "cnn-bfloat16" => (ModelKind::Cnn, Precision::Bfloat16),
+        let (name, precision) = match model.strip_suffix("-bfloat16") {
+            Some(name) => (name, Precision::Bfloat16),
+            None => (&model[..], Precision::Float32),
+        };
+        let kind = match name {
+            "vit" => ModelKind::Vit,
+            "deit" => ModelKind::Deit,
+            "cnn" => ModelKind::Cnn,
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
         let config = Config { precision, ..Config::default() };
         seed_everything(config.seed);
-        let learner = Learner::create(kind, &config, Device::Cpu)?;
+        let mut learner = Learner::create(kind, &config, Device::Cpu)?;
+        if kind != ModelKind::Cnn {
+            learner = learner.with_training_precision(precision)?;
+        }
         let teacher =
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
         Ok(BenchTraining { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
