@@ -56,11 +56,11 @@ def heads(model, images):
 
 
 class Training:
-    def __init__(self, kind, raw):
+    def __init__(self, kind, raw, device):
         torch.manual_seed(42)
-        name = kind.split("-")[0]
-        self.teacher = Cnn().eval() if name == "deit" else None
-        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[name]().train()
+        self.device, name = device, kind.split("-")[0]
+        self.teacher = Cnn().eval().to(device) if name == "deit" else None
+        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[name]().train().to(device)
         self.forward = self.model if name == "cnn" else lambda images: heads(self.model, images)
         if kind == "vit-compile":
             self.forward = torch.compile(self.forward)
@@ -86,6 +86,7 @@ class Training:
     def train(self, steps):
         losses, hits = [], []
         for x, y in itertools.islice(self.batches(), steps):
+            x, y = x.to(self.device), y.to(self.device)
             loss, logits = self.loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()
@@ -98,14 +99,14 @@ class Training:
 class Expert(Training):
     """The same training as an expert writes it. Without "-plain" in the name, torch.compile is used where it helps."""
 
-    def __init__(self, kind, raw):
-        super().__init__(kind, raw)
+    def __init__(self, kind, raw, device):
+        super().__init__(kind, raw, device)
         data, cnn = self.loader.dataset, kind.startswith("cnn")
         memory_format = torch.channels_last if cnn else torch.contiguous_format
         self.model.to(memory_format=memory_format)
         if self.teacher is not None:
             self.teacher.to(memory_format=torch.channels_last)
-        self.drawn = iter(expert.Batches(data.images, data.labels, BATCH, memory_format))
+        self.drawn = iter(expert.Batches(data.images, data.labels, BATCH, memory_format, device))
         self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3, fused=True)
         if not cnn:
             prefix = 1 if self.teacher is None else 2
@@ -146,10 +147,12 @@ class Expert(Training):
 class Rollout:
     """Maps of single images, computed as in vit-explain: forward hooks, max fusion, discard ratio 0.9."""
 
-    def __init__(self, weights):
+    def __init__(self, weights, device):
         state = torch.load(weights)
         self.model = VisionTransformer(dropout=0.0, rows=state["embedding.pos_embedding"].shape[1]).eval()
         self.model.load_state_dict(state)
+        self.model.to(device)
+        self.device = device
         self.attention = []
         for block in self.model.encoder:
             block.attention.register_forward_hook(lambda module, inputs, output: self.attention.append(output[1]))
@@ -157,18 +160,19 @@ class Rollout:
     def map(self, image):
         self.attention.clear()
         with torch.no_grad():
-            self.model(image[None])
-            product = torch.eye(self.attention[0].shape[-1])
+            self.model(image[None].to(self.device))
+            eye = torch.eye(self.attention[0].shape[-1], device=self.device)
+            product = eye
             for layer in self.attention:
                 fused = layer[0].amax(0)
                 flat = fused.flatten()
                 _, lowest = flat.topk(int(len(flat) * 0.9), largest=False)
                 flat[lowest[lowest != 0]] = 0
-                residual = (fused + torch.eye(len(fused))) / 2
+                residual = (fused + eye) / 2
                 product = (residual / residual.sum(-1)) @ product
             grid = product[0, 1:].view(1, 1, 7, 7)
             grid = F.interpolate(grid / grid.max(), size=(28, 28), mode="bilinear")
-        return grid[0, 0].numpy()
+        return grid[0, 0].cpu().numpy()
 
 
 class TimmRollout:
@@ -204,14 +208,14 @@ class Worker:
     def __init__(self):
         self.trainings, self.rollouts, self.vits, self.test = {}, {}, {}, None
 
-    def hello(self, data, threads):
-        self.data = data
+    def hello(self, data, threads, device="cpu"):
+        self.data, self.device = data, device
         torch.set_num_threads(threads)
         return {"torch": torch.__version__, "python": sys.version.split()[0], "threads": torch.get_num_threads()}
 
     def train(self, model, steps):
         if model not in self.trainings:
-            self.trainings[model] = (Expert if "-expert" in model else Training)(model, self.data)
+            self.trainings[model] = (Expert if "-expert" in model else Training)(model, self.data, self.device)
         peak(reset=True)
         start = time.perf_counter()
         loss = self.trainings[model].train(steps)
@@ -222,7 +226,7 @@ class Worker:
         if self.test is None:
             self.test = FashionMnist(self.data, "t10k", transforms.Compose([transforms.Resize([28, 28])] + NORMALISE))
         if weights not in self.rollouts:
-            self.rollouts[weights] = Rollout(weights)
+            self.rollouts[weights] = Rollout(weights, self.device)
         peak(reset=True)
         start = time.perf_counter()
         total = 0.0

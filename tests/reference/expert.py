@@ -13,22 +13,23 @@ SIDE, PADDING = 28, 2
 class Batches:
     """Endless shuffled batches ([B, 1, 28, 28] in [-1, 1], labels [B]), augmented by a random crop and flip of each image."""
 
-    def __init__(self, images, labels, batch, memory_format=torch.contiguous_format):
-        self.padded = F.pad(torch.tensor(images), [PADDING] * 4)  # [N, 32, 32] uint8
-        self.labels = torch.tensor(labels, dtype=torch.int64)
+    def __init__(self, images, labels, batch, memory_format=torch.contiguous_format, device="cpu"):
+        self.padded = F.pad(torch.tensor(images), [PADDING] * 4).to(device)  # [N, 32, 32] uint8
+        self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
         self.batch, self.memory_format = batch, memory_format
 
     def __iter__(self):
+        device = self.labels.device
         while True:
-            order = torch.randperm(len(self.labels))
+            order = torch.randperm(len(self.labels), device=device)
             for first in range(0, len(order) - self.batch + 1, self.batch):
                 index = order[first : first + self.batch]
-                corners = torch.randint(2 * PADDING + 1, [2, self.batch])
-                yield self.views(index, corners, torch.rand(self.batch) < 0.5), self.labels[index]
+                corners = torch.randint(2 * PADDING + 1, [2, self.batch], device=device)
+                yield self.views(index, corners, torch.rand(self.batch, device=device) < 0.5), self.labels[index]
 
     def views(self, index, corners, flipped):
         """Crops with their upper left corners (y, x) [2, B] in the padded images, mirrored where `flipped` [B]."""
-        places = torch.arange(SIDE)
+        places = torch.arange(SIDE, device=index.device)
         rows = corners[0][:, None] + places
         columns = corners[1][:, None] + torch.where(flipped[:, None], places.flip(0), places)
         pixels = self.padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]  # [B, 28, 28]
