@@ -1,6 +1,7 @@
 """Crates from a path."""
 
-from .case import Case, Completes, Fails, Group, Shows
+from .case import Case, Completes, Displays, Fails, Group, Shows
+from .output import CARD
 
 TALLY = ':dep tally = { path = "FOLDER/tally" }'
 SECOND = ':dep second-crate = { path = "FOLDER/second-crate" }'
@@ -27,5 +28,6 @@ CRATES = Group("Crates", [
     Case("completions know a crate", [TALLY, "tally::thirty();"], Completes("tally::Pile::o", ("of(things)",), (), "o")),
     Case("crates are gone after :clear", [TALLY, "tally::thirty();", ":clear", "tally::thirty()"], Fails("E0433", "tally")),
     Case("an await in a cell", ["async fn soon(n: u8) -> u8 { n + 1 }", "soon(3).await"], Shows("4"), limit=240),
+    Case("evcxr_display of the first await", [CARD, "async fn drawn() -> Card { Card { n: 9 } }", "drawn().await"], Displays("text/html", "<b>9</b>"), limit=240),
     Case(":dep without a crate fails", [":dep"], Fails("Error", ":dep")),
 ], long=True)

@@ -72,6 +72,15 @@ CRASHES = Group("Ends of the process", [
     Case("a panic that is caught doesn't fail the cell", ['let caught = std::panic::catch_unwind(|| { panic!("held"); }).is_err();', "caught"], Shows("true")),
 ])
 
+# A type that evcxr shows in two ways, and methods that take it.
+CARD = """#[derive(Debug)]
+pub struct Card { pub n: i32 }
+impl Card {
+    pub fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{}</b>\\nEVCXR_END_CONTENT", self.n) }
+    pub fn turned(self) -> Card { Card { n: -self.n } }
+    pub fn checked(self) -> Result<Card, String> { Ok(self) }
+}"""
+
 OUTPUT = Group("Output", [
     Case("standard output", ['println!("line one"); println!("line two");'], Prints("line one\nline two\n")),
     Case("standard error", ['eprintln!("to stderr");'], Prints("to stderr\n", "stderr")),
@@ -100,6 +109,13 @@ OUTPUT = Group("Output", [
     Case("evcxr_display of a type of one's own", ['struct Bold(&\'static str);\nimpl Bold { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{}</b>\\nEVCXR_END_CONTENT", self.0); } }', 'Bold("shown")'], Displays("text/html", "<b>shown</b>")),
     Case("evcxr_display by a trait", ['trait Pretty: std::fmt::Debug { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<i>{self:?}</i>\\nEVCXR_END_CONTENT"); } }\nimpl Pretty for u8 {}', "5u8"], Displays("text/html", "<i>5</i>")),
     Case("evcxr_display of a variable, twice", ['struct Chart;\nimpl Chart { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<p/>\\nEVCXR_END_CONTENT"); } }\nlet chart = Chart;', "chart", "chart"], Displays("text/html", "<p/>")),
+    Case("evcxr_display of the first ?, on a struct literal", [CARD, "Card { n: 1 }.checked()?"], Displays("text/html", "<b>1</b>")),
+    Case("evcxr_display of a value that moves a variable of the cell", [CARD, "let a = Card { n: 2 };\na.turned()"], Displays("text/html", "<b>-2</b>") & Keeps()),
+    Case("evcxr_display of a value that moves an earlier variable", [CARD, "let b = Card { n: 3 };\nlet c = 4;", ("b.turned()", Displays("text/html", "<b>-3</b>"))], Keeps({"c": "i32"})),
+    Case("evcxr_display of a first ? that moves a variable", [CARD, "let d = Card { n: 5 };", "d.turned()\n    .checked()?"], Displays("text/html", "<b>-5</b>") & Keeps()),
+    Case("evcxr_display after :types", [CARD, ":types\nlet e = Card { n: 6 };\ne.turned()"], Displays("text/html", "<b>-6</b>"), after=[":types"]),
+    Case("Debug of a first ? without evcxr_display", [CARD, "Ok::<i32, String>(7)?"], Shows("7")),
+    Case("Debug of a value that moves a variable", [CARD, "let f = Card { n: 8 };\n(f.turned(),)"], Shows("(Card { n: -8 },)") & Keeps()),
     Case("several blocks of one type in a cell", ['for n in 1..4 { println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{n}</b>\\nEVCXR_END_CONTENT"); }'], Displays("text/html", "<b>1</b>") & Displays("text/html", "<b>3</b>"), differs="evcxr_jupyter shows the last block of a type alone"),
     Case("text and a block in one cell", ['println!("before");\nprintln!("EVCXR_BEGIN_CONTENT text/html\\n<b/>\\nEVCXR_END_CONTENT");\nprintln!("after");'], Prints("before\nafter\n") & Displays("text/html", "<b/>")),
     Case("a value and a block in one cell", ['println!("EVCXR_BEGIN_CONTENT text/html\\n<u/>\\nEVCXR_END_CONTENT");\n8'], Displays("text/html", "<u/>") & Displays("text/plain", "8")),

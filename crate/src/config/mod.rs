@@ -98,7 +98,8 @@ pub enum TokenInitialisation {
 }
 
 /// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
-/// rollouts (`Learner::with_precision`). Parameters, batch statistics, loss and optimizer are always float32.
+/// rollouts (`Learner::with_precision`) or in training (`Learner::with_training_precision`). Parameters, batch statistics, loss
+/// and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -196,7 +197,7 @@ pub struct Config {
     pub initialisation: Initialisation,
     #[serde(skip_serializing_if = "is_default")]
     pub token_initialisation: TokenInitialisation,
-    /// Number format of the CNN. ViT and DeiT always train in float32.
+    /// Number format of the CNN. A ViT or DeiT has it from `Learner::with_training_precision`.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
     // Distillation

@@ -97,8 +97,8 @@ impl AdamW {
     /// Fails if the gradients have another number of elements than the parameters.
     pub fn step<T: Borrow<Tensor>>(&mut self, gradients: &[T], lr: f64) -> Result<()> {
         let update = || {
-            let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
-            let gradient = Tensor::cat(&flat, 0); // [n]
+            let mut flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
+            let gradient = if flat.len() == 1 { flat.remove(0) } else { Tensor::cat(&flat, 0) }; // [n]
             let (given, wanted) = (gradient.size(), self.flat.size());
             ensure!(given == wanted, "the gradients have {given:?} elements, the parameters {wanted:?}");
             self.steps += 1;

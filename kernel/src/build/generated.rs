@@ -1,10 +1,10 @@
 //! The code that evcxr generates around a cell. Before it is compiled, it is made to tell what evcxr drops: the payload
 //! of a panic, and the causes of a `?`'s error. It also gets the function that flushes the cell's standard output.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
+use super::display;
 use crate::cell::flush::FLUSH;
 use crate::cell::{PANIC, PANIC_TEXT, QUESTION_TEXT};
 
@@ -27,12 +27,7 @@ pub fn edit_source(source: &Path) -> std::io::Result<()> {
     let code = fs::read_to_string(source)?;
     // `cargo check` may follow a build of the same source.
     if !code.contains(FLUSH) {
-        let edited = tell_failures(&code) + &flush();
-        let modified = source.metadata()?.modified()?;
-        let mut file = File::create(source)?;
-        file.write_all(edited.as_bytes())?;
-        // On some systems, evcxr sets a time by which cargo notices the change.
-        file.set_modified(modified)?;
+        display::replace(source, &(tell_failures(&code) + &flush()))?;
     }
     Ok(())
 }

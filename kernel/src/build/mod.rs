@@ -3,6 +3,7 @@
 
 pub mod cargo;
 mod crates;
+mod display;
 pub mod generated;
 mod manifests;
 pub mod progress;

@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::cargo::is_plain;
-use super::{manifests, progress};
+use super::{display, manifests, progress};
 
 /// Makes this program cargo's wrapper around rustc for the workspace. The wrapper records how cargo starts rustc.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
@@ -266,7 +267,8 @@ impl RustcCall {
 
     /// Starts rustc with its messages on the same stream as cargo's; evcxr understands both formats.
     fn start(&self, arguments: &[String]) -> anyhow::Result<ExitCode> {
-        Ok(if self.command(arguments).status()?.success() { ExitCode::SUCCESS } else { ExitCode::from(101) })
+        let source = display::source_in(arguments, &self.folder).context("the last build compiled no cell")?;
+        Ok(display::compile(&mut self.command(arguments), &source)?)
     }
 
     fn command(&self, arguments: &[String]) -> Command {

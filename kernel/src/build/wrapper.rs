@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use super::display;
 use super::rustc::{
     Build, EVCXR_CACHE, EVCXR_WRAPPER, PREFER_DYNAMIC, RustcCall, VARIABLE, VARIABLES, environment, is_set, read, write,
 };
@@ -50,7 +51,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     if !environment.contains_key(EVCXR_CACHE) {
         command.env_remove(EVCXR_CACHE);
     }
-    Err(command.exec().into())
+    match display::source_in(&arguments, &std::env::current_dir()?).filter(|_| is_cell) {
+        Some(source) => Ok(display::compile(&mut command, &source)?),
+        None => Err(command.exec().into()),
+    }
 }
 
 /// Gives the cell's crate the same identity as in the last build, if variables exist and all its former dependencies are

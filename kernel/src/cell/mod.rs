@@ -6,6 +6,7 @@ pub mod event;
 pub mod flush;
 pub mod input;
 pub mod loops;
+mod meaning;
 mod orders;
 pub mod runner;
 mod sorter;

@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::event::{Bundle, Event, EventSender, Output, Question, Stream};
+use super::meaning::{Meaning, before_marker, ending_marker, read};
 use super::stderr::{HeldError, MAX_HELD};
-use super::{
-    ASK, BEGIN_CONTENT, CHANGED_TYPE, COMPLETE, END_CONTENT, EVCXR, OUTPUT, PANIC, PANIC_TEXT, PASSWORD, QUESTION,
-    QUESTION_TEXT, REQUEST, VITLAB,
-};
+use super::{COMPLETE, END_CONTENT, PANIC, QUESTION, REQUEST};
 
 /// Holds back output that may be incomplete: a part of a line, a figure that may be the cell's result, a question that
 /// may have more lines.
@@ -88,35 +86,29 @@ impl Sorter {
         if let Some((mime, content)) = self.block.take() {
             return self.sort_block_line(mime, content, line);
         }
-        // The cell may have written a part of a line before the marker.
-        if let Some((marker, before)) = ending_marker(line, &[COMPLETE, PANIC, QUESTION]) {
-            self.end_cell(marker, before);
-        } else if let Some((before, text)) = line.split_once(PANIC_TEXT).or_else(|| line.split_once(QUESTION_TEXT)) {
+        let (before, meaning) = read(line);
+        // The cell may have written a part of a line before a marker. It is a prompt before [`Meaning::Ask`].
+        if !matches!(meaning, Meaning::Text | Meaning::Ask(_)) {
             self.add_text(before, "");
-            self.failure = Some(text.replace('\0', "\n"));
-        } else if let Some((before, mime)) = line.split_once(BEGIN_CONTENT) {
-            self.add_text(before, "");
-            self.block = Some((mime.trim().to_string(), String::new()));
-        } else if let Some((before, output)) = line.split_once(OUTPUT) {
-            self.add_text(before, "");
-            match serde_json::from_str(output) {
-                Ok(output) => self.add_output(output),
-                Err(_) => self.add_text(line, "\n"),
+        }
+        match meaning {
+            Meaning::End(marker) => self.end_cell(marker),
+            Meaning::Failure(text) => self.failure = Some(text),
+            Meaning::Block(mime) => self.block = Some((mime, String::new())),
+            Meaning::Output(output) => self.add_output(output),
+            Meaning::Question(question) => self.begin_question(question),
+            Meaning::Ask(answers) => self.ask(before, answers, begun),
+            Meaning::ChangedType(marker) => {
+                self.release();
+                println!("{marker}");
             }
-        } else if let Some((before, request)) = line.split_once(REQUEST) {
-            self.add_text(before, "");
-            self.begin_question(request);
-        } else if let Some((prompt, answers)) = line.rsplit_once(ASK) {
-            self.ask(prompt, answers, begun);
-        } else if let Some(start) = line.find(CHANGED_TYPE) {
-            self.add_text(&line[..start], "");
-            self.release();
-            println!("{}", &line[start..]);
-        } else if let Some(question) = &mut self.question {
-            question.prompt += "\n";
-            question.prompt += line;
-        } else {
-            self.add_text(line, "\n");
+            Meaning::Text => match &mut self.question {
+                Some(question) => {
+                    question.prompt += "\n";
+                    question.prompt += line;
+                }
+                None => self.add_text(line, "\n"),
+            },
         }
     }
 
@@ -135,15 +127,14 @@ impl Sorter {
             Some((marker, _)) => {
                 self.add_content(mime, content);
                 if marker != END_CONTENT {
-                    self.end_cell(marker, "");
+                    self.end_cell(marker);
                 }
             }
         }
     }
 
-    /// Ends a cell, or its code, by a marker. The text `before` is on the marker's line.
-    fn end_cell(&mut self, marker: &str, before: &str) {
-        self.add_text(before, "");
+    /// Ends a cell, or its code, by a marker.
+    fn end_cell(&mut self, marker: &str) {
         self.send_question();
         let failure = self.failure.take();
         if marker == COMPLETE {
@@ -169,11 +160,9 @@ impl Sorter {
     }
 
     /// Begins a question of the crate `evcxr_input`. It may have more lines.
-    fn begin_question(&mut self, request: &str) {
+    fn begin_question(&mut self, question: Question) {
         self.send_question();
-        let (prompt, password) = request.strip_prefix(PASSWORD).map_or((request, false), |prompt| (prompt, true));
-        let prompt = prompt.strip_prefix(':').unwrap_or(prompt).to_string();
-        self.question = Some(Question { prompt, password });
+        self.question = Some(question);
         self.since = Instant::now();
     }
 
@@ -292,12 +281,7 @@ impl Sorter {
             return;
         }
         self.since = Instant::now();
-        let may_be_marker = |start: &usize| {
-            let rest = &self.line[*start..];
-            [EVCXR, VITLAB].iter().any(|it| rest.starts_with(it.as_bytes()) || it.as_bytes().starts_with(rest))
-        };
-        let before = (0..self.line.len()).find(may_be_marker).unwrap_or(self.line.len());
-        let whole = whole_characters(&self.line[..before]);
+        let whole = before_marker(&self.line);
         if whole == 0 {
             return;
         }
@@ -341,21 +325,6 @@ impl Sorter {
         if !self.text.is_empty() {
             self.events.send(&Event::Text { stream: Stream::Stdout, text: std::mem::take(&mut self.text) });
         }
-    }
-}
-
-/// Finds the marker that ends a line, and the text before it.
-fn ending_marker<'a>(line: &'a str, markers: &[&'static str]) -> Option<(&'static str, &'a str)> {
-    markers.iter().find_map(|marker| Some((*marker, line.strip_suffix(marker)?)))
-}
-
-/// Counts the bytes before a character whose end is missing. Bytes that aren't UTF-8 count as whole.
-pub fn whole_characters(bytes: &[u8]) -> usize {
-    let is_first = |byte: &u8| *byte & 0xC0 != 0x80;
-    let Some(last) = bytes.iter().rposition(is_first) else { return bytes.len() };
-    match std::str::from_utf8(&bytes[last..]) {
-        Err(error) if error.error_len().is_none() => last,
-        _ => bytes.len(),
     }
 }
 
@@ -509,10 +478,6 @@ mod tests {
                 }
             });
             assert_eq!(events, [text(stream, "é"), text(stream, "🦀")]);
-        }
-        for (bytes, whole) in [(&b"a\xc3"[..], 1), (b"\xff\xc3", 1), (b"\xf0\x9f\xa6", 0), (b"a\xff", 2), (b"\x80", 1)]
-        {
-            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::sorter::whole_characters;
+use super::meaning::whole_characters;
 
 /// Text is held back until the cell wrote none for this time, because one message is written in many parts.
 const HOLD: Duration = Duration::from_millis(30);

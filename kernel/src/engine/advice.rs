@@ -1,7 +1,8 @@
 //! Adds to an error what the kernel knows and rustc doesn't.
 
-use super::diagnostic::{Diagnostic, Mark};
+use super::diagnostic::Diagnostic;
 use super::earlier::Earlier;
+use super::marks::Mark;
 use super::source_map::{Place, SourceMap};
 use super::syntax::{closure_variable, untyped_variables};
 

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal::{self, SIGABRT, SIGKILL, SIGSEGV};
 use serde_json::{Value, json};
 use yansi::Paint;
 
-use super::diagnostic::{self, Diagnostic, SOURCES};
+use super::diagnostic::{self, Diagnostic};
 use super::earlier::{Earlier, Outcome};
+use super::panic;
 use super::source_map::{CellText, SourceMap};
 use super::state::KernelState;
 use super::syntax::{defined_names, definition};
@@ -53,7 +54,7 @@ pub fn decide_failure(
         _ if at_question => Err(Failure::interrupted_at_question()),
         // The loops of the cell end as a panic ends them, and the panics that follow from it are the interrupt's.
         (Some(Event::Panic { stderr, .. }), _) if asked => {
-            let details = match panic_message(&stderr).1 {
+            let details = match panic::message(&stderr).1 {
                 message if message.is_empty() => Vec::new(),
                 message => vec![format!("The cell panicked: {message}")],
             };
@@ -128,7 +129,7 @@ impl Failure {
     /// Describes a panic by the message of its hook and the text of its payload. `others` are the messages of panics that
     /// didn't stop the cell.
     fn panic(stderr: &str, payload: Option<&str>, others: &str, map: &SourceMap) -> Self {
-        let (place, message) = panic_message(stderr);
+        let (place, message) = panic::message(stderr);
         let message = match (message.as_str(), payload) {
             ("" | "Box<dyn Any>", Some(payload)) => payload.to_string(),
             ("", None) => "the panic's payload is no text, and its hook printed no message".into(),
@@ -136,25 +137,25 @@ impl Failure {
             (message, _) => message.to_string(),
         };
         let message = if message.is_empty() { "the cell panicked without a message".into() } else { message };
-        let mut details: Vec<String> = location(place, map).into_iter().collect();
+        let mut details: Vec<String> = panic::location(place, map).into_iter().collect();
         // `join().unwrap()` tells nothing about the panic of the thread.
         if message.ends_with("Any { .. }") {
             let starts: Vec<usize> = others.match_indices("thread '").map(|(start, _)| start).collect();
             for (index, start) in starts.iter().enumerate() {
                 let (place, message) =
-                    panic_message(&others[*start..starts.get(index + 1).copied().unwrap_or(others.len())]);
+                    panic::message(&others[*start..starts.get(index + 1).copied().unwrap_or(others.len())]);
                 if !message.is_empty() {
                     details.extend(format!("  a thread panicked: {message}").lines().map(String::from));
-                    details.extend(location(place, map));
+                    details.extend(panic::location(place, map));
                 }
             }
         }
-        Failure { details, ..Failure::new("panicked", without_frames(&message)) }
+        Failure { details, ..Failure::new("panicked", panic::without_frames(&message)) }
     }
 
     /// Describes the error of a `?`, whose text evcxr writes on standard error.
     fn question(stderr: &str) -> Self {
-        let message = without_frames(stderr.trim());
+        let message = panic::without_frames(stderr.trim());
         Failure::error(if message.is_empty() { "a `?` ended the cell".into() } else { message })
     }
 
@@ -170,7 +171,7 @@ impl Failure {
             (None, None) => "the cell's process ended",
         };
         let name = if signal.is_none() && status.is_some() { "Exit" } else { "Crash" };
-        let details = without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
+        let details = panic::without_frames(stderr.trim()).lines().take(10).map(String::from).collect();
         let failure = Failure::new(name, format!("{reason}. {}", lost(variables)));
         Failure { details, outcome: Outcome::ProcessEnded, ..failure }
     }
@@ -227,67 +228,12 @@ fn lost(variables: &[String]) -> String {
     format!("{subject} lost; functions, types and dependencies remain.")
 }
 
-/// Returns the place and the message of the first panic in a text of standard error.
-fn panic_message(stderr: &str) -> (&str, String) {
-    let mut lines = stderr.lines().skip_while(|line| !line.contains("panicked at "));
-    let place = lines.next().and_then(|line| line.split_once("panicked at "));
-    let place = place.map_or("", |(_, place)| place.trim_end_matches(':'));
-    let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
-    (place, without_frames(message.join("\n").trim()))
-}
-
-/// Returns the place of a panic: the line of a cell, or a file without this machine's folders.
-fn location(place: &str, map: &SourceMap) -> Option<String> {
-    let mut parts = place.rsplitn(3, ':');
-    let (column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
-    if !SOURCES.contains(&file) {
-        return Some(format!("  at {}:{line}", short_path(file)));
-    }
-    let number = line.parse().ok()?;
-    let offset = map.offset(number, column.parse().ok()?)?;
-    let place = map.place(offset..offset)?;
-    let cell = map.cell(place.back);
-    let before = &cell.code[..place.range.start];
-    let number = before.matches('\n').count() + 1;
-    let text = cell.code.lines().nth(number - 1).unwrap_or_default().trim();
-    let cell = if place.back == 0 { "the cell".to_string() } else { format!("cell [{}]", cell.count) };
-    Some(format!("  at line {number} of {cell}: {text}"))
-}
-
-/// Removes the folders that hold crates from the path of a source file: `tch-0.24.0/src/tensor/ops.rs`.
-fn short_path(file: &str) -> String {
-    if let Some((_, rest)) = file.split_once("/registry/src/") {
-        return rest.split_once('/').map_or(rest, |(_, rest)| rest).to_string();
-    }
-    if let Some((_, rest)) = file.split_once("/library/") {
-        return format!("library/{rest}");
-    }
-    let start = file.rmatch_indices('/').nth(2).map_or(0, |(slash, _)| slash + 1);
-    file[start..].to_string()
-}
-
-/// Removes C++ frames from a message: libtorch appends the place in its sources that raised an exception, and a stack
-/// of addresses.
-fn without_frames(text: &str) -> String {
-    let end = ["\nException raised from ", "\\nException raised from "].iter().filter_map(|mark| text.find(mark)).min();
-    match end {
-        None => text.to_string(),
-        Some(end) if text.contains("value: Torch(\"") => format!("{}\")", &text[..end]),
-        Some(end) => text[..end].to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
     use std::sync::Mutex;
 
     use super::*;
-    use crate::engine::rewrite::Rewritten;
-
-    fn cell(code: &str) -> CellText {
-        CellText { count: 1, code: code.into(), rewritten: Rewritten::new(code, Vec::new()) }
-    }
 
     #[test]
     fn the_watchers_event_counts_before_evcxrs_answer() {
@@ -295,7 +241,8 @@ mod tests {
         let state = KernelState { iopub, cell: Mutex::default(), folder: PathBuf::new() };
         let decide = |event, answer| {
             state.cell().stopped_by = event;
-            decide_failure(&state, Ok(answer), &cell(""), &Earlier::default(), &[], &[], String::new)
+            let cell = CellText::unchanged(1, "");
+            decide_failure(&state, Ok(answer), &cell, &Earlier::default(), &[], &[], String::new)
                 .err()
                 .map(|failure| failure.name)
         };
@@ -309,31 +256,6 @@ mod tests {
         assert!(state.cell().process_has_ended());
         state.cell().ended_by_interrupt = true;
         assert_eq!(decide(ended(), Err(Error::Message(String::new()))), Some("Interrupted".into()));
-    }
-
-    #[test]
-    fn a_panic_tells_the_line_of_the_cell_or_of_a_crate_without_folders_and_frames() {
-        let (cell, generated) = (
-            cell("let y = 1;\nlet x = v[3];"),
-            "\npub extern \"C\" fn run_user_code_1(\nlet y = 1;\n\nlet x = v[3];\n}",
-        );
-        let map = SourceMap::new(generated, &cell, &[]);
-        for (stderr, value, place) in [
-            (
-                "\nthread '<unnamed>' (12) panicked at src/lib.rs:5:9:\nindex out of bounds: the len is 0 but the index is 3\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
-                "index out of bounds: the len is 0 but the index is 3",
-                "  at line 2 of the cell: let x = v[3];",
-            ),
-            (
-                "thread 'main' panicked at /home/me/.cargo/registry/src/index.crates.io-1/tch-0.24.0/src/a.rs:7:13:\ncalled `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\\nException raised from meta at /pytorch/a.cpp:7\\nframe #0: 0x1\")\n",
-                "called `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\")",
-                "  at tch-0.24.0/src/a.rs:7",
-            ),
-        ] {
-            let failure = Failure::panic(stderr, None, "", &map);
-            assert_eq!([failure.name.as_str(), &failure.value], ["panicked", value]);
-            assert_eq!(failure.details, [place]);
-        }
     }
 
     #[test]

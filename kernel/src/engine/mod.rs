@@ -19,7 +19,9 @@ mod layouts;
 mod level;
 mod literals;
 mod loops;
+mod marks;
 mod names;
+mod panic;
 pub mod progress;
 mod redefine;
 mod report;
@@ -37,6 +39,7 @@ mod timing;
 mod toolchain;
 mod turns;
 mod types;
+mod unkept;
 mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd};

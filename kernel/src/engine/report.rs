@@ -15,7 +15,7 @@ pub fn lines(diagnostic: &Diagnostic, map: &SourceMap) -> Vec<String> {
         let all = helps.chain(diagnostic.notes.iter().map(|text| ("Note", text)));
         return all.flat_map(|(name, text)| indented(name, text)).collect();
     };
-    let span = |mark: &super::diagnostic::Mark| {
+    let span = |mark: &super::marks::Mark| {
         let code = &map.cell(mark.place.back).code;
         // For ariadne, no line follows the last line break.
         let last = code.trim_end_matches(['\r', '\n']).len();
@@ -78,7 +78,7 @@ fn drawable(code: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::diagnostic::Mark;
+    use crate::engine::marks::Mark;
     use crate::engine::rewrite::Rewritten;
     use crate::engine::source_map::{CellText, Place};
 

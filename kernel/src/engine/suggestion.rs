@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::Value;
 use yansi::Paint;
 
-use super::diagnostic::{place, spans};
+use super::marks::{place, spans};
 use super::source_map::{Place, SourceMap};
 
 /// More lines than these aren't shown.
@@ -78,7 +78,7 @@ fn replaced(cell: &str, edits: &[(Range<usize>, &str)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::diagnostic::tests::{BODY, cell, span};
+    use crate::engine::marks::tests::{BODY, cell, span};
 
     #[test]
     fn a_help_shows_the_cells_lines_after_it() {
