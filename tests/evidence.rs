@@ -13,10 +13,10 @@ fn models() -> PathBuf {
 
 #[test]
 fn the_page_has_the_tables_of_the_committed_results() -> Result<()> {
-    let evidence = Evidence::read(models().join("evidence/plan.json"))?;
+    let evidence = Evidence::read(models().join("evidence"))?;
     let page = std::fs::read_to_string(models().join("EVIDENCE.md")).expect("the page is committed");
     assert!(page.matches("<!-- table: ").count() >= 14);
-    let filled = fill(&page, |name| evidence.table(name))?;
+    let filled = fill(&page, |name| evidence.markdown(name))?;
     let first = page.lines().zip(filled.lines()).find(|(old, new)| old != new);
     assert_eq!(page, filled, "run `vitlab evidence --report`; the first line that differs: {first:?}");
     Ok(())
@@ -84,22 +84,63 @@ fn tables_by_hand() -> Result<()> {
     );
     let evidence = Evidence::read(folder.path().join("plan.json"))?;
     // Mean 82, standard deviation √7, t = 4.3027 for two degrees of freedom: 82 ± 6.57.
-    let accuracies = evidence.table("accuracies")?;
+    let accuracies = evidence.markdown("accuracies")?;
     let expected = ["vit", "3 of 3", "82.00 ± 2.65", "75.43 to 88.57", "1: 80.00, 2: 81.00, 3: 85.00"];
     assert_eq!(row(&accuracies, "vit"), expected);
     assert_eq!(row(&accuracies, "teacher"), ["teacher", "0 of 3", "not trained yet", "", ""]);
     // Unpaired: 3 ± t(2.56) · √(1/3 + 7/3) = 3 ± 3.5154 · 1.6330. Pairs on the same machine: 4 and 4.
-    let differences = evidence.table("differences")?;
+    let differences = evidence.markdown("differences")?;
     let expected = ["student − vit", "+3.00", "−2.74 to +8.74", "2.6", "2", "+4.00", "+4.00 to +4.00", "block"];
     assert_eq!(row(&differences, "student − vit"), expected);
     assert_eq!(row(&differences, "teacher − student")[1], "not trained yet");
-    let machines = evidence.table("machines")?;
+    let machines = evidence.markdown("machines")?;
     assert_eq!(row(&machines, "1"), ["1", "CPU: A", "vit, student"]);
     assert!(machines.contains("| 3 | CPU: A | vit |\n| 3 | CPU: B | student |\n"), "{machines}");
-    assert!(evidence.table("tokens")?.contains("| student | 0 | not measured yet |"));
-    assert_eq!(
-        evidence.table("nothing").unwrap_err().to_string(),
-        "has a place for a table nothing, which doesn't exist"
+    assert!(evidence.markdown("tokens")?.contains("| student | 0 | not measured yet |"));
+    Ok(())
+}
+
+#[test]
+fn a_notebook_shows_the_rows_of_the_page() -> Result<()> {
+    let folder = results(PLAN, &[("vit", 1, "A", 0.80), ("vit", 2, "A", 0.81), ("vit", 3, "A", 0.85)]);
+    let evidence = Evidence::read(folder.path())?;
+    let table = evidence.table("accuracies")?;
+    assert_eq!(table.title, "Test accuracy after the last epoch");
+    assert_eq!(table.rows[0][..3], ["vit", "3 of 3", "82.00 ± 2.65"]);
+    assert_eq!(table.rows[1], ["teacher", "0 of 3", "not trained yet"]);
+    assert_eq!(table.markdown(), evidence.markdown("accuracies")?);
+    // Each table of the page has a name that a notebook can ask for.
+    let page = std::fs::read_to_string(models().join("EVIDENCE.md")).expect("the page is committed");
+    let committed = Evidence::read(models().join("evidence"))?;
+    for name in page.lines().filter_map(|line| line.strip_prefix("<!-- table: ")?.strip_suffix(" -->")) {
+        let table = committed.table(name)?;
+        assert!(!table.title.is_empty() && !table.header.is_empty(), "{name}");
+        assert!(committed.markdown(name)?.ends_with(&table.markdown()), "{name}");
+    }
+    let trials = committed.table("trials")?.title;
+    assert!(
+        trials.starts_with("Trials on held-out training images: ") && trials.ends_with(" of them done"),
+        "{trials}"
+    );
+    let message = evidence.table("nothing").unwrap_err().to_string();
+    assert!(message.starts_with("there is no table nothing of the evidence; the tables are machines, accuracies, "));
+    let message = Evidence::read(folder.path().join("elsewhere")).unwrap_err().to_string();
+    assert!(message.ends_with("name a plan of trainings in JSON"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_stand_in_for_the_data_is_said() -> Result<()> {
+    let folder = results(PLAN, &[("vit", 1, "A", 0.80)]);
+    let path = folder.path().join("vit/seed1.json");
+    let mut history: Value = serde_json::from_str(&std::fs::read_to_string(&path).expect("a file")).expect("JSON");
+    history["origin"]["synthetic"] = json!(true);
+    write(&folder, "vit", 1, &history);
+    let evidence = Evidence::read(folder.path())?;
+    let table = evidence.table("accuracies")?;
+    assert_eq!(table.title, "Test accuracy after the last epoch [synthetic stand-in data]");
+    assert!(
+        evidence.markdown("accuracies")?.starts_with("Not FashionMNIST: some networks saw the generated stand-in.")
     );
     Ok(())
 }

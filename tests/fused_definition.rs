@@ -1,6 +1,6 @@
 //! The networks' definition: plain loops in float64 over one image. The engine's tests and its fuzz target compare with it.
 
-use vitlab_fused::{CpuLevel, Fusion, HeadTarget, ResolvedRollout, Shape, Transformer};
+use vitlab_fused::{CpuLevel, Fusion, HeadTarget, Precision, ResolvedRollout, Shape, Transformer};
 
 pub fn noise(length: usize, seed: u64) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -155,8 +155,8 @@ pub fn rollout(maps: &[Vec<f64>], heads: usize, tokens: usize, rollout: &Resolve
     product[rollout.query * tokens..][..tokens].to_vec()
 }
 
-/// Compares a training step's loss, predictions and rollouts of one shape with their definition, at all levels of this CPU,
-/// and the gradients of the levels with each other. `choose(n)` gives a number, of which the remainder by n is used.
+/// Compares a training step's loss, predictions and rollouts of one shape with their definition, at all levels of this CPU and
+/// in bfloat16, and the gradients of the levels with each other. `choose(n)` gives a number, of which the remainder by n is used.
 pub fn check(mut choose: impl FnMut(usize) -> usize) {
     let mut choose = |n: usize| choose(n) % n;
     let (heads, patch_side) = (1 + choose(3), 1 + choose(4));
@@ -198,29 +198,34 @@ pub fn check(mut choose: impl FnMut(usize) -> usize) {
     let logits: Vec<_> = expected.iter().map(|(heads, _)| heads.clone()).collect();
     let expected_rows: Vec<f64> =
         expected.iter().flat_map(|(_, maps)| rollout(maps, shape.heads, shape.tokens(), &options)).collect();
-    let near = |ours: &[f32], expected: &[f64], what: &str| {
+    let near = |ours: &[f32], expected: &[f64], tolerance: f64, what: &str| {
         let largest = expected.iter().fold(1e-3, |largest: f64, x| largest.max(x.abs()));
         assert_eq!(ours.len(), expected.len(), "{what} of {shape:?}");
         for (ours, expected) in ours.iter().zip(expected) {
             let apart = (f64::from(*ours) - expected).abs() / largest;
-            assert!(apart < 1e-4, "{what}: {ours} instead of {expected}, {shape:?}");
+            assert!(apart < tolerance, "{what}: {ours} instead of {expected}, {shape:?}");
         }
     };
     let mut portable: Option<Vec<f64>> = None;
-    for level in CpuLevel::available() {
-        let mut engine = Transformer::new(shape, 2).unwrap().with_level(level).unwrap();
+    let engine = || Transformer::new(shape, 2).unwrap();
+    let levels = CpuLevel::available().map(|level| (engine().with_level(level).unwrap(), 1e-4, format!("{level:?}")));
+    // Bfloat16 has three digits. Not every processor has its instructions.
+    let bfloat16 = engine().with_precision(Precision::Bfloat16);
+    let bfloat16 = bfloat16.and_then(|engine| engine.with_training_precision(Precision::Bfloat16));
+    for (mut engine, tolerance, level) in levels.chain(bfloat16.ok().map(|engine| (engine, 0.1, "bfloat16".into()))) {
         engine.load(&parameters).unwrap();
         let step = engine.train(&images, targets, 0).unwrap();
         let apart = (step.loss - loss(&logits, targets)).abs();
-        assert!(apart < 1e-4 * step.loss.abs() + 1e-6, "{level:?}: loss {apart:e} apart, {shape:?}");
+        assert!(apart < tolerance * step.loss.abs() + 1e-6, "{level}: loss {apart:e} apart, {shape:?}");
         match &portable {
-            Some(gradient) => near(step.gradient, gradient, "gradient"),
+            Some(gradient) => near(step.gradient, gradient, tolerance, &format!("gradient, {level}")),
             None => portable = Some(wide(step.gradient)),
         }
         let (rows, heads) = engine.rollout(&images, &options).unwrap();
-        near(&rows, &expected_rows, "rollout");
+        near(&rows, &expected_rows, tolerance, &format!("rollout, {level}"));
         for (head, ours) in heads.iter().enumerate() {
-            near(ours, &logits.iter().flat_map(|heads| heads[head].clone()).collect::<Vec<_>>(), "logits");
+            let expected: Vec<f64> = logits.iter().flat_map(|heads| heads[head].clone()).collect();
+            near(ours, &expected, tolerance, &format!("logits, {level}"));
         }
     }
 }

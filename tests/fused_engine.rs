@@ -133,10 +133,17 @@ fn bfloat16_agrees_with_float32_to_its_precision() {
             return eprintln!("not tested: no bfloat16 instructions");
         };
         engine.load(&parameters).unwrap();
-        let gradient = apart(engine.train(&images, targets, seed).unwrap().gradient, &float32);
-        let logits = apart(&engine.heads(&images).unwrap().concat(), &logits.unwrap().concat());
+        let bfloat16 = engine.train(&images, targets, seed).unwrap().gradient.to_vec();
+        let (gradient, exact) = (apart(&bfloat16, &float32), logits.unwrap().concat());
+        let logits = apart(&engine.heads(&images).unwrap().concat(), &exact);
         eprintln!("{} tokens, width {}: gradient {gradient:.1e}, logits {logits:.1e}", shape.tokens(), shape.embed);
         assert!(gradient < 0.02 && logits < 0.01, "{gradient:e}, {logits:e}");
+        // Each precision has its own operands of the same parameters.
+        let mut engine = engine.with_precision(Precision::Float32).unwrap();
+        for _ in 0..2 {
+            assert_eq!(engine.train(&images, targets, seed).unwrap().gradient, bfloat16);
+            assert_eq!(engine.heads(&images).unwrap().concat(), exact);
+        }
     }
 }
 

@@ -194,6 +194,42 @@ def unknown_authors(notebook):
     return "source", number
 
 
+def number_changed(notebook):
+    number, cell = cell_with(notebook, "0.586 in the worst case")
+    cell.source = cell.source.replace("0.586 in the worst case", "0.589 in the worst case")
+    return "number", number
+
+
+def number_with_another_sign(notebook):
+    number, cell = cell_with(notebook, "(difference −0.132 ± 0.011)")
+    cell.source = cell.source.replace("(difference −0.132 ± 0.011)", "(difference +0.132 ± 0.011)")
+    return "number", number
+
+
+def number_with_more_digits(notebook):
+    number, cell = cell_with(notebook, "which covers 50.2 % of the area")
+    cell.source = cell.source.replace("which covers 50.2 %", "which covers 50.23 %")
+    return "number", number
+
+
+def number_that_was_computed(notebook):
+    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
+    del cell.metadata["vitlab"]
+    return "number", number
+
+
+def number_without_a_reason(notebook):
+    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
+    cell.metadata["vitlab"]["numbers"]["5.2"] = " "
+    return "number", number
+
+
+def number_excused_in_vain(notebook):
+    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
+    cell.metadata["vitlab"]["numbers"]["7.25"] = "2016 / 278"
+    return "number", number
+
+
 def no_references(notebook):
     _, cell = cell_with(notebook, "## References")
     cell.source = cell.source.replace("## References", "## Literature")
@@ -244,6 +280,8 @@ def too_large(notebook):
 FAULTS = [
     *(other_order, executed_twice, not_from_one, not_executed, cell_added, failed, standard_error, compiler_warning),
     *(edited, edited_since_the_kernel_ran_it, quick, synthetic, date_left_out, no_author, blank_answer, blank_code),
+    *(number_changed, number_with_another_sign, number_with_more_digits, number_that_was_computed),
+    *(number_without_a_reason, number_excused_in_vain),
     *(no_heading, heading_in_code, headings_swapped, bare_arxiv, unknown_authors, no_references, no_alt_text),
     *(bare_picture, bare_picture_in_html, path_in_output, path_in_source, path_of_windows, too_large),
 ]
@@ -304,6 +342,33 @@ def test_a_papers_number_needs_a_link(tmp_path):
     nbformat.write(new_notebook(cells=cells), tmp_path / "own.ipynb")
     assert places(check(tmp_path / "own.ipynb")) == [("source", 2)]
     cells[1].source += " It is [here](https://arxiv.org/abs/2012.12877)."
+    nbformat.write(new_notebook(cells=cells), tmp_path / "own.ipynb")
+    assert check(tmp_path / "own.ipynb") == []
+
+
+def test_a_number_in_the_text_is_one_of_an_output(tmp_path):
+    html = "<table><tr><td>0.9327</td></tr></table><script>let page = 0.1234;</script>"
+    alt = {"image/png": {"alt": "test accuracy from 27.4 % to 79.5 %"}}
+    cells = [
+        new_markdown_cell("# T\n\n*Author: M · Course: C · Date: D*"),
+        new_code_cell(
+            "let ratio = 0.9;",
+            execution_count=1,
+            outputs=[
+                new_output("stream", text="loss 0.5618\n"),
+                new_output("display_data", {"text/html": html}),
+                new_output("display_data", {"image/png": NEW_PICTURE}, metadata=alt),
+            ],
+        ),
+        new_markdown_cell("With 0.9 it rises from 27.4 to 79.5 %, or 93.3 %; the loss is 0.562, in $x^{0.1}$ and `0.2` since 2017."),
+        new_markdown_cell("It is 0.563 or 12.34 %, and 0.563 again."),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "own.ipynb")
+    (finding,) = check(tmp_path / "own.ipynb")
+    assert (finding["rule"], finding["cell"]) == ("number", 4)
+    assert finding["message"].startswith("states 0.563, 12.34 %, which no output shows;")
+    assert '"vitlab": {"numbers": {"0.563": "…"}}' in finding["message"]
+    cells[3].metadata.vitlab = {"numbers": {"0.563": "0.282 + 0.281", "12.34": "Table 4 of arXiv 2010.11929"}}
     nbformat.write(new_notebook(cells=cells), tmp_path / "own.ipynb")
     assert check(tmp_path / "own.ipynb") == []
 

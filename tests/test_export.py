@@ -17,7 +17,7 @@ from test_check import picture
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "lab/src/python"))
-from export import markdown  # noqa: E402 (the program's own functions)
+from export import linked, markdown  # noqa: E402 (the program's own functions)
 
 LAB = Path(sys.prefix) / "bin" / "lab"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -49,7 +49,7 @@ def content():
     cells = [
         new_markdown_cell('# A "small" notebook\n\n*Author: Mara Muster · Course: Deep Vision · Date: today*'),
         new_markdown_cell("## Formulas\n\n" + FORMULAS),
-        new_markdown_cell("![the logo](logo.png)\n\n| a | b |\n|---|---|\n| one | 2 |"),
+        new_markdown_cell("![the logo](logo.png)\n\n| a | b |\n|---|---|\n| one | 2 |\n\n[next](2_next.ipynb#Two)"),
         new_code_cell(LONG, execution_count=1),
         new_code_cell("figure", execution_count=2),
         new_code_cell("explorer", execution_count=3),
@@ -104,6 +104,16 @@ def test_a_page_is_one_file_with_formulas_and_descriptions(written, name):
     assert "No description has been provided" not in text
     assert "data:image/png;base64,iVBORyBsb2dv" in text or 'alt="the logo" src="data:image/png' in text
     assert 'content="Author: Mara Muster · Course: Deep Vision · Date: today"' in text
+
+
+@pytest.mark.parametrize("kind, ending", [("html", ".html"), ("slides", ".slides.html")])
+def test_a_link_to_a_notebook_leads_to_its_page(written, kind, ending):
+    text = (written / f"small{ending}").read_text()
+    assert f'<a href="2_next{ending}#Two">next</a>' in text
+    assert linked('<a href="a.ipynb">x</a>', kind) == f'<a href="a{ending}">x</a>'
+    for other in ['<a href="https://example.org/a.ipynb">', '<a href="#a.ipynb">', '<a href="a.py">']:
+        assert linked(other, kind) == other
+    assert linked('<a href="a.ipynb#Two" class="b">x</a>', "print") == '<a class="b">x</a>'
 
 
 @needs_chromium

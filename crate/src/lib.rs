@@ -33,6 +33,8 @@
 //! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
 //! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
 //! | [`plot`] | figures | all |
+//! | [`statistics`] | spread, standard errors, intervals, correlations | 2, 3 |
+//! | [`tensor`] | reductions of tensors with plain arguments | all |
 //! | [`device`] | choice and description of the device | all |
 //! | [`mod@file`] | atomic writing of files | – |
 //! | [`notebook`] | display of figures and tables in the kernel, source listings | all |
@@ -54,6 +56,8 @@ pub mod metrics;
 pub mod model;
 pub mod notebook;
 pub mod plot;
+pub mod statistics;
+pub mod tensor;
 pub mod train;
 
 /// The versions of the dependencies whose types this crate uses, for notebooks that import only this crate.

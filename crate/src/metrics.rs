@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array2, Axis};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use crate::data::{Dataset, Origin, normalise};
 use crate::error::{Result, ensure};
 use crate::model::Model;
+use crate::tensor::TensorExt;
 
 /// Images per batch at evaluation; the result doesn't depend on it.
 const BATCH: i64 = 500;
@@ -154,5 +155,5 @@ impl Evaluation {
 
 /// Share of images with the same class in two lists `[N]`, 0 to 1.
 pub fn agreement(a: &Tensor, b: &Tensor) -> f64 {
-    a.eq_tensor(b).to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
+    a.eq_tensor(b).mean_all()
 }

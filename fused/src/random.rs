@@ -54,6 +54,15 @@ impl Random {
             }
         }
     }
+
+    /// The factors of a dropout layer for a batch [B, width]: each `part` images have a stream of their own.
+    pub fn factors((seed, layer): (u64, u64), (batch, part, width): (usize, usize, usize), rate: f64) -> Vec<f32> {
+        let mut factors = vec![1.0; batch * width];
+        for (i, factors) in factors.chunks_mut(part * width).enumerate() {
+            Random::new(seed.wrapping_add((i * part) as u64), layer).dropout(factors, rate);
+        }
+        factors
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Matrix products and operations on rows against their definitions in float64 at every level of this CPU.
 
+use crate::attention::{softmax_columns, softmax_columns_backward};
+use crate::cpu::Simd;
 use crate::cpu::{CpuLevel, Level, dispatch};
 use crate::layers::*;
-use crate::mat::{Mat, MatMut, Operand, Pair, Start, dots, multiply};
+use crate::mat::{Mat, MatMut, Start, dots, multiply};
 
 /// Values between −2 and 2, the same in each run.
 pub fn noise(length: usize, seed: u64) -> Vec<f32> {
@@ -139,7 +141,7 @@ fn gelu_and_its_derivative_equal_their_definition() {
     gelu(&mut y, false);
     assert_close(&y, &definition(&wide(&x)), 1e-6, "output");
     y.copy_from_slice(&x);
-    gelu_slope(&mut y, &mut slope);
+    gelu_slope(&mut y, &mut slope, false);
     assert_close(&y, &definition(&wide(&x)), 1e-6, "output with slope");
     let expected: Vec<f64> = x.iter().flat_map(|x| derivative(&[*x], &[1.0], definition)).collect();
     assert_close(&slope, &expected, 1e-6, "derivative");
@@ -164,18 +166,18 @@ fn rounded(x: f32) -> f32 {
 #[test]
 fn operands_are_rounded_and_paired() {
     let Some(simd) = bfloat16() else { return };
-    let halves = |pair: Pair| [f32::from_bits(pair.0 << 16), f32::from_bits(pair.0 & 0xffff_0000)];
+    let halves = |pair: f32| [pair.to_bits() << 16, pair.to_bits() & 0xffff_0000].map(f32::from_bits);
     for (rows, cols, stride) in [(50, 64, 64), (51, 32, 40), (1, 16, 16), (3, 48, 50)] {
         let x = noise(rows * stride, 1);
         let (mat, mut room) = (Mat::strided(&x, rows, cols, stride), Default::default());
-        let along = Pair::along(simd, mat, &mut room);
+        let along = simd.along(mat, &mut room);
         assert_eq!(along.shape(), (rows, cols / 2));
         for (i, row) in along.iter().enumerate() {
             for (j, pair) in row.iter().enumerate() {
                 assert_eq!(halves(*pair), [0, 1].map(|half| rounded(x[i * stride + 2 * j + half])));
             }
         }
-        let down = Pair::down(simd, mat, &mut room);
+        let down = simd.down(mat, &mut room);
         assert_eq!(down.shape(), (rows.div_ceil(2), cols));
         for (i, row) in down.iter().enumerate() {
             for (j, pair) in row.iter().enumerate() {
@@ -195,8 +197,8 @@ fn products_of_pairs_are_summed_in_float32() {
         let (mut rooms, mut out) = ([Default::default(), Default::default()], vec![0.0; m * n]);
         let [left_room, right_room] = &mut rooms;
         let width = k.next_multiple_of(16);
-        let pairs = Pair::along(simd, Mat::strided(&left, m, width, 112), left_room).cols(0, k.div_ceil(2));
-        let right_pairs = Pair::down(simd, Mat::new(&right, k, n), right_room);
+        let pairs = simd.along(Mat::strided(&left, m, width, 112), left_room).cols(0, k.div_ceil(2));
+        let right_pairs = simd.down(Mat::new(&right, k, n), right_room);
         simd_multiply(simd, pairs, right_pairs, &bias, &mut out);
         let element = |i: usize| -> f64 {
             let term = |t: usize| f64::from(rounded(left[i / n * 112 + t])) * f64::from(rounded(right[t * n + i % n]));
@@ -206,7 +208,7 @@ fn products_of_pairs_are_summed_in_float32() {
         assert_close(&out, &expected, 1e-4, &format!("{m} {k} {n}"));
         // The transposed left operand of a gradient: [k, m] with rows in pairs.
         let left = noise(k * 16, 5);
-        let pairs = Pair::down(simd, Mat::new(&left, k, 16), left_room);
+        let pairs = simd.down(Mat::new(&left, k, 16), left_room);
         let mut out = vec![0.0; m.min(16) * n];
         simd_multiply(simd, pairs.t().rows(0, m.min(16)), right_pairs, &bias, &mut out);
         let element = |i: usize| -> f64 {
@@ -219,7 +221,7 @@ fn products_of_pairs_are_summed_in_float32() {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn simd_multiply(simd: crate::cpu::Bfloat16, left: Mat<Pair>, right: Mat<Pair>, bias: &[f32], out: &mut [f32]) {
+fn simd_multiply(simd: crate::cpu::Bfloat16, left: Mat, right: Mat, bias: &[f32], out: &mut [f32]) {
     let (m, n) = (left.shape().0, right.shape().1);
     multiply(simd, left, right, Start::Bias(bias), MatMut::new(out, m, n));
 }
@@ -235,7 +237,13 @@ fn the_short_softmax_and_gelu_equal_their_definition() {
     }
     let x: Vec<f32> = (-96..96).map(|i| i as f32 / 12.0).collect();
     let expected: Vec<f64> = x.iter().map(|x| f64::from(*x) * distribution(f64::from(*x))).collect();
-    let mut y = x;
+    let mut y = x.clone();
     gelu(&mut y, true);
     assert_close(&y, &expected, 3e-4, "GELU");
+    let (mut y, mut slope) = (x.clone(), vec![0.0; x.len()]);
+    gelu_slope(&mut y, &mut slope, true);
+    assert_close(&y, &expected, 3e-4, "GELU with slope");
+    let definition = |x: &[f64]| x.iter().map(|x| x * distribution(*x)).collect::<Vec<_>>();
+    let expected: Vec<f64> = x.iter().flat_map(|x| derivative(&[*x], &[1.0], definition)).collect();
+    assert_close(&slope, &expected, 5e-4, "derivative of GELU");
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use crate::layers::add;
+
 /// Parts of a batch, each with its own gradient. The number is fixed, so that the order of additions, and with it the
 /// training, is the same for any number of threads.
 pub(super) const PARTS: usize = 8;
@@ -23,5 +25,16 @@ pub(super) fn run_jobs<W: Send, J: Send>(workspaces: &mut [W], jobs: Vec<J>, run
             scope.spawn(|| work(workspace));
         }
         work(own);
+    });
+}
+
+/// Adds the other parts' gradients to the first part's, in their order. A job's piece of the sum stays in the L1 cache.
+pub(super) fn add_parts(sum: &mut [f32], others: &[&[f32]], threads: usize) {
+    const PIECE: usize = 4096;
+    let jobs = sum.chunks_mut(PIECE).enumerate().collect();
+    run_jobs(&mut vec![(); threads], jobs, |(), (i, sum)| {
+        for other in others {
+            add(sum, &other[i * PIECE..]);
+        }
     });
 }

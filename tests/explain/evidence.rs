@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use ndarray::{Array3, Axis};
 use tch::{Device, Kind, Tensor};
 use vitlab::explain::{
-    Candidate, Comparison, Estimate, Fusion, Heatmap, Layers, MapScale, Query, Rollout, Score, Target, Trial, choose,
-    compare, halves, random_maps, rank_correlation, rank_correlations,
+    Candidate, Comparison, Fusion, Heatmap, Layers, MapScale, Query, Rollout, Score, Target, Trial, choose, compare,
+    halves, random_maps, rank_correlations,
 };
 use vitlab::learner::{Learner, Method, RolloutGrid};
 use vitlab::model::{Head, Model, Structure, ViTConfig, VisionTransformer};
+use vitlab::statistics::{Estimate, rank_correlation};
 use vitlab::{Config, Result};
 
 use crate::{common, refusal};

@@ -2,7 +2,7 @@
 
 The field `do` of a request names the method. The reply is one line, {"ok": …} or {"error": "…"}. The Rust side
 (`vitlab bench`) uses the same protocol. The recipe is the homework's: torchvision's transforms and loader, modules of
-torch.nn, torch.optim.
+torch.nn, torch.optim. Names with "-expert" stand for the same training as in `expert.py`.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+import expert
 from cnn import Cnn
 from deit import MyDeiT
 from train_vit import FashionMnist
@@ -55,11 +56,12 @@ def heads(model, images):
 
 
 class Training:
-    def __init__(self, kind, raw):
+    def __init__(self, kind, raw, device):
         torch.manual_seed(42)
-        self.teacher = Cnn().eval() if kind == "deit" else None
-        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[kind.split("-")[0]]().train()
-        self.forward = self.model if kind == "cnn" else lambda images: heads(self.model, images)
+        self.device, name = device, kind.split("-")[0]
+        self.teacher = Cnn().eval().to(device) if name == "deit" else None
+        self.model = {"vit": VisionTransformer, "deit": MyDeiT, "cnn": Cnn}[name]().train().to(device)
+        self.forward = self.model if name == "cnn" else lambda images: heads(self.model, images)
         if kind == "vit-compile":
             self.forward = torch.compile(self.forward)
         self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3)
@@ -84,6 +86,7 @@ class Training:
     def train(self, steps):
         losses, hits = [], []
         for x, y in itertools.islice(self.batches(), steps):
+            x, y = x.to(self.device), y.to(self.device)
             loss, logits = self.loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()
@@ -93,13 +96,63 @@ class Training:
         return sum(losses) / steps
 
 
+class Expert(Training):
+    """The same training as an expert writes it. Without "-plain" in the name, torch.compile is used where it helps."""
+
+    def __init__(self, kind, raw, device):
+        super().__init__(kind, raw, device)
+        data, cnn = self.loader.dataset, kind.startswith("cnn")
+        memory_format = torch.channels_last if cnn else torch.contiguous_format
+        self.model.to(memory_format=memory_format)
+        if self.teacher is not None:
+            self.teacher.to(memory_format=torch.channels_last)
+        self.drawn = iter(expert.Batches(data.images, data.labels, BATCH, memory_format, device))
+        self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3, fused=True)
+        if not cnn:
+            prefix = 1 if self.teacher is None else 2
+            self.forward = lambda images: expert.heads(self.model, images, prefix)
+        self.compiled = False
+        if not kind.endswith("-plain"):
+            self.compile_if_faster()
+
+    def compile_if_faster(self):
+        """Times a few steps with and without torch.compile, and keeps the faster forward pass."""
+        seconds = []
+        for forward in (plain := self.forward, compiled := torch.compile(plain)):
+            self.forward = forward
+            try:
+                self.train(3)
+                start = time.perf_counter()
+                self.train(10)
+                seconds.append(time.perf_counter() - start)
+            except Exception as error:  # torch.compile needs a C++ compiler
+                print(f"torch.compile failed: {error}", file=sys.stderr)
+                seconds.append(float("inf"))
+        self.compiled = seconds[1] < seconds[0]
+        self.forward = compiled if self.compiled else plain
+
+    def train(self, steps):
+        losses, hits = [], []
+        for x, y in itertools.islice(self.drawn, steps):
+            loss, logits = self.loss(x, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+            hits.append((logits.detach().argmax(1) == y).float().mean())
+        torch.stack(hits).mean().item()  # the homework reports the accuracy, too
+        return torch.stack(losses).mean().item()
+
+
 class Rollout:
     """Maps of single images, computed as in vit-explain: forward hooks, max fusion, discard ratio 0.9."""
 
-    def __init__(self, weights):
+    def __init__(self, weights, device):
         state = torch.load(weights)
         self.model = VisionTransformer(dropout=0.0, rows=state["embedding.pos_embedding"].shape[1]).eval()
         self.model.load_state_dict(state)
+        self.model.to(device)
+        self.device = device
         self.attention = []
         for block in self.model.encoder:
             block.attention.register_forward_hook(lambda module, inputs, output: self.attention.append(output[1]))
@@ -107,18 +160,19 @@ class Rollout:
     def map(self, image):
         self.attention.clear()
         with torch.no_grad():
-            self.model(image[None])
-            product = torch.eye(self.attention[0].shape[-1])
+            self.model(image[None].to(self.device))
+            eye = torch.eye(self.attention[0].shape[-1], device=self.device)
+            product = eye
             for layer in self.attention:
                 fused = layer[0].amax(0)
                 flat = fused.flatten()
                 _, lowest = flat.topk(int(len(flat) * 0.9), largest=False)
                 flat[lowest[lowest != 0]] = 0
-                residual = (fused + torch.eye(len(fused))) / 2
+                residual = (fused + eye) / 2
                 product = (residual / residual.sum(-1)) @ product
             grid = product[0, 1:].view(1, 1, 7, 7)
             grid = F.interpolate(grid / grid.max(), size=(28, 28), mode="bilinear")
-        return grid[0, 0].numpy()
+        return grid[0, 0].cpu().numpy()
 
 
 class TimmRollout:
@@ -154,24 +208,25 @@ class Worker:
     def __init__(self):
         self.trainings, self.rollouts, self.vits, self.test = {}, {}, {}, None
 
-    def hello(self, data, threads):
-        self.data = data
+    def hello(self, data, threads, device="cpu"):
+        self.data, self.device = data, device
         torch.set_num_threads(threads)
         return {"torch": torch.__version__, "python": sys.version.split()[0], "threads": torch.get_num_threads()}
 
     def train(self, model, steps):
         if model not in self.trainings:
-            self.trainings[model] = Training(model, self.data)
+            self.trainings[model] = (Expert if "-expert" in model else Training)(model, self.data, self.device)
         peak(reset=True)
         start = time.perf_counter()
         loss = self.trainings[model].train(steps)
-        return {"seconds": time.perf_counter() - start, "images": steps * BATCH, "loss": loss, "peak_mb": peak()}
+        seconds, compiled = time.perf_counter() - start, getattr(self.trainings[model], "compiled", None)
+        return {"seconds": seconds, "images": steps * BATCH, "loss": loss, "peak_mb": peak(), "compiled": compiled}
 
     def explain(self, weights, images, batch):
         if self.test is None:
             self.test = FashionMnist(self.data, "t10k", transforms.Compose([transforms.Resize([28, 28])] + NORMALISE))
         if weights not in self.rollouts:
-            self.rollouts[weights] = Rollout(weights)
+            self.rollouts[weights] = Rollout(weights, self.device)
         peak(reset=True)
         start = time.perf_counter()
         total = 0.0

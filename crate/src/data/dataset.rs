@@ -9,7 +9,7 @@ use super::{Source, Split, source};
 use crate::Config;
 use crate::config::TrainSelection;
 use crate::device::on_one_thread;
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// Origin of a run's data. It accompanies every result, so that a figure or a history from another data set, from the
 /// generated stand-in or from a quick run can't be mistaken for one from the whole FashionMNIST.
@@ -141,6 +141,48 @@ impl Dataset {
         normalise(&self.select(indices))
     }
 
+    /// The images at these places, from 0, as input of a network: `[B, 1, 28, 28]` float32, as [`Dataset::normalised`].
+    ///
+    /// # Errors
+    /// A place that the set doesn't have.
+    pub fn at(&self, places: &[i64]) -> Result<Tensor> {
+        let (name, len) = (self.split.name(), self.len());
+        if let Some(place) = places.iter().find(|place| !(0..len).contains(place)) {
+            return Err(Error::argument(format!("image {place} asked for, the {name} set has 0 to {}", len - 1)));
+        }
+        Ok(self.normalised(&Tensor::from_slice(places)))
+    }
+
+    /// The first `n` images as input of a network, `[n, 1, 28, 28]` float32, and their labels `[n]`.
+    ///
+    /// ```
+    /// use vitlab::data::{Dataset, Source, Split};
+    /// use vitlab::{tch::Device, tensor::TensorExt};
+    /// let test = Dataset::read(&Source::Synthetic, Split::Test, Device::Cpu)?;
+    /// let (images, labels) = test.first(3)?;
+    /// assert_eq!((images.size(), labels.size()), (vec![3, 1, 28, 28], vec![3]));
+    /// assert_eq!(test.at(&[0, 1, 2])?.largest_difference(&images), 0.0);
+    /// let last = test.len() - 1;
+    /// let message = test.at(&[last + 1]).unwrap_err().to_string();
+    /// assert_eq!(message, format!("image {} asked for, the test set has 0 to {last}", last + 1));
+    /// assert!(test.first(0).unwrap_err().to_string().starts_with("0 images asked for, the test set has 1 to"));
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No images, or more than the set has.
+    pub fn first(&self, n: i64) -> Result<(Tensor, Tensor)> {
+        self.check_count(n)?;
+        let (bytes, labels) = self.range(0, n);
+        Ok((normalise(&bytes), labels))
+    }
+
+    fn check_count(&self, n: i64) -> Result<()> {
+        let (name, len) = (self.split.name(), self.len());
+        ensure!((1..=len).contains(&n), "{n} images asked for, the {name} set has 1 to {len}");
+        Ok(())
+    }
+
     /// Images `[B, 28, 28]` uint8 and labels `[B]` from `start` to `end` (excluded). They share the dataset's memory.
     pub fn range(&self, start: i64, end: i64) -> (Tensor, Tensor) {
         (self.images.narrow(0, start, end - start), self.labels.narrow(0, start, end - start))
@@ -166,8 +208,7 @@ impl Dataset {
     /// # Errors
     /// No images, or more than the dataset has.
     pub fn take(self, n: i64) -> Result<Self> {
-        let (name, len) = (self.split.name(), self.len());
-        ensure!((1..=len).contains(&n), "{n} images asked for, the {name} set has 1 to {len}");
+        self.check_count(n)?;
         let (images, labels) = self.range(0, n);
         Ok(Dataset { images, labels, ..self })
     }

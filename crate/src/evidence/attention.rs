@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use tch::nn::Module;
 use tch::{Kind, Tensor};
 
-use super::measures::{correlation, mean, patch_shares};
+use super::measures::{mean, patch_shares};
 use crate::data::normalise;
 use crate::explain::{
     Fusion, Layers, Query, Rollout, attention_distance, attention_entropy, query_entropy, rollout_rows,
 };
 use crate::metrics::in_batches;
 use crate::model::{Parts, scaled};
+use crate::statistics::correlation;
 use crate::{Learner, Result};
 
 /// Images per pass: the attention of all layers fits into the processor's cache.

@@ -135,11 +135,3 @@ pub(super) fn patch_shares(rows: &Tensor, prefix_tokens: i64) -> Tensor {
     let patches = rows.narrow(1, prefix_tokens, rows.size()[1] - prefix_tokens).to_kind(Kind::Double);
     &patches / patches.sum_dim_intlist([1i64].as_slice(), true, Kind::Double)
 }
-
-/// Pearson's correlation over the patches, image by image: two `[N, P]` -> `[N]`.
-pub(super) fn correlation(a: &Tensor, b: &Tensor) -> Tensor {
-    let centred = |t: &Tensor| t - t.mean_dim([1i64].as_slice(), true, Kind::Double);
-    let sum = |t: Tensor| t.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
-    let (a, b) = (centred(a), centred(b));
-    sum(&a * &b) / (sum(a.square()) * sum(b.square())).sqrt()
-}

@@ -5,7 +5,6 @@ mod heads;
 mod measures;
 mod plan;
 mod report;
-mod statistics;
 mod tokens;
 
 pub use attention::{AttentionMeasures, LayerMeasures, Lengths, OfRollouts, OwnShare};
@@ -13,5 +12,4 @@ pub use heads::{HeadMeasures, TeacherMeasures};
 pub use measures::{Measures, translated};
 pub use plan::{Plan, Run, Teacher, history_path, measures_path};
 pub use report::{Evidence, fill};
-pub use statistics::Interval;
 pub use tokens::TokenMeasures;

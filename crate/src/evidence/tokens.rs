@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::measures::{correlation, mean, patch_shares};
+use super::measures::{mean, patch_shares};
 use crate::data::normalise;
 use crate::error::ensure;
 use crate::explain::{Query, Rollout};
 use crate::metrics::in_batches;
+use crate::statistics::correlation;
 use crate::{Learner, Result};
 
 /// Images per pass.

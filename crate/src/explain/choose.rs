@@ -5,8 +5,9 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::comparison::{against_random, areas, random_orders};
-use super::{Candidate, Comparison, Estimate, Target, Trial};
+use super::{Candidate, Comparison, Target, Trial};
 use crate::error::{Error, Result, ensure};
+use crate::statistics::Estimate;
 
 /// The chosen candidate, and the evidence for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

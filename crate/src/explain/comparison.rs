@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::{Baseline, Curve, Direction, Faithfulness, Heatmap, MapScale, Score, Target, Upsample, random_maps};
 use crate::device::on_one_thread;
 use crate::error::{Error, Result, ensure};
+use crate::statistics::Estimate;
 
 /// Maps of N images by one method, to compare with others.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,31 +41,6 @@ impl Default for Trial {
     fn default() -> Self {
         let (baseline, score, upsample) = (Baseline::Mean, Score::Probability, Upsample::Bilinear);
         Trial { steps: 14, baseline, score, upsample, orders: 1, seed: 42, batch: 400 }
-    }
-}
-
-/// A mean with its standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Estimate {
-    pub mean: f64,
-    /// Standard deviation (with n − 1 as divisor) divided by √n. `None` for a single value.
-    pub error: Option<f64>,
-}
-
-impl Estimate {
-    /// The mean of at least one value.
-    ///
-    /// ```
-    /// use vitlab::explain::Estimate;
-    /// // The variance of 1, 2 and 6 is (4 + 1 + 9) / 2 = 7.
-    /// assert_eq!(Estimate::of(&[1.0, 2.0, 6.0]), Estimate { mean: 3.0, error: Some((7.0f64 / 3.0).sqrt()) });
-    /// assert_eq!(Estimate::of(&[5.0]), Estimate { mean: 5.0, error: None });
-    /// ```
-    pub fn of(values: &[f64]) -> Self {
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        Estimate { mean, error: (values.len() > 1).then(|| (variance / count).sqrt()) }
     }
 }
 

@@ -66,7 +66,7 @@ use tch::Tensor;
 use crate::error::{Error, Result, ensure};
 pub use attn_lrp::{GAMMA, Relevances, attn_lrp};
 pub use choose::{Choice, choose, halves};
-pub use comparison::{Candidate, Comparison, Estimate, Trial, compare};
+pub use comparison::{Candidate, Comparison, Trial, compare};
 pub use components::principal_components;
 pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, Score, random_maps};
@@ -76,7 +76,7 @@ use heatmap::grid_side;
 pub use heatmap::{Heatmap, MapScale, Query, Upsample, grid, grid_of_rows, row};
 pub use rollout::{DiscardPer, Fusion, Layers, Normalisation, Rollout, rollout};
 pub(crate) use rollout_rows::rollout_rows;
-pub use sanity::{rank_correlation, rank_correlations};
+pub use sanity::rank_correlations;
 pub use statistics::{attention_distance, attention_entropy, query_entropy};
 
 /// Images per pass. One layer of 32 images fits into the processor's cache, which makes a pass three times as fast as

@@ -164,17 +164,35 @@ impl Learner {
         self.classes.as_deref()
     }
 
-    /// Computes the products of predictions and rollouts in `precision`. Attention and training steps stay float32.
+    /// Computes the products of predictions and rollouts in `precision`. Attention stays float32, and training steps have a
+    /// precision of their own.
     ///
     /// # Errors
     /// Bfloat16 for a CNN, on a GPU, for sizes that the engine doesn't have, or on a processor without AVX512-BF16.
-    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+    pub fn with_precision(self, precision: Precision) -> Result<Self> {
+        self.with_engine_precision(precision, |fused| fused.with_precision(precision))
+    }
+
+    /// Computes the products in the blocks of a training step in `precision`. Parameters, norms, softmax, sums, loss and
+    /// gradients stay float32.
+    ///
+    /// # Errors
+    /// As [`Learner::with_precision`]. A CNN has its precision from [`Config::precision`].
+    pub fn with_training_precision(self, precision: Precision) -> Result<Self> {
+        self.with_engine_precision(precision, |fused| fused.with_training_precision(precision))
+    }
+
+    fn with_engine_precision(
+        mut self,
+        precision: Precision,
+        choose: impl FnOnce(Fused) -> Result<Fused>,
+    ) -> Result<Self> {
         self.engine = match self.engine.map(RefCell::into_inner) {
-            Some(Engine::Transformer(fused)) => Some(Engine::Transformer(fused.with_precision(precision)?)),
+            Some(Engine::Transformer(fused)) => Some(Engine::Transformer(choose(fused)?)),
             engine => {
                 ensure!(
                     precision == Precision::Float32,
-                    "bfloat16 is for a ViT or a DeiT on the CPU whose heads have a multiple of 16 numbers; predict in float32"
+                    "bfloat16 is for a ViT or a DeiT on the CPU whose heads have a multiple of 16 numbers; choose float32"
                 );
                 engine
             }

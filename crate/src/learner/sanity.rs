@@ -10,8 +10,9 @@ use super::choose::references;
 use super::network::no_attention;
 use super::{Learner, Method, Network};
 use crate::error::{Result, ensure};
-use crate::explain::{Estimate, Query, Score, rank_correlations};
+use crate::explain::{Query, Score, rank_correlations};
 use crate::model::{Model, MyDeiT, VisionTransformer};
+use crate::statistics::Estimate;
 
 /// Rank correlation of the maps of changed models with those of the model itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -37,6 +37,37 @@ pub trait Model {
     fn parameters(&self) -> i64 {
         self.variables().trainable_variables().iter().map(|t| t.numel() as i64).sum()
     }
+
+    /// Gradient of a scalar `loss` with respect to all trainable parameters, in the order of their creation: `[n]`. The
+    /// graph of the loss is kept, so that more of it can be differentiated.
+    ///
+    /// ```
+    /// use vitlab::model::{Model, VisionTransformer};
+    /// use vitlab::tch::{Device, Kind, Tensor};
+    /// use vitlab::{Config, tensor::TensorExt};
+    /// let vit = VisionTransformer::new(&Config::default(), Device::Cpu)?;
+    /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
+    /// let gradient = vit.gradient(&vit.forward(&images, false, false)?.0.sum(Kind::Float))?;
+    /// assert_eq!(gradient.size(), [210_122]);
+    /// // The biases of the last layer stand before its 640 weights. Each is added to the logits of both images.
+    /// assert_eq!(gradient.narrow(0, 210_122 - 650, 10).to_vec(), [2.0; 10]);
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A loss that libtorch can't differentiate, or that doesn't depend on every parameter.
+    fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
+        let gradients = gradients(loss, &self.variables().trainable_variables(), true)?;
+        Ok(Tensor::cat(&Vec::from_iter(gradients.iter().map(|gradient| gradient.reshape([-1]))), 0))
+    }
+}
+
+/// Gradient of a scalar `loss` with respect to each parameter.
+pub(crate) fn gradients(loss: &Tensor, parameters: &[Tensor], keep_graph: bool) -> Result<Vec<Tensor>> {
+    let gradients = Tensor::f_run_backward(&[loss], parameters, keep_graph, false)?;
+    let complete = gradients.iter().all(Tensor::defined);
+    ensure!(complete, "the loss doesn't depend on all parameters of the model; use every head in it");
+    Ok(gradients)
 }
 
 /// Initial weights of the homework's material notebook: normal with standard deviation 0.02. PyTorch truncates at ±2,

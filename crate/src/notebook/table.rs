@@ -33,6 +33,23 @@ impl Table {
         Table { title: title.to_string(), header, rows: rows.to_vec() }
     }
 
+    /// A table without rows, to which [`Table::row`] adds them.
+    ///
+    /// ```
+    /// use vitlab::notebook::Table;
+    /// let mut table = Table::empty("Attention", &["layer", "head", "entropy"]);
+    /// table.row(&[&"first", &0, &format!("{:.2}", 3.912)]);
+    /// assert_eq!(table.rows, [["first", "0", "3.91"]]);
+    /// ```
+    pub fn empty(title: &str, header: &[&str]) -> Self {
+        Table::new(title, header, &[])
+    }
+
+    /// Adds a row of cells, each of anything that can be printed.
+    pub fn row(&mut self, cells: &[&dyn fmt::Display]) {
+        self.rows.push(cells.iter().map(ToString::to_string).collect());
+    }
+
     /// Whether all cells of a column, except empty ones and dashes, are numbers. Such a column is aligned at the right.
     fn numeric(&self, column: usize) -> bool {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.trim());
@@ -73,6 +90,24 @@ impl Table {
         }
         let rows: String = self.rows.iter().map(|row| line(row, "td", "td")).collect();
         html + &format!("<tbody>\n{rows}</tbody>\n</table>")
+    }
+
+    /// The table without its caption in Markdown (GitHub's). Short rows are filled with empty cells.
+    ///
+    /// ```
+    /// use vitlab::notebook::Table;
+    /// let rows = [vec!["vit".into(), "79.52".into()], vec!["student".into()]];
+    /// let table = Table::new("Accuracy", &["run", "%"], &rows);
+    /// assert_eq!(table.markdown(), "| run | % |\n| --- | --- |\n| vit | 79.52 |\n| student |  |\n");
+    /// ```
+    pub fn markdown(&self) -> String {
+        let line = |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", Vec::from_iter(cells).join(" | "));
+        let columns = 0..self.header.len();
+        let mut text = line(&mut self.header.iter().map(String::as_str)) + &line(&mut columns.clone().map(|_| "---"));
+        for row in &self.rows {
+            text += &line(&mut columns.clone().map(|column| cell(row, column)));
+        }
+        text
     }
 
     /// Called by the kernel for a table that ends a cell.

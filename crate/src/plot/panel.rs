@@ -21,6 +21,19 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// Series on linear axes.
+    ///
+    /// ```
+    /// use vitlab::plot::{Panel, Series};
+    /// let line = Series::new("head 0", [(0.0, 0.5), (1.0, 0.25)]);
+    /// let panel = Panel { log_y: true, ..Panel::new("layer", "entropy (nats)", [line]) };
+    /// assert_eq!((panel.x_label.as_str(), panel.series[0].points[1]), ("layer", (1.0, 0.25)));
+    /// ```
+    pub fn new(x_label: &str, y_label: &str, series: impl IntoIterator<Item = Series>) -> Self {
+        let series = series.into_iter().collect();
+        Panel { x_label: x_label.to_string(), y_label: y_label.to_string(), series, ..Panel::default() }
+    }
+
     /// Whether the axes can show a point.
     pub(super) fn has(&self, (x, y): (f64, f64)) -> bool {
         let fits = |value: f64, log: bool| value.is_finite() && (!log || value > 0.0);
@@ -49,6 +62,11 @@ pub struct Series {
 }
 
 impl Series {
+    /// A solid line through (x, y).
+    pub fn new(name: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Series { name: name.to_string(), points: points.into_iter().collect(), ..Series::default() }
+    }
+
     /// One value per epoch; the first epoch is 1.
     ///
     /// ```
@@ -56,8 +74,7 @@ impl Series {
     /// assert_eq!(Series::per_epoch("training", [0.9, 0.5]).points, [(1.0, 0.9), (2.0, 0.5)]);
     /// ```
     pub fn per_epoch(name: &str, values: impl IntoIterator<Item = f64>) -> Self {
-        let points = (1..).map(f64::from).zip(values).collect();
-        Series { name: name.to_string(), points, ..Series::default() }
+        Series::new(name, (1..).map(f64::from).zip(values))
     }
 
     /// Several runs: for each x the mean of their values, and the lowest and the highest value as the spread.

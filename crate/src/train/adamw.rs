@@ -17,6 +17,7 @@ use super::Muon;
 use crate::Result;
 use crate::device::on_one_thread;
 use crate::error::ensure;
+use crate::model::gradients;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -86,10 +87,7 @@ impl AdamW {
     /// # Errors
     /// Fails if libtorch can't differentiate `loss`, or if `loss` doesn't depend on every parameter.
     pub fn backward_step(&mut self, loss: &Tensor, lr: f64) -> Result<()> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
-        let complete = gradients.iter().all(Tensor::defined);
-        ensure!(complete, "the loss doesn't depend on all parameters of the model; use every head in it");
-        self.step(&gradients, lr)
+        self.step(&gradients(loss, &self.parameters, false)?, lr)
     }
 
     /// Takes one step with the given gradients: a tensor per trainable variable in the order of their creation, or one
@@ -99,8 +97,8 @@ impl AdamW {
     /// Fails if the gradients have another number of elements than the parameters.
     pub fn step<T: Borrow<Tensor>>(&mut self, gradients: &[T], lr: f64) -> Result<()> {
         let update = || {
-            let flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
-            let gradient = Tensor::cat(&flat, 0); // [n]
+            let mut flat: Vec<Tensor> = gradients.iter().map(|g| g.borrow().reshape([-1])).collect();
+            let gradient = if flat.len() == 1 { flat.remove(0) } else { Tensor::cat(&flat, 0) }; // [n]
             let (given, wanted) = (gradient.size(), self.flat.size());
             ensure!(given == wanted, "the gradients have {given:?} elements, the parameters {wanted:?}");
             self.steps += 1;

@@ -3,7 +3,7 @@
 //! An image is a sequence of positions, row after row, padded with zeros. The channels of a position lie side by side.
 
 use super::grid::Grid;
-use super::winograd::{self, Winograd, Workspace};
+use super::winograd::{self, Mapped, Winograd, Workspace};
 use crate::cpu::Simd;
 use crate::layers::Norm;
 use crate::mat::{Mat, MatMut, Start, multiply};
@@ -47,8 +47,8 @@ impl Layer {
         Grid { side: self.grid.side / if self.pool { 2 } else { 1 } }
     }
 
-    /// Copies the weights [outputs, inputs, 3, 3], once the returned jobs have run.
-    pub fn load<'a>(&'a mut self, weights: &'a [f32]) -> Vec<winograd::Load<'a>> {
+    /// Copies the weights [outputs, inputs, 3, 3], or returns where they are to be mapped.
+    pub fn load(&mut self, weights: &[f32]) -> Vec<&mut Mapped> {
         match &mut self.convolution {
             Convolution::Direct(to) => {
                 for (i, taps) in weights.chunks_exact(9).enumerate() {
@@ -59,7 +59,7 @@ impl Layer {
                 }
                 Vec::new()
             }
-            Convolution::Winograd(winograd) => winograd.loads(weights).into(),
+            Convolution::Winograd(Winograd { forward, backward }) => vec![forward, backward],
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
             for level in CpuLevel::available() {
                 let what = format!("{level:?}, {side} x {side}, {inputs} -> {outputs} channels");
                 let token = level.level().unwrap();
-                layer.load(&weights).into_iter().for_each(|load| load.run(token));
+                layer.load(&weights).into_iter().for_each(|mapped| mapped.load(token, &weights));
                 let mut workspace = Workspace::default();
                 let (mut z, mut d_input) = (vec![0.0; d.len()], vec![0.0; x.len()]);
                 let mut gradient = vec![0.0; weights.len()];

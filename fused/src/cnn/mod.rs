@@ -16,10 +16,9 @@ pub use shape::CnnShape;
 use crate::Result;
 use crate::cpu::{CpuLevel, Level, Simd, dispatch};
 use crate::error::{batch_size, check_parameters};
-use crate::layers::add;
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
-use crate::threads::{PARTS, run_jobs};
+use crate::threads::{PARTS, add_parts, run_jobs};
 use norm::Moments;
 use pass::{FEATURES, HIDDEN, Part, Pass, Stage};
 use shape::Network;
@@ -131,7 +130,7 @@ impl Cnn {
         run_jobs(&mut workspaces, jobs, |(part, workspace), (images, logits)| {
             part.prepare(network, logits.len() / classes);
             let pass = Pass { network, part, workspace, stage: Stage::Predict { images } };
-            dispatch!(level, simd => simd.run(pass));
+            dispatch!(level, simd => simd.float32().run(pass));
             part.copy_logits(network, logits);
         });
         Ok(logits)
@@ -180,14 +179,8 @@ impl Cnn {
     /// [B, hidden].
     pub fn dropout_factors(&self, seed: u64, batch: usize) -> [Vec<f32>; 2] {
         let shape = &self.network.shape;
-        [(FEATURES, self.network.features), (HIDDEN, shape.hidden)].map(|(layer, width)| {
-            let part = part_size(batch);
-            let mut factors = vec![1.0; batch * width];
-            for (i, factors) in factors.chunks_mut(part * width).enumerate() {
-                Random::new(seed.wrapping_add((i * part) as u64), layer).dropout(factors, shape.dropout);
-            }
-            factors
-        })
+        [(FEATURES, self.network.features), (HIDDEN, shape.hidden)]
+            .map(|(layer, width)| Random::factors((seed, layer), (batch, part_size(batch), width), shape.dropout))
     }
 
     /// Runs a stage for the first `parts` parts.
@@ -197,7 +190,7 @@ impl Cnn {
         let jobs = jobs.map(|(i, part)| (part, stage(i))).collect();
         run_jobs(&mut self.workspaces, jobs, |workspace, (part, stage)| {
             let pass = Pass { network, part, workspace, stage };
-            dispatch!(level, simd => simd.run(pass));
+            dispatch!(level, simd => simd.float32().run(pass));
         });
     }
 
@@ -238,15 +231,9 @@ impl Cnn {
     /// Sums the parts' gradients.
     fn sum_gradients(&mut self, parts: usize) {
         let (first, others) = self.parts.split_first_mut().expect("there are parts");
-        let total = &mut first.gradient;
-        let threads = self.workspaces.len();
-        let length = total.len().div_ceil(threads);
-        let jobs = total.chunks_mut(length).enumerate().collect();
-        run_jobs(&mut vec![(); threads], jobs, |(), (i, total)| {
-            for other in &others[..parts - 1] {
-                add(total, &other.gradient[i * length..]);
-            }
-        });
+        let (total, others) = (&mut first.gradient, &others[..parts - 1]);
+        let others: Vec<&[f32]> = others.iter().map(|other| &other.gradient[..]).collect();
+        add_parts(total, &others, self.workspaces.len());
         self.gradient.copy_from_slice(total);
         for layer in &self.network.layers {
             let range = layer.conv..layer.conv + layer.weights();

@@ -1,7 +1,7 @@
 //! Batch norm, ReLU and max pooling of a layer, forward and backward, for one image.
 
 use super::layer::Layer;
-use crate::layers::EPS;
+use crate::layers::{EPS, add, lanes, lanes_mut};
 
 /// Batch norm of a layer (arXiv 1502.03167), a value for each channel. Its statistics are the batch's in training and the
 /// running ones in predictions.
@@ -67,31 +67,24 @@ impl Layer {
     #[inline(always)]
     pub fn moments(&self, z: &[f32], moments: &mut Moments) {
         let count = (self.grid.side * self.grid.side) as f32;
-        let mut of_image = Moments::new(self.outputs);
-        of_image.count = count.into();
+        let mut of_image = Moments { count: count.into(), ..Moments::new(0) };
         for first in (0..self.outputs).step_by(LANES) {
             let at = |(y, x)| self.grid.at(y, x) * self.outputs + first;
-            let mut mean = [0.0; LANES];
+            let (mut mean, mut squared) = ([0.0; LANES], [0.0; LANES]);
             for position in squares(self.grid.side) {
-                let z = lanes(z, at(position));
-                for i in 0..LANES {
-                    mean[i] += z[i];
-                }
+                add(&mut mean, lanes::<LANES>(z, at(position)));
             }
             for mean in &mut mean {
                 *mean /= count;
             }
-            let mut squared = [0.0; LANES];
             for position in squares(self.grid.side) {
-                let z = lanes(z, at(position));
+                let z: &Lanes = lanes(z, at(position));
                 for i in 0..LANES {
                     squared[i] += (z[i] - mean[i]) * (z[i] - mean[i]);
                 }
             }
-            for i in 0..LANES {
-                of_image.mean[first + i] = mean[i].into();
-                of_image.squares[first + i] = squared[i].into();
-            }
+            of_image.mean.extend(mean.map(f64::from));
+            of_image.squares.extend(squared.map(f64::from));
         }
         moments.add(&of_image);
     }
@@ -101,16 +94,16 @@ impl Layer {
     pub fn activate<const POOL: usize>(&self, norm: &BatchNorm, z: &[f32], next: &mut [f32]) {
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
-            let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
+            let [scale, shift]: [&Lanes; 2] = [&norm.scale, &norm.shift].map(|x| lanes(x, first));
             for (y, x) in squares(to.side) {
                 let mut highest = [f32::NEG_INFINITY; LANES];
                 for at in self.pooled::<POOL>(y, x, first) {
-                    let z = lanes(z, at);
+                    let z: &Lanes = lanes(z, at);
                     for i in 0..LANES {
                         highest[i] = larger(highest[i], z[i] * scale[i] + shift[i]);
                     }
                 }
-                let next = lanes_mut(next, to.at(y, x) * self.outputs + first);
+                let next: &mut Lanes = lanes_mut(next, to.at(y, x) * self.outputs + first);
                 for i in 0..LANES {
                     next[i] = if highest[i] < 0.0 { 0.0 } else { highest[i] };
                 }
@@ -138,8 +131,7 @@ impl Layer {
         let [d_sums, along_sums] = totals;
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
-            let (scale, shift) = (lanes(&norm.scale, first), lanes(&norm.shift, first));
-            let mean = lanes(&norm.mean, first);
+            let [scale, shift, mean]: [&Lanes; 3] = [&norm.scale, &norm.shift, &norm.mean].map(|x| lanes(x, first));
             let (mut sums, mut along) = ([0.0; LANES], [0.0; LANES]);
             for (y, x) in squares(to.side) {
                 let d_next = lanes(d_next, to.at(y, x) * self.outputs + first);
@@ -166,11 +158,11 @@ impl Layer {
         // With an odd side, pooling ignores the last row and column.
         let pooled = to.side * if POOL == 4 { 2 } else { 1 };
         for first in (0..self.outputs).step_by(LANES) {
-            let of = |values| lanes(values, first);
-            let (scale, shift, mean) = (of(&norm.scale), of(&norm.shift), of(&norm.mean));
-            let (rstd, d_mean, d_along) = (of(&norm.rstd), of(&norm.d_mean), of(&norm.d_along));
+            let BatchNorm { mean, rstd, scale, shift, d_mean, d_along } = norm;
+            let [mean, rstd, scale, shift, d_mean, d_along]: [&Lanes; 6] =
+                [mean, rstd, scale, shift, d_mean, d_along].map(|x| lanes(x, first));
             let back = |z: &mut [f32], at: usize, d: &Lanes| {
-                let z = lanes_mut(z, at);
+                let z: &mut Lanes = lanes_mut(z, at);
                 for i in 0..LANES {
                     let hat = (z[i] - mean[i]) * rstd[i];
                     z[i] = scale[i] * (d[i] - d_mean[i] - hat * d_along[i]);
@@ -198,16 +190,6 @@ impl Layer {
 const LANES: usize = 32;
 
 type Lanes = [f32; LANES];
-
-#[inline(always)]
-fn lanes(values: &[f32], at: usize) -> &Lanes {
-    values[at..].first_chunk().expect("whole lanes")
-}
-
-#[inline(always)]
-fn lanes_mut(values: &mut [f32], at: usize) -> &mut Lanes {
-    values[at..].first_chunk_mut().expect("whole lanes")
-}
 
 /// Copies the lanes at each offset. A loop instead of `map`, because the compiler doesn't inline the closure.
 #[inline(always)]

@@ -108,29 +108,22 @@ fn of_mut<'a>(all: &'a mut [f32], some: &Range<usize>, images: usize) -> &'a mut
 }
 
 impl<S: Simd> Operation<S> for Pass<'_, '_> {
-    type Output = ();
-
     #[inline(always)]
     fn call(mut self, simd: S) {
         let (layers, images) = (self.network.layers.len(), self.part.images);
         match self.stage {
             Stage::Predict { images: pixels } => {
-                self.read_images(0..images, pixels);
                 for l in 0..layers {
                     for group in self.groups(l) {
-                        self.convolve(simd, &group, l);
-                        self.activate(group, l);
+                        self.convolve(simd, &group, l, pixels);
                     }
                 }
+                self.activate(0..images, layers - 1);
                 self.logits(simd, None);
             }
             Stage::Forward { layer: l, images: pixels } => {
                 for group in self.groups(l) {
-                    match l.checked_sub(1) {
-                        None => self.read_images(group.clone(), pixels),
-                        Some(before) => self.activate(group.clone(), before),
-                    }
-                    self.convolve(simd, &group, l);
+                    self.convolve(simd, &group, l, pixels);
                     for i in group {
                         let z = of(&self.part.outputs[l], &(i..i + 1), images);
                         self.network.layers[l].moments(z, &mut self.part.moments[l]);
@@ -181,9 +174,13 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Convolution of a group: inputs of layer `l` -> z
+    /// Convolution of a group in layer `l`, after the norm of the layer before: images or z of the layer before -> z
     #[inline(always)]
-    fn convolve<S: Simd>(&mut self, simd: S, group: &Range<usize>, l: usize) {
+    fn convolve<S: Simd>(&mut self, simd: S, group: &Range<usize>, l: usize, pixels: &[f32]) {
+        match l.checked_sub(1) {
+            None => self.read_images(group.clone(), pixels),
+            Some(before) => self.activate(group.clone(), before),
+        }
         let (part, workspace) = (&mut *self.part, &mut *self.workspace);
         let (x, z) = (of(&part.inputs[l], group, part.images), of_mut(&mut part.outputs[l], group, part.images));
         self.network.layers[l].convolve(simd, x, z, workspace);
@@ -265,14 +262,14 @@ impl Pass<'_, '_> {
         let x_and_d = (part.hidden.mat(images, hidden), part.d_logits.mat(images, columns).cols(0, classes));
         let (start, d_x) =
             ((Start::Zero, &mut part.gradient[..]), (Start::Zero, part.d_hidden.mat_mut(images, hidden)));
-        network.fc2.backward::<S, f32>(simd, x_and_d, start, d_x, &mut room);
+        network.fc2.backward(simd, x_and_d, start, d_x, &mut room);
         Random::new(seed, HIDDEN).dropout(&mut part.d_hidden, network.shape.dropout);
         for (d, x) in part.d_hidden.iter_mut().zip(part.hidden.iter()) {
             *d = if *x > 0.0 { *d } else { 0.0 };
         }
         let x_and_d = (part.features.mat(images, features), part.d_hidden.mat(images, hidden));
         let d_x = (Start::Zero, part.d_features.mat_mut(images, features));
-        network.fc1.backward::<S, f32>(simd, x_and_d, (Start::Zero, &mut part.gradient), d_x, &mut room);
+        network.fc1.backward(simd, x_and_d, (Start::Zero, &mut part.gradient), d_x, &mut room);
         Random::new(seed, FEATURES).dropout(&mut part.d_features, network.shape.dropout);
         for i in 0..images {
             let to = of_mut(&mut part.d_inputs[network.layers.len()], &(i..i + 1), images);

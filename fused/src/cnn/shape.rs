@@ -3,8 +3,8 @@
 use super::NormStatistics;
 use super::layer::Layer;
 use super::norm::{BatchNorm, squares};
-use crate::cpu::{Level, dispatch};
-use crate::layers::{Cursor, Linear};
+use crate::cpu::{Level, Simd, dispatch};
+use crate::layers::{Cursor, Linear, Room};
 use crate::threads::run_jobs;
 use crate::{Error, Result};
 
@@ -106,12 +106,14 @@ impl Network {
         let flat = &self.flat;
         let mut loads = Vec::new();
         for layer in &mut self.layers {
-            loads.extend(layer.load(&flat[layer.conv..][..layer.weights()]));
+            let weights = &flat[layer.conv..][..layer.weights()];
+            loads.extend(layer.load(weights).into_iter().map(|mapped| (mapped, weights)));
         }
         // The last layers are the largest and start first.
         loads.reverse();
-        run_jobs(&mut vec![(); threads], loads, |(), load| load.run(level));
-        dispatch!(level, simd => [&mut self.fc1, &mut self.fc2].map(|layer| layer.load::<_, f32>(simd, flat)));
+        run_jobs(&mut vec![(); threads], loads, |(), (mapped, weights)| mapped.load(level, weights));
+        let room = &mut Room::default();
+        dispatch!(level, simd => [&mut self.fc1, &mut self.fc2].map(|layer| layer.load(simd.float32(), flat, room)));
     }
 
     /// Calls `each` with every feature, in the order of the tensor [C, I, I], and its place in the last layer's output.

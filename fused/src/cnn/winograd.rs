@@ -29,14 +29,19 @@ fn plane(length: usize) -> usize {
     length + 16
 }
 
-/// Mapped weights of a layer.
+/// Mapped weights of one direction.
+pub(super) struct Mapped {
+    rows: usize,
+    columns: usize,
+    back: bool,
+    /// 36 × panels × [rows, panel]
+    weights: Buffer,
+}
+
+/// Weights of a layer: [inputs, outputs] for the forward pass, [outputs, inputs] for the backward pass.
 pub(super) struct Winograd {
-    inputs: usize,
-    outputs: usize,
-    /// 36 × panels × [inputs, panel]
-    forward: Buffer,
-    /// 36 × panels × [outputs, panel], for the backward pass.
-    backward: Buffer,
+    pub forward: Mapped,
+    pub backward: Mapped,
 }
 
 /// Memory of one thread, for a group of images.
@@ -69,31 +74,69 @@ fn tiles(grid: Grid) -> usize {
     grid.tiles() * grid.tiles()
 }
 
+impl Mapped {
+    fn new(rows: usize, columns: usize, back: bool) -> Self {
+        Mapped { rows, columns, back, weights: Buffer::zeros(ELEMENTS * plane(rows * columns)) }
+    }
+
+    /// Columns of the panel that starts at column `first`; the last panel can be narrower.
+    fn panel(&self, first: usize) -> usize {
+        PANEL.min(self.columns - first)
+    }
+
+    /// Maps the weights [outputs, inputs, 3, 3].
+    pub fn load(&mut self, level: Level, weights: &[f32]) {
+        let (length, back) = (self.rows * self.columns, self.back);
+        let inputs = if back { self.columns } else { self.rows };
+        // 9 × panels × [rows, panel]
+        let mut taps = Buffer::zeros(9 * length);
+        for (i, weights) in weights.chunks_exact(9).enumerate() {
+            let (input, output) = (i % inputs, i / inputs);
+            let (row, column) = if back { (output, input) } else { (input, output) };
+            let first = column / PANEL * PANEL;
+            let at = first * self.rows + row * self.panel(first) + column - first;
+            for (tap, weight) in weights.iter().enumerate() {
+                taps[tap * length + at] = *weight;
+            }
+        }
+        let to = plane(length);
+        let (from, to) = ((&taps[..], (3 * length, length)), (&mut self.weights[..], (6 * to, to)));
+        dispatch!(level, simd => map_tile::<_, Weights, 3, 6>(simd.float32(), from, to, length));
+    }
+
+    /// [m, rows] · [rows, columns] -> [m, columns] for one element of the tiles
+    #[inline(always)]
+    fn product<S: Simd>(&self, simd: S, element: usize, left: Mat, mut out: MatMut) {
+        let panels = &self.weights[element * plane(self.rows * self.columns)..];
+        for first in (0..self.columns).step_by(PANEL) {
+            let panel = self.panel(first);
+            let right = Mat::new(&panels[first * self.rows..], self.rows, panel);
+            multiply(simd, left, right, Start::Zero, out.cols(first, panel));
+        }
+    }
+}
+
 impl Winograd {
     /// Weights of a layer whose channels are multiples of 16.
     pub fn new(inputs: usize, outputs: usize) -> Self {
-        let mapped = || Buffer::zeros(ELEMENTS * plane(inputs * outputs));
-        Winograd { inputs, outputs, forward: mapped(), backward: mapped() }
+        Winograd { forward: Mapped::new(inputs, outputs, false), backward: Mapped::new(outputs, inputs, true) }
     }
 
-    /// Jobs that map the weights [outputs, inputs, 3, 3] for the forward and the backward pass.
-    pub fn loads<'a>(&'a mut self, weights: &'a [f32]) -> [Load<'a>; 2] {
-        let (inputs, outputs) = (self.inputs, self.outputs);
-        let load = |mapped, back| Load { weights, inputs, outputs, back, mapped };
-        [load(&mut self.forward[..], false), load(&mut self.backward[..], true)]
+    /// Numbers of input and output channels.
+    fn channels(&self) -> (usize, usize) {
+        (self.forward.rows, self.forward.columns)
     }
 
     /// Y = Aᵀ[Σ (G w Gᵀ) ⊙ (Bᵀ x B)]A, summed over the input channels: inputs -> outputs of some images on the grid
     #[inline(always)]
     pub fn convolve<S: Simd>(&self, simd: S, grid: Grid, input: &[f32], out: &mut [f32], workspace: &mut Workspace) {
-        let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
+        let (inputs, outputs) = self.channels();
         let tiles = self.map_inputs(simd, grid, input, workspace);
         let (from, to) = (plane(tiles * inputs), plane(tiles * outputs));
         let products = &mut workspace.outputs[..];
         for element in 0..ELEMENTS {
             let left = Mat::new(&workspace.inputs[element * from..], tiles, inputs);
-            let weights = &self.forward[element * weights..];
-            product(simd, left, weights, MatMut::new(&mut products[element * to..], tiles, outputs));
+            self.forward.product(simd, element, left, MatMut::new(&mut products[element * to..], tiles, outputs));
         }
         for (tile, at) in tile_positions(grid, tiles) {
             let mapped = (&products[tile * outputs..], (6 * to, to));
@@ -115,7 +158,8 @@ impl Winograd {
         start: Start,
         workspace: &mut Workspace,
     ) {
-        let (inputs, outputs, weights) = (self.inputs, self.outputs, plane(self.inputs * self.outputs));
+        let (inputs, outputs) = self.channels();
+        let weights = plane(inputs * outputs);
         let tiles = self.map_inputs(simd, grid, input, workspace);
         let (to, from) = (plane(tiles * inputs), plane(tiles * outputs));
         for (tile, at) in tile_positions(grid, tiles) {
@@ -128,7 +172,7 @@ impl Winograd {
             let mapped = &mut workspace.inputs[element * to..];
             let gradient = MatMut::new(&mut workspace.gradient[element * weights..], inputs, outputs);
             multiply(simd, Mat::new(mapped, tiles, inputs).t(), d, start, gradient);
-            product(simd, d, &self.backward[element * weights..], MatMut::new(mapped, tiles, inputs));
+            self.backward.product(simd, element, d, MatMut::new(mapped, tiles, inputs));
         }
         d_input.fill(0.0);
         for (tile, at) in tile_positions(grid, tiles) {
@@ -141,10 +185,10 @@ impl Winograd {
     /// Bᵀ x B of all tiles of some images. Returns the number of tiles.
     #[inline(always)]
     fn map_inputs<S: Simd>(&self, simd: S, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
-        let inputs = self.inputs;
+        let (inputs, outputs) = self.channels();
         let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
         let to = plane(tiles * inputs);
-        workspace.room(tiles, inputs, self.outputs);
+        workspace.room(tiles, inputs, outputs);
         for (tile, at) in tile_positions(grid, tiles) {
             let input = (&input[at * inputs..], (grid.row() * inputs, inputs));
             map_tile::<S, Inputs, 6, 6>(simd, input, (&mut workspace.inputs[tile * inputs..], (6 * to, to)), inputs);
@@ -154,59 +198,9 @@ impl Winograd {
 
     /// dw = Gᵀ d(G w Gᵀ) G: gradient of the mapped weights in the workspace -> of the weights, 9 × [inputs, outputs]
     pub fn weight_gradient<S: Simd>(&self, simd: S, workspace: &Workspace, to: &mut [f32]) {
-        let length = self.inputs * self.outputs;
-        let from = plane(length);
-        map_tile::<S, WeightsBack, 6, 3>(
-            simd,
-            (&workspace.gradient, (6 * from, from)),
-            (to, (3 * length, length)),
-            length,
-        );
-    }
-}
-
-/// Job that maps the weights for one direction.
-pub(super) struct Load<'a> {
-    weights: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    back: bool,
-    mapped: &'a mut [f32],
-}
-
-impl Load<'_> {
-    pub fn run(self, level: Level) {
-        let length = self.inputs * self.outputs;
-        let forward_or_back = |pair: (usize, usize)| if self.back { (pair.1, pair.0) } else { pair };
-        let (rows, columns) = forward_or_back((self.inputs, self.outputs));
-        // 9 × panels × [rows, panel]
-        let mut taps = Buffer::zeros(9 * length);
-        for (i, weights) in self.weights.chunks_exact(9).enumerate() {
-            let (row, column) = forward_or_back((i % self.inputs, i / self.inputs));
-            let first = column / PANEL * PANEL;
-            let at = first * rows + row * panel(columns, first) + column - first;
-            for (tap, weight) in weights.iter().enumerate() {
-                taps[tap * length + at] = *weight;
-            }
-        }
-        let to = plane(length);
-        let (from, to) = ((&taps[..], (3 * length, length)), (self.mapped, (6 * to, to)));
-        dispatch!(level, simd => map_tile::<_, Weights, 3, 6>(simd, from, to, length));
-    }
-}
-
-/// Columns of the panel that starts at column `first`; the last panel can be narrower.
-fn panel(columns: usize, first: usize) -> usize {
-    PANEL.min(columns - first)
-}
-
-/// [m, k] · panels × [k, panel] -> [m, columns]
-#[inline(always)]
-fn product<S: Simd>(simd: S, left: Mat, panels: &[f32], mut out: MatMut) {
-    let ((_, k), (_, columns)) = (left.shape(), out.view().shape());
-    for first in (0..columns).step_by(PANEL) {
-        let panel = panel(columns, first);
-        multiply(simd, left, Mat::new(&panels[first * k..], k, panel), Start::Zero, out.cols(first, panel));
+        let length = self.forward.rows * self.forward.columns;
+        let (from, to) = ((&workspace.gradient[..], (6 * plane(length), plane(length))), (to, (3 * length, length)));
+        map_tile::<S, WeightsBack, 6, 3>(simd, from, to, length);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Vision Transformer and DeiT student.
 
+mod block;
+mod ends;
 mod pass;
 mod rollout;
 mod shape;
@@ -11,12 +13,11 @@ use std::iter::{from_fn, repeat_with};
 
 use crate::cpu::{CpuLevel, Level, Simd, dispatch};
 use crate::error::{batch_size, check_parameters};
-use crate::layers::add;
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
-use crate::threads::{PARTS, run_jobs};
+use crate::threads::{PARTS, add_parts, run_jobs};
 use crate::{Error, Result};
-use pass::{GROUP, Predict, Train, Workspace, dropout_layer};
+use pass::{GROUP, Job, Task, Workspace, dropout_layer};
 use shape::Network;
 
 /// Number format of the operands of the blocks' matrix products.
@@ -87,7 +88,7 @@ impl Transformer {
         self.with_precision(Precision::Float32)?.with_training_precision(Precision::Float32)
     }
 
-    /// Chooses the precision of predictions and rollouts, from the next [`Transformer::load`] on.
+    /// Chooses the precision of predictions and rollouts.
     ///
     /// # Errors
     /// Bfloat16 on a CPU without AVX512-BF16.
@@ -96,8 +97,7 @@ impl Transformer {
         Ok(self)
     }
 
-    /// Chooses the precision of training steps, from the next [`Transformer::load`] on. Parameters, norms, softmax, sums, loss
-    /// and gradients stay float32.
+    /// Chooses the precision of training steps. Parameters, norms, softmax, sums, loss and gradients stay float32.
     ///
     /// # Errors
     /// Bfloat16 on a CPU without AVX512-BF16.
@@ -106,8 +106,7 @@ impl Transformer {
         Ok(self)
     }
 
-    fn level_of(&mut self, precision: Precision) -> Result<Level> {
-        self.network.flat.fill(f32::NAN); // the next `load` arranges the parameters
+    fn level_of(&self, precision: Precision) -> Result<Level> {
         match precision {
             Precision::Float32 => Ok(self.level),
             Precision::Bfloat16 => self
@@ -132,8 +131,7 @@ impl Transformer {
     /// Another number of parameters than [`Shape::parameters`].
     pub fn load(&mut self, parameters: &[f32]) -> Result<()> {
         check_parameters(parameters, self.network.flat.len())?;
-        let level = if self.training.is_bfloat16() { self.training } else { self.predictions };
-        dispatch!(level, simd => self.network.load(simd, parameters));
+        self.network.load(parameters);
         Ok(())
     }
 
@@ -159,21 +157,12 @@ impl Transformer {
 
     /// Rows of the rollout, if there is one, and logits.
     fn predict(&mut self, images: &[f32], rollout: Option<&ResolvedRollout>) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
-        let shape = &self.network.shape;
-        let batch = batch_size(images, shape.image_len())?;
-        let mut heads = self.empty_heads(batch);
+        let shape = self.network.shape;
         let width = if rollout.is_some() { shape.tokens() } else { 0 };
-        let mut rows = vec![0.0; batch * width];
-        let (network, level) = (&self.network, self.predictions);
-        let logits = split_heads(&mut heads, GROUP * shape.classes);
-        let images = images.chunks(GROUP * shape.image_len());
+        let mut rows = vec![0.0; batch_size(images, shape.image_len())? * width];
         let rows_of_groups = rows.chunks_mut((GROUP * width).max(1)).chain(repeat_with(Default::default));
-        let jobs = images.zip(logits).zip(rows_of_groups).collect();
-        run_jobs(&mut self.workspaces, jobs, |workspace, ((images, mut logits), rows)| {
-            let logits = &mut logits;
-            let pass = Predict { network, workspace, images, logits, rollout, rows };
-            dispatch!(level, simd => simd.run(pass));
-        });
+        let tasks = rows_of_groups.map(|rows| Task::Predict(rollout.map(|rollout| (rollout, rows))));
+        let heads = run(&mut self.network, &mut self.workspaces, self.predictions, (images, GROUP), tasks);
         Ok((rows, heads))
     }
 
@@ -185,24 +174,18 @@ impl Transformer {
         let shape = self.network.shape;
         let batch = batch_size(images, shape.image_len())?;
         let training = Training::new(targets, seed, batch, shape.prefix(), shape.classes)?;
-        let mut heads = self.empty_heads(batch);
         let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
-        let (network, level) = (&self.network, self.training);
         let mut losses = vec![0.0; batch.div_ceil(part)];
-        let logits = split_heads(&mut heads, part * shape.classes);
-        let gradients = self.gradients.iter_mut().zip(&mut losses);
-        let jobs = images.chunks(part * shape.image_len()).zip(logits).zip(gradients).enumerate().collect();
-        run_jobs(&mut self.workspaces, jobs, |workspace, (i, ((images, mut logits), (gradient, loss)))| {
-            gradient.clear();
-            gradient.resize(network.flat.len(), 0.0);
-            let (logits, training, first) = (&mut logits, &training, i * part);
-            let pass = Train { network, workspace, images, logits, training, first, gradient };
-            *loss = dispatch!(level, simd => simd.run(pass));
+        let tasks = self.gradients.iter_mut().zip(&mut losses).enumerate().map(|(i, (gradient, loss))| Task::Train {
+            training: &training,
+            first: i * part,
+            loss,
+            gradient,
         });
+        let heads = run(&mut self.network, &mut self.workspaces, self.training, (images, part), tasks);
         let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
-        for other in &others[..losses.len() - 1] {
-            add(gradient, other);
-        }
+        let others: Vec<&[f32]> = others[..losses.len() - 1].iter().map(|other| &other[..]).collect();
+        add_parts(gradient, &others, self.workspaces.len());
         Ok(StepOutput { loss: losses.iter().sum(), heads, gradient })
     }
 
@@ -214,23 +197,29 @@ impl Transformer {
         let dropout_layers = dropout_layer(shape.layers);
         let factors = |layer: u64| {
             let tokens = if layer + 2 < dropout_layers { shape.tokens() } else { shape.prefix() };
-            let mut factors = vec![1.0; batch * tokens * shape.embed];
-            for (i, factors) in factors.chunks_mut(GROUP * tokens * shape.embed).enumerate() {
-                Random::new(seed.wrapping_add((i * GROUP) as u64), layer).dropout(factors, shape.dropout);
-            }
-            factors
+            Random::factors((seed, layer), (batch, GROUP, tokens * shape.embed), shape.dropout)
         };
         (0..dropout_layers).map(factors).collect()
     }
-
-    /// Zeros, heads × [batch, classes].
-    fn empty_heads(&self, batch: usize) -> Vec<Vec<f32>> {
-        vec![vec![0.0; batch * self.network.shape.classes]; self.network.shape.prefix()]
-    }
 }
 
-/// Heads × [B · classes] -> parts × heads × [part]
-fn split_heads(heads: &mut [Vec<f32>], part: usize) -> impl Iterator<Item = Vec<&mut [f32]>> {
-    let mut heads: Vec<_> = heads.iter_mut().map(|head| head.chunks_mut(part)).collect();
-    from_fn(move || heads.iter_mut().map(Iterator::next).collect())
+/// Runs a task for each `part` images, on the threads' workspaces. Returns the logits of each head, [B, classes].
+fn run<'a>(
+    network: &mut Network,
+    workspaces: &mut [Workspace],
+    level: Level,
+    (images, part): (&[f32], usize),
+    tasks: impl Iterator<Item = Task<'a>>,
+) -> Vec<Vec<f32>> {
+    network.arrange(level);
+    let (network, image_len, classes) = (&*network, network.shape.image_len(), network.shape.classes);
+    let mut heads = vec![vec![0.0; images.len() / image_len * classes]; network.shape.prefix()];
+    let mut logits: Vec<_> = heads.iter_mut().map(|head| head.chunks_mut(part * classes)).collect();
+    let logits = from_fn(|| logits.iter_mut().map(Iterator::next).collect::<Option<Vec<_>>>());
+    let jobs = images.chunks(part * image_len).zip(logits).zip(tasks).collect();
+    run_jobs(workspaces, jobs, |workspace, ((images, logits), task)| {
+        let job = Job { network, workspace, images, logits, task };
+        dispatch!(level, simd => simd.run(job));
+    });
+    heads
 }

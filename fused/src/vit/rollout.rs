@@ -5,8 +5,9 @@
 //! [key, padded queries].
 
 use super::shape::Shape;
+use crate::attention::scale_columns;
 use crate::cpu::Simd;
-use crate::layers::{LANES, add_column_sums};
+use crate::layers::{LANES, add, add_column_sums, lanes};
 use crate::mat::{Buffer, Mat, dots};
 use crate::{Error, Result};
 
@@ -191,19 +192,11 @@ fn normalise(matrix: &mut [f32], width: usize, compat: bool) {
     for first in (0..width).step_by(LANES) {
         let mut sums = [0.0; LANES];
         for row in matrix.chunks_exact(width) {
-            let row = &row[first..first + LANES];
-            for i in 0..LANES {
-                sums[i] += row[i];
-            }
+            add(&mut sums, lanes::<LANES>(row, first));
         }
         // Only the padding can sum to zero; it must not become NaN.
         let inverse = sums.map(|sum| if sum == 0.0 { 0.0 } else { 1.0 / sum });
-        for row in matrix.chunks_exact_mut(width) {
-            let row = &mut row[first..first + LANES];
-            for i in 0..LANES {
-                row[i] *= inverse[i];
-            }
-        }
+        scale_columns(matrix, width, first, inverse);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Sizes of a network, its layers, and where their parameters lie.
 
-use crate::cpu::Simd;
-use crate::layers::{Cursor, Linear, Norm};
-use crate::mat::Buffer;
+use crate::cpu::{Level, Operation, Simd, dispatch};
+use crate::layers::{Cursor, Linear, Norm, Room};
 use crate::{Error, Result};
 
 /// Sizes of a Vision Transformer (arXiv 2010.11929) or a DeiT student (arXiv 2012.12877).
@@ -114,7 +113,9 @@ pub(super) struct Block {
 pub(super) struct Network {
     pub shape: Shape,
     /// All parameters.
-    pub flat: Buffer,
+    pub flat: Vec<f32>,
+    /// The level whose operands the layers hold.
+    arranged: Option<Level>,
     pub conv: Linear,
     /// Offset of the position embedding.
     pub position: usize,
@@ -150,29 +151,45 @@ impl Network {
             norm: next.norm(e),
             fc1: next.linear(e, e),
             logits: (0..shape.prefix()).map(|_| next.linear(e, shape.classes)).collect(),
-            // NaN differs from all parameters, so the first `load` arranges them.
-            flat: Buffer::filled(f32::NAN, next.0),
+            flat: vec![f32::NAN; next.0],
+            arranged: None,
             shape,
         }
     }
 
-    /// Arranges the parameters as the level's operands, if they differ from those of the last call.
-    pub fn load<S: Simd>(&mut self, simd: S, parameters: &[f32]) {
-        if *parameters == *self.flat {
-            return;
+    /// Copies the parameters. They become operands when a pass needs them.
+    pub fn load(&mut self, parameters: &[f32]) {
+        if *parameters != *self.flat {
+            self.flat.copy_from_slice(parameters);
+            self.arranged = None;
         }
-        self.flat.copy_from_slice(parameters);
-        self.conv.load::<S, f32>(simd, &self.flat);
-        self.fc1.load::<S, f32>(simd, &self.flat);
-        for Block { queries, keys, values, out, fc1, fc2, .. } in &mut self.blocks {
-            for layer in [queries, keys, values, out, fc1, fc2] {
-                layer.load::<S, S::Operand>(simd, &self.flat);
-            }
+    }
+
+    /// Arranges the parameters as the level's operands.
+    pub fn arrange(&mut self, level: Level) {
+        if self.arranged != Some(level) {
+            dispatch!(level, simd => simd.run(&mut *self));
+            self.arranged = Some(level);
         }
     }
 
     /// `length` parameters from `start` on.
     pub fn at(&self, start: usize, length: usize) -> &[f32] {
         &self.flat[start..start + length]
+    }
+}
+
+/// Arranges the parameters.
+impl<S: Simd> Operation<S> for &mut Network {
+    #[inline(always)]
+    fn call(self, simd: S) {
+        let (flat, room) = (&self.flat, &mut Room::default());
+        self.conv.load(simd.float32(), flat, room);
+        self.fc1.load(simd.float32(), flat, room);
+        for Block { queries, keys, values, out, fc1, fc2, .. } in &mut self.blocks {
+            for layer in [queries, keys, values, out, fc1, fc2] {
+                layer.load(simd, flat, room);
+            }
+        }
     }
 }

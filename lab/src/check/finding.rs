@@ -22,6 +22,8 @@ pub enum Rule {
     Placeholder,
     /// A heading of the assignment is missing or in another place.
     Heading,
+    /// The text states a number that no output shows.
+    Number,
     /// A source is named without a link to it.
     Source,
     /// A picture has no description.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`notebook`], [`finding`] | what is read and what is found |
 //! | [`assignment`] | the headings that each notebook must have |
-//! | [`execution`], [`text`], [`content`] | the rules on a notebook as it is |
+//! | [`execution`], [`text`], [`numbers`], [`content`] | the rules on a notebook as it is |
 //! | [`rerun`] | executes a notebook again and compares the outputs, by [`comparison`], [`values`] and [`picture`] |
 
 mod assignment;
@@ -13,6 +13,7 @@ mod content;
 mod execution;
 mod finding;
 mod notebook;
+mod numbers;
 mod picture;
 mod rerun;
 mod text;
@@ -26,7 +27,7 @@ use serde_json::json;
 use crate::execution::{Executor, Options};
 use crate::system::{Error, Repository, Result};
 pub use finding::Finding;
-use finding::Found;
+use finding::{Found, Rule};
 use notebook::Notebook;
 pub use text::author_line;
 
@@ -40,9 +41,12 @@ pub use text::author_line;
                                            compares with what `cargo lab run` has written
   cargo lab check --json                   for scripts; status 1 if there is a finding
 
-Durations and rates aren't compared. Numbers with decimals may differ by one in the last printed digit, by 0.1 % or by
-0.000001, other numbers and texts not at all; pixels by 2 of 255. A figure whose alt text quotes durations is compared by
-that text only.")]
+A number of the text that looks like a result (with decimals, in %, from 100 on) must stand in an output or in code, rounded
+to the digits of the text. Exceptions stand in the cell's metadata: \"vitlab\": {\"numbers\": {\"0.65\": \"Table 4 of …\"}}.
+
+With --run and --against, durations and rates aren't compared. Numbers with decimals may differ by one in the last printed
+digit, by 0.1 % or by 0.000001, other numbers and texts not at all; pixels by 2 of 255. A figure whose alt text quotes
+durations is compared by that text only.")]
 pub struct Check {
     /// Notebooks by name, unique beginning of the name, or path [default: all of notebooks/]
     notebooks: Vec<String>,
@@ -117,7 +121,11 @@ pub fn findings(repository: &Repository, paths: &[PathBuf], folder: &Path) -> Re
 
 /// Applies the rules on a notebook as it is.
 fn find(notebook: &Notebook, run: &str) -> Vec<Found> {
-    [execution::find(notebook, run), text::find(notebook), content::find(notebook)].concat()
+    let execution = execution::find(notebook, run);
+    // Outputs that are missing or of another run don't have the text's numbers.
+    let incomplete = |(_, rule, _): &Found| matches!(rule, Rule::Unexecuted | Rule::Failed | Rule::QuickRun);
+    let numbers = if execution.iter().any(incomplete) { Vec::new() } else { numbers::find(notebook) };
+    [execution, text::find(notebook), numbers, content::find(notebook)].concat()
 }
 
 fn finding(shown: &str, notebook: &Notebook, (cell, rule, message): Found) -> Finding {

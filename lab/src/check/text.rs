@@ -18,7 +18,7 @@ static AUTHOR_BLANK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)your name|
 /// nbgrader's texts in blanks, and marks of unfinished code.
 static BLANK: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"YOUR (ANSWER|CODE) HERE|\b(TODO|FIXME)\b|\b(todo|unimplemented)!\("));
-static HEADING: LazyLock<Regex> = LazyLock::new(|| pattern(r"^ {0,3}#{1,6}\s+(.*?)[\s#]*$"));
+pub(super) static HEADING: LazyLock<Regex> = LazyLock::new(|| pattern(r"^ {0,3}#{1,6}\s+(.*?)[\s#]*$"));
 /// A link of Markdown with its text, or a plain address.
 static LINK: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[[^\]]*\]\(\s*<?https?://[^)]*\)|https?://[^\s)>\]]+"));
 static PAPER: LazyLock<Regex> = LazyLock::new(|| {

@@ -73,6 +73,11 @@ fn last_digit(number: &str) -> Option<f64> {
     Some(10f64.powi(exponent.parse::<i32>().ok()? - decimals))
 }
 
+/// Returns the tables of HTML without their tags.
+pub fn tables(html: &str) -> String {
+    TABLE.find_iter(html).map(|table| TAG.replace_all(table.as_str(), " ").into_owned()).collect::<Vec<_>>().join("\n")
+}
+
 /// Returns HTML as lines of text, with a line for each row of a table. Columns of durations and rates get their unit behind each
 /// number, so that they are recognised in any row.
 pub fn table_lines(html: &str) -> String {

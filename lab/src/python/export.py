@@ -172,7 +172,16 @@ def page(notebook, folder, name, kind, reveal):
         exporter.register_filter(filter.__name__, filter)
     exporter.register_filter("typeset", markdown)
     text, _ = exporter.from_notebook_node(notebook, resources)
+    text = linked(text, kind)
     return re.sub(r"<link\b[^>]*\brel=.?stylesheet[^>]*>", lambda link: sheet(link[0], reveal), text)
+
+
+def linked(text, kind):
+    """Lets links to other notebooks lead to their pages of the same kind, which stand beside this one. A PDF has none of them:
+    there they would lead into a temporary folder."""
+    ending = {"html": ".html", "slides": ".slides.html"}.get(kind)
+    target = lambda link: f'<a href="{link[1]}{ending}{link[2] or ""}"' if ending else "<a"
+    return re.sub(r'<a href="(?!\w+:|/)([^"#]*)\.ipynb(#[^"]*)?"', target, text)
 
 
 def sheet(link, reveal):

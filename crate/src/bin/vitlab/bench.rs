@@ -22,8 +22,9 @@ use vitlab::{Config, Error, Result};
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Request {
-    /// The first request: the folder of FashionMNIST and the number of threads.
-    Hello { data: String, threads: i32 },
+    /// The first request: the folder of FashionMNIST, the number of threads, and the device, which is the CPU if none is
+    /// named.
+    Hello { data: String, threads: i32, device: Option<String> },
     /// Times the product of two float32 matrices of this size.
     Floor { size: i64 },
     /// Times training steps on the homework's batches, from the start of the training set.
@@ -70,10 +71,11 @@ pub fn run() -> Result<()> {
 impl Measurements {
     fn answer(&mut self, request: Request) -> Result<Value> {
         match request {
-            Request::Hello { data, threads } => {
+            Request::Hello { data, threads, device } => {
                 tch::set_num_threads(threads);
                 let source = source::find(Some(&data))?;
-                self.data = Some(FashionMnist::read(&source, &Config::default(), Device::Cpu)?);
+                let device = device.map_or(Ok(Device::Cpu), |name| vitlab::device::device(&name))?;
+                self.data = Some(FashionMnist::read(&source, &Config::default(), device)?);
                 Ok(json!({ "threads": tch::get_num_threads() }))
             }
             Request::Floor { size } => Ok(floor(size)),
@@ -94,7 +96,7 @@ impl Measurements {
         let data = &self.data.as_ref().ok_or_else(no_data)?.train;
         let training = match self.training.take() {
             Some(training) if training.model == model => self.training.insert(training),
-            _ => self.training.insert(BenchTraining::new(model)?),
+            _ => self.training.insert(BenchTraining::new(model, data.images.device())?),
         };
         let (images, count) = (steps * Config::default().batch_size, data.len());
         if steps < 1 || images > count {
@@ -116,14 +118,14 @@ impl Measurements {
     }
 
     fn explain(&mut self, wanted: (PathBuf, Precision), images: i64, batch: i64) -> Result<Value> {
+        let test = &self.data.as_ref().ok_or_else(no_data)?.test;
         let (_, learner) = match self.explained.take() {
             Some(same) if same.0 == wanted => self.explained.insert(same),
             _ => {
-                let learner = Learner::read(&wanted.0, Device::Cpu)?.with_precision(wanted.1)?;
+                let learner = Learner::read(&wanted.0, test.images.device())?.with_precision(wanted.1)?;
                 self.explained.insert((wanted, learner))
             }
         };
-        let test = &self.data.as_ref().ok_or_else(no_data)?.test;
         let count = test.len();
         if !(1..=count).contains(&images) || batch < 1 {
             let problem = format!("the test set has {count} images, not {images} in batches of {batch}");
@@ -181,19 +183,25 @@ struct BenchTraining {
 }
 
 impl BenchTraining {
-    fn new(model: String) -> Result<Self> {
-        let (kind, precision) = match model.as_str() {
-            "vit" => (ModelKind::Vit, Precision::Float32),
-            "deit" => (ModelKind::Deit, Precision::Float32),
-            "cnn" => (ModelKind::Cnn, Precision::Float32),
-            "cnn-bfloat16" => (ModelKind::Cnn, Precision::Bfloat16),
+    fn new(model: String, device: Device) -> Result<Self> {
+        let (name, precision) = match model.strip_suffix("-bfloat16") {
+            Some(name) => (name, Precision::Bfloat16),
+            None => (&model[..], Precision::Float32),
+        };
+        let kind = match name {
+            "vit" => ModelKind::Vit,
+            "deit" => ModelKind::Deit,
+            "cnn" => ModelKind::Cnn,
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
         let config = Config { precision, ..Config::default() };
         seed_everything(config.seed);
-        let learner = Learner::create(kind, &config, Device::Cpu)?;
+        let mut learner = Learner::create(kind, &config, device)?;
+        if kind != ModelKind::Cnn {
+            learner = learner.with_training_precision(precision)?;
+        }
         let teacher =
-            (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, Device::Cpu)).transpose()?;
+            (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, device)).transpose()?;
         Ok(BenchTraining { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
     }
 }

@@ -161,7 +161,7 @@ impl Arguments {
             Error::file(&self.page, format!("can't be read ({e}); name the page of the evidence with --page"))
         })?;
         let evidence = Evidence::read(&self.plan)?;
-        let filled = fill(&page, |name| evidence.table(name)).map_err(|e| Error::file(&self.page, e.to_string()))?;
+        let filled = fill(&page, |name| evidence.markdown(name)).map_err(|e| Error::file(&self.page, e.to_string()))?;
         match (filled == page, self.check) {
             (true, _) => println!("{}: its tables are those of the histories and measures", self.page.display()),
             (false, true) => {

@@ -7,9 +7,10 @@ use clap::ArgGroup;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 use vitlab::config::Precision;
-use vitlab::explain::{Baseline, Candidate, Comparison, Estimate, Heatmap, Rollout, Score, Target, Trial};
+use vitlab::explain::{Baseline, Candidate, Comparison, Heatmap, Rollout, Score, Target, Trial};
 use vitlab::learner::{Agreement, Chosen, Method, RolloutGrid, Sanity};
 use vitlab::notebook::Table;
+use vitlab::statistics::Estimate;
 use vitlab::{Error, Learner, Result, file};
 
 use crate::images::Selected;

@@ -1,12 +1,13 @@
 //! Accuracies of each run, and accuracies of translated images.
 
 use super::Results;
-use super::cells::{NONE, UNMEASURED, UNTRAINED, number, percent, percent_interval, spread, table as markdown};
-use crate::evidence::Interval;
+use super::cells::{NONE, UNMEASURED, UNTRAINED, percent, percent_interval, spread};
+use crate::notebook::Table;
+use crate::statistics::{Interval, number};
 use crate::train::History;
 
 /// Test accuracy after the last epoch.
-pub(super) fn table(runs: &[Results]) -> String {
+pub(super) fn table(runs: &[Results]) -> Table {
     let row = |results: &Results| {
         let accuracies = results.of_histories(History::accuracy);
         let values = Vec::from_iter(accuracies.iter().map(|(_, accuracy)| *accuracy));
@@ -21,11 +22,11 @@ pub(super) fn table(runs: &[Results]) -> String {
     let rows = Vec::from_iter(runs.iter().filter(|results| !results.run.untrained).map(row));
     let header =
         ["run", "seeds", "test accuracy (%), mean ± standard deviation", "95 % interval of the mean", "by seed"];
-    markdown(&header, &rows)
+    Table::new("Test accuracy after the last epoch", &header, &rows)
 }
 
 /// Accuracy of translated images, by pixels.
-pub(super) fn shifts(runs: &[Results]) -> String {
+pub(super) fn shifts(runs: &[Results]) -> Table {
     let most = runs.iter().flat_map(Results::measures).map(|measures| measures.shifts.len()).max().unwrap_or(1);
     let row = |results: &Results| {
         let name = results.run.name.clone();
@@ -40,5 +41,5 @@ pub(super) fn shifts(runs: &[Results]) -> String {
     let rows = Vec::from_iter(runs.iter().filter(|results| !results.run.untrained).map(row));
     let pixels = Vec::from_iter((0..most).map(|pixels| format!("{pixels} pixels")));
     let header = ["run"].into_iter().chain(pixels.iter().map(String::as_str)).chain(["points lost"]);
-    markdown(&Vec::from_iter(header), &rows)
+    Table::new("Accuracy of translated images", &Vec::from_iter(header), &rows)
 }

@@ -1,9 +1,10 @@
 //! CNN and ViT on parts of the training images.
 
 use super::Results;
-use super::cells::{NONE, UNTRAINED, percent, points_interval, signed, table as markdown};
+use super::cells::{NONE, UNTRAINED, percent, points_interval};
 use crate::Config;
-use crate::evidence::Interval;
+use crate::notebook::Table;
+use crate::statistics::{Interval, signed};
 use crate::train::History;
 
 /// FashionMNIST's training images: a configuration without TRAIN_IMAGES uses all.
@@ -14,7 +15,7 @@ const CNN: &str = "cnn_";
 const VIT: &str = "vit_";
 
 /// Accuracies of both networks by schedule and number of images.
-pub(super) fn table(runs: &[Results]) -> String {
+pub(super) fn table(runs: &[Results]) -> Table {
     let config = |results: &Results| results.run.config(results.run.seeds[0]).expect("a plan is checked");
     let mut pairs = Vec::new();
     for vit in runs {
@@ -46,7 +47,7 @@ pub(super) fn table(runs: &[Results]) -> String {
         "CNN − ViT (points)",
         "95 % interval (Welch)",
     ];
-    markdown(&header, &Vec::from_iter(rows))
+    Table::new("CNN and ViT by number of training images", &header, &Vec::from_iter(rows))
 }
 
 /// Number of networks, accuracies and their difference.

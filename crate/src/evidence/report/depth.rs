@@ -1,8 +1,9 @@
 //! The attention by layer, over trained and untrained ViTs.
 
-use super::cells::{NONE, UNMEASURED, spread, table as markdown};
+use super::cells::{NONE, UNMEASURED, spread};
 use super::{Results, run};
 use crate::evidence::{AttentionMeasures, LayerMeasures};
+use crate::notebook::Table;
 
 /// The runs that the tables compare.
 pub(super) const NETWORKS: [&str; 2] = ["vit", "vit_untrained"];
@@ -42,7 +43,7 @@ pub(super) fn by_layer(runs: &[Results], columns: &[Column]) -> Vec<Vec<String>>
 }
 
 /// Measures of each layer.
-pub(super) fn layers(runs: &[Results]) -> String {
+pub(super) fn layers(runs: &[Results]) -> Table {
     let columns: [Column; 5] = [
         (|layer| Some(100.0 * layer.garment.mean_0?), 1),
         (|layer| Some(100.0 * layer.garment.max_90?), 1),
@@ -60,11 +61,11 @@ pub(super) fn layers(runs: &[Results]) -> String {
         "entropy of all rows (nats)",
         "attention distance (patches)",
     ];
-    markdown(&header, &by_layer(runs, &columns))
+    Table::new("Attention by layer", &header, &by_layer(runs, &columns))
 }
 
 /// Correlations of the layers' maps, mean ± standard deviation over networks.
-pub(super) fn correlations(runs: &[Results]) -> String {
+pub(super) fn correlations(runs: &[Results]) -> Table {
     let most = NETWORKS.iter().map(|name| depth(&attention(runs, name))).max().unwrap_or(0);
     let mut rows = Vec::new();
     for name in NETWORKS {
@@ -83,7 +84,7 @@ pub(super) fn correlations(runs: &[Results]) -> String {
     }
     let layers = Vec::from_iter((0..most).map(|layer| format!("with layer {layer}")));
     let header = ["run", "layer"].into_iter().chain(layers.iter().map(String::as_str));
-    markdown(&Vec::from_iter(header), &rows)
+    Table::new("Correlations of the maps of single layers", &Vec::from_iter(header), &rows)
 }
 
 /// A value of one network.
@@ -134,7 +135,7 @@ fn alike(network: &AttentionMeasures, a: usize, b: usize) -> Option<f64> {
 }
 
 /// Number of networks in which each statement holds, and the correlation of early and late maps.
-pub(super) fn orderings(runs: &[Results]) -> String {
+pub(super) fn orderings(runs: &[Results]) -> Table {
     let networks = NETWORKS.map(|name| attention(runs, name));
     let held = |networks: &Vec<&AttentionMeasures>, statement: Statement| {
         let answers = Vec::from_iter(networks.iter().filter_map(|network| statement(network)));
@@ -153,5 +154,5 @@ pub(super) fn orderings(runs: &[Results]) -> String {
         let of = |n: &Vec<&AttentionMeasures>| spread(&Vec::from_iter(n.iter().filter_map(|n| value(n))), 1.0, 2);
         rows.push([text.to_string()].into_iter().chain(networks.each_ref().map(of)).collect());
     }
-    markdown(&["statement", "trained", "untrained"], &rows)
+    Table::new("Statements about single networks", &["statement", "trained", "untrained"], &rows)
 }

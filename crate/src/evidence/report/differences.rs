@@ -1,9 +1,10 @@
 //! Differences between runs: without pairs, and within blocks.
 
-use super::cells::{NONE, UNTRAINED, number, points_interval, signed, table as markdown};
+use super::cells::{NONE, UNTRAINED, points_interval};
 use super::machines::machine;
 use super::{Network, Results, run};
-use crate::evidence::Interval;
+use crate::notebook::Table;
+use crate::statistics::{Interval, number, signed};
 use crate::train::History;
 
 /// The comparisons that the questions ask for.
@@ -26,7 +27,7 @@ const COMPARED: [(&str, &str); 14] = [
 
 /// The differences of test accuracies. A pair is two networks of the same seed that were trained on the same kind of
 /// processor.
-pub(super) fn table(runs: &[Results]) -> String {
+pub(super) fn table(runs: &[Results]) -> Table {
     let compared = COMPARED.iter().filter_map(|(a, b)| Some((run(runs, a)?, run(runs, b)?)));
     let rows = Vec::from_iter(compared.map(|(a, b)| row(a, b)));
     let header = [
@@ -39,7 +40,7 @@ pub(super) fn table(runs: &[Results]) -> String {
         "95 % interval within pairs",
         "what a pair shares",
     ];
-    markdown(&header, &rows)
+    Table::new("Differences of test accuracies", &header, &rows)
 }
 
 fn row(a: &Results, b: &Results) -> Vec<String> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Results;
-use super::cells::{UNTRAINED, table as markdown};
+use super::cells::UNTRAINED;
+use crate::notebook::Table;
 use crate::train::History;
 
 /// The kind of the processor that trained a network, without the number of threads.
@@ -13,7 +14,7 @@ pub(super) fn machine(history: &History) -> &str {
 }
 
 /// The runs of each block: a seed on one kind of processor.
-pub(super) fn table(plans: &[&Vec<Results>]) -> String {
+pub(super) fn table(plans: &[&Vec<Results>]) -> Table {
     let mut blocks: BTreeMap<(i64, &str), Vec<&str>> = BTreeMap::new();
     for results in plans.iter().flat_map(|runs| runs.iter()) {
         for network in &results.networks {
@@ -28,5 +29,5 @@ pub(super) fn table(plans: &[&Vec<Results>]) -> String {
     if rows.is_empty() {
         rows.push(vec![UNTRAINED.to_string()]);
     }
-    markdown(&["seed", "processor", "runs"], &rows)
+    Table::new("Processors of the trainings", &["seed", "processor", "runs"], &rows)
 }

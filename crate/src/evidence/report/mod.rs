@@ -1,4 +1,4 @@
-//! Tables of the evidence in Markdown, from the histories and measures beside the plans.
+//! Tables of the evidence, from the histories and measures beside the plans, for notebooks and in Markdown.
 
 mod accuracy;
 mod cells;
@@ -13,7 +13,9 @@ mod trials;
 use std::path::Path;
 
 use super::{Measures, Plan, Run, history_path, measures_path};
+use crate::data::Origin;
 use crate::error::ensure;
+use crate::notebook::Table;
 use crate::train::History;
 use crate::{Error, Result};
 
@@ -43,14 +45,41 @@ struct Network {
     measures: Option<Measures>,
 }
 
+/// The names of the tables.
+const TABLES: [&str; 14] = [
+    "machines",
+    "accuracies",
+    "differences",
+    "heads",
+    "teachers",
+    "tokens",
+    "depth",
+    "orderings",
+    "layer_correlations",
+    "lengths",
+    "own_share",
+    "shifts",
+    "data",
+    "trials",
+];
+
 impl Evidence {
-    /// Reads a plan, and `data.json` and `trials.json` beside it as far as they are there, with the histories and measures.
+    /// Reads the plan of a folder, `plan.json`, or a plan by its file, and `data.json` and `trials.json` beside it as far as
+    /// they are there, with the histories and measures.
+    ///
+    /// ```no_run
+    /// use vitlab::evidence::Evidence;
+    /// // In a notebook; trainings that don't exist yet are said in the table.
+    /// Evidence::read("../models/evidence")?.table("accuracies")?;
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A plan, history or measures that can't be read; a history of another configuration than the plan's, or of a training
     /// that isn't finished.
     pub fn read(plan: impl AsRef<Path>) -> Result<Self> {
         let plan = plan.as_ref();
+        let plan = if plan.is_dir() { &plan.join("plan.json") } else { plan };
         let beside = |name: &str| {
             let path = plan.with_file_name(name);
             if path.exists() && path != plan { results(&path) } else { Ok(Vec::new()) }
@@ -58,12 +87,29 @@ impl Evidence {
         Ok(Evidence { runs: results(plan)?, data: beside("data.json")?, trials: beside("trials.json")? })
     }
 
-    /// The table with that name.
+    /// The table with that name, which has the rows of the evidence page, for a notebook.
+    ///
+    /// # Errors
+    /// A name that no table has; the message lists the names.
+    pub fn table(&self, name: &str) -> Result<Table> {
+        let table = self.find(name)?;
+        let origin = Origin { synthetic: self.is_synthetic(), ..Origin::default() };
+        Ok(Table { title: origin.title(&table.title), ..table })
+    }
+
+    /// The table with that name in Markdown, for the evidence page.
     ///
     /// # Errors
     /// A name that no table has.
-    pub fn table(&self, name: &str) -> Result<String> {
-        let table = match name {
+    pub fn markdown(&self, name: &str) -> Result<String> {
+        let note =
+            if self.is_synthetic() { "Not FashionMNIST: some networks saw the generated stand-in.\n\n" } else { "" };
+        let count = if name == "trials" { format!("{}.\n\n", trials::count(&self.trials)) } else { String::new() };
+        Ok(note.to_string() + &count + &self.find(name)?.markdown())
+    }
+
+    fn find(&self, name: &str) -> Result<Table> {
+        Ok(match name {
             "accuracies" => accuracy::table(&self.runs),
             "differences" => differences::table(&self.runs),
             "heads" => tokens::heads(&self.runs),
@@ -78,11 +124,13 @@ impl Evidence {
             "data" => data::table(&self.data),
             "trials" => trials::table(&self.trials),
             "machines" => machines::table(&[&self.runs, &self.data, &self.trials]),
-            _ => return Err(Error::argument(format!("has a place for a table {name}, which doesn't exist"))),
-        };
-        let note =
-            if self.is_synthetic() { "Not FashionMNIST: some networks saw the generated stand-in.\n\n" } else { "" };
-        Ok(note.to_string() + &table)
+            _ => {
+                let names = TABLES.join(", ");
+                return Err(Error::argument(format!(
+                    "there is no table {name} of the evidence; the tables are {names}"
+                )));
+            }
+        })
     }
 
     fn is_synthetic(&self) -> bool {

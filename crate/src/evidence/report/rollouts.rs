@@ -1,12 +1,13 @@
 //! Lengths of attention and MLP beside the residual, which a rollout leaves out, and the class token's own share.
 
 use super::Results;
-use super::cells::{UNMEASURED, spread, table as markdown};
+use super::cells::{UNMEASURED, spread};
 use super::depth::{Column, NETWORKS, attention, by_layer, depth};
 use crate::evidence::AttentionMeasures;
+use crate::notebook::Table;
 
 /// Lengths of attention and MLP beside the residual, by layer.
-pub(super) fn lengths(runs: &[Results]) -> String {
+pub(super) fn lengths(runs: &[Results]) -> Table {
     let columns: [Column; 4] = [
         (|layer| Some(layer.attention_length.class), 2),
         (|layer| Some(layer.attention_length.patches), 2),
@@ -22,11 +23,11 @@ pub(super) fn lengths(runs: &[Results]) -> String {
         "MLP, class token",
         "MLP, patches",
     ];
-    markdown(&header, &by_layer(runs, &columns))
+    Table::new("Lengths of attention and MLP beside the residual", &header, &by_layer(runs, &columns))
 }
 
 /// The class token's own share in its row of the rollout of the first layers, in percent.
-pub(super) fn own_share(runs: &[Results]) -> String {
+pub(super) fn own_share(runs: &[Results]) -> Table {
     let most = NETWORKS.iter().map(|name| depth(&attention(runs, name))).max().unwrap_or(0);
     let mut rows = Vec::new();
     for name in NETWORKS {
@@ -48,5 +49,5 @@ pub(super) fn own_share(runs: &[Results]) -> String {
     let layers =
         Vec::from_iter((1..=most).map(|count| if count == 1 { "1 layer".into() } else { format!("{count} layers") }));
     let header = ["run", "fusion", "discarded"].into_iter().chain(layers.iter().map(String::as_str));
-    markdown(&Vec::from_iter(header), &rows)
+    Table::new("Class token's own share of its rollout (%)", &Vec::from_iter(header), &rows)
 }

@@ -1,9 +1,10 @@
 //! Heads, teachers and tokens of the runs with two tokens.
 
 use super::Results;
-use super::cells::{UNMEASURED, percent, spread, table as markdown};
+use super::cells::{UNMEASURED, percent, spread};
 use crate::evidence::{HeadMeasures, TeacherMeasures, TokenMeasures};
 use crate::learner::ModelKind;
+use crate::notebook::Table;
 
 fn students(runs: &[Results]) -> impl Iterator<Item = &Results> {
     runs.iter().filter(|results| results.run.model == ModelKind::Deit)
@@ -19,7 +20,7 @@ fn row(results: &Results, cells: impl FnOnce() -> Vec<String>) -> Vec<String> {
 }
 
 /// Accuracies of the heads and of both together.
-pub(super) fn heads(runs: &[Results]) -> String {
+pub(super) fn heads(runs: &[Results]) -> Table {
     let measure = |results: &Results, value: fn(&HeadMeasures) -> f64| {
         percent(&results.of_measures(|measures| measures.heads.as_ref().map(value)))
     };
@@ -45,11 +46,11 @@ pub(super) fn heads(runs: &[Results]) -> String {
         "mean of probabilities (%)",
         "heads agree (%)",
     ];
-    markdown(&header, &Vec::from_iter(rows))
+    Table::new("Heads of students", &header, &Vec::from_iter(rows))
 }
 
 /// Agreement with the teachers.
-pub(super) fn teachers(runs: &[Results]) -> String {
+pub(super) fn teachers(runs: &[Results]) -> Table {
     let measure = |results: &Results, value: fn(&TeacherMeasures) -> f64| {
         percent(&results.of_measures(|measures| measures.heads.as_ref()?.teacher.as_ref().map(value)))
     };
@@ -74,11 +75,11 @@ pub(super) fn teachers(runs: &[Results]) -> String {
         "distillation head agrees (%)",
         "distillation − class (points)",
     ];
-    markdown(&header, &Vec::from_iter(rows))
+    Table::new("Teachers and agreement with them", &header, &Vec::from_iter(rows))
 }
 
 /// Cosines of the tokens by layer, and the difference of their maps.
-pub(super) fn cosines(runs: &[Results]) -> String {
+pub(super) fn cosines(runs: &[Results]) -> Table {
     let tokens = |results: &Results, value: &dyn Fn(&TokenMeasures) -> Option<f64>, digits| {
         spread(&results.of_measures(|measures| measures.tokens.as_ref().and_then(value)), 1.0, digits)
     };
@@ -100,5 +101,5 @@ pub(super) fn cosines(runs: &[Results]) -> String {
     let header = ["run", "networks", "cosine of the learned tokens", "with positions"].into_iter();
     let header = header.chain(blocks.iter().map(String::as_str));
     let header = header.chain(["after the last norm", "correlation of the maps", "distance of the maps"]);
-    markdown(&Vec::from_iter(header), &Vec::from_iter(rows))
+    Table::new("Class and distillation token", &Vec::from_iter(header), &Vec::from_iter(rows))
 }

@@ -1,13 +1,13 @@
 //! Choices of constants on held-out training images.
 
 use super::Results;
-use super::cells::{UNTRAINED, number, percent, table as markdown};
+use super::cells::{UNTRAINED, percent};
+use crate::notebook::Table;
+use crate::statistics::number;
 use crate::train::History;
 
-/// The number of trials, and the validation accuracy of each after its last epoch.
-pub(super) fn table(runs: &[Results]) -> String {
-    let networks = || runs.iter().flat_map(|results| &results.networks);
-    let trained = networks().filter(|network| network.history.is_some()).count();
+/// The validation accuracy of each after its last epoch.
+pub(super) fn table(runs: &[Results]) -> Table {
     let row = |results: &Results| {
         let accuracies = results.of_histories(History::accuracy);
         let values = Vec::from_iter(accuracies.iter().map(|(_, accuracy)| *accuracy));
@@ -21,6 +21,13 @@ pub(super) fn table(runs: &[Results]) -> String {
         start.into_iter().chain([percent(&values), percent(&training), Vec::from_iter(each).join(", ")]).collect()
     };
     let header = ["trial", "seeds", "validation accuracy (%)", "training accuracy (%)", "by seed"];
-    let count = format!("{} configurations, {} trainings, {trained} of them done.\n\n", runs.len(), networks().count());
-    count + &markdown(&header, &Vec::from_iter(runs.iter().map(row)))
+    let title = format!("Trials on held-out training images: {}", count(runs));
+    Table::new(&title, &header, &Vec::from_iter(runs.iter().map(row)))
+}
+
+/// The number of trials.
+pub(super) fn count(runs: &[Results]) -> String {
+    let networks = || runs.iter().flat_map(|results| &results.networks);
+    let trained = networks().filter(|network| network.history.is_some()).count();
+    format!("{} configurations, {} trainings, {trained} of them done", runs.len(), networks().count())
 }

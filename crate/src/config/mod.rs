@@ -1,6 +1,7 @@
 //! The homework's constants under the homework's names, read from and written to JSON.
 
-use std::collections::BTreeSet;
+mod changes;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use crate::distill::SoftDistillationLoss;
 use crate::error::{Error, Result, ensure};
+pub use changes::Change;
 
 /// Initial weights of a ViT's or DeiT's linear maps. Biases, tokens and positions start as in the homework.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +98,8 @@ pub enum TokenInitialisation {
 }
 
 /// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
-/// rollouts (`Learner::with_precision`). Parameters, batch statistics, loss and optimizer are always float32.
+/// rollouts (`Learner::with_precision`) or in training (`Learner::with_training_precision`). Parameters, batch statistics, loss
+/// and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -194,7 +197,7 @@ pub struct Config {
     pub initialisation: Initialisation,
     #[serde(skip_serializing_if = "is_default")]
     pub token_initialisation: TokenInitialisation,
-    /// Number format of the CNN. ViT and DeiT always train in float32.
+    /// Number format of the CNN. A ViT or DeiT has it from `Learner::with_training_precision`.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
     // Distillation
@@ -470,29 +473,5 @@ impl Config {
             self.n_classes
         );
         Ok(())
-    }
-
-    /// The constants that differ, except paths and LOAD_MODEL, as "NAME: ours here, theirs there".
-    ///
-    /// ```
-    /// use vitlab::Config;
-    /// let (ours, theirs) = (Config::default(), Config { lr: 1e-3, ..Config::default() });
-    /// assert_eq!(ours.differences(&theirs), ["LR: 0.0005 here, 0.001 there"]);
-    /// ```
-    pub fn differences(&self, other: &Config) -> Vec<String> {
-        let constants = |config| match serde_json::to_value(config) {
-            Ok(Value::Object(constants)) => constants,
-            _ => unreachable!("a Config is a JSON object"),
-        };
-        let [ours, theirs] = [self, other].map(constants);
-        let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
-        let text = |value: Option<&Value>| value.map_or("not set".to_string(), ToString::to_string);
-        names
-            .into_iter()
-            .filter(|name| !name.ends_with("_PATH") && *name != "LOAD_MODEL")
-            .map(|name| (name, ours.get(name), theirs.get(name)))
-            .filter(|(_, ours, theirs)| ours != theirs)
-            .map(|(name, ours, theirs)| format!("{name}: {} here, {} there", text(ours), text(theirs)))
-            .collect()
     }
 }

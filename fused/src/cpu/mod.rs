@@ -8,10 +8,14 @@
 //! the C library.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+mod x86;
 
-use crate::mat::{Operand, Pair};
+#[cfg(not(target_arch = "x86_64"))]
+use self::{Portable as Avx2, Portable as Avx512, Portable as Bfloat16};
+use crate::mat::{Buffer, Mat};
 use crate::{Error, Result};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512, Bfloat16};
 
 /// Vector instructions that the engine uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,39 +52,31 @@ impl CpuLevel {
             return Err(Error(format!("this processor has no {self:?}")));
         }
         Ok(match self {
-            #[cfg(target_arch = "x86_64")]
             CpuLevel::Avx512 => Level::Avx512(Avx512(())),
-            #[cfg(target_arch = "x86_64")]
             CpuLevel::Avx2 => Level::Avx2(Avx2(())),
-            _ => Level::Portable(Portable(())),
+            CpuLevel::Portable => Level::Portable(Portable(())),
         })
     }
 }
 
 /// A level that this CPU has, with its token.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Level {
     Portable(Portable),
-    #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     Bfloat16(Bfloat16),
 }
 
 impl Level {
     /// The same vectors with bfloat16 products, on CPUs with AVX512-BF16 (Intel since Cooper Lake, AMD since Zen 4).
     pub fn with_bfloat16(self) -> Option<Self> {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) if is_x86_feature_detected!("avx512bf16") => Some(Level::Bfloat16(Bfloat16(()))),
-            _ => None,
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Level::Avx512(_)) && is_x86_feature_detected!("avx512bf16") {
+            return Some(Level::Bfloat16(Bfloat16(())));
         }
-    }
-
-    pub fn is_bfloat16(self) -> bool {
-        !matches!(self, Level::Portable(_) | Level::Avx2(_) | Level::Avx512(_))
+        None
     }
 }
 
@@ -89,11 +85,8 @@ macro_rules! dispatch {
     ($level:expr, $simd:ident => $value:expr) => {
         match $level {
             $crate::cpu::Level::Portable($simd) => $value,
-            #[cfg(target_arch = "x86_64")]
             $crate::cpu::Level::Avx2($simd) => $value,
-            #[cfg(target_arch = "x86_64")]
             $crate::cpu::Level::Avx512($simd) => $value,
-            #[cfg(target_arch = "x86_64")]
             $crate::cpu::Level::Bfloat16($simd) => $value,
         }
     };
@@ -104,14 +97,17 @@ pub(crate) use dispatch;
 pub(crate) trait Simd: Copy + Send + Sync {
     /// A register of [`Simd::LANES`] float32 values.
     type Register: Copy;
-    /// Type of the operands of products in the blocks of a Vision Transformer.
-    type Operand: Operand<Self>;
+    /// The level with products of float32 values, which only differs from a level with bfloat16 products.
+    type Float32: Simd;
     const LANES: usize;
     /// Registers in a row of a product's tile.
     const TILE: usize;
+    /// Neighbours along the summed axis in one operand of a product: 2 in bfloat16.
+    const VALUES: usize = 1;
 
+    fn float32(self) -> Self::Float32;
     /// Calls the operation, compiled for this level.
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output;
+    fn run<O: Operation<Self>>(self, operation: O);
     fn splat(self, x: f32) -> Self::Register;
     fn add(self, a: Self::Register, b: Self::Register) -> Self::Register;
     fn sub(self, a: Self::Register, b: Self::Register) -> Self::Register;
@@ -138,35 +134,64 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn scale(self, a: f32, x: Self::Register) -> Self::Register {
         self.mul(self.splat(a), x)
     }
+
+    /// sum + a · b of operands
+    #[inline(always)]
+    fn multiply_add(self, sum: Self::Register, a: f32, b: Self::Register) -> Self::Register {
+        self.plus(sum, a, b)
+    }
+
+    /// Number of operands of `n` values.
+    fn operands(n: usize) -> usize {
+        n.div_ceil(Self::VALUES)
+    }
+
+    /// A matrix as left operand, summed along its rows: [m, k] -> [m, operands(k)]
+    #[inline(always)]
+    fn along<'a>(self, x: Mat<'a>, _: &'a mut Buffer) -> Mat<'a> {
+        x
+    }
+
+    /// A matrix as right operand, summed down its columns: [k, n] -> [operands(k), n]. Transposed, it is a left one.
+    #[inline(always)]
+    fn down<'a>(self, x: Mat<'a>, _: &'a mut Buffer) -> Mat<'a> {
+        x
+    }
 }
 
 /// An operation that is compiled for a level. `call` and the functions that it calls must be `#[inline(always)]`: so they
 /// become a part of [`Simd::run`]. A closure would not do, because it can't be forced inline.
 pub(crate) trait Operation<S> {
-    type Output;
-    fn call(self, simd: S) -> Self::Output;
+    fn call(self, simd: S);
 }
 
 /// Defines a token and its operations, each by an expression.
 macro_rules! token {
-    ($(#[$doc:meta])* $token:ident, $operand:ty, $register:ty, $lanes:literal, $tile:literal, [$($features:literal)?],
-     $(($($qualifier:ident)?) $name:ident($($argument:ident: $type:ty),*) -> $result:ty = $value:expr;)*) => {
+    ($(#[$doc:meta])* $token:ident, $float32:ident, $register:ty, $lanes:literal, $tile:literal, [$($features:literal)?],
+     $(($($qualifier:ident)?) $name:ident($($argument:ident: $type:ty),*) -> $result:ty = $value:expr;)* $({ $($more:tt)* })?
+    ) => {
         $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(crate) struct $token(());
+        #[derive(Clone, Copy, PartialEq)]
+        pub(crate) struct $token(pub(in crate::cpu) ());
 
         impl Simd for $token {
             type Register = $register;
-            type Operand = $operand;
+            type Float32 = $float32;
             const LANES: usize = $lanes;
             const TILE: usize = $tile;
+            $($($more)*)?
+
+            #[inline(always)]
+            fn float32(self) -> $float32 {
+                $float32(())
+            }
 
             #[inline(always)]
             #[allow(unused_unsafe)] // the portable level is safe
-            fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
+            fn run<O: Operation<Self>>(self, operation: O) {
                 #[inline(never)]
                 $(#[target_feature(enable = $features)])?
-                fn compiled<O: Operation<$token>>(simd: $token, operation: O) -> O::Output {
+                fn compiled<O: Operation<$token>>(simd: $token, operation: O) {
                     operation.call(simd)
                 }
                 // SAFETY: the token exists, so the CPU has the features.
@@ -185,10 +210,12 @@ macro_rules! token {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
+use token;
 
 token! {
     /// Any CPU.
-    Portable, f32, [f32; 4], 4, 2, [],
+    Portable, Portable, [f32; 4], 4, 2, [],
     () splat(x: f32) -> [f32; 4] = [x; 4];
     () add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] = std::array::from_fn(|i| a[i] + b[i]);
     () sub(a: [f32; 4], b: [f32; 4]) -> [f32; 4] = std::array::from_fn(|i| a[i] - b[i]);
@@ -197,93 +224,4 @@ token! {
     () sum(x: [f32; 4]) -> f32 = x.iter().sum();
     (unsafe) load(from: *const f32) -> [f32; 4] = from.cast::<[f32; 4]>().read_unaligned();
     (unsafe) store(x: [f32; 4], to: *mut f32) -> () = to.cast::<[f32; 4]>().write_unaligned(x);
-}
-
-#[cfg(target_arch = "x86_64")]
-token! {
-    /// AVX2 and FMA.
-    Avx2, f32, __m256, 8, 2, ["avx2,fma"],
-    () splat(x: f32) -> __m256 = _mm256_set1_ps(x);
-    () add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
-    () sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
-    () mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
-    () fma(sum: __m256, a: __m256, b: __m256) -> __m256 = _mm256_fmadd_ps(a, b, sum);
-    () sum(x: __m256) -> f32 = {
-        let fours = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-        let twos = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
-        _mm_cvtss_f32(_mm_add_ss(twos, _mm_movehdup_ps(twos)))
-    };
-    (unsafe) load(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
-    (unsafe) store(x: __m256, to: *mut f32) -> () = _mm256_storeu_ps(to, x);
-}
-
-/// Defines a token of a level with AVX-512.
-#[cfg(target_arch = "x86_64")]
-macro_rules! avx512 {
-    ($(#[$doc:meta])* $token:ident, $operand:ty, $features:literal) => {
-        token! {
-            $(#[$doc])*
-            $token, $operand, __m512, 16, 4, [$features],
-            () splat(x: f32) -> __m512 = _mm512_set1_ps(x);
-            () add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
-            () sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
-            () mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
-            () fma(sum: __m512, a: __m512, b: __m512) -> __m512 = _mm512_fmadd_ps(a, b, sum);
-            () sum(x: __m512) -> f32 = _mm512_reduce_add_ps(x);
-            (unsafe) load(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
-            (unsafe) store(x: __m512, to: *mut f32) -> () = _mm512_storeu_ps(to, x);
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-avx512!(
-    /// AVX-512.
-    Avx512, f32, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
-);
-
-#[cfg(target_arch = "x86_64")]
-avx512!(
-    /// AVX-512 with bfloat16 products.
-    Bfloat16, Pair, "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma"
-);
-
-#[cfg(target_arch = "x86_64")]
-impl Bfloat16 {
-    /// Adds both products of each pair, in float32: sum + a₀ · b₀ + a₁ · b₁.
-    #[inline(always)]
-    pub fn dot(self, sum: __m512, a: Pair, b: __m512) -> __m512 {
-        // SAFETY: the token exists, so the CPU has the instruction; all these types are 64 bytes of plain values.
-        unsafe {
-            let [a, b] = std::mem::transmute::<[__m512; 2], [__m512bh; 2]>([_mm512_set1_ps(f32::from_bits(a.0)), b]);
-            _mm512_dpbf16_ps(sum, a, b)
-        }
-    }
-
-    /// Rounds 32 neighbours to 16 pairs.
-    #[inline(always)]
-    pub fn pair_neighbours(self, first: __m512, second: __m512) -> __m512 {
-        // SAFETY: as in `dot`.
-        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
-    }
-
-    /// Rounds two rows of 16 values to 16 pairs: pair i holds value i of both rows.
-    #[inline(always)]
-    pub fn pair_rows(self, first: __m512, second: __m512) -> __m512 {
-        const ORDER: [u16; 32] = {
-            let mut order = [0; 32];
-            let mut i = 0;
-            while i < 32 {
-                order[i] = (i / 2 + i % 2 * 16) as u16;
-                i += 1;
-            }
-            order
-        };
-        // SAFETY: as in `dot`.
-        unsafe {
-            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
-            let order = std::mem::transmute::<[u16; 32], __m512i>(ORDER);
-            std::mem::transmute::<__m512i, __m512>(_mm512_permutexvar_epi16(order, both))
-        }
-    }
 }
