@@ -74,14 +74,26 @@ def kill(kernel):
     kernel.log.close()
 
 
-def left(processes, taken, before):
+def identity(process):
+    """Returns the id of a process and the time of its start. The system gives an id again after some thousand others."""
+    try:
+        return process, Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return process, None
+
+
+def left(identities, taken, before):
     """Returns what these kernels left behind, after a wait and the start of another kernel, which cleans up."""
+
+    def processes():
+        return [process for process, started in identities if alive(process) and identity(process) == (process, started)]
+
     deadline = time.monotonic() + 20
-    while any(map(alive, processes)) and time.monotonic() < deadline:
+    while processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     Kernel().end()
     return {
-        "processes": [process for process in processes if alive(process)],
+        "processes": processes(),
         "ports": sorted(listened() & set(taken)),
         "folders": sorted(map(str, folders() - before)),
     }
@@ -118,12 +130,12 @@ def many(arguments):
     assert answers == [f"{number * 2}\n" for number in range(len(kernels))], answers
     print("after a cell in each kernel:")
     trees, _ = cost(kernels, before)
-    processes, taken = [process for tree in trees for process in tree], [port for kernel in kernels for port in ports(kernel)]
+    identities, taken = [identity(process) for tree in trees for process in tree], [port for kernel in kernels for port in ports(kernel)]
     for kernel in kernels:
         kill(kernel)
     above = [name for name, limit in LIMITS.items() if medians[name] > limit]
     print("starts above the limit:", ", ".join(above) or "none")
-    return max(report(left(processes, taken, before)), int(bool(above)))
+    return max(report(left(identities, taken, before)), int(bool(above)))
 
 
 class Soak:
@@ -131,7 +143,7 @@ class Soak:
 
     def __init__(self, seed):
         self.random, self.done = random.Random(seed), {}
-        self.processes, self.ports = set(), set()
+        self.identities, self.ports = set(), set()
         self.before = folders()
         self.old = self.start()
         self.old.text(CRATE)
@@ -142,7 +154,7 @@ class Soak:
         return kernel
 
     def note(self, kernel):
-        self.processes.update(kernel.processes())
+        self.identities.update(map(identity, kernel.processes()))
 
     def round(self):
         kernel = self.start()
@@ -216,7 +228,7 @@ def soak(arguments):
         print(f"round {len(sizes)}: the old kernel has {sizes[-1]:.0f} MB and {files[-1]} files", flush=True)
     soak.note(soak.old)
     soak.old.end()
-    found = left(soak.processes, soak.ports, soak.before)
+    found = left(soak.identities, soak.ports, soak.before)
     print(f"{len(sizes)} kernels; {', '.join(f'{count} {name}' for name, count in sorted(soak.done.items()))}")
     # Only the process that compiles is measured: in the process that runs cells, each cell's library stays loaded.
     # The first third doesn't count, because rust-analyzer's caches fill.

@@ -1,6 +1,7 @@
 //! `cargo lab test`: all tests, after the set-up they need.
 
 use std::process::Command;
+use std::thread;
 
 use crate::setup::{Setup, kernel_build, venv};
 use crate::system::process::run_in_foreground;
@@ -40,8 +41,9 @@ impl Test {
         toolchain::clean_environment(&mut kernel);
         run_in_foreground(&mut kernel)?;
         let mut pytest = venv::command(repository, "python");
-        // Two at a time, because these tests mostly wait.
-        pytest.args(["-m", "pytest", "tests", "-n", "2", "--dist", "loadfile"]).current_dir(&repository.root);
+        // One file per core, and two on a single core, because these tests also wait. A kernel takes half a gigabyte.
+        let files = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 6)).to_string();
+        pytest.args(["-m", "pytest", "tests", "-n", &files, "--dist", "loadfile"]).current_dir(&repository.root);
         run_in_foreground(&mut pytest)
     }
 }
