@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Time between two drawings of the curves within an epoch. A drawing takes a few hundredths of a second.
 const REDRAW: Duration = Duration::from_secs(5);
 
-/// Loss and accuracy by epoch of one or several trainings, each with the name of its network in the legend, which may be
+/// Loss, accuracy and learning rate by epoch of one or several trainings, each with the name of its network in the legend, which may be
 /// empty for a single one. A training has the colour of the network that it is named after; an unnamed one has the
 /// ViT's. Training scores are dashed, because they are measured with augmentation and dropout; test scores are solid.
 /// The title is marked with the data of the first training.
@@ -23,28 +23,29 @@ const REDRAW: Duration = Duration::from_secs(5);
 pub fn learning_curves(title: &str, runs: &[(&str, &History)]) -> Result<Figure> {
     let (_, first) = (runs.first())
         .ok_or_else(|| Error::argument("there is no training to draw: runs is empty; give at least one"))?;
-    curves(&first.origin.title(title), &score_panels(runs))
+    curves(&first.origin.title(title), &panels(runs))
 }
 
-/// The panels of loss and accuracy. In each, the series of training and test alternate.
-fn score_panels(runs: &[(&str, &History)]) -> [Panel; 2] {
+/// The panels of loss and accuracy, in which the series of training and test alternate, and of the learning rate.
+fn panels(runs: &[(&str, &History)]) -> [Panel; 3] {
     let names: Vec<&str> = runs.iter().map(|(name, _)| if name.is_empty() { "ViT" } else { name }).collect();
     let colors = Color::of_series(&names);
-    let panel = |y_label: &str, percent: bool, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
-        let series = runs.iter().zip(&names).flat_map(|((name, history), network)| {
-            let line = |suffix: &str, dashed, value: fn(&Epoch) -> f64| {
-                let name = format!("{name} {suffix}");
-                let series = Series::per_epoch(name.trim(), history.epochs.iter().map(value));
-                Series { dashed, color: Some(colors[network]), ..series }
-            };
-            [line("training", true, train), line("test", false, test)]
-        });
-        let series = series.collect();
-        Panel { x_label: "epoch".into(), y_label: y_label.into(), series, percent, ..Panel::default() }
+    let lines = |suffix: &str, dashed, value: fn(&Epoch) -> f64| {
+        let line = |((name, history), network): (&(&str, &History), &&str)| {
+            let series = Series::per_epoch(format!("{name} {suffix}").trim(), history.epochs.iter().map(value));
+            Series { dashed, color: Some(colors[network]), ..series }
+        };
+        Vec::from_iter(runs.iter().zip(&names).map(line))
+    };
+    let scores = |y_label: &str, percent: bool, train: fn(&Epoch) -> f64, test: fn(&Epoch) -> f64| {
+        let pairs = lines("training", true, train).into_iter().zip(lines("test", false, test));
+        let series = pairs.flat_map(|(train, test)| [train, test]);
+        Panel { percent, ..Panel::new("epoch", y_label, series) }
     };
     [
-        panel("cross-entropy (nats)", false, |e| e.train_loss, |e| e.test_loss),
-        panel("accuracy", true, |e| e.train_accuracy, |e| e.test_accuracy),
+        scores("cross-entropy (nats)", false, |e| e.train_loss, |e| e.test_loss),
+        scores("accuracy", true, |e| e.train_accuracy, |e| e.test_accuracy),
+        Panel::new("epoch", "learning rate", lines("", false, |e| e.lr)),
     ]
 }
 
@@ -111,7 +112,7 @@ impl LiveCurves {
 
     fn draw(&mut self, history: &History) {
         self.drawn = Instant::now();
-        let mut panels = score_panels(&[("", history)]);
+        let mut panels = panels(&[("", history)]);
         for (panel, running) in panels.iter_mut().zip(&self.running) {
             panel.series[0].points.extend(running);
         }
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn one_colour_per_training() {
         let history = History::default();
-        let [loss, _] = score_panels(&[("CNN", &history), ("ViT", &history)]);
+        let [loss, _, _] = panels(&[("CNN", &history), ("ViT", &history)]);
         let styles: Vec<_> = loss.series.iter().map(|series| (series.color.unwrap(), series.dashed)).collect();
         let [cnn, vit] = [Color::BLUE, Color::VERMILLION];
         assert_eq!(styles, [(cnn, true), (cnn, false), (vit, true), (vit, false)]);

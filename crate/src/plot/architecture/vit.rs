@@ -108,7 +108,7 @@ fn block(canvas: &mut Canvas, top: f32, config: &Config, parameters: &Parameters
         format!("{heads} {} of width {}", if heads == 1 { "head" } else { "heads" }, width / heads),
         "softmax(queries · keys / √width)".to_string(),
         format!("= {tokens} × {tokens} weights per head,"),
-        "which average the values; then linear".to_string(),
+        "averaging the values; linear".to_string(),
     ];
     canvas.node(attention, colors::POSITION, &lines.each_ref().map(String::as_str));
     canvas.arrow(&[(attention.0 + attention.2 + 2.0, middle), (add - PLUS - 2.0, middle)], colors::ARROW);
