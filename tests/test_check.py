@@ -151,7 +151,7 @@ def no_author(notebook):
 
 
 def blank_answer(notebook):
-    number, cell = cell_with(notebook, "#### Which layers?")
+    number, cell = cell_with(notebook, "#### Which fusion, how much discarding")
     cell.source += "\n\nYOUR ANSWER HERE"
     return "placeholder", number
 
@@ -159,6 +159,7 @@ def blank_answer(notebook):
 def blank_code(notebook):
     number, cell = executed(notebook)[8]
     cell.source += "\nfn later() { todo!() }"
+    cell.metadata.pop("vitlab", None)  # the checksum of the source that ran
     return "placeholder", number
 
 
@@ -183,51 +184,53 @@ def headings_swapped(notebook):
 
 
 def bare_arxiv(notebook):
-    number, cell = cell_with(notebook, "[arXiv 1810.03292](https://arxiv.org/abs/1810.03292)) propose")
-    cell.source = cell.source.replace("[arXiv 1810.03292](https://arxiv.org/abs/1810.03292)", "arXiv 1810.03292")
+    number, cell = cell_with(notebook, "[arXiv 1806.07421](https://arxiv.org/abs/1806.07421)). The score")
+    cell.source = cell.source.replace("[arXiv 1806.07421](https://arxiv.org/abs/1806.07421)", "arXiv 1806.07421")
     return "source", number
 
 
 def unknown_authors(notebook):
-    number, cell = cell_with(notebook, "#### Which fusion?")
+    number, cell = cell_with(notebook, "#### Which fusion, how much discarding")
     cell.source += "\n\nKovaleva et al. saw the same in 2019."
     return "source", number
 
 
 def number_changed(notebook):
-    number, cell = cell_with(notebook, "0.586 in the worst case")
-    cell.source = cell.source.replace("0.586 in the worst case", "0.589 in the worst case")
+    number, cell = cell_with(notebook, "0.611 in the worst image")
+    cell.source = cell.source.replace("0.611 in the worst image", "0.619 in the worst image")
     return "number", number
 
 
 def number_with_another_sign(notebook):
-    number, cell = cell_with(notebook, "(difference −0.132 ± 0.011)")
-    cell.source = cell.source.replace("(difference −0.132 ± 0.011)", "(difference +0.132 ± 0.011)")
+    number, cell = cell_with(notebook, "instead of 0.421 (−0.129 ± 0.013)")
+    cell.source = cell.source.replace("instead of 0.421 (−0.129 ± 0.013)", "instead of 0.421 (+0.129 ± 0.013)")
     return "number", number
 
 
 def number_with_more_digits(notebook):
-    number, cell = cell_with(notebook, "which covers 50.2 % of the area")
-    cell.source = cell.source.replace("which covers 50.2 %", "which covers 50.23 %")
+    number, cell = cell_with(notebook, "77.5 ± 12.3 % of the map in layer 0")
+    cell.source = cell.source.replace("77.5 ± 12.3 % of the map in layer 0", "77.53 ± 12.3 % of the map in layer 0")
     return "number", number
+
+
+def add_computed_number(notebook, numbers):
+    """Adds a number that no output shows, with these reasons. Returns the number of the cell."""
+    number, cell = cell_with(notebook, "#### Does it agree with the crate?")
+    cell.source += "\n\nThat is 5.27 times as much."
+    cell.metadata["vitlab"] = {"numbers": numbers}
+    return number
 
 
 def number_that_was_computed(notebook):
-    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
-    del cell.metadata["vitlab"]
-    return "number", number
+    return "number", add_computed_number(notebook, {})
 
 
 def number_without_a_reason(notebook):
-    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
-    cell.metadata["vitlab"]["numbers"]["5.2"] = " "
-    return "number", number
+    return "number", add_computed_number(notebook, {"5.27": " "})
 
 
 def number_excused_in_vain(notebook):
-    number, cell = cell_with(notebook, "The batch is 5.2 times as fast")
-    cell.metadata["vitlab"]["numbers"]["7.25"] = "2016 / 278"
-    return "number", number
+    return "number", add_computed_number(notebook, {"5.27": "58 / 11", "7.25": "29 / 4"})
 
 
 def no_references(notebook):
@@ -243,7 +246,7 @@ def no_alt_text(notebook):
 
 
 def bare_picture(notebook):
-    number, cell = cell_with(notebook, "#### Which layers?")
+    number, cell = cell_with(notebook, "#### Which fusion, how much discarding")
     cell.source += "\n\n![](img/attention_example.png)"
     return "alt-text", number
 
@@ -261,7 +264,7 @@ def path_in_output(notebook):
 
 
 def path_in_source(notebook):
-    number, cell = cell_with(notebook, "#### Which layers?")
+    number, cell = cell_with(notebook, "#### Which fusion, how much discarding")
     cell.source += '\n\nThe weights are in "/tmp/weights/ViT_model.pt".'
     return "local-path", number
 
