@@ -93,7 +93,7 @@ impl Workspace {
     }
 }
 
-/// What a job computes beside the logits of its images.
+/// Computation of a job, beside the logits of its images.
 pub(super) enum Task<'a> {
     /// Nothing, or the query's row of each image's rollout, [B, S].
     Predict(Option<(&'a ResolvedRollout, &'a mut [f32])>),

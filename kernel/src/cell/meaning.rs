@@ -1,4 +1,4 @@
-//! What a line on the standard output of the process that runs cells means: text of the cell, or a marker of evcxr or
+//! Meaning of a line on the standard output of the process that runs cells: text of the cell, or a marker of evcxr or
 //! vitlab, with text of the cell before it.
 
 use super::event::{Output, Question};
@@ -7,7 +7,7 @@ use super::{
     REQUEST, VITLAB,
 };
 
-/// What a line means outside of a block.
+/// Meaning of a line outside of a block.
 #[derive(Debug)]
 pub enum Meaning<'a> {
     /// The end of a cell or of its code, by this marker.

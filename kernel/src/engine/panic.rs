@@ -1,4 +1,4 @@
-//! What the message of a panic says, and where it happened.
+//! Place and message of a panic, read from standard error.
 
 use super::marks::SOURCES;
 use super::source_map::SourceMap;

@@ -46,7 +46,7 @@ pub fn deit_architecture(config: &Config, image: &Array2<f32>) -> Result<Figure>
 /// The texts of the two losses.
 struct Losses {
     name: &'static str,
-    /// What the teacher gives: its name, and how it is made of the logits.
+    /// Name of the teacher's output, and its formula from the logits.
     teaches: [String; 2],
     /// Loss of the class head, then of the distillation head: weight, then name.
     heads: [[String; 2]; 2],
