@@ -19,9 +19,8 @@ const PLACEHOLDER: &str = "\0";
 /// How many versions of the sources keep their results: some tens of MB each.
 const VERSIONS: usize = 3;
 
-/// Options of rustc about places, debug information and messages. They don't change what a result computes.
-const PLACES: [&str; 3] = ["metadata=", "extra-filename=", "incremental="];
-const DEBUG: [&str; 2] = ["debuginfo=", "strip="];
+/// Options of rustc about places, messages and debug information. They don't change what a result computes.
+const PLACES: [&str; 4] = ["metadata=", "extra-filename=", "incremental=", "debuginfo="];
 const MESSAGES: [&str; 4] = ["--error-format", "--json", "--color", "--diagnostic-width"];
 
 /// Lets cargo use and keep results. `folder` holds the results of all versions of the sources, `sources` is the key of the
@@ -90,12 +89,6 @@ impl Call {
     fn read(arguments: &[String], versions: &[String], root: &str) -> Option<Self> {
         let inside = format!("{root}/");
         let (mut kept, mut folder, mut name, mut extra) = (versions.to_vec(), None, None, None);
-        // Only a program is linked.
-        let is_linked = arguments.windows(2).any(|two| two == ["--crate-type", "bin"]);
-        let matters = |option: &String| {
-            let mut without = PLACES.iter().chain(&DEBUG).chain((!is_linked).then_some(&"link-arg="));
-            !without.any(|start| option.starts_with(start))
-        };
         let mut is_keepable = false;
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -107,7 +100,7 @@ impl Call {
                 "-C" => {
                     let option = rest.next()?;
                     extra = extra.or(option.strip_prefix("extra-filename="));
-                    kept.extend(matters(option).then(|| option.clone()));
+                    kept.extend((!PLACES.iter().any(|start| option.starts_with(start))).then(|| option.clone()));
                 }
                 "--extern" => {
                     // cargo names an external crate's file after its version and options. The key of the sources stands
@@ -195,10 +188,9 @@ mod tests {
     #[test]
     fn a_clones_own_build_finds_what_a_kernels_build_has_compiled() {
         let kernels = "--crate-name vitlab --edition=2024 /a/crate/src/lib.rs --error-format=json --json=artifacts \
-            --crate-type lib --emit=dep-info,metadata,link -C opt-level=3 -C strip=debuginfo -C metadata=1 -C extra-filename=-2 \
+            --crate-type lib --emit=dep-info,metadata,link -C opt-level=3 -C metadata=1 -C extra-filename=-2 \
             --out-dir /cache/deps -C incremental=/cache/incremental -L dependency=/cache/deps \
-            --extern tch=/cache/deps/libtch-9.rmeta --extern vitlab_fused=/cache/deps/libvitlab_fused-3.rmeta \
-            -C link-arg=-Wl,-rpath,/libtorch";
+            --extern tch=/cache/deps/libtch-9.rmeta --extern vitlab_fused=/cache/deps/libvitlab_fused-3.rmeta";
         let clones = "--crate-name vitlab --edition=2024 crate/src/lib.rs --error-format=json --json=artifacts,more \
             --diagnostic-width=80 --crate-type lib --emit=dep-info,metadata,link -C opt-level=3 \
             -C debuginfo=line-tables-only -C metadata=4 -C extra-filename=-5 --out-dir /b/target/deps \
@@ -211,9 +203,6 @@ mod tests {
         assert_eq!((first.stem.as_str(), first.is_keepable), ("vitlab-2", true));
         assert_eq!((second.stem.as_str(), second.is_keepable), ("vitlab-5", false));
         assert_eq!(second.folder, Path::new("/b/target/deps"));
-        let program = clones.replace("--crate-type lib", "--crate-type bin");
-        let linked = |argument: &str| call("/b", &format!("{program} -C link-arg={argument}")).unwrap().key;
-        assert_ne!(linked("-la"), linked("-lb"));
         for (old, new) in
             [("opt-level=3", "opt-level=0"), ("libtch-9", "libtch-8"), ("--crate-type lib", "--crate-type bin")]
         {
