@@ -1,12 +1,11 @@
 //! `cargo lab setup` in temporary clones, whose Python environment needs only pip: repair after an interruption, concurrent
-//! set-ups, errors, the pre-trained model without a network, results that clones share. The last test checks the real set-up of this clone, which the other test files use.
+//! set-ups, errors, the pre-trained model without a network. The last test checks the real set-up of this clone, which the other test files use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::setup::compiled;
 use lab::system::process::{output, succeeds};
 use vitlab_dataset::pretrained::{MODEL, PHOTOGRAPHS};
 
@@ -206,64 +205,6 @@ fn a_pretrained_model_that_is_there_is_kept_and_an_interrupted_one_replaced() {
     assert!(error.contains("photographs: pip can't download scikit-image=="), "{error}");
     assert_eq!(pretrained(&clone), ["dinov2-small"]);
     assert_eq!(fs::read(MODEL.folder(&clone.home()).join("config.json")).unwrap(), b"mine");
-}
-
-/// A clone whose packages have the names of vitlab's, with `text` in a function of the lower one.
-fn write_packages(root: &Path, text: &str) {
-    let manifest = |name: &str, more: &str| format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}");
-    let function = format!("pub fn text() -> String {{ {text} }}");
-    let dependency = "[dependencies]\nvitlab-low = { path = \"../low\" }\n";
-    for (path, content) in [
-        ("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"low\", \"crate\"]\n"),
-        ("low/Cargo.toml", &manifest("vitlab-low", "")),
-        ("low/src/lib.rs", &function),
-        ("crate/Cargo.toml", &manifest("vitlab", dependency)),
-        ("crate/src/lib.rs", "pub use vitlab_low::text;"),
-        ("crate/src/main.rs", "fn main() { print!(\"{}\", vitlab::text()) }"),
-        ("outside/Cargo.toml", &manifest("outside", "[workspace]\n[dependencies]\nvitlab = { path = \"../crate\" }\n")),
-        ("outside/src/main.rs", "fn main() { print!(\"{}\", vitlab::text()) }"),
-    ] {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-}
-
-/// Runs a package of a clone, which compiles it with the results in `folder`. Returns what it prints.
-fn run_package(root: &Path, package: &str, folder: &Path) -> String {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--offline", "--target-dir", "target"]).current_dir(root.join(package));
-    lab::system::toolchain::clean_environment(&mut cargo);
-    compiled::share(&mut cargo, folder, "sources", root).unwrap();
-    // The program of this test is no wrapper.
-    let output = cargo.env("RUSTC_WRAPPER", env!("CARGO_BIN_EXE_lab")).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[test]
-fn a_second_clone_copies_what_the_first_has_compiled() {
-    let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (folder.path().join("the first"), folder.path().join("second"));
-    let results = folder.path().join("results");
-    let place = "std::panic::Location::caller().file().to_string()";
-    write_packages(&first, place);
-    assert_eq!(run_package(&first, "outside", &results), "low/src/lib.rs");
-    let kept = fs::read_dir(results.join("sources")).unwrap().count();
-    assert_eq!(kept, 2, "one result for each library");
-
-    // The second clone's sources would print something else, were they compiled.
-    write_packages(&second, "String::from(\"compiled\")");
-    assert_eq!(run_package(&second, "outside", &results), "low/src/lib.rs");
-    // Its own build takes the same libraries.
-    assert_eq!(run_package(&second, "crate", &results), "low/src/lib.rs");
-    let sources = fs::read_to_string(second.join("outside/target/debug/libvitlab.d"));
-    assert!(sources.is_err() || !sources.unwrap().contains("the first"));
-
-    // cargo sees a later change.
-    let elsewhere = folder.path().join("other results");
-    write_packages(&second, "String::from(\"changed\")");
-    assert_eq!(run_package(&second, "outside", &elsewhere), "changed");
 }
 
 /// Checks the `.venv` of the clone under test.

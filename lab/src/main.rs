@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::setup::{Setup, compiled};
+use lab::setup::Setup;
 use lab::system::{Repository, Result};
 use lab::{bench, check, doctor, export, hand_in, kernel, open, run, test};
 
@@ -46,9 +46,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = compiled::run_as_wrapper() {
-        return code;
-    }
     run_command(Arguments::parse().command).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE

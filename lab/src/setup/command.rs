@@ -37,13 +37,12 @@ pub fn is_current(repository: &Repository, sources: &str) -> bool {
     repository.venv_bin(NAME).is_file() && stamp.is_ok_and(|old| old == sources)
 }
 
-/// Builds the command in a warm build and installs it in the clone. `share` lets cargo use results of other clones.
+/// Builds the command in a warm build and installs it in the clone.
 pub fn install(
     repository: &Repository,
     launch: &Launch,
     warm_build: &Path,
     sources: &str,
-    share: impl FnOnce(&mut Command) -> Result<()>,
     progress: &Progress,
 ) -> Result<()> {
     let ctx = warm_build.join("ctx");
@@ -53,7 +52,6 @@ pub fn install(
     command.args(["--", "-C"]).arg(format!("link-arg=-Wl,-rpath,{}/lib", launch.libtorch.display()));
     // As in a kernel, so that its build finds vitlab compiled.
     launch.prepare(&mut command, &ctx);
-    share(&mut command)?;
     let (mut built, mut show) = (None, compiling());
     progress.run(&mut command, |line| {
         if let Ok(Artifact { executable: Some(path) }) = serde_json::from_str(line) {

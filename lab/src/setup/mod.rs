@@ -3,7 +3,6 @@
 mod bindings;
 mod build_folder;
 mod command;
-pub mod compiled;
 mod data;
 mod debian;
 pub mod kernel_build;
@@ -96,7 +95,7 @@ impl Setup {
         let progress = Progress::new("Warm build of the kernel");
         let built = compiled.is_some();
         compiled.map_or(Ok(()), |compiled| warm.complete(compiled, &python, &bindings, &progress))?;
-        warm.fill_target(&progress)?;
+        warm.fill_target()?;
         self.finish(progress, built, "first cells start in seconds");
         launch.write(repository)?;
         kernelspec::install(repository)?;

@@ -6,7 +6,7 @@
 //! time, is thus compiled once and not twice. The workspace also sets the profile, so `:opt` in a notebook has no effect.
 //!
 //! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
-//! clone's vitlab, [`compiled`] once for all clones with the same sources. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
+//! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::build_folder::{copy, copy_dependencies};
 use super::manifests::Manifests;
-use super::{Bindings, Launch, Python, command, compiled, kernel_build, rust_analyzer, stubs};
-use crate::system::{Error, Progress, Repository, Result, cache, file, toolchain};
+use super::{Bindings, Launch, Python, command, kernel_build, rust_analyzer, stubs};
+use crate::system::{Error, Progress, Repository, Result, cache, file};
 
 /// The workspace. The repository's settings for single packages are appended to it. Together they compile the crates
 /// from a registry as a plain `cargo build` in the clone does.
@@ -89,7 +89,7 @@ impl<'a> WarmBuild<'a> {
         }
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
-        command::install(self.repository, self.launch, &new, &sources, |cargo| self.share(cargo, &sources), progress)?;
+        command::install(self.repository, self.launch, &new, &sources, progress)?;
         Ok(Some(Compiled { new, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
@@ -138,26 +138,15 @@ impl<'a> WarmBuild<'a> {
         progress.run(&mut command, kernel_build::compiling())
     }
 
-    /// Lets cargo use and keep what is compiled from the sources with this key in any clone.
-    fn share(&self, cargo: &mut Command, sources: &str) -> Result<()> {
-        let folder = self.shared.join("compiled");
-        let shared = compiled::share(cargo, &folder, sources, &self.repository.root);
-        shared.map_err(|error| Error::file(folder, format!("can't be written ({error})")))
-    }
-
-    /// Lets a clone's first `cargo build` start from the crates and the libraries of the clone that are compiled here.
-    pub fn fill_target(&self, progress: &Progress) -> Result<()> {
+    /// Lets a clone's first `cargo build` start from the crates of a registry that are compiled here.
+    pub fn fill_target(&self) -> Result<()> {
         let target = command::build_folder(self.repository);
         if target.join(".fingerprint").exists() {
             return Ok(());
         }
         copy_dependencies(&self.folder.join("ctx/target/debug"), &target).map_err(|error| {
             Error::file(&target, format!("can't be filled ({error}); check the free space on its disk"))
-        })?;
-        let mut cargo = toolchain::cargo(&self.repository.root);
-        cargo.args(["build", "--locked", "--package", "vitlab", "--lib"]);
-        self.share(&mut cargo, &Manifests::read(self.repository)?.sources_key()?)?;
-        progress.run(&mut cargo, kernel_build::compiling())
+        })
     }
 
     /// Starts a new build from a copy of the clone's present build or of the base, otherwise from the crates that the
