@@ -81,7 +81,7 @@ impl Maker<'_> {
         let task = Task::read(self.tasks, &answer.task)?;
         let solved = task.solved(answer, source, self.crate_files)?;
         let (name, [seen, hidden]) = (&answer.task, answer.points);
-        let ask = format!("**{} points.** {}", seen + hidden, task.ask);
+        let ask = format!("**{}.** {}", points(seen + hidden), task.ask);
         self.cells.push(cells::markdown(&format!("{name}-question"), &ask));
         if !answer.needs.is_empty() {
             let code = self.solutions(&answer.needs)?;
@@ -91,7 +91,7 @@ impl Maker<'_> {
         }
         self.cells.push(cells::graded("code", name, Role::Solution, &solved, Some(&answer.stub)));
         self.cells.push(cells::graded("code", &format!("{name}-seen"), Role::Test(seen), &cells::block(&task.seen), None));
-        let remark = format!("A hidden test of {name}, {hidden} points.");
+        let remark = format!("A hidden test of {name}: {}.", points(hidden));
         let test = cells::hidden(&remark, &cells::block(&task.hidden));
         self.cells.push(cells::graded("code", &format!("{name}-hidden"), Role::Test(hidden), &test, None));
         if answer.rest {
@@ -113,15 +113,19 @@ impl Maker<'_> {
 
     fn add_question(&mut self, question: &Question, kind: &str, source: &str) -> Result<()> {
         let rubric: Vec<_> = question.rubric.iter().map(|line| format!("- {line}")).collect();
-        let Question { name, ask, points, .. } = question;
-        let ask = format!("**{points} points.** {ask}\n\n{}", rubric.join("\n"));
+        let Question { name, ask, .. } = question;
+        let ask = format!("**{}.** {ask}\n\n{}", points(question.points), rubric.join("\n"));
         self.cells.push(cells::markdown(&format!("{name}-question"), &ask));
         let answer = question.answer.of(source)?;
         let stub = if kind == "code" { "// Your answer" } else { "Your answer" };
-        self.cells.push(cells::graded(kind, name, Role::Manual(*points), answer, Some(stub)));
-        self.rows.push(Row { name: name.clone(), tests: None, manual: Some(*points) });
+        self.cells.push(cells::graded(kind, name, Role::Manual(question.points), answer, Some(stub)));
+        self.rows.push(Row { name: name.clone(), tests: None, manual: Some(question.points) });
         Ok(())
     }
+}
+
+fn points(number: u32) -> String {
+    format!("{number} point{}", if number == 1 { "" } else { "s" })
 }
 
 /// Returns what a cell holds besides the items that its task consists of.
