@@ -46,8 +46,8 @@ pub fn graded(kind: &str, id: &str, role: Role, source: &str, stub: Option<&str>
 }
 
 /// Hides code from the students: nbgrader removes it from the released notebook and restores it for grading.
-pub fn hidden(remark: &str, code: &str) -> String {
-    format!("// {remark}\n// BEGIN HIDDEN TESTS\n{code}\n// END HIDDEN TESTS")
+pub fn hidden(code: &str) -> String {
+    format!("// BEGIN HIDDEN TESTS\n{code}\n// END HIDDEN TESTS")
 }
 
 /// A test in a block of its own, so that its names and those of other cells don't meet.

@@ -36,8 +36,7 @@ pub struct Answer {
     pub solution: Solution,
     /// The code in place of the solution, which compiles and answers wrongly.
     pub stub: String,
-    /// Points of the visible and of the hidden test.
-    pub points: [u32; 2],
+    pub points: u32,
     /// Earlier tasks whose functions this one calls. Grading gives it their solutions.
     #[serde(default)]
     pub needs: Vec<String>,

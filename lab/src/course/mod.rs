@@ -103,12 +103,11 @@ fn release(repository: &Repository, folder: &Path, assignments: &[Assignment], p
 
 /// A Markdown table of all tasks and their points.
 fn table(assignments: &[Assignment]) -> String {
-    let mut table = "| assignment | task | visible test | hidden test | by hand |\n|---|---|---|---|---|\n".to_string();
+    let mut table = "| assignment | task | points | graded by |\n|---|---|---|---|\n".to_string();
     for Assignment { name, tasks, .. } in assignments {
-        for Row { name: task, tests, manual } in tasks {
-            let [seen, hidden] = tests.map_or([String::new(), String::new()], |points| points.map(|p| p.to_string()));
-            let manual = manual.map_or(String::new(), |points| points.to_string());
-            table += &format!("| {name} | {task} | {seen} | {hidden} | {manual} |\n");
+        for Row { name: task, points, tested } in tasks {
+            let by = if *tested { "test" } else { "hand" };
+            table += &format!("| {name} | {task} | {points} | {by} |\n");
         }
     }
     table

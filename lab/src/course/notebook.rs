@@ -22,8 +22,9 @@ pub struct Assignment {
 /// A line of the table for teachers.
 pub struct Row {
     pub name: String,
-    pub tests: Option<[u32; 2]>,
-    pub manual: Option<u32>,
+    pub points: u32,
+    /// Whether a test gives the points, or a person.
+    pub tested: bool,
 }
 
 struct Maker<'a> {
@@ -80,25 +81,23 @@ impl Maker<'_> {
     fn add_answer(&mut self, answer: &Answer, source: &str, id: &str) -> Result<()> {
         let task = Task::read(self.tasks, &answer.task)?;
         let solved = task.solved(answer, source, self.crate_files)?;
-        let (name, [seen, hidden]) = (&answer.task, answer.points);
-        let ask = format!("**{}.** {}", points(seen + hidden), task.ask);
+        let name = &answer.task;
+        let ask = format!("**{}.** {}", points(answer.points), task.ask);
         self.cells.push(cells::markdown(&format!("{name}-question"), &ask));
         if !answer.needs.is_empty() {
             let code = self.solutions(&answer.needs)?;
-            let remark = format!("Grading defines {} here, so that earlier mistakes don't count again.", answer.needs.join(", "));
-            let needs = format!("{name}-needs");
-            self.cells.push(cells::graded("code", &needs, Role::ReadOnly, &cells::hidden(&remark, &code), None));
+            let remark = "// For grading: earlier functions as they should be, so that a mistake in one of them counts once.";
+            let code = format!("{remark}\n{}", cells::hidden(&code));
+            self.cells.push(cells::graded("code", &format!("{name}-needs"), Role::ReadOnly, &code, None));
         }
         self.cells.push(cells::graded("code", name, Role::Solution, &solved, Some(&answer.stub)));
-        self.cells.push(cells::graded("code", &format!("{name}-seen"), Role::Test(seen), &cells::block(&task.seen), None));
-        let remark = format!("A hidden test of {name}: {}.", points(hidden));
-        let test = cells::hidden(&remark, &cells::block(&task.hidden));
-        self.cells.push(cells::graded("code", &format!("{name}-hidden"), Role::Test(hidden), &test, None));
+        let test = format!("{}\n{}", cells::block(&task.seen), cells::hidden(&cells::block(&task.hidden)));
+        self.cells.push(cells::graded("code", &format!("{name}-test"), Role::Test(answer.points), &test, None));
         if answer.rest {
             let rest = rest(answer, source, &solved);
             self.cells.push(cells::graded("code", id, Role::ReadOnly, &rest, None));
         }
-        self.rows.push(Row { name: name.clone(), tests: Some(answer.points), manual: None });
+        self.rows.push(Row { name: name.clone(), points: answer.points, tested: true });
         self.solved.push((name.clone(), without_marks(&solved)));
         Ok(())
     }
@@ -119,7 +118,7 @@ impl Maker<'_> {
         let answer = question.answer.of(source)?;
         let stub = if kind == "code" { "// Your answer" } else { "Your answer" };
         self.cells.push(cells::graded(kind, name, Role::Manual(question.points), answer, Some(stub)));
-        self.rows.push(Row { name: name.clone(), tests: None, manual: Some(question.points) });
+        self.rows.push(Row { name: name.clone(), points: question.points, tested: false });
         Ok(())
     }
 }

@@ -62,7 +62,11 @@ impl Item {
         };
         let lines: Vec<&str> = text.lines().filter(is_shown).collect();
         let last_of_head = lines.iter().position(|line| line.ends_with('{')).unwrap_or(0);
-        let head: Vec<&str> = lines[..=last_of_head].iter().map(|line| without_visibility(line)).collect();
+        let comments = lines.iter().take_while(|line| line.starts_with("///")).count();
+        // The example may have been the documentation's last part.
+        let text = lines[..comments].iter().rposition(|line| *line != "///").map_or(0, |last| last + 1);
+        let head = lines[..text].iter().chain(&lines[comments..=last_of_head]);
+        let head: Vec<&str> = head.map(|line| without_visibility(line)).collect();
         let body = lines.get(last_of_head + 1..lines.len() - 1).unwrap_or_default();
         Item { head: head.join("\n"), body: body.join("\n"), tail: lines[lines.len() - 1].to_string() }
     }
@@ -131,7 +135,7 @@ mod tests {
         // The first block of this name has an empty method of one line, which isn't one.
         let text = &SOURCE[SOURCE.find("impl Vit").unwrap()..];
         let Item { head, body, tail } = Item::new(&text[item(text, "Vit::forward").unwrap()]);
-        assert_eq!(head, "/// Doubles.\n///\nfn forward(\n    &self,\n) -> i64 {");
+        assert_eq!(head, "/// Doubles.\nfn forward(\n    &self,\n) -> i64 {");
         assert_eq!((&*body, &*tail), ("    if a {\n        1\n    }", "}"));
     }
 

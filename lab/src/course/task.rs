@@ -15,8 +15,9 @@ pub struct Task {
     pub ask: String,
     /// The code around the solution, with `//= NAME` in the places of items. Without it, the item stands alone.
     frame: String,
-    /// Statements of the test that the students see.
+    /// Statements of the test's part that the students see.
     pub seen: String,
+    /// Statements of the other part.
     pub hidden: String,
 }
 
