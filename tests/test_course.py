@@ -50,9 +50,9 @@ def run(folder, *command):
 class Course:
     """A course folder and its submissions."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        run(ROOT, LAB, "course", folder)
+    def __init__(self, folder, *names):
+        self.folder, self.names = folder, names
+        run(ROOT, LAB, "course", folder, *names)
         settings = folder / "nbgrader_config.py"
         # Shorter than a teacher's limits, because some cases use them up.
         settings.write_text(settings.read_text().replace("timeout = 120", "timeout = 60").replace("memory = 8000", "memory = 3000"))
@@ -75,8 +75,8 @@ class Course:
         return {cell["grade_id"]: cell["points"] for cell in cells if cell.get("grade") and not cell["solution"]}
 
     def submit(self, student, name, answers, also="", only=None):
-        """Fills answers into the released notebook. `also` is a cell of the student's own, before all tasks. `only` leaves the
-        other tasks and what comes after the first one out, which takes less time."""
+        """Fills answers into the released notebook. `also` is a cell of the student's own, before all tasks. `only` names the tasks
+        that stay; the notebook's other cells go, but for the imports, which takes less time."""
         notebook = self.read("release", name)
         for cell in notebook.cells:
             if is_answer(cell):
@@ -121,7 +121,7 @@ def is_answer(cell):
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    return Course(tmp_path_factory.mktemp("course") / "course")
+    return Course(tmp_path_factory.mktemp("course") / "course", DISTILLATION)
 
 
 def changed(course, case):
@@ -134,8 +134,8 @@ def changed(course, case):
 
 
 def submit_cases(course, cases, whole=True):
-    """Submits cases, several of one notebook together if they are about different tasks. Returns for each student and notebook
-    the tests that must give nothing, and those that must give all."""
+    """Submits cases, several of one notebook together if they are about different tasks. Returns the points for each student,
+    notebook and test; of the other tasks, too, if `whole`."""
     students = {}
     for case in cases:
         free = (key for key, taken in students.items() if key[1] == case.notebook and all(case.task != other.task for other in taken))
@@ -146,8 +146,9 @@ def submit_cases(course, cases, whole=True):
         answers = course.solutions(name)
         answers.update({case.task: changed(course, case) for case in taken})
         tasks = {case.task for case in taken}
-        course.submit(student, name, answers, "\n".join(case.before for case in taken if case.before), None if whole else tasks)
-        others = {test: points for test, points in course.tests(name).items() if whole}
+        others = course.tests(name) if whole else {}
+        only = tasks | {test.removesuffix("-test") for test in others}
+        course.submit(student, name, answers, "\n".join(case.before for case in taken if case.before), only)
         expected[student, name] = {**others, **{f"{task}-test": 0 for task in tasks}}
     return expected
 
@@ -161,68 +162,69 @@ def check(course, expected):
             assert not wrong, (student, wrong, scores[student], {test: course.outputs(student, name)[test] for test in wrong})
 
 
+def check_release(course, name):
+    release, source = course.read("release", name), course.read("source", name)
+    texts = "\n".join(cell.source for cell in release.cells)
+    blanks = {grade_id(cell): cell.source for cell in release.cells}
+    for task, solution in course.solutions(name).items():
+        body = [line for line in solution.splitlines() if len(line.strip()) > 30 and not line.strip().startswith("//")]
+        assert any(line not in blanks[task] for line in body), task
+        assert "BEGIN HIDDEN TESTS" in next(cell.source for cell in source.cells if grade_id(cell) == f"{task}-test")
+    assert "HIDDEN" not in texts and "SOLUTION" not in texts
+    assert "vitlab" not in "".join(json.dumps(cell.metadata) for cell in release.cells)
+    assert len(release.cells) == len(source.cells)
+    manual = [cell for cell in release.cells if cell.metadata.get("nbgrader", {}).get("grade") and cell.metadata.nbgrader.solution]
+    assert manual and all(cell.source.endswith("Your answer") for cell in manual)
+
+
+def check_solutions_and_blanks(course, name, only=None):
+    points = {test: points for test, points in course.tests(name).items() if only is None or test.removesuffix("-test") in only}
+    course.submit("reference", name, course.solutions(name), only=only)
+    course.submit("blank", name, {}, only=only)
+    return {("reference", name): points, ("blank", name): dict.fromkeys(points, 0)}
+
+
 @needs_nbgrader
 def test_the_release_has_blanks_and_no_hidden_test(course):
-    for name in NOTEBOOKS:
-        release, source = course.read("release", name), course.read("source", name)
-        texts = "\n".join(cell.source for cell in release.cells)
-        blanks = {grade_id(cell): cell.source for cell in release.cells}
-        for task, solution in course.solutions(name).items():
-            body = [line for line in solution.splitlines() if len(line.strip()) > 30 and not line.strip().startswith("//")]
-            assert any(line not in blanks[task] for line in body), task
-            assert "BEGIN HIDDEN TESTS" in next(cell.source for cell in source.cells if grade_id(cell) == f"{task}-test")
-        assert "HIDDEN" not in texts and "SOLUTION" not in texts
-        assert "vitlab" not in "".join(json.dumps(cell.metadata) for cell in release.cells)
-        assert len(release.cells) == len(source.cells)
-        manual = [cell for cell in release.cells if cell.metadata.get("nbgrader", {}).get("grade") and cell.metadata.nbgrader.solution]
-        assert manual and all(cell.source.endswith("Your answer") for cell in manual)
+    check_release(course, DISTILLATION)
     page = (course.folder / "README.md").read_text()
-    assert "| 2_attention | fuse | 3 | test |" in page and "{" not in page
+    assert "| 3_distillation | hard_loss | 4 | test |" in page and "{" not in page
 
 
 @needs_nbgrader
 def test_some_submissions_get_the_points_they_deserve(course):
-    name, points = DISTILLATION, course.tests(DISTILLATION)
-    chosen = {"soft for hard labels", "training output averaged", "heads concatenated at inference", "signal"}
-    expected = submit_cases(course, [case for case in [*MISTAKES, *CHEATS] if case.name in chosen])
-    course.submit("reference", name, course.solutions(name))
-    course.submit("blank", name, {})
-    expected["reference", name] = points
-    expected["blank", name] = dict.fromkeys(points, 0)
-    check(course, expected)
+    chosen = {"soft for hard labels", "heads concatenated at inference", "weights 1 and 1", "early return", "return in the cell"}
+    expected = submit_cases(course, [case for case in [*MISTAKES, *CHEATS] if case.name in chosen], whole=False)
+    check(course, expected | check_solutions_and_blanks(course, DISTILLATION, {"hard_loss", "average"}))
 
 
-@needs_nbgrader
-@pytest.mark.long
-def test_every_solution_gets_all_points_and_every_blank_none(tmp_path):
-    course, expected = Course(tmp_path / "course"), {}
-    for name in NOTEBOOKS:
-        points = course.tests(name)
-        course.submit("reference", name, course.solutions(name))
-        course.submit("blank", name, {})
-        expected["reference", name] = points
-        expected["blank", name] = dict.fromkeys(points, 0)
-    check(course, expected)
+def long(test):
+    return needs_nbgrader(pytest.mark.long(pytest.mark.parametrize("name", NOTEBOOKS)(test)))
 
 
-@needs_nbgrader
-@pytest.mark.long
-def test_each_mistake_loses_the_points_of_its_task_and_no_others(tmp_path):
-    course = Course(tmp_path / "course")
-    check(course, submit_cases(course, MISTAKES))
+@long
+def test_solutions_get_all_points_and_blanks_none(tmp_path, name):
+    course = Course(tmp_path / "course", name)
+    check_release(course, name)
+    check(course, check_solutions_and_blanks(course, name))
 
 
-@needs_nbgrader
-@pytest.mark.long
-def test_each_cheat_gets_nothing_for_its_task_and_the_other_tasks_keep_their_points(tmp_path):
-    course = Course(tmp_path / "course")
-    check(course, submit_cases(course, CHEATS))
+@long
+def test_each_mistake_loses_the_points_of_its_task_and_no_others(tmp_path, name):
+    course = Course(tmp_path / "course", name)
+    check(course, submit_cases(course, [case for case in MISTAKES if case.notebook == name]))
+
+
+@long
+def test_a_cheat_gets_nothing_for_its_task_and_the_other_tasks_keep_their_points(tmp_path, name):
+    course = Course(tmp_path / "course", name)
+    check(course, submit_cases(course, [case for case in CHEATS if case.notebook == name]))
 
 
 @needs_nbgrader
 @pytest.mark.long
 def test_a_submission_reaches_nothing_outside(tmp_path):
-    course = Course(tmp_path / "course")
+    course = Course(tmp_path / "course", VIT)
     with socket.create_server(("127.0.0.1", 0)) as server:
         cell = OUTSIDE.format(course=course.folder, port=server.getsockname()[1])
         course.submit("curious", VIT, course.solutions(VIT), cell)

@@ -65,7 +65,8 @@ impl Course {
         }
         file::write(&folder.join(PAGE), &template(PAGE)?.replace("{TASKS}\n", &table(&assignments)))?;
         let released = release(repository, &folder, &assignments, &progress)?;
-        let remedy = "; release/ needs nbgrader: `.venv/bin/python -m pip install nbgrader==0.9.6`, then the command again";
+        let remedy =
+            "; release/ needs nbgrader: `.venv/bin/python -m pip install nbgrader==0.9.6`, then the command again";
         let note = if released { " and release/" } else { remedy };
         progress.finish(&format!("{} assignments in source/{note}", assignments.len()));
         Ok(())

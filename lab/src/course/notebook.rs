@@ -86,7 +86,8 @@ impl Maker<'_> {
         self.cells.push(cells::markdown(&format!("{name}-question"), &ask));
         if !answer.needs.is_empty() {
             let code = self.solutions(&answer.needs)?;
-            let remark = "// For grading: earlier functions as they should be, so that a mistake in one of them counts once.";
+            let remark =
+                "// For grading: earlier functions as they should be, so that a mistake in one of them counts once.";
             let code = format!("{remark}\n{}", cells::hidden(&code));
             self.cells.push(cells::graded("code", &format!("{name}-needs"), Role::ReadOnly, &code, None));
         }
@@ -105,7 +106,8 @@ impl Maker<'_> {
     /// The solutions of earlier tasks.
     fn solutions(&self, needs: &[String]) -> Result<String> {
         let find = |name: &String| self.solved.iter().find(|(solved, _)| solved == name).map(|(_, code)| code.clone());
-        let missing = |name: &String| Error::argument(format!("needs {name}, which is no earlier task of this notebook"));
+        let missing =
+            |name: &String| Error::argument(format!("needs {name}, which is no earlier task of this notebook"));
         let code: Result<Vec<String>> = needs.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect();
         code.map(|code| code.join("\n\n"))
     }

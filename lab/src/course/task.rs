@@ -39,7 +39,12 @@ impl Task {
                 "frame" => &mut task.frame,
                 "seen" => &mut task.seen,
                 "hidden" => &mut task.hidden,
-                _ => return Err(Error::file(&path, format!("has the section {name:?}; frame, seen and hidden are known"))),
+                _ => {
+                    return Err(Error::file(
+                        &path,
+                        format!("has the section {name:?}; frame, seen and hidden are known"),
+                    ));
+                }
             } = body.trim_end().to_string();
         }
         if [&task.ask, &task.seen, &task.hidden].iter().any(|part| part.is_empty()) {
@@ -72,7 +77,8 @@ impl Task {
                 }
                 _ => {
                     let Item { head, body, tail } = Item::new(find(name, source, crate_files)?);
-                    let body = if name == solution { indented(&marked(&region::without_indent(&body)), "    ") } else { body };
+                    let body =
+                        if name == solution { indented(&marked(&region::without_indent(&body)), "    ") } else { body };
                     [head, body, tail].join("\n")
                 }
             };
