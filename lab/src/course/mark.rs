@@ -27,7 +27,6 @@ pub struct Part {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Answer {
     /// Name of a file in course/tasks, without its ending.
     pub task: String,

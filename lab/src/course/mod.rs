@@ -113,3 +113,35 @@ fn table(assignments: &[Assignment]) -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_mark_of_the_committed_notebooks_fits_its_cell() {
+        let repository = Repository::containing(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let assignments = assignments(&repository, &[], &repository.root.join("course/tasks")).unwrap();
+        let attention = assignments.iter().find(|assignment| assignment.name == "2_attention").unwrap();
+        assert!(attention.tasks.iter().any(|row| row.name == "fuse" && row.points == 3 && row.tested));
+        for Assignment { name, source, .. } in &assignments {
+            let cells = source["cells"].as_array().unwrap();
+            let ids: HashSet<_> = cells.iter().map(|cell| cell["id"].as_str().unwrap()).collect();
+            assert_eq!(ids.len(), cells.len(), "{name} has an id twice");
+            let text = |id: &str| cells.iter().find(|cell| cell["id"] == id).unwrap()["source"].as_str().unwrap();
+            if name == "2_attention" {
+                assert!(text("fuse").starts_with("/// The heads of one layer"), "{}", text("fuse"));
+                assert!(
+                    text("joint_attentions-needs")
+                        .contains("\nfn with_residual(kept: &Tensor) -> Tensor {\n    let sum")
+                );
+                // From the crate's source.
+                assert!(
+                    text("self_attention").contains("\n        // BEGIN SOLUTION\n        let (batch, tokens, embed)")
+                );
+            }
+        }
+    }
+}
