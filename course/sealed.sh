@@ -3,7 +3,7 @@
 # clone and cache read-only, limited memory. What the command writes is gone afterwards.
 # usage: [GRADING_SHARED=FOLDER] [GRADING_MEGABYTES=N] sealed.sh COMMAND…
 set -e
-course=$(cd "$(dirname "$0")" && pwd) clone={CLONE}
+course=$(cd "$(dirname "$0")" && pwd) clone="{CLONE}"
 
 if [ -z "$GRADING_SEALED" ]; then
     export GRADING_SEALED=1

@@ -113,15 +113,17 @@ impl AttentionVit {
 ]
 
 OUTSIDE = """
-let course = "{course}";
-let refused = |path: String| std::fs::write(&path, "x").is_err();
-println!("course empty: {{}}", !std::path::Path::new(course).join("gradebook.db").exists());
-println!("network: {{:?}}", std::net::TcpStream::connect("127.0.0.1:{port}").is_ok());
-println!("home refused: {{}}", refused(format!("{{}}/.vitlab-test", std::env::var("HOME")?)));
-println!("clone refused: {{}}", refused("../Cargo.lock".into()));
-println!("unmount refused: {{}}", !std::process::Command::new("umount").arg(course).status()?.success());
-println!("notebooks: {{}}", std::fs::read_dir(".")?.count());
-let folder = std::env::var("EVCXR_TMPDIR")?;
-std::fs::write(format!("{{folder}}/../left-behind"), "x")?;
+{{
+    let course = "{course}";
+    let refused = |path: String| std::fs::write(&path, "x").is_err();
+    println!("course empty: {{}}", !std::path::Path::new(course).join("gradebook.db").exists());
+    println!("network: {{:?}}", std::net::TcpStream::connect("127.0.0.1:{port}").is_ok());
+    println!("home refused: {{}}", refused(format!("{{}}/.vitlab-test", std::env::var("HOME")?)));
+    println!("clone refused: {{}}", refused("../Cargo.lock".into()));
+    println!("unmount refused: {{}}", !std::process::Command::new("umount").arg(course).status()?.success());
+    println!("notebooks: {{}}", std::fs::read_dir(".")?.count());
+    let folder = std::env::var("EVCXR_TMPDIR")?;
+    std::fs::write(format!("{{folder}}/../left-behind"), "x")?;
+}}
 """
 """A cell that tries to get out of the sandbox."""

@@ -230,6 +230,6 @@ def test_a_submission_reaches_nothing_outside(tmp_path):
         course.submit("curious", VIT, course.solutions(VIT), cell)
         notebook = course.folder / "autograded/curious" / VIT / f"{VIT}.ipynb"
         assert course.grade(VIT)["curious"] == course.tests(VIT)
-    said = "".join(output.get("text", "") for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", []))
+    said = "".join(output.get("text", output.get("evalue", "")) for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", []))
     for line in ["course empty: true", "network: false", "home refused: true", "clone refused: true", "unmount refused: true", "notebooks: 0"]:
         assert line in said, said

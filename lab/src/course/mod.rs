@@ -15,7 +15,7 @@ mod task;
 use std::path::{Path, PathBuf};
 
 use crate::setup::venv;
-use crate::system::{Error, Progress, Repository, Result, cache, file, process};
+use crate::system::{Error, Progress, Repository, Result, file, process};
 use notebook::{Assignment, Row};
 
 #[derive(clap::Args)]
@@ -51,7 +51,6 @@ impl Course {
         let folder = std::path::absolute(&self.folder).map_err(|error| Error::file(&self.folder, error.to_string()))?;
         let progress = Progress::new(folder.display().to_string());
         let assignments = assignments(repository, &self.notebooks, &templates.join("tasks"))?;
-        cache::create(&folder)?;
         for Assignment { name, source, .. } in &assignments {
             file::write_json(&folder.join("source").join(name).join(format!("{name}.ipynb")), source)?;
         }
