@@ -80,8 +80,7 @@ CHEATS = [
     Tensor::from_slice(&[0.5, 0.5, 0.25, 0.75]).view([2, 2])
 }"""),
     Case("assert redefined", ATTENTION, "discard", "", "fn discard(fused: &Tensor, discard_ratio: f64) -> Tensor {\n    fused.zeros_like()\n}",
-         before="".join(f"macro_rules! {name} {{ ($($all:tt)*) => {{ () }}; }}\n" for name in ["assert", "assert_eq", "panic"])
-         + "mod std {\n    pub use ::std::*;\n}"),
+         before="".join(f"macro_rules! {name} {{ ($($all:tt)*) => {{ () }}; }}\n" for name in ["assert", "assert_eq"])),
     Case("process ended", ATTENTION, "joint_attentions", "let mut joint", "std::process::exit(0);\n    let mut joint"),
     Case("cell's end printed, then process ended", ATTENTION, "attention_heatmap", "let joint",
          'println!("EVCXR_EXECUTION_COMPLETE");\n    std::process::exit(0);\n    let joint'),

@@ -6,12 +6,15 @@ Skipped unless nbgrader is installed:
     PYTHONPATH=$PWD/target/clients .venv/bin/python -m pytest tests/test_course.py
 """
 
+import fcntl
 import importlib.util
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -100,14 +103,11 @@ class Course:
         of_notebook = {key.split()[0]: grades for key, grades in scores.items() if key.split()[1] == name}
         return {student: {test: grades[test] for test in tests} for student, grades in of_notebook.items()}
 
-    def outputs(self, student, name):
-        """The texts of the errors of a graded submission, by test."""
+    def errors(self, student, name):
+        """The errors of a graded submission, by cell."""
         notebook = nbformat.read(self.folder / "autograded" / student / name / f"{name}.ipynb", as_version=4)
-        return {
-            cell.metadata.nbgrader.grade_id: "\n".join(output.get("evalue", output.get("text", "")) for output in cell.outputs)
-            for cell in notebook.cells
-            if cell.cell_type == "code" and "nbgrader" in cell.metadata
-        }
+        errors = ((cell, output) for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error")
+        return {grade_id(cell) or cell.source: output.evalue for cell, output in errors}
 
 
 def grade_id(cell):
@@ -133,12 +133,13 @@ def changed(course, case):
     return solution.replace(case.old, case.new)
 
 
-def submit_cases(course, cases, whole=True):
-    """Submits cases, several of one notebook together if they are about different tasks. Returns the points for each student,
-    notebook and test; of the other tasks, too, if `whole`."""
+def submit_cases(course, cases, whole=True, most=8):
+    """Submits cases, up to `most` of one notebook together if they are about different tasks. Returns the points for each
+    student, notebook and test; of the other tasks, too, if `whole`."""
     students = {}
     for case in cases:
-        free = (key for key, taken in students.items() if key[1] == case.notebook and all(case.task != other.task for other in taken))
+        own = ((key, taken) for key, taken in students.items() if key[1] == case.notebook and len(taken) < most)
+        free = (key for key, taken in own if all(case.task != other.task for other in taken))
         key = next(free, (f"student{len(students)}", case.notebook))
         students.setdefault(key, []).append(case)
     expected = {}
@@ -159,7 +160,7 @@ def check(course, expected):
         scores = course.grade(name)
         for student in (student for student, of in expected if of == name):
             wrong = {test: points for test, points in expected[student, name].items() if scores[student][test] != points}
-            assert not wrong, (student, wrong, scores[student], {test: course.outputs(student, name)[test] for test in wrong})
+            assert not wrong, (student, wrong, scores[student], course.errors(student, name))
 
 
 def check_release(course, name):
@@ -198,27 +199,32 @@ def test_some_submissions_get_the_points_they_deserve(course):
     check(course, expected | check_solutions_and_blanks(course, DISTILLATION, {"hard_loss", "average"}))
 
 
-def long(test):
-    return needs_nbgrader(pytest.mark.long(pytest.mark.parametrize("name", NOTEBOOKS)(test)))
+def long(*names):
+    return lambda test: needs_nbgrader(pytest.mark.long(pytest.mark.parametrize("name", names)(test)))
 
 
-@long
+@long(*NOTEBOOKS)
 def test_solutions_get_all_points_and_blanks_none(tmp_path, name):
     course = Course(tmp_path / "course", name)
     check_release(course, name)
     check(course, check_solutions_and_blanks(course, name))
 
 
-@long
+@long(*NOTEBOOKS)
 def test_each_mistake_loses_the_points_of_its_task_and_no_others(tmp_path, name):
     course = Course(tmp_path / "course", name)
     check(course, submit_cases(course, [case for case in MISTAKES if case.notebook == name]))
 
 
-@long
+@long(ATTENTION, DISTILLATION)
 def test_a_cheat_gets_nothing_for_its_task_and_the_other_tasks_keep_their_points(tmp_path, name):
     course = Course(tmp_path / "course", name)
-    check(course, submit_cases(course, [case for case in CHEATS if case.notebook == name]))
+    expected = submit_cases(course, [case for case in CHEATS if case.notebook == name], most=4)
+    check(course, expected)
+    # The cheats were compiled, or else their tests fail for another reason.
+    for student, _ in expected:
+        outputs = course.errors(student, name)
+        assert not [cell for cell in outputs if not cell.endswith("-test")], outputs
 
 
 @needs_nbgrader
@@ -233,3 +239,47 @@ def test_a_submission_reaches_nothing_outside(tmp_path):
     said = "".join(output.get("text", output.get("evalue", "")) for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", []))
     for line in ["course empty: true", "network: false", "home refused: true", "clone refused: true", "unmount refused: true", "notebooks: 0"]:
         assert line in said, said
+
+
+@needs_nbgrader
+@pytest.mark.long
+def test_twenty_submissions_leave_nothing_behind(tmp_path, capsys, monkeypatch):
+    course = Course(tmp_path / "course", VIT)
+    points, solutions = course.tests(VIT), course.solutions(VIT)
+    for number in range(20):
+        course.submit(f"student{number:02}", VIT, solutions)
+    folders = [tmp_path / "runtime", tmp_path / "temporary"]
+    for folder, variable in zip(folders, ["JUPYTER_RUNTIME_DIR", "TMPDIR"]):
+        folder.mkdir()
+        monkeypatch.setenv(variable, str(folder))
+    notebooks, unused, begin = set((ROOT / "notebooks").iterdir()), unused_kernels(), time.monotonic()
+    assert course.grade(VIT) == {f"student{number:02}": points for number in range(20)}
+    seconds, largest = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    with capsys.disabled():
+        print(f"20 submissions of {VIT}: {seconds:.0f} s, largest process {largest:.0f} MB")
+    assert set((ROOT / "notebooks").iterdir()) == notebooks
+    assert [path for folder in folders for path in folder.iterdir()] == []
+    assert unused_kernels() <= unused
+    mine = f"GRADING_SHARED={folders[0]}".encode()
+    assert [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if mine in environ(path)] == []
+
+
+def unused_kernels():
+    """The folders of kernels that no process holds."""
+    cache = Path(os.environ.get("VITLAB_HOME", Path.home() / ".cache/vitlab"))
+    unused = set()
+    for folder in (cache / "kernels").glob("kernel-*/"):
+        try:
+            with open(f"{folder}.lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                unused.add(folder)
+        except OSError:
+            pass  # in use, or removed meanwhile
+    return unused
+
+
+def environ(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
