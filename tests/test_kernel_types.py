@@ -174,6 +174,7 @@ def test_errors_of_the_cell_come_first(kernel):
         ('let n: i32 = "a"; let f = |x: i32| x;', "E0308"),
         ("let f = |x: i32| x; missing();", "E0425"),
         ("let v = Vec::new();", "E0282"),
+        ("fn taking(x: &[usize]) -> usize { x.len() }\nlet v = [1].iter().map(|n| n + 1);\ntaking(&[1u8])", "E0308"),
     ]:
         reply, _ = kernel.run(code)
         assert reply["ename"] == name, reply
