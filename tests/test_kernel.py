@@ -668,7 +668,8 @@ def test_types_of_the_crates_that_vitlab_shows_are_found(kernel):
 def test_what_has_no_value_may_end_a_cell(kernel, code):
     reply, shown = kernel.run(code)
     assert reply["status"] == "ok"
-    assert [kind for kind, _ in shown if kind != "stream"] == []
+    # On a busy machine, the progress of the build may come before.
+    assert [content for kind, content in shown if kind == "execute_result"] == []
     assert output(shown, "stdout") == "0\n1\n"
 
 
