@@ -224,11 +224,13 @@ def test_a_panic_names_the_line(kernel):
 def test_counts_begin_at_one_and_silent_cells_have_none():
     kernel = Kernel()
     try:
-        replies = [kernel.run(code)[0] for code in ("1", "let x = 2;", "x")]
-        assert [reply["execution_count"] for reply in replies] == [1, 2, 3]
-        assert kernel.run("x + 1", store_history=False)[0]["execution_count"] == 3
+        # The very first cell may have variables: the standard library is loaded when it is needed.
+        replies = [kernel.run(code)[0] for code in ("let x = vec![1.5, 0.5];\nlet sum: f64 = x.iter().sum();", "let y = 2;")]
+        assert [reply["execution_count"] for reply in replies] == [1, 2]
+        assert kernel.text("(x.len(), sum)") == "(2, 2.0)"
+        assert kernel.run("y + 1", store_history=False)[0]["execution_count"] == 3
         assert kernel.run("println!(\"unseen\");", silent=True)[1] == []
-        assert kernel.run("x")[0]["execution_count"] == 4
+        assert kernel.run("y")[0]["execution_count"] == 4
         assert kernel.ready < 10
     finally:
         kernel.end()
@@ -554,7 +556,8 @@ def test_what_is_not_for_this_kernel_is_left_out(kernel):
     assert kernel.logged().count("a message is ignored, because it can't be read") >= 3 * 5
 
 
-@pytest.mark.parametrize("name", ["shell", "iopub", "stdin", "control", "hb"])
+# All five are bound in the same way.
+@pytest.mark.parametrize("name", ["shell", "hb", *(pytest.param(name, marks=pytest.mark.long) for name in ("iopub", "stdin", "control"))])
 def test_a_port_that_is_taken_ends_the_kernel_at_once(tmp_path, name):
     file, connection = write_connection_file(str(tmp_path / "connection.json"), ip="127.0.0.1")
     port = connection[name + "_port"]
@@ -665,22 +668,13 @@ def test_types_of_the_crates_that_vitlab_shows_are_found(kernel):
 def test_what_has_no_value_may_end_a_cell(kernel, code):
     reply, shown = kernel.run(code)
     assert reply["status"] == "ok"
-    assert [kind for kind, _ in shown if kind != "stream"] == []
+    # On a busy machine, the progress of the build may come before.
+    assert [content for kind, content in shown if kind == "execute_result"] == []
     assert output(shown, "stdout") == "0\n1\n"
 
 
 def test_what_cells_start_sees_the_usual_toolchain(kernel):
     assert kernel.text('for name in ["CARGO", "RUSTUP_TOOLCHAIN"] { println!("{:?}", std::env::var(name).ok()); }') == "None\nNone\n"
-
-
-def test_the_very_first_cell_may_have_variables():
-    """The standard library is loaded when it is needed."""
-    kernel = Kernel()
-    try:
-        kernel.text("let halves = vec![1.5, 0.5];\nlet sum: f64 = halves.iter().sum();")
-        assert kernel.text("(halves.len(), sum)") == "(2, 2.0)"
-    finally:
-        kernel.end()
 
 
 def test_the_very_first_request_may_be_for_a_completion():
