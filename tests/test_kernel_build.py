@@ -182,9 +182,9 @@ SLOW = 'fn main() { std::thread::sleep(std::time::Duration::from_secs(2)); }'
 
 
 def test_a_long_build_shows_its_progress_and_removes_it(kernel, tmp_path):
-    assert not [kind for kind, _ in kernel.run("1")[1] if kind != "execute_result"]
+    assert not [kind for kind, _ in kernel.run("1", progress=True)[1] if kind != "execute_result"]
     dependency = write_crate(tmp_path / "slow", build=SLOW)
-    reply, shown = kernel.run(dependency + '\nprintln!("done");')
+    reply, shown = kernel.run(dependency + '\nprintln!("done");', progress=True)
     assert reply["status"] == "ok", reply
     kinds = [kind for kind, _ in shown]
     texts = [content["data"]["text/plain"] for _, content in shown if "data" in content]
@@ -194,7 +194,7 @@ def test_a_long_build_shows_its_progress_and_removes_it(kernel, tmp_path):
     assert any(text.startswith("Compiling ") and " of " in text and "slow" in text for text in texts), texts
     # A cell that fails keeps nothing of it, too.
     dependency = write_crate(tmp_path / "slower", build=SLOW)
-    _, shown = kernel.run(dependency + "\nno_such();")
+    _, shown = kernel.run(dependency + "\nno_such();", progress=True)
     assert [kind for kind, _ in shown][-2:] == ["clear_output", "error"]
 
 
