@@ -22,6 +22,9 @@ pub struct Kernel {
     /// Run evcxr_jupyter without vitlab's additions
     #[arg(long)]
     plain: bool,
+    /// Start the kernel's program through this shell script, which gets the command as its arguments
+    #[arg(long, value_name = "SCRIPT")]
+    through: Option<PathBuf>,
     connection_file: PathBuf,
 }
 
@@ -41,7 +44,14 @@ impl Kernel {
         let path = folder.folder.path();
         WarmBuild::of(&repository, &launch).copy_to(path)?;
 
-        let mut command = Command::new(&launch.kernel);
+        let mut command = match &self.through {
+            None => Command::new(&launch.kernel),
+            Some(script) => {
+                let mut command = Command::new("sh");
+                command.arg(script).arg(&launch.kernel);
+                command
+            }
+        };
         // The program's standard output holds only remarks about itself: the output of cells goes through the protocol.
         command.args(self.plain.then_some("--control_file")).arg(&self.connection_file).stdout(Stdio::null());
         launch.prepare(&mut command, &path.join("ctx"));

@@ -1,4 +1,4 @@
-//! The commands of `cargo lab`: set-up, run, check, export, hand-in, test, open, bench, doctor. Built without libtorch, because set-up installs it.
+//! The commands of `cargo lab`: set-up, run, check, export, hand-in, course, test, open, bench, doctor. Built without libtorch, because set-up installs it.
 //!
 //! | module | purpose |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`setup`] | installs the Python environment, the data, the kernel's program and its warm build |
 //! | [`execution`] | executes a notebook on a fresh kernel, for `run` and `check` |
 //! | [`export`] | writes notebooks as HTML, PDF and slides, also for `run` |
+//! | [`course`] | makes a course for nbgrader from the notebooks, with `check` |
 //! | [`hand_in`] | packs signed notebooks, their exports and the clone, with `check` and `export` |
 //! | [`kernel`], [`run`], [`check`], [`mod@test`], [`open`], [`mod@bench`], [`doctor`] | one command each |
 //!
@@ -13,6 +14,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod course;
 pub mod doctor;
 pub mod execution;
 pub mod export;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::setup::Setup;
 use lab::system::{Repository, Result};
-use lab::{bench, check, doctor, export, hand_in, kernel, open, run, test};
+use lab::{bench, check, course, doctor, export, hand_in, kernel, open, run, test};
 
 /// Sets up, runs and tests the notebooks of vitlab
 #[derive(Parser)]
@@ -32,6 +32,8 @@ enum Command {
     Export(export::Export),
     /// Write one zip file with notebooks, exports, weights and the crate, which runs on another machine
     HandIn(hand_in::HandIn),
+    /// Make a course for nbgrader: assignments, tests that grade them, a page for teachers
+    Course(course::Course),
     /// Run every test
     Test(test::Test),
     /// Measure the speed, beside PyTorch in the same run
@@ -61,6 +63,7 @@ fn run_command(command: Command) -> Result<ExitCode> {
         Command::Check(check) => return check.run(&repository()?),
         Command::Export(export) => export.run(&repository()?),
         Command::HandIn(hand_in) => return hand_in.run(&repository()?),
+        Command::Course(course) => course.run(&repository()?),
         Command::Test(test) => test.run(&repository()?),
         Command::Bench(bench) => bench.run(&repository()?),
         Command::Doctor => doctor::run(&repository()?),

@@ -28,7 +28,7 @@ use crate::execution::{Executor, Options};
 use crate::system::{Error, Repository, Result};
 pub use finding::Finding;
 use finding::{Found, Rule};
-use notebook::Notebook;
+pub use notebook::{Cell, CellType, Notebook};
 pub use text::author_line;
 
 #[derive(clap::Args)]

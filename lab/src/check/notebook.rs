@@ -23,6 +23,8 @@ pub struct Notebook {
 
 #[derive(Deserialize)]
 pub struct Cell {
+    #[serde(default)]
+    pub id: String,
     pub cell_type: CellType,
     #[serde(deserialize_with = "joined")]
     pub source: String,
