@@ -157,7 +157,7 @@ def test_durations_are_printed_on_request(kernel):
     assert "Took" not in output(kernel.run("1")[1], "stderr")
 
 
-def test_edited_manifests_of_path_crates_take_effect(own, tmp_path):
+def test_edited_manifests_of_path_crates_take_effect(kernel, tmp_path):
     (tmp_path / "Cargo.toml").write_text('[workspace]\nmembers = ["outer", "inner"]\n[workspace.package]\nlicense = "one"\n')
     write_crate(tmp_path / "inner", source='pub const VERSION: &str = env!("CARGO_PKG_VERSION");')
     source = (
@@ -166,7 +166,7 @@ def test_edited_manifests_of_path_crates_take_effect(own, tmp_path):
     )
     manifest = 'license.workspace = true\n[features]\nloud = []\n[dependencies]\ninner = { path = "../inner" }\n'
     dependency = write_crate(tmp_path / "outer", manifest, source)
-    assert own.text(dependency + "\nouter::all()") == '"0.1.0 0.1.0 one false"'
+    assert kernel.text(dependency + "\nouter::all()") == '"0.1.0 0.1.0 one false"'
     for path, old, new, result in (
         ("outer/Cargo.toml", "0.1.0", "0.2.0", "0.2.0 0.1.0 one false"),
         ("outer/Cargo.toml", "loud = []", 'loud = []\ndefault = ["loud"]', "0.2.0 0.1.0 one true"),
@@ -175,16 +175,16 @@ def test_edited_manifests_of_path_crates_take_effect(own, tmp_path):
         ("inner/src/lib.rs", "CARGO_PKG_VERSION", "CARGO_PKG_NAME", "0.2.0 inner two true"),
     ):
         edit(tmp_path / path, old, new)
-        assert own.text("outer::all()") == f'"{result}"', path
+        assert kernel.text("outer::all()") == f'"{result}"', path
 
 
-SLOW = 'fn main() { std::thread::sleep(std::time::Duration::from_secs(4)); }'
+SLOW = 'fn main() { std::thread::sleep(std::time::Duration::from_secs(2)); }'
 
 
-def test_a_long_build_shows_its_progress_and_removes_it(own, tmp_path):
-    assert not [kind for kind, _ in own.run("1")[1] if kind != "execute_result"]
+def test_a_long_build_shows_its_progress_and_removes_it(kernel, tmp_path):
+    assert not [kind for kind, _ in kernel.run("1", progress=True)[1] if kind != "execute_result"]
     dependency = write_crate(tmp_path / "slow", build=SLOW)
-    reply, shown = own.run(dependency + '\nprintln!("done");')
+    reply, shown = kernel.run(dependency + '\nprintln!("done");', progress=True)
     assert reply["status"] == "ok", reply
     kinds = [kind for kind, _ in shown]
     texts = [content["data"]["text/plain"] for _, content in shown if "data" in content]
@@ -194,7 +194,7 @@ def test_a_long_build_shows_its_progress_and_removes_it(own, tmp_path):
     assert any(text.startswith("Compiling ") and " of " in text and "slow" in text for text in texts), texts
     # A cell that fails keeps nothing of it, too.
     dependency = write_crate(tmp_path / "slower", build=SLOW)
-    _, shown = own.run(dependency + "\nno_such();")
+    _, shown = kernel.run(dependency + "\nno_such();", progress=True)
     assert [kind for kind, _ in shown][-2:] == ["clear_output", "error"]
 
 
@@ -208,19 +208,19 @@ def test_a_notebook_keeps_no_progress(tmp_path):
     assert [it["text"] for it in notebook.cells[1].outputs] == ["done\n"]
 
 
-def test_a_long_build_can_be_interrupted(own, tmp_path):
-    dependency = write_crate(tmp_path / "endless", build=SLOW.replace("4", "400"))
-    request = own.send(dependency)
+def test_a_long_build_can_be_interrupted(kernel, tmp_path):
+    dependency = write_crate(tmp_path / "endless", build=SLOW.replace("2", "400"))
+    request = kernel.send(dependency)
     shown = []
-    for kind, content in own.messages(request):
+    for kind, content in kernel.messages(request):
         shown.append(kind)
         if kind == "display_data":
-            interrupt(own)
+            interrupt(kernel)
             started = time.monotonic()
-    assert own.reply(request)["ename"] == "Interrupted"
+    assert kernel.reply(request)["ename"] == "Interrupted"
     assert time.monotonic() - started < 10
     assert shown[-2:] == ["clear_output", "error"]
-    assert own.run("1 + 1")[1][-1][1]["data"]["text/plain"] == "2"
+    assert kernel.run("1 + 1")[1][-1][1]["data"]["text/plain"] == "2"
 
 
 # As much of tokio as evcxr uses.

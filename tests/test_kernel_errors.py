@@ -17,6 +17,9 @@ EARLIER = [
     "struct Point { x: i32 }\nfn area(p: &Point) -> i32 {\n    p.x * 2\n}",
     'macro_rules! add_text { ($a:expr) => { $a + "x" } }',
     ':dep anyhow = "1"\nuse anyhow::Context;\nfn load() -> anyhow::Result<String> { std::fs::read_to_string("no/such").context("reading the settings") }',
+    "// evcxr repairs nothing in the display of such a type.\nstruct Figure;\nimpl Figure { fn evcxr_display(&self) {} }\nlet every = [0, 1, 2];",
+    "fn plotted(_: &[usize]) -> Figure { Figure }\nfn displayed<T: std::fmt::Display>(_: T) -> Figure { Figure }\n#[allow(unconditional_recursion)]\nimpl Figure { fn titled(&self, text: &str) -> Figure { self.titled(text) } }",
+    "fn helper(a: i32) -> i32 { a }\nfn uses_helper() -> i32 { helper(1) }",
 ]
 
 # Code, name, a part of the message, the marked place "cell_N:line:column" without the cell's own number, and parts of the
@@ -49,6 +52,12 @@ ERRORS = {
     "a type without a name": ('let t = std::thread::spawn(|| panic!("never"));', "Error", "never returns", "1:5", ["block"]),
     "another value of a constant variable": ("owned = String::new();", "E0384", "`owned`", "1:1", ["let mut owned = owned;"]),
     "a type that an earlier function uses": ("struct Point { y: i32 }", "E0609", "`x`", "cell_6:3:7", ["p.x * 2", "cell [6] no longer compiles"]),
+    "an argument of the last expression": ("plotted(&every)", "E0308", "mismatched", "1:9", ["found `&[i32; 3]`", "function defined here"]),
+    "an argument beside its function": ("fn near(_: &[usize]) -> Figure { Figure }\nnear(&every)", "E0308", "mismatched", "2:6", ["found `&[i32; 3]`"]),
+    "an argument of a method": ("struct New;\nFigure.titled(&every)", "E0308", "mismatched", "2:15", ["found `&[i32; 3]`", "method defined here"]),
+    "a bound of an earlier function": ("struct Silent;\ndisplayed(Silent)", "E0277", "Display", "2:11", ["required by this bound"]),
+    "an argument that an earlier function lacks": ("fn helper(a: i32, b: i32) -> i32 { a + b }", "E0061", "2 arguments", "1:4", ["uses_helper", "cell [11] no longer compiles"]),
+    "a trait that isn't imported": ("!true\nmod inside { pub fn make() -> Box<dyn std::any::Any> { Box::new(1) } }\nlet any = inside::make();", "E0405", "a trait that isn't imported", None, ["use std::any::Any;"]),
     "? on an option": ("let first = numbers.first()?;", "E0277", "only be used on `Result`s", "1:28", [".ok_or("]),
     "? on an error without a text": ("struct Mute;\nErr::<i32, Mute>(Mute)?;", "E0277", "Display", "2:23", ["map_err"]),
     "a thread's closure": ("let rc = std::rc::Rc::new(1);\nstd::thread::spawn(move || drop(rc));", "E0277", "Rc<i32>", "2:20", ["{closure}"]),
@@ -77,9 +86,13 @@ def test_an_error_is_named_placed_and_explained(kernel, case):
     code, name, part, place, parts = ERRORS[case]
     reply, told = failure(kernel, code)
     assert reply["ename"] == name and part in reply["evalue"], told
-    place = place if place.startswith("cell_") else f"cell_{reply['execution_count']}:{place}"
-    assert f"[ {place} ]" in told, told
+    own = f"cell_{reply['execution_count']}"
+    if place is None:
+        assert " ]\n" not in told, told
+    else:
+        assert f"[ {place if place.startswith('cell_') else f'{own}:{place}'} ]" in told, told
     assert all(part in told for part in parts), told
+    assert ("no longer compiles" in told) == any("no longer compiles" in part for part in parts), told
     for hidden in ("evcxr", "run_user_code", "src/lib.rs", "/tmp", str(Path.home()), "\nerror: ", "unused variable: `v`", "E0505"):
         assert hidden not in told, told
     # The title isn't repeated.

@@ -48,6 +48,14 @@ def kernel():
     kernel.end()
 
 
+@pytest.fixture(scope="module")
+def other():
+    """A kernel for tests that clear it or end its process."""
+    kernel = Kernel()
+    yield kernel
+    kernel.end()
+
+
 def begin(kernel, code):
     """Sends a cell and waits until it runs."""
     request = kernel.send('println!("begun");\n' + code)
@@ -103,16 +111,20 @@ LOOPS = {
     "let m: Box<dyn Fn(u32) -> u32> = Box::new(|n| { let mut k = n; while k > 9 { k /= 10; } k }); m(432)": "4",
     "let l = std::sync::Mutex::new(vec![1, 2]); let mut t = 0; for x in l.lock().unwrap().iter() { t += x; } t": "3",
     "let r: Result<Vec<i32>, std::num::ParseIntError> = (|| { let mut r = vec![]; for i in 0..2 { r.push(format!(\"{i}\").parse::<i32>()?); } Ok(r) })(); r.unwrap()": "[0, 1]",
-    "async fn count() -> u32 { let mut n = 0; for i in 0..70u32 { tokio::task::yield_now().await; n += i; } n }\nlet q: u32 = tokio::spawn(count()).await?; q": "2415",
     "let mut stack = vec![1, 2]; let mut u = 0; while let Some(x) = stack.pop() { u += x; } u": "3",
     "let (tx, rx) = std::sync::mpsc::channel(); std::thread::spawn(move || for i in 0..3 { tx.send(i).unwrap(); }).join().unwrap(); rx.iter().sum::<i32>()": "3",
     "const N: usize = { let mut i = 0; while i < 5 { i += 1; } i }; [0u8; N]": "[0, 0, 0, 0, 0]",
     "{ macro_rules! stop { () => { break } }\nlet mut k = 0; for i in 0..99 { k = i; if i == 40 { stop!() } } k }": "40",
 }
+# Compiles tokio.
+ASYNC_LOOPS = {
+    "async fn count() -> u32 { let mut n = 0; for i in 0..70u32 { tokio::task::yield_now().await; n += i; } n }\nlet q: u32 = tokio::spawn(count()).await?; q": "2415",
+}
 
 
-def test_loops_keep_their_types_and_values(kernel):
-    for code, value in LOOPS.items():
+@pytest.mark.parametrize("loops", [LOOPS, pytest.param(ASYNC_LOOPS, marks=pytest.mark.long)], ids=["usual", "async"])
+def test_loops_keep_their_types_and_values(kernel, loops):
+    for code, value in loops.items():
         reply, shown = kernel.run(code)
         assert reply["status"] == "ok", (code, reply)
         assert output(shown, "stderr") == "", code
@@ -128,24 +140,21 @@ def test_the_error_of_a_loop_shows_the_cell(kernel):
     assert reply["traceback"][-1] == "  at line 2 of the cell: for i in 0..3 { v[i]; }", reply["traceback"]
 
 
-def test_the_modules_of_loops_are_hidden_and_survive_clear():
-    kernel = Kernel()
-    try:
-        assert kernel.text("let mut n = 0; for i in 0..99 { n += i; } n") == "4851"
-        request = kernel.client.complete("vitlab_")
-        assert [it for it in kernel.reply(request)["matches"] if it.startswith("vitlab_")] == []
-        assert kernel.text(":vars") == "n: i32\n"
-        kernel.text(":clear")
-        kernel.text("let kept = 5;")
-        request, messages = begin(kernel, "for i in 0..u64::MAX { std::hint::black_box(i); }")
-        assert end(kernel, request, messages)[0]["ename"] == "Interrupted"
-        assert kernel.text("kept") == "5"
-        kernel.text(":clear\nlet kept = 6;")
-        request, messages = begin(kernel, "loop {}")
-        assert end(kernel, request, messages)[0]["ename"] == "Interrupted"
-        assert kernel.text("kept") == "6"
-    finally:
-        kernel.end()
+def test_the_modules_of_loops_are_hidden_and_survive_clear(other):
+    kernel = other
+    assert kernel.text("let mut n = 0; for i in 0..99 { n += i; } n") == "4851"
+    request = kernel.client.complete("vitlab_")
+    assert [it for it in kernel.reply(request)["matches"] if it.startswith("vitlab_")] == []
+    assert kernel.text(":vars") == "n: i32\n"
+    kernel.text(":clear")
+    kernel.text("let kept = 5;")
+    request, messages = begin(kernel, "for i in 0..u64::MAX { std::hint::black_box(i); }")
+    assert end(kernel, request, messages)[0]["ename"] == "Interrupted"
+    assert kernel.text("kept") == "5"
+    kernel.text(":clear\nlet kept = 6;")
+    request, messages = begin(kernel, "loop {}")
+    assert end(kernel, request, messages)[0]["ename"] == "Interrupted"
+    assert kernel.text("kept") == "6"
 
 
 def test_an_interrupt_names_moved_and_new_variables(kernel):
@@ -179,16 +188,13 @@ def test_a_slow_turn_is_waited_for(kernel):
     assert len(eval(kernel.text("kept"))) >= 2
 
 
-def test_a_second_interrupt_ends_the_process():
-    kernel = Kernel()
-    try:
-        kernel.text("let gone = 1;")
-        request, messages = begin(kernel, "loop { std::thread::park(); }")
-        started = time.monotonic()
-        interrupt(kernel)
-        time.sleep(0.5)
-        reply, _, _ = end(kernel, request, messages)
-        assert reply["ename"] == "Interrupted" and "gone is lost" in reply["evalue"], reply
-        assert time.monotonic() - started < 4
-    finally:
-        kernel.end()
+def test_a_second_interrupt_ends_the_process(other):
+    kernel = other
+    kernel.text(":clear\nlet gone = 1;")
+    request, messages = begin(kernel, "loop { std::thread::park(); }")
+    started = time.monotonic()
+    interrupt(kernel)
+    time.sleep(0.5)
+    reply, _, _ = end(kernel, request, messages)
+    assert reply["ename"] == "Interrupted" and "gone is lost" in reply["evalue"], reply
+    assert time.monotonic() - started < 4

@@ -75,20 +75,24 @@ def test_a_part_of_a_line_belongs_to_its_cell(kernel, case):
     assert output(kernel.run('println!("next");')[1], "stdout") == "next\n"
 
 
-def test_a_failure_is_told_once_whatever_the_cell_wrote_before(kernel):
-    for before, stdout, stderr in [
-        ("", "", ""),
-        ('print!("60 %");', "60 %", ""),
-        ('println!("a");', "a\n", ""),
-        ('eprintln!("remark");', "", "remark\n"),
-        ('eprint!("remark");', "", "remark"),
-        ('eprintln!("remark"); print!("60 %");', "60 %", "remark\n"),
-        ('println!("a"); eprintln!("remark"); std::thread::sleep(std::time::Duration::from_millis(80));', "a\n", "remark\n"),
-    ]:
-        for code, name, message in broken(before):
-            reply, shown = kernel.run(code)
-            assert (reply["ename"], reply["evalue"]) == (name, message), code
-            assert output(shown, "stdout") == stdout and output(shown, "stderr") == stderr, code
+# Code before a failure, standard output, standard error. What the long ones write is also written by the others.
+WRITTEN = [
+    ("", "", ""),
+    ('print!("60 %");', "60 %", ""),
+    pytest.param('println!("a");', "a\n", "", marks=pytest.mark.long),
+    pytest.param('eprintln!("remark");', "", "remark\n", marks=pytest.mark.long),
+    ('eprint!("remark");', "", "remark"),
+    pytest.param('eprintln!("remark"); print!("60 %");', "60 %", "remark\n", marks=pytest.mark.long),
+    ('println!("a"); eprintln!("remark"); std::thread::sleep(std::time::Duration::from_millis(80));', "a\n", "remark\n"),
+]
+
+
+@pytest.mark.parametrize(("before", "stdout", "stderr"), WRITTEN)
+def test_a_failure_is_told_once_whatever_the_cell_wrote_before(kernel, before, stdout, stderr):
+    for code, name, message in broken(before):
+        reply, shown = kernel.run(code)
+        assert (reply["ename"], reply["evalue"]) == (name, message), code
+        assert output(shown, "stdout") == stdout and output(shown, "stderr") == stderr, code
 
 
 def test_a_panic_without_a_message_of_its_hook_tells_its_payload(kernel):

@@ -2,7 +2,7 @@
 //! on another machine.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -10,10 +10,10 @@ use ignore::WalkBuilder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use vitlab_dataset::file;
-use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::check;
 use crate::export::{self, Format};
+use crate::setup::venv;
 use crate::system::{Error, Progress, Repository, Result, file as text_file};
 
 #[derive(clap::Args)]
@@ -90,7 +90,9 @@ impl HandIn {
         text_file::write(&exports.join("SHA256SUMS"), &sums)?;
         let out = self.out.clone().unwrap_or_else(|| repository.root.join("outputs").join("hand-in.zip"));
         let progress = Progress::new(repository.relative(&out).display().to_string());
-        file::replace(&out, |to| zip_folder(&copy, to))?;
+        let archive = temporary.path().join("hand-in.zip");
+        zip_folder(repository, &copy, &archive, &progress)?;
+        file::replace(&out, |to| io::copy(&mut File::open(&archive)?, to).map(drop))?;
         let size = fs::metadata(&out).map_or(0, |metadata| metadata.len());
         progress.finish(&format!("{} files, {:.1} MB", sums.lines().count() + 1, size as f64 / 1e6));
         Ok(ExitCode::SUCCESS)
@@ -212,19 +214,8 @@ fn checksums(folder: &Path) -> Result<String> {
     Ok(lines)
 }
 
-fn zip_folder(folder: &Path, to: &mut (impl Write + io::Seek)) -> io::Result<()> {
-    let mut archive = ZipWriter::new(to);
-    for (name, path) in files(folder).map_err(io::Error::other)? {
-        let mut file = File::open(&path)?;
-        let options = SimpleFileOptions::default().unix_permissions(permissions(&file.metadata()?));
-        archive.start_file(format!("{ROOT}/{name}"), options).map_err(io::Error::other)?;
-        io::copy(&mut file, &mut archive)?;
-    }
-    archive.finish().map(drop).map_err(io::Error::other)
-}
-
-/// Keeps that a file can be executed.
-fn permissions(metadata: &fs::Metadata) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-    if metadata.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 }
+/// Writes a folder into a zip file below the folder's name. Python writes it: the set-up needs no crate for this step alone.
+fn zip_folder(repository: &Repository, folder: &Path, to: &Path, progress: &Progress) -> Result<()> {
+    let mut python = venv::command(repository, "python");
+    progress.run(python.args(["-m", "zipfile", "-c"]).args([to, folder]), |_| None)
 }

@@ -6,6 +6,8 @@ import time
 import unicodedata
 from dataclasses import dataclass, field
 
+from test_kernel import without_progress
+
 
 @dataclass(frozen=True)
 class Case:
@@ -84,7 +86,7 @@ class Run:
 def run_cell(kernel, code, plain=False, limit=120):
     """Runs a cell and waits for all its outputs. Raises `queue.Empty` when nothing happens for `limit` seconds."""
     request = kernel.send(code, stop_on_error=False)
-    shown = list(kernel.messages(request, limit))
+    shown = without_progress(list(kernel.messages(request, limit)))
     reply = kernel.reply(request, limit)
     # evcxr_jupyter passes output on from a thread of its own, also after the cell's end.
     deadline = time.monotonic() + 0.2

@@ -49,7 +49,7 @@ COMMANDS = Group("Commands", [
     Case(":toolchain tells its state", [":toolchain"], Shows("Toolchain:", True)),
     Case(":linker tells its state", [":linker"], Shows("linker:", True)),
     Case("an unknown command is named", [":no_such_thing"], Fails("Error", ":no_such_thing")),
-    Case("an unknown command behind code is named", ["let a = 1;\n:no_such_thing"], Fails("Error", ":no_such_thing")),
+    Case("an unknown command behind code is named", ["let a = 1;\n:no_such_thing"], Fails("SyntaxError", ":no_such_thing"), differs="a command behind code is a syntax error here"),
     Case("a command and code in one cell", [":fmt {:?}\nlet both = 2;\nboth"], Displays("text/plain", "2")),
     Case("commands with a comment between them", [":efmt {}\n// a comment\n:vars"], Displays("text/html", "Variable")),
     Case(":quit is refused", [":quit"], Fails("Error", "menu"), differs="evcxr_jupyter ends its process and the notebook hangs"),

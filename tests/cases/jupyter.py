@@ -237,5 +237,5 @@ JUPYTER = Group("Jupyter's messages", [
 # The crate comes from the registry.
 INPUT = Group("Input", [
     Case("input is asked for", [":dep evcxr_input"], Typed('let name = evcxr_input::get_string("Name?");\nprintln!("hello {name}");', "Ada", "hello Ada\n")),
-    Case("input without a client that may ask is empty", [":dep evcxr_input"], Reply('println!("[{}]", evcxr_input::get_string("Name?"));', {"status": "ok"}, ["stream"], allow_stdin=False)),
+    Case("input without a client that may ask is empty", [":dep evcxr_input"], Reply('println!("[{}]", evcxr_input::get_string("Name?"));', {"status": "ok"}, ["stream", "stream"], allow_stdin=False), differs="evcxr_jupyter says nothing on standard error"),
 ], long=True)

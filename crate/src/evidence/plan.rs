@@ -43,6 +43,9 @@ pub struct Run {
     /// Takes the networks with their initial weights: they are measured, and have no history.
     #[serde(default)]
     pub untrained: bool,
+    /// Takes the accuracy of the history alone: the networks are not measured.
+    #[serde(default)]
+    pub accuracy_only: bool,
     /// Constants that differ from the homework's.
     #[serde(default)]
     config: serde_json::Map<String, serde_json::Value>,
@@ -148,7 +151,7 @@ impl Run {
     /// Whether the networks are measured. A run with VALIDATION_IMAGES is not: it serves to choose constants, which must
     /// not depend on the test set.
     pub fn is_measured(&self) -> bool {
-        !self.config.contains_key("VALIDATION_IMAGES")
+        !self.accuracy_only && !self.config.contains_key("VALIDATION_IMAGES")
     }
 
     /// The configuration of one training.

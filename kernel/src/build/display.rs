@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use serde_json::Value;
 
 use super::cargo::is_plain;
+use super::messages;
 
 /// How evcxr ends the statement that shows a value by its method.
 const SHOWN: &str = ").evcxr_display();";
@@ -63,7 +64,8 @@ fn run(rustc: &mut Command) -> io::Result<Output> {
 }
 
 fn pass_on(output: &Output) -> io::Result<ExitCode> {
-    io::stderr().write_all(&output.stderr)?;
+    let messages = messages::for_evcxr(&String::from_utf8_lossy(&output.stderr));
+    io::stderr().write_all(messages.as_bytes())?;
     Ok(exit_code(output.status.code()))
 }
 

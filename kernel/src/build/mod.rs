@@ -6,6 +6,7 @@ mod crates;
 mod display;
 pub mod generated;
 mod manifests;
+pub mod messages;
 pub mod progress;
 pub mod rustc;
 pub mod wrapper;

@@ -32,7 +32,11 @@ pub fn add(error: &mut Diagnostic, map: &SourceMap, earlier: &Earlier) {
         }
         _ => {}
     }
-    if let Some(mark) = error.marks.iter().find(|mark| mark.place.back > 0).filter(|_| !in_cell) {
+    // The other marks belong to notes, which may be in any cell.
+    let primary: Vec<&Mark> = error.marks.iter().filter(|mark| mark.primary).collect();
+    if let Some(mark) = primary.first()
+        && primary.iter().all(|mark| mark.place.back > 0)
+    {
         let count = map.cell(mark.place.back).count;
         error.notes.push(format!(
             "code of cell [{count}] no longer compiles, because this cell changes a definition that it uses. Define both in this cell"
@@ -55,7 +59,7 @@ fn replace(error: &mut Diagnostic) -> bool {
         return true;
     }
     // evcxr names the type of such a variable by the trait alone.
-    if error.message == "consider importing this trait" {
+    if error.name == "E0405" && error.marks.is_empty() {
         error.message = "the type of a variable names a trait that isn't imported, such as `Box<dyn Error>`".into();
         error.helps = vec![
             "import the trait: `use std::error::Error;`, `use std::any::Any;`\n\

@@ -30,8 +30,6 @@ pub struct Diagnostic {
 enum Level {
     Error,
     Warning,
-    /// A note or a help that evcxr shows in the place of an error in its own code.
-    Other,
 }
 
 /// Returns the errors to show, the one that names the failure first: errors with a place in the cell, then the others,
@@ -49,17 +47,14 @@ pub fn diagnostics(errors: &[CompilationError], map: &SourceMap, earlier: &Earli
     if !all.is_empty() && all.iter().all(|it| it.level == Level::Warning) {
         return vec![Diagnostic::without_type(map)];
     }
-    let has_errors = all.iter().any(|it| it.level == Level::Error);
-    all.retain(|it| !has_errors || it.level == Level::Error || (it.level == Level::Warning && !it.is_about_unused()));
     // A move into evcxr's code fails as a consequence of another error.
     let is_placed = |it: &Diagnostic| it.level != Level::Error || it.marks.iter().any(|mark| mark.primary);
     let consequence = |it: &Diagnostic| ["E0382", "E0505"].contains(&it.name.as_str()) && !is_placed(it);
     if all.iter().any(|it| it.level == Level::Error && is_placed(it)) {
         all.retain(|it| !consequence(it));
     }
-    all.sort_by_key(|it| {
-        (it.level != Level::Error, it.marks.iter().map(|mark| mark.place.back.min(1)).min().unwrap_or(2))
-    });
+    let distance = |it: &Diagnostic| it.marks.iter().filter(|it| it.primary).map(|it| it.place.back.min(1)).min();
+    all.sort_by_key(|it| (it.level != Level::Error, distance(it).unwrap_or(2)));
     all
 }
 
@@ -91,11 +86,7 @@ impl Diagnostic {
 
     fn new(error: &CompilationError, map: &SourceMap, earlier: &Earlier) -> Self {
         let json = &error.json;
-        let level = match error.level() {
-            level if level.starts_with("error") => Level::Error,
-            "warning" => Level::Warning,
-            _ => Level::Other,
-        };
+        let level = if error.level().starts_with("error") { Level::Error } else { Level::Warning };
         let code = error.code().unwrap_or(if level == Level::Warning { "Warning" } else { "Error" });
         let mut it = Diagnostic {
             name: code.to_string(),
@@ -145,10 +136,6 @@ impl Diagnostic {
             in_generated: false,
             level: Level::Error,
         }
-    }
-
-    fn is_about_unused(&self) -> bool {
-        self.name.starts_with("unused") || ["dead_code", "unreachable_code", "path_statements"].contains(&&*self.name)
     }
 
     fn add_child(&mut self, child: &Value, map: &SourceMap) {

@@ -7,8 +7,8 @@ use super::commands::commands;
 use super::earlier::Outcome;
 use super::events::{self, EventReader};
 use super::failure::{Failure, decide_failure};
-use super::rewrite::{Edit, Rewritten};
-use super::session::Answer as EvcxrAnswer;
+use super::rewrite::Edit;
+use super::session::Attempt;
 use super::source_map::{CellText, SourceMap};
 use super::state::{KernelState, Phase};
 use super::syntax::{defines_variables, documentation, semicolon};
@@ -37,7 +37,7 @@ impl Engine {
         self.state.cell().phase = Phase::Compiling;
         let kept = self.variables();
         match attempt {
-            Ok((answer, rewritten)) => self.conclude(code, rewritten, answer, &variables, &kept),
+            Ok(attempt) => self.conclude(code, attempt, &variables, &kept),
             Err(failure) => {
                 let cell = CellText::unchanged(self.state.cell().execution_count, code);
                 self.earlier.add(cell, Outcome::NotCompiled, &variables, &kept);
@@ -94,7 +94,7 @@ impl Engine {
         code: &str,
         mut edits: Vec<Edit>,
         answer: impl Fn(&Question) -> Answer,
-    ) -> Result<(EvcxrAnswer, Rewritten), Failure> {
+    ) -> Result<Attempt, Failure> {
         let context = running(&mut self.context)?;
         let checks = self.loops.checks(code, |name| context.defined_item_names().any(|it| it == name));
         self.state.cell().has_checks = checks.exist;
@@ -114,10 +114,10 @@ impl Engine {
         // A loop's closing brace comes before the semicolon.
         let checked = |edits: &[Edit]| [&checks.edits[..], edits].concat();
         let mut attempt = execute(context, code, &checked(&edits));
-        if let Ok(Err(error)) = &attempt.0
+        if let Ok(Err(error)) = &attempt.answer
             && self.state.cell().interrupts == 0
             && types::is_missing(error)
-            && let Some(found) = types::find(context, code, &attempt.1.text)
+            && let Some(found) = types::find(context, code, &attempt.rewritten.text)
         {
             let found = found.map_err(|message| {
                 let cell = CellText::unchanged(self.state.cell().execution_count, code);
@@ -125,21 +125,28 @@ impl Engine {
             })?;
             edits.extend(found.edits.clone());
             attempt = execute(context, code, &checked(&edits));
-            if let Ok(Err(error)) = &attempt.0
+            if let Ok(Err(error)) = &attempt.answer
                 && let Some(message) = found.explain(error)
             {
                 return Err(Failure::error(message));
             }
         }
+        if let Ok(Err(error @ Error::Message(_))) = &attempt.answer
+            && types::is_missing(error)
+            && let Some(errors) = types::errors(context, &attempt.rewritten.text)
+        {
+            let source = context.last_source().unwrap_or_default();
+            attempt = Attempt { answer: Ok(Err(errors)), source, ..attempt };
+        }
         // An error of the compiler describes the cell itself. Should the cell compile without checks, it runs without.
         if !checks.edits.is_empty()
-            && let Ok(Err(error)) = &attempt.0
+            && let Ok(Err(error)) = &attempt.answer
             && may_try_again(&self.state, &self.events)
         {
             let text = format!("The cell ran without checks for an interrupt, which don't compile in it: {error}\n");
             self.state.cell().has_checks = false;
             attempt = execute(context, &without_shell_commands(code), &edits);
-            if matches!(attempt.0, Ok(Ok(_))) {
+            if matches!(attempt.answer, Ok(Ok(_))) {
                 events::handle(&self.state, Event::Text { stream: Stream::Stderr, text });
             }
         }
@@ -151,17 +158,15 @@ impl Engine {
     fn conclude(
         &mut self,
         code: &str,
-        rewritten: Rewritten,
-        answer: EvcxrAnswer,
+        Attempt { answer, rewritten, source }: Attempt,
         variables: &[String],
         kept: &[String],
     ) -> Result<(), Failure> {
         let context = running(&mut self.context)?;
-        let source = context.last_source().unwrap_or_default();
         self.has_runtime |= matches!(answer, Ok(Ok(_))) && async_runtime::is_used(&source);
         let ended = matches!(answer, Ok(Err(Error::SubprocessTerminated(_))));
         let cell = CellText { count: self.state.cell().execution_count, code: code.to_string(), rewritten };
-        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, variables, kept, || source)
+        let mut decided = decide_failure(&self.state, answer, &cell, &self.earlier, variables, kept, &source)
             .map_err(|failure| hints::explain(async_runtime::explain(failure)));
         if let (Err(failure), true) = (&mut decided, ended) {
             if !self.session.keep_definitions(context, &self.state, code) {

@@ -33,7 +33,7 @@ pub fn decide_failure(
     earlier: &Earlier,
     variables: &[String],
     kept: &[String],
-    generated: impl FnOnce() -> String,
+    generated: &str,
 ) -> Result<EvalOutputs, Failure> {
     let at_question;
     let (stopped_by, interrupted, asked, other_panics) = {
@@ -61,15 +61,14 @@ pub fn decide_failure(
             Err(Failure { details, ..Failure::loops_ended(&cell.code, variables, kept) })
         }
         (Some(Event::Panic { stderr, payload }), _) => {
-            let source = generated();
-            let map = SourceMap::new(&source, cell, &earlier.cells);
+            let map = SourceMap::new(generated, cell, &earlier.cells);
             Err(Failure::panic(&stderr, payload.as_deref(), &other_panics, &map))
         }
         (Some(Event::Question { stderr }), _) => Err(Failure::question(&stderr)),
         (_, Ok(Ok(outputs))) => Ok(outputs),
         (_, Ok(Err(_))) if interrupted => Err(Failure::interrupted()),
         (_, Ok(Err(Error::CompilationErrors(errors)))) => {
-            Err(Failure::compilation(&errors, &SourceMap::new(&generated(), cell, &earlier.cells), earlier))
+            Err(Failure::compilation(&errors, &SourceMap::new(generated, cell, &earlier.cells), earlier))
         }
         (_, Ok(Err(error))) => Err(Failure { outcome: Outcome::NotCompiled, ..Failure::error(error.to_string()) }),
         (_, Err(_)) => Err(Failure::error(
@@ -242,7 +241,7 @@ mod tests {
         let decide = |event, answer| {
             state.cell().stopped_by = event;
             let cell = CellText::unchanged(1, "");
-            decide_failure(&state, Ok(answer), &cell, &Earlier::default(), &[], &[], String::new)
+            decide_failure(&state, Ok(answer), &cell, &Earlier::default(), &[], &[], "")
                 .err()
                 .map(|failure| failure.name)
         };

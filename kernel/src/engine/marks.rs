@@ -4,6 +4,7 @@ use evcxr::CompilationError;
 use serde_json::Value;
 
 use super::source_map::{Place, SourceMap};
+use crate::build::messages::CHILD_SPANS;
 
 /// The source of a cell has one of these names, in evcxr's own package or in the workspace of the warm build.
 pub const SOURCES: [&str; 2] = ["src/lib.rs", "ctx/src/lib.rs"];
@@ -16,8 +17,9 @@ pub struct Mark {
     pub primary: bool,
 }
 
+/// Returns the spans of an error, a note or a help.
 pub fn spans(json: &Value) -> impl Iterator<Item = &Value> {
-    json["spans"].as_array().into_iter().flatten()
+    ["spans", CHILD_SPANS].into_iter().filter_map(|name| json[name].as_array()).flatten()
 }
 
 /// Returns the marks for a span: one where it is, and one at the call of the macro that contains it.

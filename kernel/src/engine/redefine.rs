@@ -124,7 +124,7 @@ impl Plan {
     pub fn outdated(&self, errors: &[CompilationError], source: &str) -> Vec<Outdated> {
         let earlier = self.lines_of_earlier_items(source);
         let mut found: Vec<Outdated> = Vec::new();
-        for error in errors {
+        for error in errors.iter().filter(|error| error.level() == "error") {
             let conflicts = error.code().is_some_and(|code| CONFLICTS.contains(&code));
             let spans = error.json["spans"].as_array().map_or(&[][..], Vec::as_slice);
             let spans = spans.iter().filter(|span| conflicts || span["is_primary"] == true);

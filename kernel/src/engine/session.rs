@@ -23,6 +23,15 @@ use crate::cell::runner::{DROPPED, FORGOTTEN};
 /// evcxr's answer. `Err` if evcxr panicked.
 pub type Answer = thread::Result<Result<EvalOutputs, Error>>;
 
+/// An attempt to execute a cell.
+pub struct Attempt {
+    pub answer: Answer,
+    /// The cell as evcxr received it.
+    pub rewritten: Rewritten,
+    /// The file that evcxr generated of it.
+    pub source: String,
+}
+
 /// How often a cell is compiled again without outdated items.
 const ATTEMPTS: usize = 4;
 
@@ -34,14 +43,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Executes a cell. Also returns the cell as evcxr saw it. `edits` are further edits of the cell.
+    /// Executes a cell. `edits` are further edits of the cell.
     pub fn execute(
         &mut self,
         context: &mut CommandContext,
         (state, events): (&KernelState, &EventReader),
         (code, edits): (&str, &[Edit]),
         callbacks: &mut EvalCallbacks,
-    ) -> (Answer, Rewritten) {
+    ) -> Attempt {
         if let Some(folder) = std::env::var_os("EVCXR_TMPDIR") {
             announce_variables(Path::new(&folder), context.variables_and_types().next().is_some());
         }
@@ -57,7 +66,10 @@ impl Session {
         };
         let forgotten = match forgotten {
             Ok(forgotten) => forgotten,
-            Err(error) => return (Ok(Err(error)), Rewritten::new(code, Vec::new())),
+            Err(error) => {
+                let rewritten = Rewritten::new(code, Vec::new());
+                return Attempt { answer: Ok(Err(error)), rewritten, source: String::new() };
+            }
         };
         let file = state.folder.join(DROPPED);
         if !others.is_empty() {
@@ -68,10 +80,10 @@ impl Session {
         if !others.is_empty() && fs::remove_file(file).is_err() {
             write_stderr(state, others.iter().map(Dropped::sentence).collect());
         }
-        if forgotten && !matches!(attempt.0, Ok(Ok(_))) {
+        if forgotten && !matches!(attempt.answer, Ok(Ok(_))) {
             write_stderr(state, replaced.iter().map(Dropped::sentence).collect());
         }
-        if let Ok(Ok(_)) = &attempt.0 {
+        if let Ok(Ok(_)) = &attempt.answer {
             self.layouts = after;
         }
         attempt
@@ -80,8 +92,8 @@ impl Session {
     /// Evaluates the definitions of a cell that ended its process. Returns whether they are known now.
     pub fn keep_definitions(&mut self, context: &mut CommandContext, state: &KernelState, code: &str) -> bool {
         let Some(definitions) = definitions(code) else { return true };
-        let (answer, _) = self.attempt(context, state, (&definitions, &[]), &mut EvalCallbacks::default());
-        let known = matches!(answer, Ok(Ok(_)));
+        let attempt = self.attempt(context, state, (&definitions, &[]), &mut EvalCallbacks::default());
+        let known = matches!(attempt.answer, Ok(Ok(_)));
         if known {
             self.layouts = self.layouts.after(&definitions);
         }
@@ -95,7 +107,7 @@ impl Session {
         state: &KernelState,
         (code, edits): (&str, &[Edit]),
         callbacks: &mut EvalCallbacks,
-    ) -> (Answer, Rewritten) {
+    ) -> Attempt {
         let has = |name| commands(code).any(|command| command.name == name);
         let names: HashSet<&str> = context.defined_item_names().filter(|_| !has(":clear")).collect();
         self.unnamed.retain(&names);
@@ -105,26 +117,27 @@ impl Session {
             let plan = self.unnamed.plan(code, &outdated);
             let rewritten = Rewritten::new(code, [edits, &plan.edits].concat());
             let answer = catch_unwind(AssertUnwindSafe(|| context.execute_with_callbacks(&rewritten.text, callbacks)));
+            let attempt = Attempt { answer, rewritten, source: context.last_source().unwrap_or_default() };
             // The shell's commands would run again.
-            if let Ok(Err(Error::CompilationErrors(errors))) = &answer
+            if let Ok(Err(Error::CompilationErrors(errors))) = &attempt.answer
                 && outdated.len() < ATTEMPTS
                 && !has("!")
             {
-                let more = plan.outdated(errors, &context.last_source().unwrap_or_default());
+                let more = plan.outdated(errors, &attempt.source);
                 if !more.is_empty() {
                     outdated.extend(more);
-                    first.get_or_insert((answer, rewritten));
+                    first.get_or_insert(attempt);
                     continue;
                 }
             }
-            if let Ok(Ok(_)) = &answer {
+            if let Ok(Ok(_)) = &attempt.answer {
                 self.unnamed = plan.after;
                 write_stderr(state, outdated.iter().map(Outdated::sentence).collect());
             } else if let Some(first) = first.filter(|_| !outdated.iter().any(|it| it.conflicts)) {
                 // Later errors follow from the removal.
                 return first;
             }
-            return (answer, rewritten);
+            return attempt;
         }
     }
 }

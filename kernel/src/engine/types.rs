@@ -62,17 +62,26 @@ pub fn is_missing(error: &Error) -> bool {
     }
 }
 
+/// Returns the errors of a cell that evcxr refuses because of a variable, which come before the variable's. `text` is the
+/// cell as evcxr received it.
+pub fn errors(context: &mut CommandContext, text: &str) -> Option<Error> {
+    if runs_shell(text) {
+        return None;
+    }
+    let errors = context.check(text).ok()?;
+    let has_error = errors.iter().any(|error| error.level() == "error" && error.is_from_user_code());
+    has_error.then_some(Error::CompilationErrors(errors))
+}
+
+/// Returns whether a cell contains a command for the shell, which each attempt to compile the cell would run again.
+fn runs_shell(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with('!'))
+}
+
 /// Asks rustc for the types of a cell's variables. `text` is the cell as evcxr received it. Returns `None` if rustc
 /// doesn't know them either, and a message if a variable's type has no name.
 pub fn find(context: &mut CommandContext, cell: &str, text: &str) -> Option<Result<Found, String>> {
-    // A shell command would run twice.
-    if text.lines().any(|line| line.starts_with('!')) {
-        return None;
-    }
-    let variables = variables(cell)?;
-    if variables.is_empty() {
-        return None;
-    }
+    let variables = variables(cell).filter(|variables| !variables.is_empty() && !runs_shell(text))?;
     let analyzed = |source: &String| source.trim_end().ends_with(END) && source.contains("fn evcxr_analysis_wrapper(");
     let written = |context: &CommandContext| {
         let source = without_flush(&context.last_source().ok()?).to_string();
