@@ -621,6 +621,7 @@ def alive(process):
 CLIENT = """import sys
 from jupyter_client import KernelManager
 manager = KernelManager(kernel_name="vitlab")
+manager.kernel_spec.argv += sys.argv[1:]
 manager.start_kernel()
 client = manager.client()
 client.start_channels()
@@ -630,8 +631,12 @@ sys.stdin.read()
 """
 
 
-def test_a_kernel_ends_when_its_client_is_killed():
-    with subprocess.Popen([sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+@pytest.mark.parametrize("through", ["", "trap '' TERM\nexec \"$@\"\n"], ids=["as it is", "through a program that ignores SIGTERM"])
+def test_a_kernel_ends_when_its_client_is_killed(through, tmp_path):
+    script = tmp_path / "through.sh"
+    script.write_text(through)
+    options = ["--through", str(script)] if through else []
+    with subprocess.Popen([sys.executable, "-c", CLIENT, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         kernel = int(client.stdout.readline())
         client.kill()
     deadline = time.monotonic() + 20

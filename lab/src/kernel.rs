@@ -80,13 +80,21 @@ impl Kernel {
     }
 }
 
-/// Forwards SIGTERM and SIGHUP to the kernel. Ignores SIGINT: interrupts come as messages, and Ctrl-C is for the client.
+/// Ends the kernel on SIGTERM and SIGHUP. Ignores SIGINT: interrupts come as messages, and Ctrl-C is for the client.
 fn end_on_signals(mut signals: Signals, kernel: Pid) {
     std::thread::spawn(move || {
-        for signal in signals.forever().filter(|signal| *signal != SIGINT) {
-            let _ = kill(kernel, Signal::try_from(signal).unwrap_or(Signal::SIGTERM));
+        if signals.forever().any(|signal| signal != SIGINT) {
+            end(kernel);
         }
     });
+}
+
+/// Ends the kernel. Kills it if it is still there after five seconds: a program that starts it, such as `unshare`, may ignore
+/// SIGTERM.
+fn end(kernel: Pid) {
+    let _ = kill(kernel, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_secs(5));
+    let _ = kill(kernel, Signal::SIGKILL);
 }
 
 /// Ends the kernel when its client is gone, which may be the case already. Jupyter names the client in `JPY_PARENT_PID`,
@@ -101,7 +109,7 @@ fn end_with_client(kernel: Pid) {
             while getppid() == client {
                 std::thread::sleep(Duration::from_secs(1));
             }
-            let _ = kill(kernel, Signal::SIGTERM);
+            end(kernel);
         });
     }
 }
