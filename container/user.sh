@@ -9,5 +9,5 @@ if ! command -v cargo > /dev/null; then
 fi
 export PATH="$HOME/.cargo/bin:$PATH"
 cargo lab setup
-# What only further builds of the kernel would need.
+# Needed only by further builds of the kernel.
 rm -rf "${VITLAB_HOME:-$HOME/.cache/vitlab}/kernel-build"

@@ -1,4 +1,4 @@
-"""What nbgrader does with the notebooks of this course. `cargo lab course` writes this file.
+"""Release and grading of the notebooks of this course by nbgrader. `cargo lab course` writes this file.
 
 A test gives its points if it ran to its end without an error. Output is never looked at: nbgrader's rules that a number as
 result gives so many points, and that text on standard error gives none, don't apply.

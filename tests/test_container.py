@@ -35,8 +35,8 @@ def debian(tmp_path):
 @pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("debootstrap") is None, reason="needs root and debootstrap")
 def test_a_bare_debian_becomes_ready(debian):
-    shutil.copy(ROOT / "container/system.sh", debian / "root/system.sh")
-    run("chroot", str(debian), "/root/system.sh")
+    shutil.copy(ROOT / "container/system.sh", debian / "system.sh")
+    run("chroot", str(debian), "/system.sh")
     run("chroot", str(debian), "useradd", "--create-home", "--shell", "/bin/bash", USER)
     home = f"/home/{USER}"
     clone = debian / home[1:] / "vitlab"

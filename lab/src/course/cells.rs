@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// What nbgrader does with a cell.
+/// The role of a cell in nbgrader.
 pub enum Role {
     /// The students write it. Grading needs no points for it, because tests follow.
     Solution,

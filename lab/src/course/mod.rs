@@ -34,7 +34,7 @@ pub struct Course {
     notebooks: Vec<String>,
 }
 
-/// What nbgrader loads: settings, which belong to the teacher, and code.
+/// Files that nbgrader loads: settings, which belong to the teacher, and code.
 const SETTINGS: &str = "nbgrader_config.py";
 const GRADING: &str = "vitlab_grading.py";
 /// Runs the kernel of a submission without network and out of sight of the course.
