@@ -7,6 +7,7 @@ use vitlab::config::Precision;
 use vitlab::data::{FashionMnist, normalise, seed_everything};
 use vitlab::explain::{Fusion, Heatmap, Query, Rollout, rollout, row};
 use vitlab::learner::fused::{CpuLevel, Fused};
+use vitlab::learner::{Learner, Loss, ModelKind};
 use vitlab::model::{Encoder, Model, MyDeiT, ViTConfig, VisionTransformer};
 use vitlab::{Config, Error, Result, checkpoint};
 
@@ -213,6 +214,29 @@ fn a_student_predicts_nearly_the_same_and_training_stays_float32() -> Result<()>
     assert!(!fused.predict(&images)?.equal(&before));
     let mut fused = fused.with_precision(Precision::Float32)?;
     assert!(fused.predict(&images)?.equal(&before));
+    Ok(())
+}
+
+/// `PRECISION` of a configuration is the precision of a new learner's training steps.
+#[test]
+fn the_configuration_chooses_the_precision_of_training() -> Result<()> {
+    let labels = Tensor::from_slice(&[1i64; 64]);
+    let images = images(64)?;
+    let step = |precision, changed: fn(Learner) -> Result<Learner>| -> Result<Tensor> {
+        let config = Config { precision, ..Config::default() };
+        seed_everything(5);
+        let learner = changed(Learner::create(ModelKind::Vit, &config, Device::Cpu)?)?;
+        seed_everything(6);
+        Ok(learner.step(&images, &labels, Loss::CrossEntropy)?.gradient.expect("the engine gives a gradient"))
+    };
+    if in_bfloat16(Fused::vit(&committed_vit()?))?.is_none() {
+        let refusal = step(Precision::Bfloat16, Ok).err().expect("no such instructions");
+        assert!(refusal.to_string().contains("AVX512-BF16"), "{refusal}");
+        return Ok(());
+    }
+    let configured = step(Precision::Bfloat16, Ok)?;
+    assert!(configured.equal(&step(Precision::Float32, |it| it.with_training_precision(Precision::Bfloat16))?));
+    assert!(!configured.equal(&step(Precision::Float32, Ok)?));
     Ok(())
 }
 

@@ -197,7 +197,8 @@ pub struct Config {
     pub initialisation: Initialisation,
     #[serde(skip_serializing_if = "is_default")]
     pub token_initialisation: TokenInitialisation,
-    /// Number format of the CNN. A ViT or DeiT has it from `Learner::with_training_precision`.
+    /// Number format in training, and of the CNN also in prediction. A ViT or DeiT has it by `Learner::create`, or by
+    /// `Learner::with_training_precision`.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
     // Distillation

@@ -105,16 +105,17 @@ impl Learner {
         Learner { network: model.into(), engine: None, preprocessing: Preprocessing::fashion_mnist(), classes: None }
     }
 
-    /// A model with fresh weights, drawn from libtorch's generator.
+    /// A model with fresh weights, drawn from libtorch's generator, that is trained in [`Config::precision`].
     ///
     /// # Errors
-    /// A configuration that can't work.
+    /// A configuration that can't work, or a precision that [`Learner::with_training_precision`] refuses.
     pub fn create(kind: ModelKind, config: &Config, device: Device) -> Result<Self> {
-        Ok(match kind {
+        let learner = match kind {
             ModelKind::Vit => Learner::new(VisionTransformer::new(config, device)?),
-            ModelKind::Cnn => Learner::new(Cnn::new(config, device)?),
+            ModelKind::Cnn => return Ok(Learner::new(Cnn::new(config, device)?)),
             ModelKind::Deit => Learner::new(MyDeiT::new(config, device)?),
-        })
+        };
+        learner.with_training_precision(config.precision)
     }
 
     /// Reads a model from a file of any format and layout that [`crate::checkpoint`] knows. Kind and sizes come from
@@ -177,7 +178,7 @@ impl Learner {
     /// gradients stay float32.
     ///
     /// # Errors
-    /// As [`Learner::with_precision`]. A CNN has its precision from [`Config::precision`].
+    /// As [`Learner::with_precision`]. A CNN has its precision from [`Config::precision`] alone.
     pub fn with_training_precision(self, precision: Precision) -> Result<Self> {
         self.with_engine_precision(precision, |fused| fused.with_training_precision(precision))
     }

@@ -8,13 +8,14 @@ use crate::statistics::{Interval, number, signed};
 use crate::train::History;
 
 /// The comparisons that the questions ask for.
-const COMPARED: [(&str, &str); 14] = [
+const COMPARED: [(&str, &str); 15] = [
     ("student", "vit"),
     ("student", "two_tokens"),
     ("two_tokens", "vit"),
     ("student_soft", "student"),
     ("student_soft", "two_tokens"),
     ("teacher", "student"),
+    ("vit_bfloat16", "vit"),
     ("student_zeros", "student"),
     ("student_orthogonal", "student"),
     ("student_soft_half", "student_soft"),
