@@ -1,5 +1,5 @@
-//! Exponential and GELU, each also in a short form for operands of three digits (bfloat16). The loops over 16 values compile
-//! to vector instructions of the caller's level.
+//! Exponential and GELU, each also in a short form for operands of three digits (bfloat16). The loops over 16 values
+//! compile to vector instructions of the caller's level.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
@@ -45,24 +45,17 @@ pub(crate) fn short_exp(x: f32) -> f32 {
     times_power(polynomial(r, [0.055_171_67, 0.242_611_15, 0.693_261, 0.999_928_07]), shifted)
 }
 
-/// Φ(x) and √(2π) φ(x) of the normal distribution. Φ has an absolute error of 1.5e-7 (Abramowitz and Stegun 7.1.26), in the
-/// short form of 2e-4 / x (a polynomial fitted on [−4, 4]).
+/// Φ(x) and √(2π) φ(x) of the normal distribution. Φ has an absolute error of 1.5e-7 (Abramowitz and Stegun 7.1.26), in
+/// the short form of 2e-4 / x (a polynomial fitted on [−4, 4]).
 #[inline(always)]
 fn normal(x: f32, short: bool) -> (f32, f32) {
-    if short {
-        const P: [f32; 7] = [
-            2.278_143_3e-8,
-            -1.598_601_8e-6,
-            4.795_550_5e-5,
-            -8.140_153e-4,
-            8.772_387e-3,
-            -6.457_311e-2,
-            3.978_833_5e-1,
-        ];
-        let t = x.clamp(-4.0, 4.0);
-        return (t * polynomial(t * t, P) + 0.5, short_exp(-0.5 * x * x));
-    }
+    const SHORT: [f32; 7] =
+        [2.278_143_3e-8, -1.598_601_8e-6, 4.795_550_5e-5, -8.140_153e-4, 8.772_387e-3, -6.457_311e-2, 3.978_833_5e-1];
     const P: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+    if short {
+        let t = x.clamp(-4.0, 4.0);
+        return (t * polynomial(t * t, SHORT) + 0.5, short_exp(-0.5 * x * x));
+    }
     let z = x * FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z.abs());
     let bell = exp(-z * z);

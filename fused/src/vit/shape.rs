@@ -110,7 +110,7 @@ pub(super) struct Block {
 /// The layers and parameters of a network, shared by the threads of a pass.
 pub(super) struct Network {
     pub shape: Shape,
-    /// All parameters, in the order of [`Transformer::load`](super::Transformer::load), in which vitlab's models create them.
+    /// All parameters, in the order of [`Transformer::load`](super::Transformer::load) and of vitlab's models.
     pub flat: Vec<f32>,
     /// The level whose operands the layers hold.
     arranged: Option<Level>,
