@@ -3,7 +3,8 @@
 //! Maps are transposed: a query is a column, so that the softmax runs down the columns of whole registers.
 
 use crate::cpu::Simd;
-use crate::layers::{LANES, Room, exp, lanes, lanes_mut, scale_by, short_exp};
+use crate::gelu::{exp, short_exp};
+use crate::layers::{LANES, Room, lanes, lanes_mut, scale_by};
 use crate::mat::{Mat, MatMut, Start, multiply, transpose};
 
 /// Softmax down the columns, in place: p = exp(s x) / Σ exp(s x) with the scale s, [m, width]; `width` is a multiple of 16.

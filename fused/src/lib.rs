@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `vit` | [`Transformer`]: embedding, encoder blocks, heads, rollout |
 //! | `cnn` | [`Cnn`]: Winograd convolutions, batch norm, pooling, linear layers |
-//! | `layers`, `attention` | linear layer, layer norm, GELU, softmax, attention: each backward pass under its forward pass |
+//! | `layers`, `attention` | linear layer, layer norm, softmax, attention: each backward pass under its forward pass |
+//! | `gelu` | GELU, exponential |
 //! | `mat` | aligned buffers, matrices with shapes and transposed views, their products |
 //! | `cpu` | [`CpuLevel`], its vector registers, operands in bfloat16, and the choice of the level at the top of a pass |
 //! | `loss`, `random`, `threads` | loss and its gradient, dropout, jobs on threads |
@@ -16,8 +17,8 @@
 //! - Matrix products keep their sums in registers. Sizes are multiples of 16, the lanes of the widest register.
 //! - Dropout draws its bits again in the backward pass instead of storing masks.
 //!
-//! `unsafe` is in `cpu/`, `mat/product.rs` and `mat/tile.rs`. A level's instructions need its token, which exists only on a CPU that has them, and
-//! matrices check their bounds when they are made. So safe functions are safe whatever they are given.
+//! `unsafe` is in `cpu/`, `mat/product.rs` and `mat/tile.rs`. A level's instructions need its token, which exists only on a
+//! CPU that has them, and matrices check their bounds when they are made. So safe functions are safe whatever they are given.
 //!
 //! Results don't depend on the number of threads. They agree with libtorch's float32 results to 1e-5 of the largest value.
 //!
@@ -28,6 +29,7 @@ mod attention;
 mod cnn;
 mod cpu;
 mod error;
+mod gelu;
 mod layers;
 mod loss;
 mod mat;

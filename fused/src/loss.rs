@@ -24,13 +24,17 @@ pub struct StepOutput<'a> {
     pub gradient: &'a [f32],
 }
 
-/// Target of a whole batch.
+/// Targets of a batch, for one of its parts.
+#[derive(Clone, Copy)]
 pub(super) struct Training<'a> {
     /// One for each head.
-    pub targets: &'a [HeadTarget],
-    pub seed: u64,
-    /// Number of images.
-    pub batch: usize,
+    targets: &'a [HeadTarget],
+    seed: u64,
+    /// Number of images of the whole batch.
+    batch: usize,
+    classes: usize,
+    /// Number of the part's first image in the batch.
+    first: usize,
 }
 
 impl<'a> Training<'a> {
@@ -44,22 +48,34 @@ impl<'a> Training<'a> {
                 "this network has {heads} heads; give each of them target probabilities [{batch}, {classes}]"
             )));
         }
-        Ok(Training { targets, seed, batch })
+        Ok(Training { targets, seed, batch, classes, first: 0 })
     }
-}
 
-/// Softmax cross-entropy: replaces the logits `z` of an image by the gradient of the batch's mean loss. Returns the image's
-/// share of that loss.
-#[inline(always)]
-pub(super) fn loss_gradient(z: &mut [f32], t: &[f32], target: &HeadTarget, batch: usize) -> f64 {
-    let tau = target.temperature;
-    let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = z.iter().map(|z| ((z - highest) / tau).exp()).sum();
-    let mut loss = 0.0;
-    for (z, t) in z.iter_mut().zip(t) {
-        let log_p = (*z - highest) / tau - sum.ln();
-        loss -= f64::from(t * log_p);
-        *z = target.weight * tau * (log_p.exp() - t) / batch as f32;
+    /// The part that begins with image `first` of the batch.
+    pub fn part(self, first: usize) -> Self {
+        Training { first, ..self }
     }
-    loss * f64::from(target.weight * tau * tau) / batch as f64
+
+    /// Seed of the dropout of the images from the part's image `i` on.
+    pub fn seed(&self, i: usize) -> u64 {
+        self.seed.wrapping_add((self.first + i) as u64)
+    }
+
+    /// Softmax cross-entropy of the images from the part's image `i` on: replaces the rows of `logits`, one per image, by
+    /// the gradient of the batch's mean loss, and adds their share of it to `loss`.
+    #[inline(always)]
+    pub fn gradient<'z>(&self, head: usize, i: usize, logits: impl Iterator<Item = &'z mut [f32]>, loss: &mut f64) {
+        let HeadTarget { probabilities, weight, temperature: tau } = &self.targets[head];
+        for (z, t) in logits.zip(probabilities.chunks_exact(self.classes).skip(self.first + i)) {
+            let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = z.iter().map(|z| ((z - highest) / tau).exp()).sum();
+            let mut share = 0.0;
+            for (z, t) in z.iter_mut().zip(t) {
+                let log_p = (*z - highest) / tau - sum.ln();
+                share -= f64::from(t * log_p);
+                *z = weight * tau * (log_p.exp() - t) / self.batch as f32;
+            }
+            *loss += share * f64::from(weight * tau * tau) / self.batch as f64;
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crate::attention::{softmax_columns, softmax_columns_backward};
 use crate::cpu::Simd;
 use crate::cpu::{CpuLevel, Level, dispatch};
+use crate::gelu::{gelu, gelu_slope};
 use crate::layers::*;
 use crate::mat::{Mat, MatMut, Start, dots, multiply};
 

@@ -29,11 +29,13 @@ pub(super) fn run_jobs<W: Send, J: Send>(workspaces: &mut [W], jobs: Vec<J>, run
 }
 
 /// Adds the other parts' gradients to the first part's, in their order. A job's piece of the sum stays in the L1 cache.
-pub(super) fn add_parts(sum: &mut [f32], others: &[&[f32]], threads: usize) {
+pub(super) fn add_parts<'a>(mut gradients: impl Iterator<Item = &'a mut Vec<f32>>, threads: usize) {
     const PIECE: usize = 4096;
+    let sum = gradients.next().expect("a batch has parts");
+    let others: Vec<_> = gradients.collect();
     let jobs = sum.chunks_mut(PIECE).enumerate().collect();
     run_jobs(&mut vec![(); threads], jobs, |(), (i, sum)| {
-        for other in others {
+        for other in &others {
             add(sum, &other[i * PIECE..]);
         }
     });

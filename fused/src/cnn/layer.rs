@@ -3,9 +3,10 @@
 //! An image is a sequence of positions, row after row, padded with zeros. The channels of a position lie side by side.
 
 use super::grid::Grid;
+use super::norm::BatchNorm;
 use super::winograd::{self, Mapped, Winograd, Workspace};
 use crate::cpu::Simd;
-use crate::layers::Norm;
+use crate::layers::Cursor;
 use crate::mat::{Mat, MatMut, Start, multiply};
 
 /// Algorithm of a convolution.
@@ -23,17 +24,19 @@ pub(super) struct Layer {
     pub pool: bool,
     /// Offset of the convolution's weight in the flat vector of all parameters.
     pub conv: usize,
-    pub norm: Norm,
+    pub norm: BatchNorm,
     convolution: Convolution,
 }
 
 impl Layer {
-    pub fn new((side, inputs, outputs): (usize, usize, usize), pool: bool, conv: usize, norm: Norm) -> Self {
+    pub fn new(next: &mut Cursor, (side, inputs, outputs): (usize, usize, usize), pool: bool) -> Self {
         let convolution = if inputs.is_multiple_of(32) {
             Convolution::Winograd(Winograd::new(inputs, outputs))
         } else {
             Convolution::Direct(vec![0.0; 9 * inputs * outputs])
         };
+        let conv = next.parameter(9 * inputs * outputs);
+        let norm = BatchNorm { parameters: next.norm(outputs), ..BatchNorm::default() };
         Layer { grid: Grid { side }, inputs, outputs, pool, conv, norm, convolution }
     }
 
@@ -51,11 +54,9 @@ impl Layer {
     pub fn load(&mut self, weights: &[f32]) -> Vec<&mut Mapped> {
         match &mut self.convolution {
             Convolution::Direct(to) => {
-                for (i, taps) in weights.chunks_exact(9).enumerate() {
-                    let (output, input) = (i / self.inputs, i % self.inputs);
-                    for (tap, weight) in taps.iter().enumerate() {
-                        to[(tap * self.inputs + input) * self.outputs + output] = *weight;
-                    }
+                for (i, weight) in weights.iter().enumerate() {
+                    let (output, input, tap) = (i / 9 / self.inputs, i / 9 % self.inputs, i % 9);
+                    to[(tap * self.inputs + input) * self.outputs + output] = *weight;
                 }
                 Vec::new()
             }
@@ -71,12 +72,13 @@ impl Layer {
         }
     }
 
-    /// Weights in the order of [`Layer::convolve_backward`] -> [outputs, inputs, 3, 3]
-    pub fn unload(&self, gradient: &[f32], to: &mut [f32]) {
-        for (i, taps) in to.chunks_exact_mut(9).enumerate() {
+    /// Weights in the order of [`Layer::convolve_backward`] -> [outputs, inputs, 3, 3], in place
+    pub fn unload(&self, weights: &mut [f32]) {
+        let from = weights.to_vec();
+        for (i, taps) in weights.chunks_exact_mut(9).enumerate() {
             let (output, input) = (i / self.inputs, i % self.inputs);
-            for (tap, to) in taps.iter_mut().enumerate() {
-                *to = gradient[(tap * self.inputs + input) * self.outputs + output];
+            for (tap, weight) in taps.iter_mut().enumerate() {
+                *weight = from[(tap * self.inputs + input) * self.outputs + output];
             }
         }
     }
@@ -187,10 +189,9 @@ mod tests {
     /// On sides that are and are not multiples of a tile, with full and incomplete groups of images.
     #[test]
     fn a_convolution_equals_its_definition() {
-        let norm = || Norm { weight_at: 0, bias_at: 0, width: 0 };
         let cases = [(28, 1, 32), (9, 3, 64), (28, 32, 32), (14, 32, 64), (7, 64, 160), (3, 96, 32)];
         for (side, inputs, outputs) in cases {
-            let mut layer = Layer::new((side, inputs, outputs), false, 0, norm());
+            let mut layer = Layer::new(&mut Cursor::default(), (side, inputs, outputs), false);
             let (grid, n) = (layer.grid, 9);
             let images = noise(n * inputs * side * side, 1);
             let (weights, d) = (noise(9 * inputs * outputs, 2), noise(n * outputs * side * side, 3));
@@ -219,9 +220,8 @@ mod tests {
                     ));
                 }
                 assert_near((0..y.len()).map(|i| z[place(grid, i, outputs)]), &y, &format!("{what}, outputs"));
-                let mut unloaded = vec![0.0; weights.len()];
-                layer.unload(&gradient, &mut unloaded);
-                assert_near(unloaded.into_iter(), &d_w, &format!("{what}, weights"));
+                layer.unload(&mut gradient);
+                assert_near(gradient.into_iter(), &d_w, &format!("{what}, weights"));
                 if matches!(layer.convolution, Convolution::Winograd(_)) {
                     let ours = (0..d_x.len()).map(|i| d_input[place(grid, i, inputs)]);
                     assert_near(ours, &d_x, &format!("{what}, inputs"));

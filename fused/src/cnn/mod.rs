@@ -6,6 +6,7 @@
 
 mod grid;
 mod layer;
+mod maps;
 mod norm;
 mod pass;
 mod shape;
@@ -63,8 +64,6 @@ pub struct Cnn {
     /// One per thread.
     workspaces: Vec<Workspace>,
     parts: Vec<Part>,
-    /// [parameters]
-    gradient: Vec<f32>,
 }
 
 impl Cnn {
@@ -74,13 +73,11 @@ impl Cnn {
     /// Sizes that don't fit each other.
     pub fn new(shape: CnnShape, threads: usize) -> Result<Self> {
         shape.check()?;
-        let network = Network::new(shape);
         Ok(Cnn {
+            network: Network::new(shape),
             level: CpuLevel::detect().level()?,
             workspaces: (0..threads.clamp(1, PARTS)).map(|_| Workspace::default()).collect(),
             parts: (0..PARTS).map(|_| Part::default()).collect(),
-            gradient: vec![0.0; network.flat.len()],
-            network,
         })
     }
 
@@ -131,7 +128,7 @@ impl Cnn {
             part.prepare(network, logits.len() / classes);
             let pass = Pass { network, part, workspace, stage: Stage::Predict { images } };
             dispatch!(level, simd => simd.float32().run(pass));
-            part.copy_logits(network, logits);
+            logits.copy_from_slice(&part.logits);
         });
         Ok(logits)
     }
@@ -161,18 +158,19 @@ impl Cnn {
             self.stage(parts, |i| Stage::Forward { layer, images: images[i] });
             statistics.push(self.batch_norm(layer, parts));
         }
-        self.stage(parts, |i| Stage::Head { training: &training, first: i * part });
+        self.stage(parts, |i| Stage::Head { training: training.part(i * part) });
         for layer in (0..layers).rev() {
             self.norm_gradient(layer, parts);
             self.stage(parts, |_| Stage::Backward { layer });
         }
-        let mut logits = vec![0.0; batch * classes];
-        for (part, logits) in self.parts.iter().zip(logits.chunks_mut(part * classes)) {
-            part.copy_logits(&self.network, logits);
+        let parts = &mut self.parts[..parts];
+        add_parts(parts.iter_mut().map(|part| &mut part.gradient), self.workspaces.len());
+        for layer in &self.network.layers {
+            layer.unload(&mut parts[0].gradient[layer.conv..][..layer.weights()]);
         }
-        let loss = self.parts[..parts].iter().map(|p| p.loss).sum();
-        self.sum_gradients(parts);
-        Ok((StepOutput { loss, heads: vec![logits], gradient: &self.gradient }, statistics))
+        let heads = vec![parts.iter().flat_map(|part| &part.logits).copied().collect()];
+        let loss = parts.iter().map(|part| part.loss).sum();
+        Ok((StepOutput { loss, heads, gradient: &parts[0].gradient }, statistics))
     }
 
     /// Factors by which a training step with `seed` multiplies the features [B, features] and the hidden layer
@@ -200,44 +198,27 @@ impl Cnn {
         for part in &self.parts[..parts] {
             moments.add(&part.moments[l]);
         }
-        let divided = |x: &[f64], by: f64| -> Vec<f32> { x.iter().map(|x| (x / by) as f32).collect() };
-        let mean = divided(&moments.mean, 1.0);
-        let variance = divided(&moments.squares, moments.count);
-        let unbiased = divided(&moments.squares, (moments.count - 1.0).max(1.0));
-        self.network.set_norm(l, mean.clone(), &variance);
+        let divided = |i: usize, by: f64| -> Vec<f32> { moments.channels.iter().map(|c| (c[i] / by) as f32).collect() };
+        let (mean, variance) = (divided(0, 1.0), divided(1, moments.count));
+        let unbiased = divided(1, (moments.count - 1.0).max(1.0));
+        self.network.layers[l].norm.set(&self.network.flat, &mean, &variance);
         NormStatistics { mean, variance: unbiased }
     }
 
     /// Combines the parts' sums to the gradient of the norm's weight and bias, which goes into the first part's gradient,
     /// and to the means that the backward pass through the norm needs.
     fn norm_gradient(&mut self, l: usize, parts: usize) {
-        let layer = &self.network.layers[l];
-        let norm = &mut self.network.norms[l];
+        let norm = &mut self.network.layers[l].norm;
         let count: f64 = self.parts[..parts].iter().map(|p| p.moments[l].count).sum();
-        let [d_sums, along_sums] = [0, 1].map(|which| -> Vec<f64> {
-            let channel = |c| self.parts[..parts].iter().map(|p| p.norm_sums[l][which][c]).sum();
-            (0..layer.outputs).map(channel).collect()
-        });
+        let sum = |i: usize, c: usize| self.parts[..parts].iter().map(|p| p.norm_sums[l][c][i]).sum::<f64>();
+        let [d_sums, along_sums] = [0, 1].map(|i| (0..norm.parameters.width).map(|c| sum(i, c)).collect::<Vec<_>>());
         norm.d_mean = d_sums.iter().map(|x| (x / count) as f32).collect();
         norm.d_along = along_sums.iter().map(|x| (x / count) as f32).collect();
         // The other parts have zeros in these elements.
         let gradient = &mut self.parts[0].gradient;
-        for c in 0..layer.outputs {
-            gradient[layer.norm.weight_at + c] = along_sums[c] as f32;
-            gradient[layer.norm.bias_at + c] = d_sums[c] as f32;
-        }
-    }
-
-    /// Sums the parts' gradients.
-    fn sum_gradients(&mut self, parts: usize) {
-        let (first, others) = self.parts.split_first_mut().expect("there are parts");
-        let (total, others) = (&mut first.gradient, &others[..parts - 1]);
-        let others: Vec<&[f32]> = others.iter().map(|other| &other.gradient[..]).collect();
-        add_parts(total, &others, self.workspaces.len());
-        self.gradient.copy_from_slice(total);
-        for layer in &self.network.layers {
-            let range = layer.conv..layer.conv + layer.weights();
-            layer.unload(&total[range.clone()], &mut self.gradient[range]);
+        for c in 0..norm.parameters.width {
+            gradient[norm.parameters.weight_at + c] = along_sums[c] as f32;
+            gradient[norm.parameters.bias_at + c] = d_sums[c] as f32;
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Batch norm, ReLU and max pooling of a layer, forward and backward, for one image.
 
+use std::iter::zip;
+
 use super::layer::Layer;
-use crate::layers::{EPS, add, lanes, lanes_mut};
+use crate::layers::{EPS, Norm, add, lanes, lanes_mut};
 
 /// Batch norm of a layer (arXiv 1502.03167), a value for each channel. Its statistics are the batch's in training and the
 /// running ones in predictions.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct BatchNorm {
+    pub parameters: Norm,
     pub mean: Vec<f32>,
     pub rstd: Vec<f32>,
     /// The norm is z · scale + shift.
@@ -19,33 +22,31 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub fn new(mean: Vec<f32>, variance: &[f32], weight: &[f32], bias: &[f32]) -> Self {
-        let rstd: Vec<f32> = variance.iter().map(|v| 1.0 / (v + EPS).sqrt()).collect();
-        let scale: Vec<f32> = weight.iter().zip(&rstd).map(|(w, r)| w * r).collect();
-        let shift = bias.iter().zip(mean.iter().zip(&scale));
-        BatchNorm { shift: shift.map(|(b, (m, s))| b - m * s).collect(), scale, mean, rstd, ..BatchNorm::default() }
+    /// Sets the statistics, and computes the norm from them and the flat vector of all parameters.
+    pub fn set(&mut self, flat: &[f32], mean: &[f32], variance: &[f32]) {
+        let (weight, bias) = (&flat[self.parameters.weight_at..], &flat[self.parameters.bias_at..]);
+        self.mean = mean.to_vec();
+        self.rstd = variance.iter().map(|v| 1.0 / (v + EPS).sqrt()).collect();
+        self.scale = self.rstd.iter().zip(weight).map(|(r, w)| w * r).collect();
+        self.shift = self.scale.iter().zip(mean).zip(bias).map(|((s, m), b)| b - m * s).collect();
     }
 }
 
-/// Mean and sum of squared deviations of each channel over the positions of some images.
-#[derive(Clone)]
+/// Mean and sum of squared deviations of each channel over `count` positions of some images.
 pub(super) struct Moments {
     pub count: f64,
-    pub mean: Vec<f64>,
-    pub squares: Vec<f64>,
+    pub channels: Vec<[f64; 2]>,
 }
 
 impl Moments {
     pub fn new(channels: usize) -> Self {
-        Moments { count: 0.0, mean: vec![0.0; channels], squares: vec![0.0; channels] }
+        Moments { count: 0.0, channels: vec![[0.0; 2]; channels] }
     }
 
     /// Combines the moments with those of other images (Chan, Golub and LeVeque 1983).
     pub fn add(&mut self, other: &Moments) {
         let count = self.count + other.count;
-        let channels = self.mean.iter_mut().zip(&mut self.squares);
-        let others = other.mean.iter().zip(&other.squares);
-        for ((mean, squares), (other_mean, other_squares)) in channels.zip(others) {
+        for ([mean, squares], [other_mean, other_squares]) in self.channels.iter_mut().zip(&other.channels) {
             let apart = other_mean - *mean;
             *mean += apart * other.count / count;
             *squares += other_squares + apart * apart * self.count * other.count / count;
@@ -83,18 +84,17 @@ impl Layer {
                     squared[i] += (z[i] - mean[i]) * (z[i] - mean[i]);
                 }
             }
-            of_image.mean.extend(mean.map(f64::from));
-            of_image.squares.extend(squared.map(f64::from));
+            of_image.channels.extend(zip(mean.map(f64::from), squared.map(f64::from)).map(<[f64; 2]>::from));
         }
         moments.add(&of_image);
     }
 
     /// Norm, ReLU and pooling: outputs z of the convolution -> inputs of the next layer
     #[inline(always)]
-    pub fn activate<const POOL: usize>(&self, norm: &BatchNorm, z: &[f32], next: &mut [f32]) {
+    pub fn activate<const POOL: usize>(&self, z: &[f32], next: &mut [f32]) {
         let to = self.next_grid();
         for first in (0..self.outputs).step_by(LANES) {
-            let [scale, shift]: [&Lanes; 2] = [&norm.scale, &norm.shift].map(|x| lanes(x, first));
+            let [scale, shift]: [&Lanes; 2] = [&self.norm.scale, &self.norm.shift].map(|x| lanes(x, first));
             for (y, x) in squares(to.side) {
                 let mut highest = [f32::NEG_INFINITY; LANES];
                 for at in self.pooled::<POOL>(y, x, first) {
@@ -121,15 +121,8 @@ impl Layer {
 
     /// Adds up an image's positions: the gradient of the norm's output, and that gradient times the standardised z.
     #[inline(always)]
-    pub fn norm_sums<const POOL: usize>(
-        &self,
-        norm: &BatchNorm,
-        z: &[f32],
-        d_next: &[f32],
-        totals: &mut [Vec<f64>; 2],
-    ) {
-        let [d_sums, along_sums] = totals;
-        let to = self.next_grid();
+    pub fn norm_sums<const POOL: usize>(&self, z: &[f32], d_next: &[f32], totals: &mut [[f64; 2]]) {
+        let (to, norm) = (self.next_grid(), &self.norm);
         for first in (0..self.outputs).step_by(LANES) {
             let [scale, shift, mean]: [&Lanes; 3] = [&norm.scale, &norm.shift, &norm.mean].map(|x| lanes(x, first));
             let (mut sums, mut along) = ([0.0; LANES], [0.0; LANES]);
@@ -145,20 +138,20 @@ impl Layer {
                 }
             }
             for i in 0..LANES {
-                d_sums[first + i] += f64::from(sums[i]);
-                along_sums[first + i] += f64::from(along[i] * norm.rstd[first + i]);
+                totals[first + i][0] += f64::from(sums[i]);
+                totals[first + i][1] += f64::from(along[i] * norm.rstd[first + i]);
             }
         }
     }
 
     /// Replaces the outputs z of an image's convolution by their gradient, with zeros outside the image.
     #[inline(always)]
-    pub fn norm_backward<const POOL: usize>(&self, norm: &BatchNorm, z: &mut [f32], d_next: &[f32]) {
+    pub fn norm_backward<const POOL: usize>(&self, z: &mut [f32], d_next: &[f32]) {
         let to = self.next_grid();
         // With an odd side, pooling ignores the last row and column.
         let pooled = to.side * if POOL == 4 { 2 } else { 1 };
         for first in (0..self.outputs).step_by(LANES) {
-            let BatchNorm { mean, rstd, scale, shift, d_mean, d_along } = norm;
+            let BatchNorm { mean, rstd, scale, shift, d_mean, d_along, .. } = &self.norm;
             let [mean, rstd, scale, shift, d_mean, d_along]: [&Lanes; 6] =
                 [mean, rstd, scale, shift, d_mean, d_along].map(|x| lanes(x, first));
             let back = |z: &mut [f32], at: usize, d: &Lanes| {

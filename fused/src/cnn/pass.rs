@@ -7,7 +7,7 @@ use super::norm::{Moments, pooled};
 use super::shape::Network;
 use super::winograd::Workspace;
 use crate::cpu::{Operation, Simd};
-use crate::loss::{Training, loss_gradient};
+use crate::loss::Training;
 use crate::mat::{Buffer, Start};
 use crate::random::Random;
 
@@ -25,17 +25,19 @@ pub(super) struct Part {
     outputs: Vec<Buffer>,
     d_inputs: Vec<Buffer>,
     pub moments: Vec<Moments>,
-    /// For each layer: sums of the gradient of the norm's output, and of that gradient times the standardised input.
-    pub norm_sums: Vec<[Vec<f64>; 2]>,
+    /// For each layer and channel: sums of the gradient of the norm's output, and of that gradient times the standardised
+    /// input.
+    pub norm_sums: Vec<Vec<[f64; 2]>>,
     /// [images, features], in the order of a tensor [C, I, I].
     features: Buffer,
     d_features: Buffer,
     /// [images, hidden]
     hidden: Buffer,
     d_hidden: Buffer,
-    /// [images, padded classes]
-    logits: Buffer,
-    d_logits: Buffer,
+    /// [images, padded classes], and their gradient in the backward pass.
+    padded_logits: Buffer,
+    /// [images, classes]
+    pub logits: Vec<f32>,
     /// Gradient of all parameters; a convolution's is in the order of [`Layer::convolve_backward`].
     pub gradient: Vec<f32>,
     pub loss: f64,
@@ -57,20 +59,12 @@ impl Part {
             let rows = |width: usize| Buffer::zeros(images * width);
             (self.features, self.d_features) = (rows(network.features), rows(network.features));
             (self.hidden, self.d_hidden) = (rows(network.shape.hidden), rows(network.shape.hidden));
-            (self.logits, self.d_logits) = (rows(network.fc2.columns()), rows(network.fc2.columns()));
+            self.padded_logits = rows(network.fc2.columns());
             self.gradient = vec![0.0; network.flat.len()];
         }
         self.loss = 0.0;
         self.moments = layers.iter().map(|l| Moments::new(l.outputs)).collect();
-        self.norm_sums = layers.iter().map(|l| [0, 1].map(|_| vec![0.0; l.outputs])).collect();
-    }
-
-    /// Copies the logits without their padding: -> [images, classes].
-    pub fn copy_logits(&self, network: &Network, to: &mut [f32]) {
-        let classes = network.shape.classes;
-        for (to, logits) in to.chunks_exact_mut(classes).zip(self.logits.chunks_exact(network.fc2.columns())) {
-            to.copy_from_slice(&logits[..classes]);
-        }
+        self.norm_sums = layers.iter().map(|l| vec![[0.0; 2]; l.outputs]).collect();
     }
 }
 
@@ -81,9 +75,8 @@ pub(super) enum Stage<'a> {
     Predict { images: &'a [f32] },
     /// One layer's convolution and moments, after the norm of the layer before. The first layer reads the images.
     Forward { layer: usize, images: &'a [f32] },
-    /// From the last layer to the loss, and back to the sums of the last norm. `first` is the number of the part's first
-    /// image in the batch.
-    Head { training: &'a Training<'a>, first: usize },
+    /// From the last layer to the loss, and back to the sums of the last norm.
+    Head { training: Training<'a> },
     /// One layer's gradients, and the sums of the norm of the layer before.
     Backward { layer: usize },
 }
@@ -130,11 +123,10 @@ impl<S: Simd> Operation<S> for Pass<'_, '_> {
                     }
                 }
             }
-            Stage::Head { training, first } => {
+            Stage::Head { training } => {
                 self.activate(0..images, layers - 1);
-                let seed = training.seed.wrapping_add(first as u64);
-                self.logits(simd, Some(seed));
-                self.logits_backward(simd, training, first, seed);
+                self.logits(simd, Some(training.seed(0)));
+                self.logits_backward(simd, training);
                 self.norm_sums(0..images, layers - 1);
             }
             Stage::Backward { layer: l } => {
@@ -189,10 +181,10 @@ impl Pass<'_, '_> {
     /// Norm and convolution backward: gradient of the layer's output -> of its weights and inputs
     #[inline(always)]
     fn convolve_backward<S: Simd>(&mut self, simd: S, group: &Range<usize>, l: usize) {
-        let (layer, norm, part) = (&self.network.layers[l], &self.network.norms[l], &mut *self.part);
+        let (layer, part) = (&self.network.layers[l], &mut *self.part);
         for i in group.clone().map(|i| i..i + 1) {
             let z = of_mut(&mut part.outputs[l], &i, part.images);
-            pooled!(layer.norm_backward(norm, z, of(&part.d_inputs[l + 1], &i, part.images)));
+            pooled!(layer.norm_backward(z, of(&part.d_inputs[l + 1], &i, part.images)));
         }
         let x_and_d = (of(&part.inputs[l], group, part.images), of(&part.outputs[l], group, part.images));
         let gradient = &mut part.gradient[layer.conv..][..layer.weights()];
@@ -204,20 +196,20 @@ impl Pass<'_, '_> {
     /// Norm, ReLU and pooling: z of layer `l` -> inputs of the next layer
     #[inline(always)]
     fn activate(&mut self, group: Range<usize>, l: usize) {
-        let (layer, norm, part) = (&self.network.layers[l], &self.network.norms[l], &mut *self.part);
+        let (layer, part) = (&self.network.layers[l], &mut *self.part);
         for i in group.map(|i| i..i + 1) {
             let next = of_mut(&mut part.inputs[l + 1], &i, part.images);
-            pooled!(layer.activate(norm, of(&part.outputs[l], &i, part.images), next));
+            pooled!(layer.activate(of(&part.outputs[l], &i, part.images), next));
         }
     }
 
     /// The sums over positions that the norm's backward pass needs, from the gradient of the layer's output
     #[inline(always)]
     fn norm_sums(&mut self, group: Range<usize>, l: usize) {
-        let (layer, norm, part) = (&self.network.layers[l], &self.network.norms[l], &mut *self.part);
+        let (layer, part) = (&self.network.layers[l], &mut *self.part);
         for i in group.map(|i| i..i + 1) {
             let d_next = of(&part.d_inputs[l + 1], &i, part.images);
-            pooled!(layer.norm_sums(norm, of(&part.outputs[l], &i, part.images), d_next, &mut part.norm_sums[l]));
+            pooled!(layer.norm_sums(of(&part.outputs[l], &i, part.images), d_next, &mut part.norm_sums[l]));
         }
     }
 
@@ -241,28 +233,25 @@ impl Pass<'_, '_> {
             *x = if *x < 0.0 { 0.0 } else { *x };
         }
         dropout(HIDDEN, &mut part.hidden);
-        let logits = part.logits.mat_mut(images, network.fc2.columns());
-        network.fc2.forward(simd, part.hidden.mat(images, hidden), logits);
+        let columns = network.fc2.columns();
+        network.fc2.forward(simd, part.hidden.mat(images, hidden), part.padded_logits.mat_mut(images, columns));
+        let logits = part.padded_logits.chunks_exact(columns).flat_map(|z| &z[..network.shape.classes]);
+        part.logits = logits.copied().collect();
     }
 
     /// d z = the loss's gradient, and back through the linear layers, ReLU and dropout -> gradients of the linear layers'
     /// parameters, and of the last layer's output
     #[inline(always)]
-    fn logits_backward<S: Simd>(&mut self, simd: S, training: &Training, first: usize, seed: u64) {
+    fn logits_backward<S: Simd>(&mut self, simd: S, training: Training) {
         let (network, part) = (self.network, &mut *self.part);
         let (images, features, hidden) = (part.images, network.features, network.shape.hidden);
-        let (classes, columns, target) = (network.shape.classes, network.fc2.columns(), &training.targets[0]);
-        // The gradient is computed in a copy, because the caller reads the logits.
-        part.d_logits.copy_from_slice(&part.logits);
-        let probabilities = target.probabilities[first * classes..].chunks_exact(classes);
-        for (z, t) in part.d_logits.chunks_exact_mut(columns).zip(probabilities) {
-            part.loss += loss_gradient(&mut z[..classes], t, target, training.batch);
-        }
+        let (classes, columns, seed) = (network.shape.classes, network.fc2.columns(), training.seed(0));
+        let logits = part.padded_logits.chunks_exact_mut(columns).map(|z| &mut z[..classes]);
+        training.gradient(0, 0, logits, &mut part.loss);
         let mut room = Default::default();
-        let x_and_d = (part.hidden.mat(images, hidden), part.d_logits.mat(images, columns).cols(0, classes));
-        let (start, d_x) =
-            ((Start::Zero, &mut part.gradient[..]), (Start::Zero, part.d_hidden.mat_mut(images, hidden)));
-        network.fc2.backward(simd, x_and_d, start, d_x, &mut room);
+        let d_logits = part.padded_logits.mat(images, columns).cols(0, classes);
+        let (x_and_d, d_x) = ((part.hidden.mat(images, hidden), d_logits), part.d_hidden.mat_mut(images, hidden));
+        network.fc2.backward(simd, x_and_d, (Start::Zero, &mut part.gradient), (Start::Zero, d_x), &mut room);
         Random::new(seed, HIDDEN).dropout(&mut part.d_hidden, network.shape.dropout);
         for (d, x) in part.d_hidden.iter_mut().zip(part.hidden.iter()) {
             *d = if *x > 0.0 { *d } else { 0.0 };

@@ -2,7 +2,7 @@
 
 use super::NormStatistics;
 use super::layer::Layer;
-use super::norm::{BatchNorm, squares};
+use super::norm::squares;
 use crate::cpu::{Level, Simd, dispatch};
 use crate::layers::{Cursor, Linear, Room};
 use crate::threads::run_jobs;
@@ -46,28 +46,12 @@ impl CnnShape {
             ))),
         }
     }
-
-    /// The layers, and the cursor after their parameters.
-    fn layers(&self) -> (Vec<Layer>, Cursor) {
-        let (mut next, mut layers) = (Cursor::default(), Vec::new());
-        let (mut side, mut inputs) = (self.image_side, self.channels);
-        for stage in &self.stages {
-            for (i, &outputs) in stage.iter().enumerate() {
-                let conv = next.parameter(9 * inputs * outputs);
-                layers.push(Layer::new((side, inputs, outputs), i + 1 == stage.len(), conv, next.norm(outputs)));
-                inputs = outputs;
-            }
-            side /= 2;
-        }
-        (layers, next)
-    }
 }
 
-/// Sizes and parameters, shared by the threads of a pass, and the norms of the present batch.
+/// Sizes and parameters, shared by the threads of a pass.
 pub(super) struct Network {
     pub shape: CnnShape,
     pub layers: Vec<Layer>,
-    pub norms: Vec<BatchNorm>,
     /// All parameters, in the order of [`Cnn::load`](super::Cnn::load).
     pub flat: Vec<f32>,
     pub fc1: Linear,
@@ -78,11 +62,17 @@ pub(super) struct Network {
 
 impl Network {
     pub fn new(shape: CnnShape) -> Self {
-        let (layers, mut next) = shape.layers();
-        let last = layers.last().expect("the shape has layers");
-        let features = last.outputs * last.next_grid().side.pow(2);
+        let (mut next, mut layers) = (Cursor::default(), Vec::new());
+        let (mut side, mut inputs) = (shape.image_side, shape.channels);
+        for stage in &shape.stages {
+            for (i, &outputs) in stage.iter().enumerate() {
+                layers.push(Layer::new(&mut next, (side, inputs, outputs), i + 1 == stage.len()));
+                inputs = outputs;
+            }
+            side /= 2;
+        }
+        let features = inputs * side * side;
         Network {
-            norms: vec![BatchNorm::default(); layers.len()],
             fc1: next.linear(features, shape.hidden),
             fc2: next.linear(shape.hidden, shape.classes),
             // NaN differs from all parameters, so the first `load` arranges them.
@@ -127,22 +117,14 @@ impl Network {
         }
     }
 
-    /// Sets the norm of layer `l` to a mean and variance.
-    pub fn set_norm(&mut self, l: usize, mean: Vec<f32>, variance: &[f32]) {
-        let layer = &self.layers[l];
-        let parameters = |start: usize| &self.flat[start..start + layer.outputs];
-        self.norms[l] =
-            BatchNorm::new(mean, variance, parameters(layer.norm.weight_at), parameters(layer.norm.bias_at));
-    }
-
-    /// Sets all norms.
+    /// Sets the statistics of all norms.
     pub fn set_norms(&mut self, statistics: &[NormStatistics]) -> Result<()> {
         let fits = |(layer, s): (&Layer, &NormStatistics)| [s.mean.len(), s.variance.len()] == [layer.outputs; 2];
         if statistics.len() != self.layers.len() || !self.layers.iter().zip(statistics).all(fits) {
             return Err(Error("the statistics don't fit the norms; give a mean and variance for each channel".into()));
         }
-        for (l, statistics) in statistics.iter().enumerate() {
-            self.set_norm(l, statistics.mean.clone(), &statistics.variance);
+        for (layer, NormStatistics { mean, variance }) in self.layers.iter_mut().zip(statistics) {
+            layer.norm.set(&self.flat, mean, variance);
         }
         Ok(())
     }

@@ -4,15 +4,11 @@
 //! A tile of 4 × 4 outputs depends on 6 × 6 inputs. With the maps B, G and A of a tile's inputs, weights and outputs, one
 //! channel is Y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ x B)]A. Over all channels, each of the 36 elementwise products becomes a matrix product,
 //! [tiles, inputs] · [inputs, outputs]. The backward pass uses the transposed maps.
-//!
-//! The maps belong to the points 0, ±1/√2, ±√2 and ∞. Their rounding errors are half of those of the usual points 0, ±1, ±2
-//! and ∞, and gradients of a step agree with libtorch's to 1e-5.
-
-use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 use super::grid::{Grid, TILE};
+use super::maps::{Inputs, InputsBack, Outputs, OutputsBack, Weights, WeightsBack};
 use crate::cpu::{Level, Simd, dispatch};
-use crate::mat::{Buffer, Map, Mat, MatMut, Start, map_tile, multiply};
+use crate::mat::{Buffer, Mat, MatMut, Start, map_tile, multiply};
 
 /// Elements of a mapped tile.
 const ELEMENTS: usize = 36;
@@ -53,15 +49,6 @@ pub(super) struct Workspace {
     outputs: Buffer,
     /// 36 × [inputs, outputs]: gradient of the mapped weights.
     gradient: Buffer,
-}
-
-impl Workspace {
-    /// Makes room for the tiles of a layer.
-    fn room(&mut self, tiles: usize, inputs: usize, outputs: usize) {
-        self.inputs.room(ELEMENTS, plane(tiles * inputs));
-        self.outputs.room(ELEMENTS, plane(tiles * outputs));
-        self.gradient.room(ELEMENTS, plane(inputs * outputs));
-    }
 }
 
 /// Number of images whose tiles are multiplied together.
@@ -182,13 +169,15 @@ impl Winograd {
         }
     }
 
-    /// Bᵀ x B of all tiles of some images. Returns the number of tiles.
+    /// Bᵀ x B of all tiles of some images. Makes room in the workspace, and returns the number of tiles.
     #[inline(always)]
     fn map_inputs<S: Simd>(&self, simd: S, grid: Grid, input: &[f32], workspace: &mut Workspace) -> usize {
         let (inputs, outputs) = self.channels();
         let tiles = input.len() / (grid.positions() * inputs) * tiles(grid);
         let to = plane(tiles * inputs);
-        workspace.room(tiles, inputs, outputs);
+        workspace.inputs.room(ELEMENTS, to);
+        workspace.outputs.room(ELEMENTS, plane(tiles * outputs));
+        workspace.gradient.room(ELEMENTS, plane(inputs * outputs));
         for (tile, at) in tile_positions(grid, tiles) {
             let input = (&input[at * inputs..], (grid.row() * inputs, inputs));
             map_tile::<S, Inputs, 6, 6>(simd, input, (&mut workspace.inputs[tile * inputs..], (6 * to, to)), inputs);
@@ -211,119 +200,4 @@ fn tile_positions(grid: Grid, tiles_in_all: usize) -> impl Iterator<Item = (usiz
         let (y, x) = (tile_of_image / grid.tiles(), tile_of_image % grid.tiles());
         (tile, image * grid.positions() + TILE * (y * grid.row() + x))
     })
-}
-
-/// Sums and differences of the elements of opposite points: x₁ ± x₂ and x₃ ± x₄.
-#[inline(always)]
-fn opposite<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 4] {
-    [s.add(x[1], x[2]), s.sub(x[1], x[2]), s.add(x[3], x[4]), s.sub(x[3], x[4])]
-}
-
-/// Bᵀ x
-struct Inputs;
-
-impl Map<6, 6> for Inputs {
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 6] {
-        let (near, odd_near) = (s.plus(x[4], -2.0, x[2]), s.plus(x[3], -2.0, x[1]));
-        let (far, odd_far) = (s.plus(x[4], -0.5, x[2]), s.plus(x[3], -0.5, x[1]));
-        [
-            s.plus(s.add(x[0], x[4]), -2.5, x[2]),
-            s.plus(near, FRAC_1_SQRT_2, odd_near),
-            s.plus(near, -FRAC_1_SQRT_2, odd_near),
-            s.plus(far, SQRT_2, odd_far),
-            s.plus(far, -SQRT_2, odd_far),
-            s.plus(s.add(x[1], x[5]), -2.5, x[3]),
-        ]
-    }
-}
-
-/// B x
-struct InputsBack;
-
-impl Map<6, 6> for InputsBack {
-    const ADD: bool = true;
-
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 6] {
-        let [near, odd_near, far, odd_far] = opposite(s, x);
-        let even = s.plus(near, 0.25, far);
-        [
-            x[0],
-            s.sub(x[5], s.scale(SQRT_2, s.plus(odd_near, 0.5, odd_far))),
-            s.plus(s.scale(-2.0, even), -2.5, x[0]),
-            s.plus(s.scale(FRAC_1_SQRT_2, s.plus(odd_near, 2.0, odd_far)), -2.5, x[5]),
-            s.add(s.add(x[0], near), far),
-            x[5],
-        ]
-    }
-}
-
-/// G x
-struct Weights;
-
-impl Map<3, 6> for Weights {
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 3]) -> [S::Register; 6] {
-        let near = s.scale(-1.0 / 1.5, s.plus(x[0], 0.5, x[2]));
-        let far = s.scale(1.0 / 6.0, s.plus(x[0], 2.0, x[2]));
-        [
-            x[0],
-            s.plus(near, -FRAC_1_SQRT_2 / 1.5, x[1]),
-            s.plus(near, FRAC_1_SQRT_2 / 1.5, x[1]),
-            s.plus(far, SQRT_2 / 6.0, x[1]),
-            s.plus(far, -SQRT_2 / 6.0, x[1]),
-            x[2],
-        ]
-    }
-}
-
-/// Gᵀ x
-struct WeightsBack;
-
-impl Map<6, 3> for WeightsBack {
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 3] {
-        let [near, odd_near, far, odd_far] = opposite(s, x);
-        [
-            s.plus(s.plus(x[0], -1.0 / 1.5, near), 1.0 / 6.0, far),
-            s.plus(s.scale(-FRAC_1_SQRT_2 / 1.5, odd_near), SQRT_2 / 6.0, odd_far),
-            s.plus(x[5], 1.0 / 3.0, s.sub(far, near)),
-        ]
-    }
-}
-
-/// Aᵀ x
-struct Outputs;
-
-impl Map<6, 4> for Outputs {
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 6]) -> [S::Register; 4] {
-        let [near, odd_near, far, odd_far] = opposite(s, x);
-        [
-            s.add(s.add(x[0], near), far),
-            s.scale(FRAC_1_SQRT_2, s.plus(odd_near, 2.0, odd_far)),
-            s.scale(0.5, s.plus(near, 4.0, far)),
-            s.plus(x[5], 0.5 * FRAC_1_SQRT_2, s.plus(odd_near, 8.0, odd_far)),
-        ]
-    }
-}
-
-/// A x
-struct OutputsBack;
-
-impl Map<4, 6> for OutputsBack {
-    #[inline(always)]
-    fn map<S: Simd>(s: S, x: [S::Register; 4]) -> [S::Register; 6] {
-        let (near, odd_near) = (s.plus(x[0], 0.5, x[2]), s.plus(x[1], 0.5, x[3]));
-        let (far, odd_far) = (s.plus(x[0], 2.0, x[2]), s.plus(x[1], 2.0, x[3]));
-        [
-            x[0],
-            s.plus(near, FRAC_1_SQRT_2, odd_near),
-            s.plus(near, -FRAC_1_SQRT_2, odd_near),
-            s.plus(far, SQRT_2, odd_far),
-            s.plus(far, -SQRT_2, odd_far),
-            x[3],
-        ]
-    }
 }

@@ -42,8 +42,7 @@ impl CpuLevel {
 
     /// All levels of this CPU, the lowest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        let highest = CpuLevel::detect();
-        [CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512].into_iter().filter(move |level| *level <= highest)
+        [CpuLevel::Portable, CpuLevel::Avx2, CpuLevel::Avx512].into_iter().filter(|level| level.level().is_ok())
     }
 
     /// The level's token, if this CPU has the level.

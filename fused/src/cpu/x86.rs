@@ -49,6 +49,17 @@ avx512!(
     Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", {}
 );
 
+/// Order of the halves of two registers, lane by lane.
+const ALTERNATING: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        order[i] = (i / 2 + i % 2 * 16) as u16;
+        i += 1;
+    }
+    order
+};
+
 avx512!(
     /// AVX-512 with bfloat16 products.
     Bfloat16, "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma", {
@@ -64,68 +75,46 @@ avx512!(
             }
         }
 
+        /// Rounds a left operand, summed along its rows: [m, k] -> [m, k/2]; k is a multiple of 16.
         #[inline(always)]
         fn along<'a>(self, x: Mat<'a>, room: &'a mut Buffer) -> Mat<'a> {
-            along(self, x, room)
+            let (rows, cols) = x.shape();
+            assert!(cols.is_multiple_of(16));
+            let mut out = room.room(rows, cols / 2);
+            for (row, out) in x.iter().zip(out.iter_mut()) {
+                for (values, out) in row.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
+                    // SAFETY: the token exists, so the CPU has the instructions; the chunks are 16 values and 8 pairs.
+                    unsafe {
+                        let pairs = _mm512_cvtneps_pbh(self.load(values.as_ptr()));
+                        _mm256_storeu_ps(out.as_mut_ptr(), std::mem::transmute::<__m256bh, __m256>(pairs));
+                    }
+                }
+            }
+            out.into_view()
         }
 
+        /// Rounds a right operand, summed down its columns: [k, n] -> [k/2, n], rounded up; n is a multiple of 16.
         #[inline(always)]
         fn down<'a>(self, x: Mat<'a>, room: &'a mut Buffer) -> Mat<'a> {
-            down(self, x, room)
+            let (rows, cols) = x.shape();
+            assert!(cols.is_multiple_of(16));
+            let mut out = room.room(rows.div_ceil(2), cols);
+            let mut x = x.iter();
+            for out in out.iter_mut() {
+                let (first, second) = (x.next().expect("a row for each pair"), x.next());
+                for (j, out) in out.chunks_exact_mut(16).enumerate() {
+                    // SAFETY: the token exists, so the CPU has the instructions; the rows are as long as `out`'s. The types
+                    // are 64 bytes of plain values.
+                    unsafe {
+                        let first = self.load(first.as_ptr().add(16 * j));
+                        let second = second.map_or(self.splat(0.0), |row| self.load(row.as_ptr().add(16 * j)));
+                        let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                        let order = std::mem::transmute::<[u16; 32], __m512i>(ALTERNATING);
+                        self.store(_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both)), out.as_mut_ptr());
+                    }
+                }
+            }
+            out.into_view()
         }
     }
 );
-
-/// Rounds a left operand, summed along its rows: [m, k] -> [m, k/2]; k is a multiple of 16.
-#[inline(always)]
-fn along<'a>(simd: Bfloat16, x: Mat, room: &'a mut Buffer) -> Mat<'a> {
-    let (rows, cols) = x.shape();
-    assert!(cols.is_multiple_of(16));
-    let mut out = room.room(rows, cols / 2);
-    for (row, out) in x.iter().zip(out.iter_mut()) {
-        for (values, out) in row.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
-            // SAFETY: the token exists, so the CPU has the instructions; the chunks are 16 values and 8 pairs.
-            unsafe {
-                let pairs = _mm512_cvtneps_pbh(simd.load(values.as_ptr()));
-                _mm256_storeu_ps(out.as_mut_ptr(), std::mem::transmute::<__m256bh, __m256>(pairs));
-            }
-        }
-    }
-    out.into_view()
-}
-
-/// Order of the halves of two registers, lane by lane.
-const ALTERNATING: [u16; 32] = {
-    let mut order = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        order[i] = (i / 2 + i % 2 * 16) as u16;
-        i += 1;
-    }
-    order
-};
-
-/// Rounds a right operand, summed down its columns: [k, n] -> [k/2, n], rounded up; n is a multiple of 16. Transposed, it is
-/// a left one.
-#[inline(always)]
-fn down<'a>(simd: Bfloat16, x: Mat, room: &'a mut Buffer) -> Mat<'a> {
-    let (rows, cols) = x.shape();
-    assert!(cols.is_multiple_of(16));
-    let mut out = room.room(rows.div_ceil(2), cols);
-    let mut x = x.iter();
-    for out in out.iter_mut() {
-        let (first, second) = (x.next().expect("a row for each pair"), x.next());
-        for (j, out) in out.chunks_exact_mut(16).enumerate() {
-            // SAFETY: the token exists, so the CPU has the instructions; the rows are as long as `out`'s. The types are 64
-            // bytes of plain values.
-            unsafe {
-                let first = simd.load(first.as_ptr().add(16 * j));
-                let second = second.map_or(simd.splat(0.0), |row| simd.load(row.as_ptr().add(16 * j)));
-                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
-                let order = std::mem::transmute::<[u16; 32], __m512i>(ALTERNATING);
-                simd.store(_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both)), out.as_mut_ptr());
-            }
-        }
-    }
-    out.into_view()
-}

@@ -6,47 +6,49 @@ mod buffer;
 mod product;
 mod tile;
 
+use std::ops::Deref;
+
 pub(crate) use buffer::{Buffer, buffers};
 pub(crate) use product::{Start, dots, multiply};
 pub(crate) use tile::{Map, map_tile};
 
 /// A matrix in a slice: element (i, j) is `data[i · stride + j · step]`. All its elements are in the slice.
 #[derive(Clone, Copy)]
-pub(crate) struct Mat<'a> {
-    data: &'a [f32],
+pub(crate) struct Matrix<D> {
+    data: D,
     rows: usize,
     cols: usize,
     stride: usize,
     step: usize,
 }
 
-/// A matrix that can be written: element (i, j) is `data[i · stride + j]`.
-pub(crate) struct MatMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    cols: usize,
-    stride: usize,
-}
+pub(crate) type Mat<'a> = Matrix<&'a [f32]>;
 
-/// Panics if a matrix has no elements, or if some are outside of `length` elements.
-fn check(length: usize, rows: usize, cols: usize, stride: usize) {
-    assert!(rows > 0 && cols > 0, "a matrix has elements");
-    let last_row = (rows - 1).checked_mul(stride).expect("a matrix lies in memory");
-    assert!(cols <= length && last_row <= length - cols, "a matrix lies in its slice");
+/// A matrix that can be written. Its step is 1.
+pub(crate) type MatMut<'a> = Matrix<&'a mut [f32]>;
+
+impl<D: Deref<Target = [f32]>> Matrix<D> {
+    /// The first `rows` · `cols` elements.
+    pub fn new(data: D, rows: usize, cols: usize) -> Self {
+        Matrix::strided(data, rows, cols, cols)
+    }
+
+    /// Rows that start `stride` elements apart. They may overlap. Panics if the matrix has no elements, or if some are
+    /// outside of the slice.
+    pub fn strided(data: D, rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(rows > 0 && cols > 0, "a matrix has elements");
+        let last_row = (rows - 1).checked_mul(stride).expect("a matrix lies in memory");
+        assert!(cols <= data.len() && last_row <= data.len() - cols, "a matrix lies in its slice");
+        Matrix { data, rows, cols, stride, step: 1 }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
 }
 
 impl<'a> Mat<'a> {
-    /// The first `rows` · `cols` elements.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Mat::strided(data, rows, cols, cols)
-    }
-
-    /// Rows that start `stride` elements apart. They may overlap.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        check(data.len(), rows, cols, stride);
-        Mat { data, rows, cols, stride, step: 1 }
-    }
-
     /// The transposed matrix.
     pub fn t(self) -> Self {
         Mat { data: self.data, rows: self.cols, cols: self.rows, stride: self.step, step: self.stride }
@@ -63,11 +65,6 @@ impl<'a> Mat<'a> {
         self.t().rows(first, cols).t()
     }
 
-    /// Rows and columns.
-    pub fn shape(self) -> (usize, usize) {
-        (self.rows, self.cols)
-    }
-
     /// Each row as a slice. The matrix is not transposed.
     pub fn iter(self) -> impl Iterator<Item = &'a [f32]> {
         assert!(self.step == 1);
@@ -76,28 +73,13 @@ impl<'a> Mat<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
-        MatMut::strided(data, rows, cols, cols)
-    }
-
-    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        check(data.len(), rows, cols, stride);
-        assert!(cols <= stride, "rows that can be written don't overlap");
-        MatMut { data, rows, cols, stride }
-    }
-
-    /// Rows and columns.
-    pub fn shape(&self) -> (usize, usize) {
-        (self.rows, self.cols)
-    }
-
     pub fn into_view(self) -> Mat<'a> {
         Mat { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride, step: 1 }
     }
 
     pub fn cols(&mut self, first: usize, cols: usize) -> MatMut<'_> {
         assert!(cols > 0 && cols <= self.cols && first <= self.cols - cols);
-        MatMut { data: &mut self.data[first..], rows: self.rows, cols, stride: self.stride }
+        MatMut { data: &mut self.data[first..], rows: self.rows, cols, stride: self.stride, step: 1 }
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {

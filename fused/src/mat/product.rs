@@ -18,6 +18,7 @@ pub(crate) enum Start<'a> {
 pub(crate) fn multiply<S: Simd>(simd: S, left: Mat, right: Mat, start: Start, out: MatMut) {
     let ((m, n), k) = ((out.rows, out.cols), left.cols);
     assert!(left.rows == m && right.cols == n && right.rows == k && right.step == 1 && n.is_multiple_of(16));
+    assert!(n <= out.stride, "rows of a result don't overlap");
     if let Start::Bias(bias) = start {
         assert!(bias.len() >= n);
     }

@@ -3,7 +3,8 @@
 use super::pass::{Pass, Saved, Scratch, dropout_layer};
 use crate::attention::{attention, attention_backward};
 use crate::cpu::Simd;
-use crate::layers::{add, gelu, gelu_slope, scale_by};
+use crate::gelu::{gelu, gelu_slope};
+use crate::layers::{add, scale_by};
 use crate::mat::{Mat, MatMut, Start};
 
 impl<S: Simd> Pass<'_, S> {

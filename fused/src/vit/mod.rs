@@ -9,15 +9,13 @@ mod shape;
 pub use rollout::{Fusion, ResolvedRollout};
 pub use shape::Shape;
 
-use std::iter::{from_fn, repeat_with};
-
 use crate::cpu::{CpuLevel, Level, Simd, dispatch};
 use crate::error::{batch_size, check_parameters};
 use crate::loss::{HeadTarget, StepOutput, Training};
 use crate::random::Random;
 use crate::threads::{PARTS, add_parts, run_jobs};
 use crate::{Error, Result};
-use pass::{GROUP, Job, Task, Workspace, dropout_layer};
+use pass::{GROUP, Job, Output, Workspace, dropout_layer};
 use shape::Network;
 
 /// Number format of the operands of the blocks' matrix products.
@@ -140,7 +138,8 @@ impl Transformer {
     /// # Errors
     /// Images of another size.
     pub fn heads(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>> {
-        Ok(self.predict(images, None)?.1)
+        batch_size(images, self.network.shape.image_len())?;
+        Ok(self.run((images, GROUP), None, None).heads)
     }
 
     /// The query token's row of each image's attention rollout, [B, S], and the logits of [`Transformer::heads`].
@@ -152,18 +151,9 @@ impl Transformer {
     /// Images of another size; a layer, query or discard ratio out of range.
     pub fn rollout(&mut self, images: &[f32], rollout: &ResolvedRollout) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
         rollout.check(&self.network.shape)?;
-        self.predict(images, Some(rollout))
-    }
-
-    /// Rows of the rollout, if there is one, and logits.
-    fn predict(&mut self, images: &[f32], rollout: Option<&ResolvedRollout>) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
-        let shape = self.network.shape;
-        let width = if rollout.is_some() { shape.tokens() } else { 0 };
-        let mut rows = vec![0.0; batch_size(images, shape.image_len())? * width];
-        let rows_of_groups = rows.chunks_mut((GROUP * width).max(1)).chain(repeat_with(Default::default));
-        let tasks = rows_of_groups.map(|rows| Task::Predict(rollout.map(|rollout| (rollout, rows))));
-        let heads = run(&mut self.network, &mut self.workspaces, self.predictions, (images, GROUP), tasks);
-        Ok((rows, heads))
+        batch_size(images, self.network.shape.image_len())?;
+        let output = self.run((images, GROUP), Some(rollout), None);
+        Ok((output.rows, output.heads))
     }
 
     /// Loss, logits and gradient of a training batch, with dropout drawn from `seed`. Each head has a target.
@@ -175,18 +165,36 @@ impl Transformer {
         let batch = batch_size(images, shape.image_len())?;
         let training = Training::new(targets, seed, batch, shape.prefix(), shape.classes)?;
         let part = batch.div_ceil(PARTS).next_multiple_of(GROUP);
-        let mut losses = vec![0.0; batch.div_ceil(part)];
-        let tasks = self.gradients.iter_mut().zip(&mut losses).enumerate().map(|(i, (gradient, loss))| Task::Train {
-            training: &training,
-            first: i * part,
-            loss,
-            gradient,
+        let output = self.run((images, part), None, Some(training));
+        add_parts(self.gradients.iter_mut().take(batch.div_ceil(part)), self.workspaces.len());
+        Ok(StepOutput { loss: output.loss, heads: output.heads, gradient: &self.gradients[0] })
+    }
+
+    /// Runs a job for each `part` images. A training step has one for each gradient at most.
+    fn run(
+        &mut self,
+        (images, part): (&[f32], usize),
+        rollout: Option<&ResolvedRollout>,
+        training: Option<Training>,
+    ) -> Output {
+        let level = if training.is_some() { self.training } else { self.predictions };
+        self.network.arrange(level);
+        let (network, images) = (&self.network, images.chunks(part * self.network.shape.image_len()));
+        let mut all = Output { heads: vec![Vec::new(); network.shape.prefix()], ..Output::default() };
+        let mut outputs = vec![all.clone(); images.len()];
+        let mut gradients = self.gradients.iter_mut();
+        let mut training = |i: usize| Some((training?.part(i * part), gradients.next()?));
+        let jobs = images.zip(&mut outputs).enumerate().map(|(i, job)| (job, training(i))).collect();
+        run_jobs(&mut self.workspaces, jobs, |workspace, ((images, output), training)| {
+            let job = Job { network, workspace, images, output, rollout, training };
+            dispatch!(level, simd => simd.run(job));
         });
-        let heads = run(&mut self.network, &mut self.workspaces, self.training, (images, part), tasks);
-        let (gradient, others) = self.gradients.split_first_mut().expect("a batch has parts");
-        let others: Vec<&[f32]> = others[..losses.len() - 1].iter().map(|other| &other[..]).collect();
-        add_parts(gradient, &others, self.workspaces.len());
-        Ok(StepOutput { loss: losses.iter().sum(), heads, gradient })
+        for output in outputs {
+            all.heads.iter_mut().zip(output.heads).for_each(|(all, head)| all.extend(head));
+            all.rows.extend(output.rows);
+            all.loss += output.loss;
+        }
+        all
     }
 
     /// Factors by which a training step with `seed` multiplies at each dropout layer: after the embedding [B, S, E], then
@@ -201,25 +209,4 @@ impl Transformer {
         };
         (0..dropout_layers).map(factors).collect()
     }
-}
-
-/// Runs a task for each `part` images, on the threads' workspaces. Returns the logits of each head, [B, classes].
-fn run<'a>(
-    network: &mut Network,
-    workspaces: &mut [Workspace],
-    level: Level,
-    (images, part): (&[f32], usize),
-    tasks: impl Iterator<Item = Task<'a>>,
-) -> Vec<Vec<f32>> {
-    network.arrange(level);
-    let (network, image_len, classes) = (&*network, network.shape.image_len(), network.shape.classes);
-    let mut heads = vec![vec![0.0; images.len() / image_len * classes]; network.shape.prefix()];
-    let mut logits: Vec<_> = heads.iter_mut().map(|head| head.chunks_mut(part * classes)).collect();
-    let logits = from_fn(|| logits.iter_mut().map(Iterator::next).collect::<Option<Vec<_>>>());
-    let jobs = images.chunks(part * image_len).zip(logits).zip(tasks).collect();
-    run_jobs(workspaces, jobs, |workspace, ((images, logits), task)| {
-        let job = Job { network, workspace, images, logits, task };
-        dispatch!(level, simd => simd.run(job));
-    });
-    heads
 }

@@ -7,7 +7,7 @@ use super::rollout::{Matrices, ResolvedRollout};
 use super::shape::{Block, Network, Shape};
 use crate::cpu::{Operation, Simd};
 use crate::layers::Room;
-use crate::loss::{Training, loss_gradient};
+use crate::loss::Training;
 use crate::mat::{Buffer, buffers};
 use crate::random::Random;
 
@@ -85,89 +85,80 @@ pub(super) struct Workspace {
 impl Workspace {
     /// Memory of predictions; the first training step adds the activations of the other blocks.
     pub fn new(shape: &Shape) -> Self {
-        Workspace {
-            blocks: vec![Saved::new(shape)],
-            matrices: Matrices::new(shape, GROUP),
-            scratch: Scratch::new(shape),
-        }
+        Workspace { blocks: vec![Saved::new(shape)], matrices: Matrices::new(shape), scratch: Scratch::new(shape) }
     }
 }
 
-/// Computation of a job, beside the logits of its images.
-pub(super) enum Task<'a> {
-    /// Nothing, or the query's row of each image's rollout, [B, S].
-    Predict(Option<(&'a ResolvedRollout, &'a mut [f32])>),
-    /// With dropout: the images' part of the batch's mean loss, and of its gradient. The first image has the number `first`
-    /// in the batch.
-    Train { training: &'a Training<'a>, first: usize, loss: &'a mut f64, gradient: &'a mut Vec<f32> },
+/// Results for some images, in their order.
+#[derive(Clone, Default)]
+pub(super) struct Output {
+    /// Logits of each head, [B, classes].
+    pub heads: Vec<Vec<f32>>,
+    /// The query's row of each image's rollout, [B, S].
+    pub rows: Vec<f32>,
+    /// The images' part of the batch's mean loss.
+    pub loss: f64,
 }
 
-/// Images [B, C, I, I] -> logits of each head, [B, classes], and the results of the task.
+/// Images [B, C, I, I] -> their output.
 pub(super) struct Job<'a> {
     pub network: &'a Network,
     pub workspace: &'a mut Workspace,
     pub images: &'a [f32],
-    pub logits: Vec<&'a mut [f32]>,
-    pub task: Task<'a>,
+    pub output: &'a mut Output,
+    pub rollout: Option<&'a ResolvedRollout>,
+    /// A training step has dropout, a loss, and the images' part of the batch's gradient.
+    pub training: Option<(Training<'a>, &'a mut Vec<f32>)>,
 }
 
 impl<S: Simd> Operation<S> for Job<'_> {
     #[inline(always)]
-    fn call(mut self, simd: S) {
-        let (network, shape, classes) = (self.network, &self.network.shape, self.network.shape.classes);
-        let Workspace { blocks, matrices, scratch: w } = self.workspace;
-        if let Task::Train { gradient, .. } = &mut self.task {
+    fn call(self, simd: S) {
+        let Job {
+            network, workspace: Workspace { blocks, matrices, scratch: w }, output, rollout, mut training, ..
+        } = self;
+        let (shape, classes) = (&network.shape, network.shape.classes);
+        if let Some((_, gradient)) = &mut training {
             blocks.resize_with(shape.layers, || Saved::new(shape));
             gradient.clear();
             gradient.resize(network.flat.len(), 0.0);
         }
         for (i, images) in self.images.chunks(GROUP * shape.image_len()).enumerate() {
-            let (first, group) = (i * GROUP, images.len() / shape.image_len());
-            let (seed, all_queries) = match &self.task {
-                Task::Train { training, first: part, .. } => {
-                    (Some(training.seed.wrapping_add((part + first) as u64)), false)
-                }
-                // Discarding compares the attention of all queries, also in the last block.
-                Task::Predict(rollout) => (None, rollout.is_some()),
-            };
-            let pass = Pass { simd, network, group, seed, all_queries };
+            let group = images.len() / shape.image_len();
+            let seed = training.as_ref().map(|(training, _)| training.seed(i * GROUP));
+            // Discarding compares the attention of all queries, also in the last block.
+            let pass = Pass { simd, network, group, seed, all_queries: rollout.is_some() };
             pass.embed(w, images);
             for block in 0..shape.layers {
                 let saved = &mut blocks[if seed.is_some() { block } else { 0 }];
                 pass.attention(block, w, saved);
                 pass.mlp(block, w, saved);
-                if let Task::Predict(Some((rollout, _))) = &self.task
+                if let Some(rollout) = rollout
                     && let Ok(step) = rollout.layers.binary_search(&block)
                 {
                     matrices.fuse(&saved.attention, (group, shape.heads), step, rollout);
                 }
             }
             pass.heads(w);
-            for (all, logits) in self.logits.iter_mut().zip(w.logits.chunks_exact(GROUP * classes)) {
-                all[first * classes..][..group * classes].copy_from_slice(&logits[..group * classes]);
+            for (head, logits) in output.heads.iter_mut().zip(w.logits.chunks_exact(GROUP * classes)) {
+                head.extend(&logits[..group * classes]);
             }
-            match &mut self.task {
-                Task::Predict(None) => {}
-                Task::Predict(Some((rollout, rows))) => {
-                    let rows = rows[first * shape.tokens()..].chunks_exact_mut(shape.tokens()).take(group);
-                    for (image, row) in rows.enumerate() {
-                        matrices.row(simd, image, rollout, row);
-                    }
+            if let Some(rollout) = rollout {
+                for image in 0..group {
+                    output.rows.extend(matrices.row(simd, image, rollout));
                 }
-                Task::Train { training, first: part, loss, gradient } => {
-                    for (logits, target) in w.logits.chunks_exact_mut(GROUP * classes).zip(training.targets) {
-                        let probabilities = target.probabilities[(*part + first) * classes..].chunks_exact(classes);
-                        for (z, t) in logits.chunks_exact_mut(classes).take(group).zip(probabilities) {
-                            **loss += loss_gradient(z, t, target, training.batch);
-                        }
-                    }
-                    pass.heads_backward(w, gradient);
-                    for (block, saved) in blocks.iter().enumerate().rev() {
-                        pass.mlp_backward(block, w, saved, gradient);
-                        pass.attention_backward(block, w, saved, gradient);
-                    }
-                    pass.embed_backward(w, gradient);
+            }
+            if let Some((training, gradient)) = &mut training {
+                for (head, logits) in w.logits.chunks_exact_mut(GROUP * classes).enumerate() {
+                    let images = logits.chunks_exact_mut(classes).take(group);
+                    training.gradient(head, i * GROUP, images, &mut output.loss);
                 }
+                pass.heads_backward(w, gradient);
+                for (block, saved) in blocks.iter().enumerate().rev() {
+                    pass.mlp_backward(block, w, saved, gradient);
+                    pass.attention_backward(block, w, saved, gradient);
+                }
+                pass.embed_backward(w, gradient);
             }
         }
     }

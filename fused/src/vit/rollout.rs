@@ -4,6 +4,7 @@
 //! layer's matrix is multiplied by the matrices of the layers before. Like the attention, all matrices here are transposed:
 //! [key, padded queries].
 
+use super::pass::GROUP;
 use super::shape::Shape;
 use crate::attention::scale_columns;
 use crate::cpu::Simd;
@@ -51,12 +52,9 @@ impl ResolvedRollout {
 }
 
 /// Memory of one thread. `tokens` is S, and `width` is S padded to whole vectors, the length of a row.
-#[derive(Default)]
 pub(super) struct Matrices {
     tokens: usize,
     width: usize,
-    /// Images for which `steps` has room.
-    group: usize,
     /// [L, G, S, width]: the finished matrices of the layers.
     steps: Buffer,
     /// [S, S] and room for a row: bits of a fused matrix's entries, to find the smallest.
@@ -67,11 +65,11 @@ pub(super) struct Matrices {
 }
 
 impl Matrices {
-    pub fn new(shape: &Shape, group: usize) -> Self {
+    pub fn new(shape: &Shape) -> Self {
         let (tokens, width) = (shape.tokens(), shape.padded_tokens());
-        let steps = Buffer::zeros(shape.layers * group * tokens * width);
+        let steps = Buffer::zeros(shape.layers * GROUP * tokens * width);
         let entries = Buffer::zeros(tokens * tokens + width);
-        Matrices { tokens, width, group, steps, entries, row: Buffer::zeros(width), next: Buffer::zeros(width) }
+        Matrices { tokens, width, steps, entries, row: Buffer::zeros(width), next: Buffer::zeros(width) }
     }
 
     /// The matrices of `group` images in a layer: fuses the heads' attention [G, H, S, width], discards, adds the identity and
@@ -79,8 +77,7 @@ impl Matrices {
     #[inline(always)]
     pub fn fuse(&mut self, attention: &[f32], (group, heads): (usize, usize), step: usize, rollout: &ResolvedRollout) {
         let (size, fusion) = (self.tokens * self.width, rollout.fusion);
-        let mut steps = std::mem::take(&mut self.steps);
-        let matrices = steps[step * self.group * size..].chunks_exact_mut(size).take(group);
+        let matrices = self.steps[step * GROUP * size..].chunks_exact_mut(size).take(group);
         for (matrix, attention) in matrices.zip(attention.chunks_exact(heads * size)) {
             let (first, others) = attention.split_at(size);
             matrix.copy_from_slice(first);
@@ -99,77 +96,59 @@ impl Matrices {
                     *x /= heads as f32;
                 }
             }
-            self.discard(matrix, rollout);
+            discard(matrix, (self.tokens, self.width), &mut self.entries, rollout);
             normalise(matrix, self.width, rollout.compat);
         }
-        self.steps = steps;
     }
 
-    /// Writes the query's row of an image's product, `[S]`.
+    /// The query's row of an image's product, `[S]`.
     #[inline(always)]
-    pub fn row<S: Simd>(&mut self, simd: S, image: usize, rollout: &ResolvedRollout, to: &mut [f32]) {
+    pub fn row<S: Simd>(&mut self, simd: S, image: usize, rollout: &ResolvedRollout) -> &[f32] {
         let size = self.tokens * self.width;
         self.row.fill(0.0);
         self.row[rollout.query] = 1.0;
         for step in (0..rollout.layers.len()).rev() {
-            let matrix = &self.steps[(step * self.group + image) * size..][..size];
+            let matrix = &self.steps[(step * GROUP + image) * size..][..size];
             dots(simd, Mat::new(matrix, self.tokens, self.width), &self.row, &mut self.next);
             std::mem::swap(&mut self.row, &mut self.next);
         }
-        to.copy_from_slice(&self.row[..self.tokens]);
+        &self.row[..self.tokens]
     }
+}
 
-    /// Sets the smallest entries to zero, except the entry (class, class).
-    #[inline(always)]
-    fn discard(&mut self, matrix: &mut [f32], rollout: &ResolvedRollout) {
-        let (tokens, width) = (self.tokens, self.width);
-        let class = matrix[0];
-        let rows = if rollout.discard_per_row { 1 } else { tokens };
-        let compared = rows * tokens;
-        let count = (compared as f64 * rollout.discard_ratio) as usize;
-        if count == 0 {
-            return;
-        }
-        for first in (0..tokens).step_by(rows) {
-            // The bits of non-negative floats have the same order as the floats. Whole vectors are written; the next key
-            // overwrites the padding.
-            let padded = rows.next_multiple_of(LANES).min(width - first);
-            for (key, row) in matrix.chunks_exact(width).enumerate() {
-                let entries = &mut self.entries[key * rows..][..padded];
-                for (entry, x) in entries.iter_mut().zip(&row[first..first + padded]) {
-                    *entry = x.to_bits() as i32;
-                }
-            }
-            let (limit, mut more) = limit(&self.entries[..compared], count);
-            let [limit, next] = [limit, limit.wrapping_add(1)].map(|x| f32::from_bits(x as u32));
-            // NaN stays, so that the caller sees it.
-            let small = |x: f32| if x <= limit { 0.0 } else { x };
-            if rows == tokens {
-                // This includes the padding, which is never read.
-                for x in matrix.iter_mut() {
-                    *x = small(*x);
-                }
-            } else {
-                for row in matrix.chunks_exact_mut(width) {
-                    row[first] = small(row[first]);
-                }
-            }
-            // Discards the first in reading order among equal entries.
-            for query in first..first + rows {
-                if more == 0 {
-                    break;
-                }
-                for key in 0..tokens {
-                    let x = &mut matrix[key * width + query];
-                    if *x == next && more > 0 {
-                        more -= 1;
-                        *x = 0.0;
-                    }
-                }
-            }
-        }
-        matrix[0] = class;
+/// Sets the smallest entries of a matrix [S, width] to zero, except the entry (class, class).
+#[inline(always)]
+fn discard(matrix: &mut [f32], (tokens, width): (usize, usize), bits: &mut [i32], rollout: &ResolvedRollout) {
+    // Queries whose entries are compared, and the columns that change: padding is never read, and whole vectors are fast.
+    let (queries, columns) = if rollout.discard_per_row { (1, 1) } else { (tokens, width) };
+    let count = ((queries * tokens) as f64 * rollout.discard_ratio) as usize;
+    if count == 0 {
+        return;
     }
+    let class = matrix[0];
+    for first in (0..tokens).step_by(queries) {
+        // The bits of non-negative floats have the same order as the floats. Whole vectors are written; the next key
+        // overwrites the padding.
+        let padded = queries.next_multiple_of(LANES).min(width - first);
+        for (key, row) in matrix.chunks_exact(width).enumerate() {
+            for (bits, x) in bits[key * queries..][..padded].iter_mut().zip(&row[first..first + padded]) {
+                *bits = x.to_bits() as i32;
+            }
+        }
+        let (limit, more) = limit(&bits[..queries * tokens], count);
+        let [limit, next] = [limit, limit.wrapping_add(1)].map(|x| f32::from_bits(x as u32));
+        for row in matrix.chunks_exact_mut(width) {
+            for x in &mut row[first..first + columns] {
+                // NaN stays, so that the caller sees it.
+                *x = if *x <= limit { 0.0 } else { *x };
+            }
+        }
+        // Discards the first in reading order among equal entries.
+        let places = (first..first + queries).flat_map(|query| (0..tokens).map(move |key| key * width + query));
+        let equal: Vec<usize> = places.filter(|place| matrix[*place] == next).take(more).collect();
+        equal.into_iter().for_each(|place| matrix[place] = 0.0);
+    }
+    matrix[0] = class;
 }
 
 /// Adds the identity, then divides each query's entries by their sum.

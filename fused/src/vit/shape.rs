@@ -107,12 +107,10 @@ pub(super) struct Block {
     pub fc2: Linear,
 }
 
-/// The layers and parameters of a network, shared by the threads of a pass. The order of the parameters is the order in
-/// which vitlab's models create them: patch projection, position embedding, class token, distillation token, blocks, last
-/// norm, class head (two linear layers), distillation head.
+/// The layers and parameters of a network, shared by the threads of a pass.
 pub(super) struct Network {
     pub shape: Shape,
-    /// All parameters.
+    /// All parameters, in the order of [`Transformer::load`](super::Transformer::load) and of vitlab's models.
     pub flat: Vec<f32>,
     /// The level whose operands the layers hold.
     arranged: Option<Level>,
