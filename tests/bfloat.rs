@@ -230,7 +230,7 @@ fn the_configuration_chooses_the_precision_of_training() -> Result<()> {
         Ok(learner.step(&images, &labels, Loss::CrossEntropy)?.gradient.expect("the engine gives a gradient"))
     };
     if in_bfloat16(Fused::vit(&committed_vit()?))?.is_none() {
-        let refusal = step(Precision::Bfloat16, Ok).err().expect("no such instructions");
+        let refusal = step(Precision::Bfloat16, Ok).expect_err("no such instructions");
         assert!(refusal.to_string().contains("AVX512-BF16"), "{refusal}");
         return Ok(());
     }
