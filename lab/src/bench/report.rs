@@ -98,11 +98,12 @@ pub fn terminal(result: &Value, sections: &[Section]) -> String {
 
 const HEAD: &str = "# Benchmarks\n\n`cargo lab bench --write` writes this file. It replaces the sections of the parts that it measures.\n";
 
-/// Writes each section to BENCHMARKS.md, in the place of its predecessor. `workers` draw the pictures.
+/// Writes each section to BENCHMARKS.md, in the place of its predecessor. A section without rows was left out: what an
+/// earlier run has measured stays. `workers` draw the pictures.
 pub fn write(repository: &Repository, result: &Value, sections: &[Section], workers: Option<&Workers>) -> Result<()> {
     let path = repository.root.join("BENCHMARKS.md");
     let mut text = if path.exists() { file::read(&path)? } else { HEAD.to_string() };
-    for section in sections {
+    for section in sections.iter().filter(|section| !section.rows.is_empty()) {
         let mut body = format!("## {}\n\n{}\n\n", section.title, table(section, presets::ASCII_MARKDOWN));
         if let (Some(workers), false) = (workers, section.bars.is_empty()) {
             let name = format!("models/bench_{}.png", section.name);
@@ -140,6 +141,19 @@ fn replace_section(text: &str, name: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_section_that_was_left_out_keeps_its_predecessor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("BENCHMARKS.md");
+        let before = replace_section(HEAD, "vits", "measured before");
+        file::write(&path, &before).unwrap();
+        let (rows, notes) = (Vec::new(), vec!["Left out".to_string()]);
+        let left_out = Section { name: "vits", title: "", columns: "a | b", rows, notes, bars: Vec::new() };
+        let repository = Repository { root: folder.path().to_owned() };
+        write(&repository, &Value::Null, &[left_out], None).unwrap();
+        assert_eq!(file::read(&path).unwrap(), before);
+    }
 
     #[test]
     fn a_section_is_added_once_and_then_replaced() {
