@@ -15,4 +15,4 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="long; `.venv/bin/python -m pytest tests --long` runs it"))
+                item.add_marker(pytest.mark.skip(reason="long; `cargo lab test --long` runs it"))

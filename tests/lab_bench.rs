@@ -29,6 +29,7 @@ fn positive(value: &Value, pointers: &[&str]) {
 }
 
 #[test]
+#[ignore = "long: more than a minute"]
 fn training_and_explaining_are_measured_beside_pytorch() {
     let output = bench(&["train", "explain", "--quick", "--rounds", "1", "--steps", "1", "--images", "20", "--json"]);
     let said = String::from_utf8_lossy(&output.stderr);

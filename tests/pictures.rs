@@ -312,7 +312,7 @@ fn agreement(images: &Tensor, picture: impl Fn(&GrayImage) -> Vec<u8> + Sync) ->
 #[test]
 fn product_photos_are_classified_as_their_originals() -> Result<()> {
     let all = std::env::var("VITLAB_ALL_PICTURES").is_ok();
-    let images = test_images(if all { 10_000 } else { 200 })?;
+    let images = test_images(if all { 10_000 } else { 100 })?;
     for (filter, border) in [
         (FilterType::CatmullRom, 56),
         (FilterType::Nearest, 56),

@@ -371,7 +371,7 @@ def test_a_compilation_is_interrupted(kernel):
 
 
 TRAINING = """use vitlab::{Config, data::FashionMnist, metrics::evaluate, model::VisionTransformer, train::Trainer};
-let config = Config { epochs: EPOCHS, warmup_epochs: 1, batch_size: 32, train_images: Some(960), test_images: Some(64), ..Config::default() };
+let config = Config { epochs: EPOCHS, warmup_epochs: 1, batch_size: 32, n_layers: 2, patch_size: 7, train_images: Some(960), test_images: Some(64), ..Config::default() };
 let data = FashionMnist::load(&config, tch::Device::Cpu)?;
 let model = VisionTransformer::new(&config, tch::Device::Cpu)?;
 let mut trainer = Trainer::new(&model, &config)?;"""

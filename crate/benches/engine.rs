@@ -1,9 +1,8 @@
 //! Training steps, predictions and rollouts of the CPU engine, at the homework's sizes:
 //!
-//!     cargo bench --profile dev --package vitlab --bench engine
+//!     cargo bench --profile dev --package vitlab-benches --bench engine
 //!
-//! The profile is the one that notebooks and commands are built with. The benchmarks are in this package, which has
-//! criterion anyway, so that the engine's tests build in seconds. They call the engine directly, without libtorch.
+//! The profile is the one that notebooks and commands are built with. They call the engine directly, without libtorch.
 
 use std::hint::black_box;
 

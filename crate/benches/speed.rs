@@ -1,6 +1,6 @@
 //! Parts of a training step and of an explanation that need libtorch:
 //!
-//!     cargo bench --profile dev --package vitlab --bench speed
+//!     cargo bench --profile dev --package vitlab-benches --bench speed
 //!
 //! The profile is the one that libtorch's glue is already built in. `benches/engine.rs` measures
 //! the CPU engine alone, and `cargo lab bench` compares whole steps with PyTorch's.

@@ -9,22 +9,27 @@ use crate::system::{Repository, Result, toolchain};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo lab test                           every test
+  cargo lab test                           every test but the long ones
+  cargo lab test --long                    every test
   cargo lab test -- --test model views     only tests of tests/model.rs with `views` in their name
   cargo lab test -- -p lab                 only the tests of set-up, kernel and run")]
 pub struct Test {
+    /// Also run the long tests: benchmarks, rare faults of the kernel, containers
+    #[arg(long, conflicts_with = "arguments")]
+    long: bool,
     /// Arguments for `cargo test`, which tests all packages but lab and the kernel unless they name one
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 impl Test {
-    /// Sets the clone up, then runs the tests that the arguments select, or all.
+    /// Sets the clone up, then runs the tests that the arguments select, or all but the long ones.
     pub fn run(&self, repository: &Repository) -> Result<()> {
         Setup::default().run(repository)?;
+        let long: &[&str] = if self.long { &["--", "--include-ignored"] } else { &[] };
         let cargo_test = |options: &[&str]| {
             let mut command = toolchain::cargo(&repository.root);
-            run_in_foreground(command.arg("test").args(options).args(&self.arguments))
+            run_in_foreground(command.arg("test").args(options).args(&self.arguments).args(long))
         };
         if !self.arguments.is_empty() {
             return cargo_test(&[]);
@@ -44,6 +49,9 @@ impl Test {
         // One file per core, and two on a single core, because these tests also wait. A kernel takes half a gigabyte.
         let files = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 6)).to_string();
         pytest.args(["-m", "pytest", "tests", "-n", &files, "--dist", "loadfile"]).current_dir(&repository.root);
+        if self.long {
+            pytest.arg("--long");
+        }
         run_in_foreground(&mut pytest)
     }
 }

@@ -195,10 +195,10 @@ mod tests {
 
     #[test]
     fn too_large_a_figure_says_what_to_do() {
-        let (mut canvas, top) = Canvas::page("", 900.0);
+        let (mut canvas, top) = Canvas::page("", 200.0);
         fastrand::seed(1);
         let noise = |_, _| Color(fastrand::u8(..), fastrand::u8(..), fastrand::u8(..));
-        canvas.cells((0.0, top, 820.0, 900.0), 1800, 1640, noise);
+        canvas.cells((0.0, top, 820.0, 200.0), 400, 1640, noise);
         let message = Figure::new(canvas, String::new()).unwrap_err().to_string();
         assert!(message.contains("fewer images"), "{message}");
     }

@@ -6,7 +6,7 @@ use tch::Device;
 use vitlab::data::{FashionMnist, seed_everything, source};
 use vitlab::evidence::{Evidence, Measures, Plan, Run, fill, history_path, measures_path};
 use vitlab::learner::Learner;
-use vitlab::train::History;
+use vitlab::train::{Epoch, History};
 use vitlab::{Error, Result, file};
 
 use crate::train;
@@ -83,6 +83,15 @@ fn list(numbers: impl IntoIterator<Item = i64>) -> String {
     Vec::from_iter(numbers.into_iter().map(|number| number.to_string())).join(", ")
 }
 
+/// Whether two trainings had the same scores to the last bit, in whatever time.
+fn same_scores(a: &History, b: &History) -> bool {
+    let timeless = |history: &History| {
+        let epochs = history.epochs.iter().cloned();
+        Vec::from_iter(epochs.map(|epoch| Epoch { seconds: 0.0, ..epoch }))
+    };
+    timeless(a) == timeless(b)
+}
+
 impl Arguments {
     fn is_chosen(&self, seed: i64) -> bool {
         self.seeds.is_empty() || self.seeds.contains(&seed)
@@ -124,8 +133,13 @@ impl Arguments {
         training.resume = true;
         training.train(&run.config(seed)?)?;
         let history = History::read(out.join(format!("{}.json", train::stem(run.model))))?;
-        history.write(history_path(&self.plan, run, seed))?;
-        // A teacher whose weights were missing is another network now, on another machine perhaps.
+        let path = history_path(&self.plan, run, seed);
+        // A teacher whose weights were missing is the same network again, or another one on another machine.
+        if History::read(&path).is_ok_and(|kept| same_scores(&kept, &history)) {
+            println!("{}, seed {seed}, has the scores of its history, which stays", run.name);
+            return Ok(());
+        }
+        history.write(path)?;
         std::fs::remove_file(measures_path(&self.plan, run, seed)).ok();
         Ok(())
     }

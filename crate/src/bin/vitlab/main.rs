@@ -13,6 +13,10 @@ mod pace;
 mod predict;
 mod train;
 
+#[cfg(test)]
+#[path = "../../../../tests/arguments.rs"]
+mod arguments;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -51,7 +55,17 @@ enum Command {
 fn main() -> ExitCode {
     // A reader that closes the pipe, such as `head`, then ends the command without a panic.
     sigpipe::reset();
-    let result = match Arguments::parse().command {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> vitlab::Result<()> {
+    match arguments.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
@@ -59,12 +73,5 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Evidence(arguments) => evidence::run(arguments),
         Command::Bench => bench::run(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
     }
 }
