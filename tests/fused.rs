@@ -292,7 +292,7 @@ fn forward_with(model: &VisionTransformer, images: &Tensor, factors: &[Tensor]) 
             let rows = factors.size()[1];
             Tensor::cat(&[y.narrow(1, 0, rows) * factors, y.narrow(1, rows, y.size()[1] - rows)], 1)
         };
-        let x = &x + drop(block.attention.forward(&block.norm1.forward(&x)).0, &factors[0]);
+        let x = &x + drop(block.attention.forward(&block.norm1.forward(&x), false).0, &factors[0]);
         let hidden = block.fc1.forward(&block.norm2.forward(&x)).gelu("none");
         &x + drop(block.fc2.forward(&hidden), &factors[1])
     };

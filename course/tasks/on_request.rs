@@ -1,5 +1,5 @@
 //! Write `forward` of the whole model: it returns the logits, and the attention of all layers only if `return_attention` is
-//! set. `forward_layers` gives the logits and the attention of each layer.
+//! set. `forward_tokens` gives the logits and, on request, the attention of each layer.
 //# frame
 use vitlab::Result;
 
@@ -8,9 +8,10 @@ struct AttentionVit {
 }
 
 impl AttentionVit {
-    /// [B, C, I, I] -> logits [B, classes] and one tensor [B, H, S, S] per layer
-    fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(Tensor, Vec<Tensor>)> {
-        self.vit.forward_layers(images, train)
+    /// [B, C, I, I] -> logits [B, classes] and, on request, one tensor [B, H, S, S] per layer
+    fn forward_tokens(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Vec<Tensor>)> {
+        let (logits, attention) = self.vit.forward_layers(images, train)?;
+        Ok((logits, if return_attention { attention } else { Vec::new() }))
     }
 
     //= VisionTransformer::forward

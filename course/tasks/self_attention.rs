@@ -1,4 +1,5 @@
-//! Write the forward pass of the self-attention module. It returns the mixed tokens, as before, and the attention matrix.
+//! Write the forward pass of the self-attention module. It returns the mixed tokens, as before, and the attention
+//! matrix if `return_attention` is set.
 //# frame
 use vitlab::tch::nn::{self, Module};
 
@@ -22,7 +23,11 @@ let linear = |factor: f64| nn::Linear { ws: &identity * factor, bs: None };
 let layer =
     SelfAttention { queries: linear(2.0), keys: linear(1.0), values: linear(1.0), out_projection: linear(1.0), heads: 2 };
 let tokens = [[1.0f32, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], [0.0, 2.0, 1.0, 1.0]];
-let (mixed, attention): (Tensor, Tensor) = layer.forward(&Tensor::from_slice2(&tokens).unsqueeze(0));
+let tokens = Tensor::from_slice2(&tokens).unsqueeze(0);
+let (_, none): (Tensor, ::std::option::Option<Tensor>) = layer.forward(&tokens, false);
+::std::assert!(none.is_none(), "the attention is returned although nobody asked for it");
+let (mixed, attention): (Tensor, ::std::option::Option<Tensor>) = layer.forward(&tokens, true);
+let attention = attention.expect("the attention was asked for");
 ::std::assert_eq!(mixed.size(), [1, 3, 4], "the mixed tokens keep the shape [B, S, E]");
 ::std::assert_eq!(attention.size(), [1, 2, 3, 3], "the attention is [B, H, S, S]");
 // Head 0, class token: the scores are 2/√2, 2/√2 and 0. Patch 1 is (0, 0) in head 1: it takes a third from each token.
@@ -56,8 +61,10 @@ let layer = SelfAttention {
         own.ws.shallow_clone().copy_(&mine.ws);
     }
     let x = Tensor::randn([2, 50, 64], (Kind::Float, Device::Cpu));
-    let (mixed, attention): (Tensor, Tensor) = layer.forward(&x);
-    let (expected_mixed, expected) = module.forward(&x);
+    let (mixed, attention): (Tensor, ::std::option::Option<Tensor>) = layer.forward(&x, true);
+    let attention = attention.expect("the attention was asked for");
+    let (expected_mixed, expected) = module.forward(&x, true);
+    let expected = expected.unwrap();
     ::std::assert_eq!(attention.size(), [2, 4, 50, 50], "the attention is [B, H, S, S]");
     let apart = (attention - expected).abs().max().double_value(&[]);
     ::std::assert!(apart < 1e-5, "four heads: the attention differs by {apart:.1e}");

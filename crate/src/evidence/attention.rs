@@ -239,9 +239,9 @@ fn lengths(parts: &Parts, images: &Tensor) -> Result<Tensor> {
     let mut x = parts.tokens(images)?; // [B, S, E]
     let mut layers = Vec::new();
     for block in parts.blocks {
-        let attention = scaled(block.attention.forward(&block.norm1.forward(&x)).0, &block.scales[0]);
+        let attention = scaled(block.attention.forward(&block.norm1.forward(&x), false).0, &block.scales[0]);
         let between = &x + &attention;
-        let next = block.forward(&x, false).0;
+        let next = block.forward(&x, false, false).0;
         let mlp = &next - &between;
         layers.push(Tensor::cat(&[ratios(&attention, &x, prefix), ratios(&mlp, &between, prefix)], 1)); // [B, 4]
         x = next;

@@ -126,10 +126,9 @@ impl Learner {
         let (last, layer) = (count - 1, layer.unwrap_or(count - 1));
         ensure!(layer < count, "layer {layer}: this model has {count} layers, 0 to {last}");
         no_grad(|| {
-            let (before, after) = parts.blocks.split_at(layer);
-            let through = |x: Tensor, blocks: &[_]| blocks.iter().fold(x, |x, block| forward(block, &x).0);
-            let (tokens, attention) = forward(&after[0], &through(parts.tokens(images)?, before));
-            Ok((attention, parts.logits(through(tokens, &after[1..]))))
+            let before = parts.through(parts.tokens(images)?, 0..layer);
+            let (tokens, attention) = parts.blocks[layer].forward(&before, false, true);
+            Ok((attention.expect("requested"), parts.logits(parts.through(tokens, layer + 1..count))))
         })
     }
 
@@ -141,21 +140,16 @@ impl Learner {
     }
 }
 
-/// A block without dropout: [B, S, E] -> [B, S, E] and its attention [B, H, S, S].
-fn forward(block: &crate::model::Encoder, x: &Tensor) -> (Tensor, Tensor) {
-    block.forward(x, false)
-}
-
 /// The output of the last block's first norm, [B, S, E], and the logits [B, classes] as part of the graph that begins
 /// there.
 fn last_norm(parts: &Parts, images: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (last, before) = parts.blocks.split_last().expect("a model has blocks");
-    let tokens =
-        no_grad(|| Ok::<_, crate::Error>(before.iter().fold(parts.tokens(images)?, |x, block| forward(block, &x).0)))?;
+    let before = parts.blocks.len() - 1;
+    let last = &parts.blocks[before];
+    let tokens = no_grad(|| Ok::<_, crate::Error>(parts.through(parts.tokens(images)?, 0..before)))?;
     let normed = no_grad(|| tokens.apply(&last.norm1)).set_requires_grad(true); // [B, S, E]
     let logits = with_grad(|| {
         // The rest of `Encoder::forward` behind the first norm.
-        let x = &tokens + scaled(last.attention.forward(&normed).0, &last.scales[0]);
+        let x = &tokens + scaled(last.attention.forward(&normed, false).0, &last.scales[0]);
         let hidden = last.fc1.forward(&last.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
         parts.logits(&x + scaled(last.fc2.forward(&hidden), &last.scales[1]))
     });

@@ -166,8 +166,8 @@ impl Network {
             let size = [x.size()[0], parts.config.n_layers, parts.config.n_attention_heads, tokens, tokens];
             let attention = Tensor::empty(size, (x.kind(), x.device()));
             for (layer, block) in parts.blocks.iter().enumerate() {
-                let (next, heads) = block.forward(&x, false);
-                attention.select(1, layer as i64).copy_(&heads); // [B, H, S, S] -> [B, L, H, S, S]
+                let (next, heads) = block.forward(&x, false, true);
+                attention.select(1, layer as i64).copy_(&heads.expect("requested")); // [B, H, S, S] -> [B, L, H, S, S]
                 x = next;
             }
             Ok((parts.heads(x), attention))
@@ -188,10 +188,9 @@ impl Model for Network {
         self.check_images(images)?;
         no_grad(|| match (self, self.parts()) {
             (Network::Cnn(model), _) => model.predict(images),
-            // Unlike `forward`, drops the attention of each block.
             (_, parts) => {
                 let parts = parts?;
-                Ok(parts.logits(parts.blocks.iter().fold(parts.tokens(images)?, |x, block| block.forward(&x, false).0)))
+                Ok(parts.logits(parts.through(parts.tokens(images)?, 0..parts.blocks.len())))
             }
         })
     }

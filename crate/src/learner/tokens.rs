@@ -11,7 +11,7 @@ use crate::model::{Parts, Pool};
 fn layers(parts: &Parts, images: &Tensor) -> Result<Vec<Tensor>> {
     let mut layers = vec![parts.tokens(images)?];
     for block in parts.blocks {
-        layers.push(block.forward(&layers[layers.len() - 1], false).0);
+        layers.push(block.forward(&layers[layers.len() - 1], false, false).0);
     }
     Ok(layers)
 }

@@ -152,7 +152,7 @@ impl MyDeiT {
         train: bool,
         return_attention: bool,
     ) -> Result<(HeadLogits, Option<Tensor>)> {
-        let (heads, attention) = self.forward_layers(images, train)?;
+        let (heads, attention) = self.forward_tokens(images, train, return_attention)?;
         Ok((heads, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
@@ -161,9 +161,18 @@ impl MyDeiT {
     /// # Errors
     /// Images of another shape or type than the model's.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(HeadLogits, Vec<Tensor>)> {
+        self.forward_tokens(images, train, true)
+    }
+
+    fn forward_tokens(
+        &self,
+        images: &Tensor,
+        train: bool,
+        return_attention: bool,
+    ) -> Result<(HeadLogits, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
-        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train, return_attention);
         Ok((self.classify(&tokens), attention)) // [B, S, E] -> two times [B, classes]
     }
 

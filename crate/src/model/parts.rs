@@ -1,5 +1,7 @@
 //! The parts that a ViT and a DeiT share, for methods that compute the forward pass in their own way.
 
+use std::ops::Range;
+
 use tch::Tensor;
 use tch::nn::{LayerNorm, Linear, Module};
 
@@ -77,6 +79,11 @@ impl Parts<'_> {
             Embedding::Vit(embedding) => embedding.forward(images, false),
             Embedding::Deit(embedding) => embedding.forward(images, false),
         })
+    }
+
+    /// The tokens behind some of the blocks, without dropout: [B, S, E] -> [B, S, E].
+    pub fn through(&self, tokens: Tensor, blocks: Range<usize>) -> Tensor {
+        self.blocks[blocks].iter().fold(tokens, |x, block| block.forward(&x, false, false).0)
     }
 
     /// Number of tokens of an image.

@@ -130,9 +130,9 @@ impl SelfAttention {
         }
     }
 
-    /// [B, S, E] -> the mixed tokens [B, S, E] and the attention [B, H, S, S]; row i says how much token i attends to
-    /// each token.
-    pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+    /// [B, S, E] -> the mixed tokens [B, S, E] and, on request, the attention [B, H, S, S]; row i says how much token i
+    /// attends to each token.
+    pub fn forward(&self, x: &Tensor, return_attention: bool) -> (Tensor, Option<Tensor>) {
         let (batch, tokens, embed) = x.size3().expect("tokens are [B, S, E]");
         let head_dim = embed / self.heads;
         let split = |t: Tensor| t.view([batch, tokens, self.heads, head_dim]).transpose(1, 2); // [B, S, E] -> [B, H, S, E/H]
@@ -142,7 +142,7 @@ impl SelfAttention {
         let scores = q.matmul(&k.transpose(-2, -1)) / (head_dim as f64).sqrt(); // [B, H, S, S]
         let x_attention = scores.softmax(-1, Kind::Float);
         let mixed = x_attention.matmul(&v).transpose(1, 2).reshape([batch, tokens, embed]); // [B, H, S, E/H] -> [B, S, E]
-        (self.out_projection.forward(&mixed), x_attention)
+        (self.out_projection.forward(&mixed), return_attention.then_some(x_attention))
     }
 }
 
@@ -173,9 +173,9 @@ impl Encoder {
         }
     }
 
-    /// [B, S, E] -> [B, S, E] and the attention matrix [B, H, S, S]
-    pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
-        let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x));
+    /// [B, S, E] -> [B, S, E] and, on request, the attention [B, H, S, S]
+    pub fn forward(&self, x: &Tensor, train: bool, return_attention: bool) -> (Tensor, Option<Tensor>) {
+        let (mixed, x_attention) = self.attention.forward(&self.norm1.forward(x), return_attention);
         let x = x + scaled(mixed, &self.scales[0]).dropout(self.dropout, train);
         let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [B, S, E] -> [B, S, forward_mul · E]
         let x = &x + scaled(self.fc2.forward(&hidden), &self.scales[1]).dropout(self.dropout, train); // -> [B, S, E]
@@ -183,13 +183,19 @@ impl Encoder {
     }
 }
 
-/// Applies the blocks in order: [B, S, E] -> [B, S, E] and the attention of each block, L × [B, H, S, S].
-pub(super) fn forward_blocks(blocks: &[Encoder], mut x: Tensor, train: bool) -> (Tensor, Vec<Tensor>) {
-    let mut attention = Vec::with_capacity(blocks.len());
+/// Applies the blocks in order: [B, S, E] -> [B, S, E] and, on request, the attention of each block, L × [B, H, S, S].
+/// Without the request, the matrix of a block is freed before the next block.
+pub(super) fn forward_blocks(
+    blocks: &[Encoder],
+    mut x: Tensor,
+    train: bool,
+    return_attention: bool,
+) -> (Tensor, Vec<Tensor>) {
+    let mut attention = Vec::new();
     for block in blocks {
         let x_attention;
-        (x, x_attention) = block.forward(&x, train);
-        attention.push(x_attention);
+        (x, x_attention) = block.forward(&x, train, return_attention);
+        attention.extend(x_attention);
     }
     (x, attention)
 }
@@ -280,7 +286,7 @@ impl VisionTransformer {
     /// # Errors
     /// Images of another shape or type than the model's.
     pub fn forward(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Option<Tensor>)> {
-        let (logits, attention) = self.forward_layers(images, train)?;
+        let (logits, attention) = self.forward_tokens(images, train, return_attention)?;
         Ok((logits, return_attention.then(|| Tensor::stack(&attention, 1)))) // L × [B, H, S, S] -> [B, L, H, S, S]
     }
 
@@ -289,9 +295,13 @@ impl VisionTransformer {
     /// # Errors
     /// Images of another shape or type than the model's.
     pub fn forward_layers(&self, images: &Tensor, train: bool) -> Result<(Tensor, Vec<Tensor>)> {
+        self.forward_tokens(images, train, true)
+    }
+
+    fn forward_tokens(&self, images: &Tensor, train: bool, return_attention: bool) -> Result<(Tensor, Vec<Tensor>)> {
         check_images(images, self.config.n_channels, self.config.image_size)?;
         let tokens = self.embedding.forward(images, train); // [B, C, I, I] -> [B, S, E]
-        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train);
+        let (tokens, attention) = forward_blocks(&self.encoder, tokens, train, return_attention);
         Ok((self.classify(tokens), attention)) // [B, S, E] -> [B, classes]
     }
 
