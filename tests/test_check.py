@@ -455,6 +455,7 @@ def test_outputs_are_compared_with_those_of_another_file(tmp_path):
     assert check(path, "--against", path) == []
 
 
+@pytest.mark.long
 def test_outputs_are_compared_with_those_of_a_new_run(tmp_path):
     path, expected = tiny(tmp_path)
     before = path.read_bytes()

@@ -427,6 +427,7 @@ def test_a_training_shows_its_progress_and_stops_in_order(kernel):
         assert file.metadata()["steps"] == str(30 * (whole + 2))
 
 
+@pytest.mark.long
 def test_after_a_training_its_cell_is_interrupted_like_any_other(kernel):
     kernel.text("let kept: i32 = 7;\n" + TRAINING.replace("EPOCHS", "1"))
     request = kernel.send(LOOP + '\nprintln!("trained");\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }')
@@ -701,6 +702,7 @@ def test_what_cells_start_sees_the_usual_toolchain(kernel):
     assert kernel.text('for name in ["CARGO", "RUSTUP_TOOLCHAIN"] { println!("{:?}", std::env::var(name).ok()); }') == "None\nNone\n"
 
 
+@pytest.mark.long
 def test_the_very_first_request_may_be_for_a_completion():
     kernel = Kernel()
     try:

@@ -81,6 +81,7 @@ def test_cells_run_with_another_toolchain_and_back(own):
         assert own.run("lost;\nno_such()")[0]["ename"] == "E0425"
 
 
+@pytest.mark.long
 def test_a_toolchain_that_is_not_installed_changes_nothing(kernel):
     kernel.text("let remains = 3;")
     reply, _ = kernel.run(":toolchain no-such-toolchain")
@@ -118,6 +119,7 @@ def test_the_cache_serves_the_next_kernel_and_never_a_cell(tmp_path, monkeypatch
             kernel.end()
 
 
+@pytest.mark.long
 def test_without_static_linking_cells_share_the_statics_of_dependencies(own, tmp_path):
     source = "#![no_std]\nuse core::sync::atomic::AtomicI32;\npub static N: AtomicI32 = AtomicI32::new(0);\n"
     dependency = write_crate(tmp_path / "shared_state", source=source)
@@ -181,6 +183,7 @@ def test_edited_manifests_of_path_crates_take_effect(kernel, tmp_path):
 SLOW = 'fn main() { std::thread::sleep(std::time::Duration::from_secs(2)); }'
 
 
+@pytest.mark.long
 def test_a_long_build_shows_its_progress_and_removes_it(kernel, tmp_path):
     assert not [kind for kind, _ in kernel.run("1", progress=True)[1] if kind != "execute_result"]
     dependency = write_crate(tmp_path / "slow", build=SLOW)

@@ -307,6 +307,7 @@ def test_is_complete_takes_commands_as_evcxr_does(kernel, code, status):
     assert kernel.reply(kernel.client.is_complete(code))["status"] == status
 
 
+@pytest.mark.long
 def test_a_shutdown_and_an_interrupt_during_a_completion():
     kernel = Kernel(ready=False)
     try:

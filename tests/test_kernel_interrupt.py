@@ -140,6 +140,7 @@ def test_the_error_of_a_loop_shows_the_cell(kernel):
     assert reply["traceback"][-1] == "  at line 2 of the cell: for i in 0..3 { v[i]; }", reply["traceback"]
 
 
+@pytest.mark.long
 def test_the_modules_of_loops_are_hidden_and_survive_clear(other):
     kernel = other
     assert kernel.text("let mut n = 0; for i in 0..99 { n += i; } n") == "4851"
