@@ -184,7 +184,7 @@ impl Encoder {
 }
 
 /// Applies the blocks in order: [B, S, E] -> [B, S, E] and, on request, the attention of each block, L × [B, H, S, S].
-/// Without the request, the matrix of a block is freed before the next block.
+/// Without the request and without gradients, the matrix of a block is freed before the next block.
 pub(super) fn forward_blocks(
     blocks: &[Encoder],
     mut x: Tensor,
