@@ -219,7 +219,7 @@ impl Whole {
         let method = source("SelfAttention::forward").unwrap();
         let [Part { text, line, .. }] = &method.parts[..] else { panic!("{method}") };
         assert!(text.starts_with("/// [B, S, E]") && text.ends_with("\n}"), "{text}");
-        assert!(text.contains("\npub fn forward(&self, x: &Tensor)"), "{text}");
+        assert!(text.contains("\npub fn forward(&self, x: &Tensor, "), "{text}");
         let file = SOURCES.get_file("model/vit.rs").unwrap().contents_utf8().unwrap();
         assert_eq!(file.lines().nth(line - 1).map(str::trim), text.lines().next());
     }
