@@ -208,8 +208,8 @@ def number_with_another_sign(notebook):
 
 
 def number_with_more_digits(notebook):
-    number, cell = cell_with(notebook, "77.5 ± 12.3 % of the map in layer 0")
-    cell.source = cell.source.replace("77.5 ± 12.3 % of the map in layer 0", "77.53 ± 12.3 % of the map in layer 0")
+    number, cell = cell_with(notebook, "71.8 ± 11.2 % in layer 0, 47.7")
+    cell.source = cell.source.replace("71.8 ± 11.2 % in layer 0, 47.7", "71.83 ± 11.2 % in layer 0, 47.7")
     return "number", number
 
 
