@@ -1,4 +1,4 @@
-//! Arguments that the command `vitlab` refuses, in the test's own process: starting one for each takes half a minute.
+//! Refusals of the command `vitlab`, tested within one process: each process of its own would load libtorch.
 
 use std::sync::LazyLock;
 
@@ -8,12 +8,12 @@ use super::{Arguments, run};
 
 const VIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/ViT_model.pt");
 
-/// Goes, once for all tests of this process, into a folder with a configuration and a small teacher.
-fn with_a_teacher() {
+/// Enters a folder with a configuration and a small teacher, once per process. Every test here calls it first.
+fn enter_folder() {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::env::set_current_dir(folder.path()).expect("the folder");
-        // SAFETY: the other tests of this process wait for this function, and nothing else reads the environment yet.
+        // SAFETY: every test of this process waits here first, so that no other thread reads the environment.
         unsafe { std::env::set_var("VITLAB_DATA", "synthetic") };
         let config = r#"{"EPOCHS": 1, "WARMUP_EPOCHS": 1, "BATCH_SIZE": 64, "TRAIN_IMAGES": 128, "TEST_IMAGES": 1000}"#;
         std::fs::write("small.json", config).expect("a file");
@@ -27,7 +27,7 @@ fn parsed(line: &str) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(["vitlab"].into_iter().chain(line.split_whitespace()))
 }
 
-/// What a line's arguments or its command refuse.
+/// Returns the error of a line that clap or the command refuses.
 #[track_caller]
 fn refused(line: &str) -> String {
     let text = match parsed(line) {
@@ -40,7 +40,7 @@ fn refused(line: &str) -> String {
 
 #[test]
 fn bad_arguments_are_sentences() {
-    with_a_teacher();
+    enter_folder();
     for (line, expected) in [
         ("train --model deit --out x", "--teacher"),
         ("train --model vit --teacher cnn/teacher_model.pt", "--teacher goes with --model deit only"),
@@ -120,7 +120,7 @@ fn bad_arguments_are_sentences() {
 
 #[test]
 fn options_of_another_method_are_refused() {
-    with_a_teacher();
+    enter_folder();
     for (options, expected) in [
         ("--method attention --class 3", "--class goes with --method grad-rollout, relevance, grad-cam or attn-lrp"),
         ("--method attention --discard 0.5", "attention is shown as it is, of one head"),
@@ -157,8 +157,9 @@ fn options_of_another_method_are_refused() {
 
 #[test]
 fn every_argument_has_help() {
+    enter_folder();
     for command in ["predict", "explain", "evaluate"] {
-        let help = refused(&format!("{command} --help"));
+        let help = parsed(&format!("{command} --help")).err().expect("clap returns help as an error").to_string();
         let lines: Vec<&str> = help.lines().collect();
         let options = lines.windows(2).filter(|pair| pair[0].starts_with("      --")).collect::<Vec<_>>();
         assert!(options.len() > 4, "{help}");

@@ -34,7 +34,7 @@ enum Command {
     HandIn(hand_in::HandIn),
     /// Make a course for nbgrader: assignments, tests that grade them, a page for teachers
     Course(course::Course),
-    /// Run every test
+    /// Run the tests
     Test(test::Test),
     /// Measure the speed, beside PyTorch in the same run
     Bench(bench::Bench),
