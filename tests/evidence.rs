@@ -109,6 +109,11 @@ fn a_notebook_shows_the_rows_of_the_page() -> Result<()> {
     assert_eq!(table.rows[0][..3], ["vit", "3 of 3", "82.00 ± 2.65"]);
     assert_eq!(table.rows[1], ["teacher", "0 of 3", "not trained yet"]);
     assert_eq!(table.markdown(), evidence.markdown("accuracies")?);
+    assert_eq!(Vec::from_iter(evidence.accuracies("vit")?), [(1, 0.80), (2, 0.81), (3, 0.85)]);
+    assert_eq!((evidence.histories("vit")?[&3].config.seed, evidence.histories("teacher")?.len()), (3, 0));
+    assert!(evidence.measures("vit")?.is_empty());
+    let unknown = evidence.accuracies("vits").unwrap_err().to_string();
+    assert_eq!(unknown, "there is no run vits in the evidence; the runs are vit, teacher, student");
     // Each table of the page has a name that a notebook can ask for.
     let page = std::fs::read_to_string(models().join("EVIDENCE.md")).expect("the page is committed");
     let committed = Evidence::read(models().join("evidence"))?;

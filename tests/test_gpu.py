@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 FOLDERS = [os.environ.get("VITLAB_DATA", ""), "/usr/share/datasets/fashion-mnist"]
 
 
+@pytest.mark.long
 def test_the_script_runs_on_the_cpu(tmp_path):
     data = next((folder for folder in FOLDERS if folder and list(pathlib.Path(folder).glob("train-images*"))), None)
     if data is None:

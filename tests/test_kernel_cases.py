@@ -1,4 +1,4 @@
-"""Asserts every case of `kernel_cases.py` on one kernel. `--long` adds the groups that are mostly evcxr's own work."""
+"""Asserts every case of `kernel_cases.py` on one kernel. `--long` adds the groups that are mostly evcxr's own work, or that other tests cover in part."""
 
 import pytest
 from cases.folder import write_folder

@@ -7,6 +7,9 @@ use crate::setup::{Setup, kernel_build, venv};
 use crate::system::process::run_in_foreground;
 use crate::system::{Repository, Result, toolchain};
 
+/// libtorch's threads sleep while they have no work. Otherwise they spin, which takes the cores from the tests beside them.
+const WAITING: [(&str, &str); 1] = [("OMP_WAIT_POLICY", "passive")];
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo lab test                           every test but the long ones
@@ -29,7 +32,7 @@ impl Test {
         let long: &[&str] = if self.long { &["--", "--include-ignored"] } else { &[] };
         let cargo_test = |options: &[&str]| {
             let mut command = toolchain::cargo(&repository.root);
-            run_in_foreground(command.arg("test").args(options).args(&self.arguments).args(long))
+            run_in_foreground(command.envs(WAITING).arg("test").args(options).args(&self.arguments).args(long))
         };
         if !self.arguments.is_empty() {
             return cargo_test(&[]);
@@ -48,7 +51,8 @@ impl Test {
         let mut pytest = venv::command(repository, "python");
         // One file per core, and two on a single core, because these tests also wait. A kernel takes half a gigabyte.
         let files = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 6)).to_string();
-        pytest.args(["-m", "pytest", "tests", "-n", &files, "--dist", "loadfile"]).current_dir(&repository.root);
+        pytest.args(["-m", "pytest", "tests", "-n", &files, "--dist", "loadfile"]);
+        pytest.envs(WAITING).current_dir(&repository.root);
         if self.long {
             pytest.arg("--long");
         }

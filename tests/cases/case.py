@@ -40,7 +40,7 @@ class Group:
     setup: str = ""
     # Whether all variables and items are cleared before each case.
     clear: bool = True
-    # Whether the tests run it with `--long` alone: most of what these cases show is evcxr's work.
+    # Whether the tests run it with `--long` alone: what these cases show is mostly evcxr's work, or has tests of its own.
     long: bool = False
 
 

@@ -232,7 +232,7 @@ JUPYTER = Group("Jupyter's messages", [
     Case("a line magic is named", ["%matplotlib inline"], Fails("SyntaxError", "%")),
     Case("a cell magic is named", ["%%time\n1 + 1"], Fails("SyntaxError", "%")),
     Case("a line that begins with ! is for the shell", ["!echo from the shell"], Shows("from the shell\n")),
-])
+], long=True)
 
 # The crate comes from the registry.
 INPUT = Group("Input", [

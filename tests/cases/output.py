@@ -120,4 +120,4 @@ OUTPUT = Group("Output", [
     Case("text and a block in one cell", ['println!("before");\nprintln!("EVCXR_BEGIN_CONTENT text/html\\n<b/>\\nEVCXR_END_CONTENT");\nprintln!("after");'], Prints("before\nafter\n") & Displays("text/html", "<b/>")),
     Case("a value and a block in one cell", ['println!("EVCXR_BEGIN_CONTENT text/html\\n<u/>\\nEVCXR_END_CONTENT");\n8'], Displays("text/html", "<u/>") & Displays("text/plain", "8")),
     Case("a panic after output", ['println!("first"); panic!("then");'], Stops("then") & Prints("first\n", failing=True)),
-])
+], long=True)

@@ -100,4 +100,4 @@ AFTER_FAULTS = Group("Variables after a panic or `?`", [
     Case("an overflow panics", ["let mut byte = 255u8;", "byte += 1;"], Stops("attempt to add with overflow")),
     Case("a division by zero panics", ["let zero = \"\".len();", "1 / zero"], Stops("attempt to divide by zero")),
     Case("a double borrow panics", ["let cell = std::cell::RefCell::new(1);", "{ let first = cell.borrow_mut(); let second = cell.borrow_mut(); }"], Stops("already")),
-])
+], long=True)

@@ -67,7 +67,7 @@ use crate::error::{Error, Result, ensure};
 pub use attn_lrp::{GAMMA, Relevances, attn_lrp};
 pub use choose::{Choice, choose, halves};
 pub use comparison::{Candidate, Comparison, Trial, compare};
-pub use components::principal_components;
+pub use components::{PrincipalComponents, principal_components};
 pub use explorer::{Exploration, Explorer};
 pub use faithfulness::{Baseline, Curve, Direction, Faithfulness, Score, random_maps};
 pub use grad_cam::grad_cam;

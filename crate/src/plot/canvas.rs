@@ -3,7 +3,7 @@
 use ndarray::{Array3, Zip};
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
-use plotters::element::{BitMapElement, DashedPathElement, PathElement, Rectangle};
+use plotters::element::{BitMapElement, Circle, DashedPathElement, PathElement, Rectangle};
 use plotters::style::{Color as _, RGBColor, ShapeStyle, TextStyle};
 use plotters_bitmap::BitMapBackend;
 
@@ -22,6 +22,8 @@ pub const IN_MEMORY: &str = "drawing in memory can't fail";
 
 /// Lengths of a dash and of the gap after it.
 pub const DASH: [f32; 2] = [6.0, 4.0];
+/// Radius of a point's mark.
+pub const MARK: f32 = 3.0;
 
 const LEGEND_LINE_HEIGHT: f32 = 20.0;
 const LEGEND_SAMPLE_GAP: f32 = 6.0;
@@ -99,6 +101,12 @@ impl Canvas {
             self.area().draw(&PathElement::new(ends, line))
         };
         drawn.expect(IN_MEMORY);
+    }
+
+    /// The mark of a point, as in a chart.
+    pub fn mark(&mut self, x: f32, y: f32, color: Color) {
+        let mark = Circle::new((pixels(x), pixels(y)), pixels(MARK), RGBColor::from(color).filled());
+        self.area().draw(&mark).expect(IN_MEMORY);
     }
 
     /// One line of text. `y` is the vertical middle of its capitals.

@@ -8,13 +8,13 @@ use plotters::style::{Color as _, RGBColor, TRANSPARENT, TextStyle};
 use plotters_bitmap::BitMapBackend;
 
 use super::axis::{Axis, extent};
-use super::canvas::{Area, DASH, IN_MEMORY, pixels, stroke};
+use super::canvas::{Area, DASH, IN_MEMORY, MARK, pixels, stroke};
 use super::text::{self, LABEL, SMALL};
 use super::{Color, Panel, Series};
 
 const X_LABELS_HEIGHT: f32 = 46.0;
 const MAX_Y_STEPS: f64 = 5.0;
-/// A series with at most this many points has a mark on each. So has a point between two gaps, which no line shows.
+/// A line with at most this many points has a mark on each. So have points that no line shows.
 const MARKED: usize = 30;
 /// A series with more points than this, such as one per step, is drawn thinner.
 const DENSE: usize = 300;
@@ -32,7 +32,12 @@ pub fn draw(area: &Area, panel: &Panel, width: f32, color: impl Fn(&Series) -> C
         let color = color(series);
         draw_spread(&mut chart, panel, series, color);
         for run in series.points.split(|&point| !panel.has(point)) {
-            draw_line(&mut chart, series, run, color);
+            if !series.scattered {
+                draw_line(&mut chart, series, run, color);
+            }
+            if series.scattered || series.points.len() <= MARKED || run.len() == 1 {
+                draw_marks(&mut chart, run, color);
+            }
         }
     }
 }
@@ -102,7 +107,7 @@ fn draw_spread(chart: &mut Chart, panel: &Panel, series: &Series, color: Color) 
     }
 }
 
-/// The line through `run`, which are consecutive points of `series`, and the marks on them.
+/// The line through `run`, which are consecutive points of `series`.
 fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Color) {
     let line = stroke(if series.points.len() > DENSE { 1.0 } else { 2.0 }, color);
     if series.dashed {
@@ -115,11 +120,12 @@ fn draw_line(chart: &mut Chart, series: &Series, run: &[(f64, f64)], color: Colo
             chart.draw_series(section).expect(IN_MEMORY);
         }
     }
-    if series.points.len() <= MARKED || run.len() == 1 {
-        let mark = |point, radius, color| Circle::new(point, pixels(radius), RGBColor::from(color).filled());
-        let marks = run.iter().flat_map(|&point| [mark(point, 4.0, Color::WHITE), mark(point, 3.0, color)]);
-        chart.draw_series(marks).expect(IN_MEMORY);
-    }
+}
+
+fn draw_marks(chart: &mut Chart, points: &[(f64, f64)], color: Color) {
+    let mark = |point, radius, color| Circle::new(point, pixels(radius), RGBColor::from(color).filled());
+    let marks = points.iter().flat_map(|&point| [mark(point, MARK + 1.0, Color::WHITE), mark(point, MARK, color)]);
+    chart.draw_series(marks).expect(IN_MEMORY);
 }
 
 /// From the lowest to the highest x with a margin. There are as many ticks as their labels have room for, at integers if

@@ -1,5 +1,6 @@
 //! Curves: panels side by side, one line per series.
 
+use super::axis::extent;
 use super::canvas::{Canvas, Legend, MARGIN, WIDTH, pixels};
 use super::text::{Anchor, LABEL, number, style};
 use super::{Color, Figure, Panel, Series, chart};
@@ -45,7 +46,11 @@ pub fn curves(title: &str, panels: &[Panel]) -> Result<Figure> {
         canvas.text(x, y + Y_LABEL_HEIGHT / 2.0, &panel.y_label, style(LABEL, Color::TEXT, Anchor::Left));
         let named: Vec<&Series> = named(panel).collect();
         legend.draw(&mut canvas, (x, y + Y_LABEL_HEIGHT), |canvas, i, left, middle| {
-            canvas.line(left, middle, LEGEND_SAMPLE, named[i].dashed, color(named[i]));
+            if named[i].scattered {
+                canvas.mark(left + LEGEND_SAMPLE / 2.0, middle, color(named[i]));
+            } else {
+                canvas.line(left, middle, LEGEND_SAMPLE, named[i].dashed, color(named[i]));
+            }
         });
         let corner = (pixels(x), pixels(y + above));
         let area = canvas.area().shrink(corner, (pixels(width), pixels(AXES_HEIGHT)));
@@ -87,14 +92,19 @@ fn check(panels: &[Panel]) -> Result<()> {
 fn alt(title: &str, panels: &[Panel]) -> String {
     let panel = |panel: &Panel| {
         let values = |series| panel.drawn(series).map(|(_, y)| y).collect::<Vec<f64>>();
-        let mut drawn: Vec<_> = panel.series.iter().map(|series| (&series.name, values(series))).collect();
+        let mut drawn: Vec<_> = panel.series.iter().map(|series| (series, values(series))).collect();
         drawn.retain(|(_, values)| !values.is_empty());
         // Curves that share both ends, such as those of a deletion test, differ in between.
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
         let share_ends = |a: &[f64], b: &[f64]| near(a[0], b[0]) && near(a[a.len() - 1], b[b.len() - 1]);
         let with_middle = panel.series.len() > 1 && drawn.iter().all(|(_, values)| share_ends(values, &drawn[0].1));
         let text = |y: f64| if panel.percent { format!("{:.1} %", y * 100.0) } else { number(y as f32) };
-        let line = |(name, values): &(&String, Vec<f64>)| {
+        let line = |(series, values): &(&Series, Vec<f64>)| {
+            let name = &series.name;
+            if series.scattered {
+                let (low, high) = extent(values.iter().copied());
+                return format!("{name} {} points between {} and {}", values.len(), text(low), text(high));
+            }
             let (first, last) = (text(values[0]), text(values[values.len() - 1]));
             match values.len() {
                 1 => format!("{name} {first}"),

@@ -46,14 +46,16 @@ impl Panel {
     }
 }
 
-/// One line.
+/// One line, or points.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     /// The name in the legend. An empty name has no entry.
     pub name: String,
-    /// (x, y); a y that is not finite leaves a gap. With a gap after each point there are points and no line.
+    /// (x, y); a y that is not finite leaves a gap in the line.
     pub points: Vec<(f64, f64)>,
     pub dashed: bool,
+    /// Points without a line between them.
+    pub scattered: bool,
     /// `None` for the colour of the network that the name begins with, or else the next colour of the palette. Series with
     /// the same name have the same colour in all panels of a figure.
     pub color: Option<Color>,
@@ -65,6 +67,19 @@ impl Series {
     /// A solid line through (x, y).
     pub fn new(name: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         Series { name: name.to_string(), points: points.into_iter().collect(), ..Series::default() }
+    }
+
+    /// Points (x, y) without a line between them.
+    ///
+    /// ```
+    /// use vitlab::plot::{Panel, Series, curves};
+    /// let heads = Series::scatter("heads", [(0.0, 3.5), (0.0, 3.0), (1.0, 4.0)]);
+    /// let figure = curves("Distances", &[Panel::new("layer", "pixels", [heads])])?;
+    /// assert_eq!(figure.alt(), "Distances. pixels by layer: heads 3 points between 3 and 4.");
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    pub fn scatter(name: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Series { scattered: true, ..Series::new(name, points) }
     }
 
     /// One value per epoch; the first epoch is 1.

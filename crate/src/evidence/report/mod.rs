@@ -10,6 +10,7 @@ mod rollouts;
 mod tokens;
 mod trials;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Measures, Plan, Run, history_path, measures_path};
@@ -106,6 +107,49 @@ impl Evidence {
             if self.is_synthetic() { "Not FashionMNIST: some networks saw the generated stand-in.\n\n" } else { "" };
         let count = if name == "trials" { format!("{}.\n\n", trials::count(&self.trials)) } else { String::new() };
         Ok(note.to_string() + &count + &self.find(name)?.markdown())
+    }
+
+    /// Test accuracies after the last epoch, from 0 to 1, by seed: of the run's networks that are trained.
+    ///
+    /// ```no_run
+    /// use vitlab::{evidence::Evidence, statistics::Interval};
+    /// // In a notebook: by how much is the student better than the ViT?
+    /// let evidence = Evidence::read("../models/evidence")?;
+    /// let [student, vit] = [evidence.accuracies("student")?, evidence.accuracies("vit")?];
+    /// Interval::welch(&Vec::from_iter(student.into_values()), &Vec::from_iter(vit.into_values()));
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A run that no plan has; the message lists the runs.
+    pub fn accuracies(&self, run: &str) -> Result<BTreeMap<i64, f64>> {
+        let last = |(seed, history): (i64, &History)| Some((seed, history.accuracy()?));
+        Ok(self.histories(run)?.into_iter().filter_map(last).collect())
+    }
+
+    /// The histories of the run's networks that are trained, by seed.
+    ///
+    /// # Errors
+    /// A run that no plan has; the message lists the runs.
+    pub fn histories(&self, run: &str) -> Result<BTreeMap<i64, &History>> {
+        self.of_networks(run, |network| network.history.as_ref())
+    }
+
+    /// The measures of the run's networks that are measured, by seed.
+    ///
+    /// # Errors
+    /// A run that no plan has; the message lists the runs.
+    pub fn measures(&self, run: &str) -> Result<BTreeMap<i64, &Measures>> {
+        self.of_networks(run, |network| network.measures.as_ref())
+    }
+
+    fn of_networks<'a, T>(&'a self, run: &str, part: fn(&'a Network) -> Option<&'a T>) -> Result<BTreeMap<i64, &'a T>> {
+        let runs = [&self.runs, &self.data, &self.trials].into_iter().flatten();
+        let Some(results) = runs.clone().find(|results| results.run.name == run) else {
+            let names = Vec::from_iter(runs.map(|results| results.run.name.as_str())).join(", ");
+            return Err(Error::argument(format!("there is no run {run} in the evidence; the runs are {names}")));
+        };
+        Ok(results.networks.iter().filter_map(|network| Some((network.seed, part(network)?))).collect())
     }
 
     fn find(&self, name: &str) -> Result<Table> {
