@@ -419,6 +419,7 @@ fn options_are_chosen_by_evidence() {
     let rollouts = auto["rollouts"].as_array().expect("a list");
     let tried = auto["choosing_half"]["compared"].as_array().expect("a list");
     assert_eq!((rollouts.len(), tried.len()), (54, 55));
+    assert_eq!(auto["choosing_half"]["lead"].as_array().map(Vec::len), Some(tried.len()));
     let score = |row: &serde_json::Value| row["score"]["mean"].as_f64().expect("a number");
     let best = (0..54).max_by(|&i, &j| score(&tried[i]).total_cmp(&score(&tried[j]))).expect("54 rollouts");
     assert_eq!(score(&tried[best]), score(&tried[rollouts.iter().position(|r| *r == auto["chosen"]).expect("one")]));

@@ -129,6 +129,8 @@ fn the_reporting_half_has_no_part_in_the_choice() {
         // It is the best of the choosing half, and the worst of the other.
         assert_eq!(choice.best, 1);
         assert!(choice.tried[1].score.mean > choice.tried[0].score.mean + 0.2);
+        let ahead = choice.tried[1].score.mean - choice.tried[0].score.mean;
+        assert!((choice.tried_lead[0].mean - ahead).abs() < 1e-12 && choice.tried_lead[1].mean == 0.0);
         assert!(choice.reported[0].score.mean < choice.reported[1].score.mean - 0.2);
         assert!((choice.lead[1].mean - (choice.reported[0].score.mean - choice.reported[1].score.mean)).abs() < 1e-12);
         assert_eq!((choice.lead[0].mean, choice.tried.len()), (0.0, 3));

@@ -17,6 +17,9 @@ pub struct Choice {
     /// Each candidate on the choosing half, then random order. Its scores are the reason of the choice: that of the best is
     /// too high on average, since it is the highest of many.
     pub tried: Vec<Comparison>,
+    /// The best candidate's score minus that of each row of `tried`, image by image. The errors of two scores can't tell
+    /// the maps apart, because both were measured on the same images; the error of their difference can.
+    pub tried_lead: Vec<Estimate>,
     /// The chosen candidate on the other half, the references, then random order.
     pub reported: Vec<Comparison>,
     /// The chosen candidate's score minus that of each row of `reported`, image by image.
@@ -53,6 +56,9 @@ pub struct Choice {
 /// let choice = choose(model, &images, &[map("last", 3), map("first", 0)], &[], &trial, |_, _| ())?;
 /// assert_eq!(choice.best, 1);
 /// assert_eq!((choice.reported[0].name.as_str(), choice.reported[0].images), ("first", 2));
+/// // The best is ahead of the other candidate by the difference of their scores.
+/// let apart = choice.tried[1].score.mean - choice.tried[0].score.mean;
+/// assert!((choice.tried_lead[0].mean - apart).abs() < 1e-12 && choice.tried_lead[1].mean == 0.0);
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 pub fn choose(
@@ -88,14 +94,16 @@ pub fn choose(
     };
 
     let all: Vec<&Candidate> = candidates.iter().chain(&random).collect();
-    let (tried, _) = against_random(&all, measure(&halves[0], all.clone())?, candidates.len());
+    let measured = measure(&halves[0], all.clone())?;
+    let (tried, measured) = against_random(&all, measured, candidates.len());
     let best = highest(&tried[..candidates.len()])?;
+    let tried_lead = measured.iter().map(|areas| measured[best].lead(areas)).collect();
 
     let shown: Vec<&Candidate> = [&candidates[best]].into_iter().chain(references).chain(&random).collect();
     let measured = measure(&halves[1], shown.clone())?;
     let (reported, measured) = against_random(&shown, measured, 1 + references.len());
     let lead = measured.iter().map(|areas| measured[0].lead(areas)).collect();
-    Ok(Choice { best, tried, reported, lead, halves })
+    Ok(Choice { best, tried, tried_lead, reported, lead, halves })
 }
 
 /// Index of the highest mean score, the first among equals.

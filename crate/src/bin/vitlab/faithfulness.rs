@@ -7,7 +7,7 @@ use clap::ArgGroup;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 use vitlab::config::Precision;
-use vitlab::explain::{Baseline, Candidate, Comparison, Heatmap, Rollout, Score, Target, Trial};
+use vitlab::explain::{Baseline, Candidate, Choice, Comparison, Heatmap, Rollout, Score, Target, Trial};
 use vitlab::learner::{Agreement, Chosen, Method, RolloutGrid, Sanity};
 use vitlab::notebook::Table;
 use vitlab::statistics::Estimate;
@@ -218,7 +218,7 @@ impl Measurements {
             "score": "(insertion - deletion) minus that of random order",
             "chosen": chosen.rollout,
             "rollouts": chosen.rollouts,
-            "choosing_half": { "images": choosing, "compared": chosen.choice.tried },
+            "choosing_half": { "images": choosing, "compared": chosen.choice.tried, "lead": chosen.choice.tried_lead },
             "reporting_half": { "images": reporting, "compared": chosen.choice.reported, "lead": chosen.choice.lead },
         });
         Ok((chosen.rollout, json))
@@ -282,16 +282,23 @@ fn comparison_table(title: &str, compared: &[Comparison], lead: Option<&[Estimat
 
 /// The rollouts on the choosing half, the best first.
 fn cells(chosen: &Chosen, choosing: usize) -> Table {
-    let mut cells: Vec<(&Rollout, &Comparison)> = chosen.rollouts.iter().zip(&chosen.choice.tried).collect();
-    cells.sort_by(|(_, a), (_, b)| b.score.mean.total_cmp(&a.score.mean));
-    let row = |(rollout, row): &(&Rollout, &Comparison)| {
+    let Choice { best, tried, tried_lead, .. } = &chosen.choice;
+    let mut order = Vec::from_iter(0..chosen.rollouts.len());
+    order.sort_by(|&a, &b| tried[b].score.mean.total_cmp(&tried[a].score.mean));
+    let row = |&index: &usize| {
+        let (rollout, row) = (&chosen.rollouts[index], &tried[index]);
         let layers = rollout.layers.to_string();
+        let behind = if index == *best { "–".to_string() } else { signed(tried_lead[index]) };
         let measured = [row.deletion_against_random, row.insertion_against_random, row.score].map(signed);
-        [rollout.fusion.to_string(), rollout.discard_ratio.to_string(), layers].into_iter().chain(measured).collect()
+        [rollout.fusion.to_string(), rollout.discard_ratio.to_string(), layers]
+            .into_iter()
+            .chain(measured)
+            .chain([behind])
+            .collect()
     };
     let title = format!("The choosing half, {choosing} images: differences from random order");
-    let header = ["fusion", "discard", "layers", "deletion", "insertion", "score"];
-    Table::new(&title, &header, &cells.iter().map(row).collect::<Vec<_>>())
+    let header = ["fusion", "discard", "layers", "deletion", "insertion", "score", "best − this"];
+    Table::new(&title, &header, &order.iter().map(row).collect::<Vec<_>>())
 }
 
 fn sanity_table(sanity: &Sanity, count: usize, source: &str) -> Table {
