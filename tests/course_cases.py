@@ -109,7 +109,7 @@ impl AttentionVit {
          "student_loss\n    }\n}\nreturn Ok(());", compiles=False),
     Case("abort", DISTILLATION, "distilled_classifier", "let dist", "std::process::abort();\n        let dist"),
     Case("another thread's panic", DISTILLATION, "save", "Ok(())", "std::thread::spawn(|| panic!()).join().unwrap();\n    Ok(())"),
-    Case("signal", DISTILLATION, "distillation_step", "let crates", 'std::process::Command::new("sh").args(["-c", "kill -9 $PPID"]).status().unwrap();\n    let crates'),
+    Case("signal", DISTILLATION, "distillation_step", "let hard_loss", 'std::process::Command::new("sh").args(["-c", "kill -9 $PPID"]).status().unwrap();\n    let hard_loss'),
 ]
 
 OUTSIDE = """

@@ -5,7 +5,7 @@ use vitlab::train::Batch;
 
 /// Augmented images [B, 1, 28, 28], labels [B] -> loss, logits and gradient of the student
 fn distillation_step(student: &Learner, teacher: &Learner, images: &Tensor, labels: &Tensor) -> vitlab::Result<Batch> {
-    let crates = vitlab::distill::HardDistillationLoss::default();
+    let hard_loss = vitlab::distill::HardDistillationLoss::default();
     //= lines
 }
 //# seen
