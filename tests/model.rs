@@ -77,6 +77,7 @@ fn attention_is_a_distribution_and_asking_for_it_changes_nothing() -> Result<()>
     let (without, none) = model.forward(&images, false, false)?;
     assert!(none.is_none());
     assert_eq!(with, without);
+    let _lock = generator_lock();
     let x = Tensor::randn([2, 50, 64], (Kind::Float, Device::Cpu));
     for (return_attention, size) in [(false, None), (true, Some(vec![2, 4, 50, 50]))] {
         let of_block = model.encoder[0].forward(&x, false, return_attention).1;
