@@ -96,6 +96,45 @@ class Training:
         return sum(losses) / steps
 
 
+class Matching(Training):
+    """The recipe of `Config::twenty_epochs`: two heads that learn the teacher's probabilities, by Muon and AdamW."""
+
+    TAU = 2.0
+
+    def __init__(self, kind, raw, device):
+        super().__init__(kind, raw, device)
+        self.model = MyDeiT(dropout=0.0).train().to(device)
+        self.loader.dataset.transform = transforms.Compose([transforms.RandomHorizontalFlip()] + NORMALISE)
+        parameters = list(self.model.parameters())
+        hidden = [p for p in parameters if p.dim() == 2 and min(p.shape) >= 32]
+        others = [p for p in parameters if all(p is not q for q in hidden)]
+        muon = optim.Muon(hidden, lr=5e-5, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        self.optimizer = Optimizers(muon, optim.AdamW(others, lr=5e-5, weight_decay=0.1))
+
+    def loss(self, images, labels):
+        with torch.no_grad():
+            answers = (self.teacher(images) + self.teacher(images.flip(3))) / 2
+            target = F.softmax(answers / self.TAU, dim=1)
+        logits = self.forward(images)
+        loss = sum(0.5 * self.TAU**2 * F.cross_entropy(head / self.TAU, target) for head in logits)
+        return loss, sum(logits) / 2
+
+
+class Optimizers:
+    """Several optimizers, each with its own parameters, that step together."""
+
+    def __init__(self, *optimizers):
+        self.optimizers = optimizers
+
+    def zero_grad(self):
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def step(self):
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
 class Expert(Training):
     """The same training as an expert writes it. Without "-plain" in the name, torch.compile is used where it helps."""
 
@@ -215,7 +254,8 @@ class Worker:
 
     def train(self, model, steps):
         if model not in self.trainings:
-            self.trainings[model] = (Expert if "-expert" in model else Training)(model, self.data, self.device)
+            kind = Expert if "-expert" in model else Matching if model == "deit-matching" else Training
+            self.trainings[model] = kind(model, self.data, self.device)
         peak(reset=True)
         start = time.perf_counter()
         loss = self.trainings[model].train(steps)

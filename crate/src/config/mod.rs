@@ -328,6 +328,33 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The recipe of 20 epochs for a student or a ViT that learns a teacher's probabilities on the very images that it sees
+    /// itself (arXiv 2106.05237), by Muon, and without the homework's dropout. Needs a teacher.
+    ///
+    /// ```
+    /// let config = vitlab::Config::twenty_epochs();
+    /// assert_eq!((config.epochs, config.lr, config.tau), (20, 0.002, 2.0));
+    /// config.check()?;
+    /// # Ok::<(), vitlab::Error>(())
+    /// ```
+    pub fn twenty_epochs() -> Self {
+        Config {
+            epochs: 20,
+            warmup_epochs: 1,
+            lr: 2e-3,
+            lr_per_step: true,
+            weight_decay: 0.1,
+            optimizer: Optimizer::Muon,
+            augmentation: Augmentation::Flip,
+            dropout: 0.0,
+            initialisation: Initialisation::Xavier,
+            distillation: Distillation::Match,
+            tau: 2.0,
+            teacher_flip: true,
+            ..Config::default()
+        }
+    }
+
     /// The same run on a small part of the data for at most two epochs, which takes a minute or two. Its files go to
     /// separate folders, so that they never replace those of a full run.
     pub fn quick(self) -> Self {

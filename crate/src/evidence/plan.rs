@@ -15,12 +15,14 @@ use crate::{Config, Error, Result};
 /// use vitlab::{evidence::Plan, learner::ModelKind};
 /// let plan = Plan::from_json(r#"[
 ///     {"name": "teacher", "model": "cnn", "seeds": [1, 2]},
-///     {"name": "student", "model": "deit", "teachers": ["teacher"], "seeds": [1, 2], "config": {"EPOCHS": 20}}
+///     {"name": "student", "model": "deit", "teachers": ["teacher"], "seeds": [1, 2], "config": {"EPOCHS": 20}},
+///     {"name": "other", "model": "deit", "teachers": ["../further/teacher.pt"], "seeds": [1]}
 /// ]"#)?;
 /// assert_eq!(plan.runs[1].model, ModelKind::Deit);
 /// assert_eq!(plan.runs[1].config(2)?.seed, 2);
 /// // A student of seed 2 learns from the teacher of seed 2.
-/// assert_eq!(plan.runs[1].teachers[0].seed(2), 2);
+/// assert_eq!(plan.runs[1].teachers[0].run(2), Some(("teacher", 2)));
+/// assert_eq!(plan.runs[2].teachers[0].run(1), None);
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -36,7 +38,7 @@ pub struct Run {
     /// Name of the folder of its histories.
     pub name: String,
     pub model: ModelKind,
-    /// Runs whose networks are the teachers.
+    /// The teachers, none for a network that learns from the labels alone.
     #[serde(default)]
     pub teachers: Vec<Teacher>,
     pub seeds: Vec<i64>,
@@ -51,28 +53,36 @@ pub struct Run {
     config: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The network of another run. The text form is its name, for the same seed as the student's, or NAME/SEED.
+/// A network that teaches. The text form is NAME or NAME/SEED for that of another run, or FILE.pt for a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
-pub struct Teacher {
-    pub run: String,
-    seed: Option<i64>,
+pub enum Teacher {
+    /// The network of another run, of the same seed as the student's where there is none.
+    Run { name: String, seed: Option<i64> },
+    /// A checkpoint, by its path from the folder of the plan.
+    File(PathBuf),
 }
 
 impl From<String> for Teacher {
     fn from(text: String) -> Self {
-        let fixed = text.rsplit_once('/').and_then(|(run, seed)| Some((run.to_string(), seed.parse().ok()?)));
+        if text.ends_with(".pt") {
+            return Teacher::File(text.into());
+        }
+        let fixed = text.rsplit_once('/').and_then(|(name, seed)| Some((name.to_string(), seed.parse().ok()?)));
         match fixed {
-            Some((run, seed)) => Teacher { run, seed: Some(seed) },
-            None => Teacher { run: text, seed: None },
+            Some((name, seed)) => Teacher::Run { name, seed: Some(seed) },
+            None => Teacher::Run { name: text, seed: None },
         }
     }
 }
 
 impl Teacher {
-    /// The seed of the teacher for a student of seed `student`.
-    pub fn seed(&self, student: i64) -> i64 {
-        self.seed.unwrap_or(student)
+    /// The run and the seed of the teacher for a student of seed `student`; nothing for a checkpoint.
+    pub fn run(&self, student: i64) -> Option<(&str, i64)> {
+        match self {
+            Teacher::Run { name, seed } => Some((name, seed.unwrap_or(student))),
+            Teacher::File(_) => None,
+        }
     }
 }
 
@@ -104,14 +114,13 @@ impl Plan {
             for &seed in &run.seeds {
                 run.config(seed)?;
                 ensure!(!run.untrained || run.teachers.is_empty(), "run {name}: an untrained network has no teachers");
-                for teacher in &run.teachers {
-                    let (of, seed) = (&teacher.run, teacher.seed(seed));
+                for (of, seed) in run.teachers.iter().filter_map(|teacher| teacher.run(seed)) {
                     let usable = plan.run(of).is_some_and(|run| !run.untrained) && trained.contains(&(of, seed));
                     ensure!(usable, "run {name}: no run {of} of seed {seed} stands before it");
                 }
             }
             for &seed in &run.seeds {
-                ensure!(trained.insert((name, seed)), "run {name} has seed {seed} twice");
+                ensure!(trained.insert((name.as_str(), seed)), "run {name} has seed {seed} twice");
             }
             ensure!(plan.runs.iter().filter(|other| other.name == *name).count() == 1, "two runs have the name {name}");
         }
@@ -123,12 +132,10 @@ impl Plan {
         self.runs.iter().flat_map(|run| run.seeds.iter().copied()).collect()
     }
 
-    /// The networks that teach a run's network of that seed, with their seeds.
-    pub fn teachers(&self, run: &Run, seed: i64) -> impl Iterator<Item = (&Run, i64)> {
-        run.teachers.iter().map(move |teacher| {
-            let of = self.run(&teacher.run).expect("a plan's teachers are checked when it is read");
-            (of, teacher.seed(seed))
-        })
+    /// The run and the seed whose network is `teacher`, for a student of seed `student`; nothing for a checkpoint.
+    pub fn of_teacher(&self, teacher: &Teacher, student: i64) -> Option<(&Run, i64)> {
+        let (name, seed) = teacher.run(student)?;
+        Some((self.run(name).expect("a plan's teachers are checked when it is read"), seed))
     }
 
     /// The run of that name.

@@ -5,6 +5,7 @@ mod explain;
 mod report;
 mod sample;
 mod setup;
+mod to_accuracy;
 mod train;
 mod vits;
 mod worker;
@@ -83,7 +84,10 @@ impl Bench {
         for part in Part::value_variants().iter().filter(|part| wanted(part)) {
             let workers = || workers.as_ref().expect("started for these parts");
             match part {
-                Part::Train => sections.push(train::measure(self, workers(), &mut result)?),
+                Part::Train => {
+                    sections.push(train::measure(self, workers(), &mut result)?);
+                    sections.push(to_accuracy::measure(repository, &mut result)?);
+                }
                 Part::Explain => {
                     sections.push(explain::measure(self, workers(), &mut result)?);
                     sections.push(vits::measure(self, workers(), &mut result)?);

@@ -25,10 +25,20 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 /// Prints a command, then runs it in the foreground.
 pub fn run_in_foreground(command: &mut Command) -> Result<()> {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let text = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let text = text(command);
     eprintln!("$ {text}");
-    match command.status() {
+    ended(&text, command.status())
+}
+
+/// Returns the program and the arguments of a command.
+pub fn text(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Checks that a command, which `text` names, has started and succeeded.
+pub fn ended(text: &str, status: io::Result<ExitStatus>) -> Result<()> {
+    match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Error::argument(format!("`{text}` failed ({status})"))),
         Err(error) => Err(Error::argument(format!("`{text}` can't be run ({error})"))),

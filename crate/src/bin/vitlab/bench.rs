@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use vitlab::config::Precision;
 use vitlab::data::{Dataset, FashionMnist, normalise, seed_everything, source};
-use vitlab::distill::HardDistillationLoss;
 use vitlab::explain::{Fusion, Heatmap, Query, Rollout};
-use vitlab::learner::{Learner, Loss, ModelKind, pipelined};
-use vitlab::model::Model;
+use vitlab::learner::{Learner, ModelKind, Recipe, pipelined};
 use vitlab::plot::{Group, bars};
 use vitlab::train::Trainer;
 use vitlab::{Config, Error, Result};
@@ -104,15 +102,9 @@ impl Measurements {
         }
         let (part, labels) = data.range(0, images);
         let part = Dataset { images: part, labels, split: data.split, origin: data.origin.clone() };
-        let BenchTraining { learner, teacher, trainer, .. } = training;
-        let epoch = || {
-            trainer.epoch(&part, |images, labels| {
-                let Some(teacher) = &teacher else { return learner.step(images, labels, Loss::CrossEntropy) };
-                let teacher = &teacher.predict(images)?;
-                learner.step(images, labels, Loss::Hard { loss: HardDistillationLoss::default(), teacher })
-            })
-        };
-        let (score, seconds, peak) = measured(epoch)?;
+        let BenchTraining { config, learner, teachers, trainer, .. } = training;
+        let recipe = Recipe::new(learner, teachers, config)?;
+        let (score, seconds, peak) = measured(|| trainer.epoch(&part, |images, labels| recipe.step(images, labels)))?;
         let (loss, fused) = (score.loss, learner.is_fused());
         Ok(json!({ "seconds": seconds, "images": images, "loss": loss, "peak_mb": peak, "fused": fused }))
     }
@@ -177,8 +169,9 @@ fn no_data() -> Error {
 /// A training as `vitlab train` runs it.
 struct BenchTraining {
     model: String,
+    config: Config,
     learner: Learner,
-    teacher: Option<Learner>,
+    teachers: Vec<Learner>,
     trainer: Trainer,
 }
 
@@ -190,11 +183,12 @@ impl BenchTraining {
         };
         let kind = match name {
             "vit" => ModelKind::Vit,
-            "deit" => ModelKind::Deit,
+            "deit" | "deit-matching" => ModelKind::Deit,
             "cnn" => ModelKind::Cnn,
             _ => return Err(Error::argument(format!("there is no model \"{model}\""))),
         };
-        let config = Config { precision, ..Config::default() };
+        let config = if name == "deit-matching" { Config::twenty_epochs() } else { Config::default() };
+        let config = Config { precision, ..config };
         seed_everything(config.seed);
         let mut learner = Learner::create(kind, &config, device)?;
         if kind != ModelKind::Cnn {
@@ -202,7 +196,8 @@ impl BenchTraining {
         }
         let teacher =
             (kind == ModelKind::Deit).then(|| Learner::create(ModelKind::Cnn, &config, device)).transpose()?;
-        Ok(BenchTraining { trainer: Trainer::new(&learner, &config)?, model, learner, teacher })
+        let trainer = Trainer::new(&learner, &config)?;
+        Ok(BenchTraining { model, config, learner, teachers: Vec::from_iter(teacher), trainer })
     }
 }
 

@@ -84,7 +84,7 @@ fn pairs(a: &Results, b: &Results) -> Vec<f64> {
 fn shared(a: &Results, b: &Results) -> &'static str {
     let teaches = |teacher: &Results, student: &Results| {
         let mut seeds = student.run.seeds.iter();
-        let own = |seed: i64| student.run.teachers.iter().any(|t| t.run == teacher.run.name && t.seed(seed) == seed);
+        let own = |seed| student.run.teachers.iter().any(|t| t.run(seed) == Some((teacher.run.name.as_str(), seed)));
         seeds.all(|&seed| own(seed))
     };
     if teaches(a, b) || teaches(b, a) {
