@@ -6,15 +6,18 @@ Skipped unless nbgrader is installed:
     PYTHONPATH=$PWD/target/clients .venv/bin/python -m pytest tests/test_course.py
 """
 
+import contextlib
 import fcntl
 import importlib.util
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -82,8 +85,7 @@ class Course:
         that stay; the notebook's other cells go, but for the imports, which takes less time."""
         notebook = self.read("release", name)
         for cell in notebook.cells:
-            if is_answer(cell):
-                cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
+            cell.source = answers.get(grade_id(cell), cell.source)
         first = next(place for place, cell in enumerate(notebook.cells) if is_answer(cell))
         cells, later = notebook.cells[:first], notebook.cells[first:]
         if only is not None:
@@ -240,6 +242,64 @@ def test_a_submission_reaches_nothing_outside(tmp_path):
     said = "".join(output.get("text", output.get("evalue", "")) for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", []))
     for line in ["course empty: true", "network: false", "home refused: true", "clone refused: true", "unmount refused: true", "notebooks: 0"]:
         assert line in said, said
+
+
+@contextlib.contextmanager
+def formgrader(folder):
+    """A Jupyter server with nbgrader's formgrader. Yields a function that calls an address below /formgrader."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    added = [Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    places = {
+        "JUPYTER_PATH": os.pathsep.join(str(part / "share/jupyter") for part in added),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(str(part / "etc/jupyter") for part in added),
+    }
+    options = ["--no-browser", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}"]
+    command = [sys.executable, "-m", "jupyter_server", "--allow-root", *options]
+    with open(folder.parent / "formgrader.log", "w+") as log:
+        server = subprocess.Popen(command, cwd=folder, env={**environment(), **places}, stdout=log, stderr=log)
+
+        def call(address, **body):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/formgrader/{address}", method="PUT" if body else "GET")
+            request.add_header("Authorization", "token test")
+            with urllib.request.urlopen(request, json.dumps(body).encode() if body else None, timeout=60) as answer:
+                return answer.read().decode()
+
+        try:
+            for _ in range(300):
+                try:
+                    call("manage_assignments")
+                    break
+                except urllib.error.URLError:
+                    assert server.poll() is None, Path(log.name).read_text()
+                    time.sleep(0.1)
+            yield call
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@needs_nbgrader
+@pytest.mark.long
+def test_a_teacher_grades_a_question_and_the_feedback_has_the_points(tmp_path):
+    course = Course(tmp_path / "course", DISTILLATION)
+    answers = {**course.solutions(DISTILLATION), "distillation": "Little, as the five seeds show."}
+    course.submit("ada", DISTILLATION, answers, only={"average", "distillation"})
+    course.submit("ben", DISTILLATION, {}, only={"average", "distillation"})
+    course.grade(DISTILLATION)
+    with formgrader(course.folder) as call:
+        notebooks = json.loads(call(f"api/submitted_notebooks/{DISTILLATION}/{DISTILLATION}"))
+        notebook = next(notebook["id"] for notebook in notebooks if notebook["student"] == "ada")
+        assert answers["distillation"] in call(f"submissions/{notebook}")
+        grades = json.loads(call(f"api/grades?submission_id={notebook}"))
+        question = next(grade for grade in grades if grade["name"] == "distillation")
+        assert question["needs_manual_grade"] and question["max_score"] == 6
+        call(f"api/grade/{question['id']}", manual_score=4.5)
+    run(course.folder, sys.executable, "-m", "nbgrader", "generate_feedback", DISTILLATION)
+    pages = {student: course.folder / "feedback" / student / DISTILLATION / f"{DISTILLATION}.html" for student in ("ada", "ben")}
+    texts = {student: re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page.read_text())) for student, page in pages.items()}
+    assert "(Score: 6.5 / 22.0)" in texts["ada"] and "(Score: 4.5 / 6.0)" in texts["ada"]
+    assert "(Score: 0.0 / 22.0)" in texts["ben"] and "(Score: 0.0 / 2.0)" in texts["ben"]
 
 
 @needs_nbgrader
