@@ -29,6 +29,8 @@ fn the_committed_plans_can_be_trained() -> Result<()> {
     let (plan, data) = (plan?, data?);
     assert!(trials?.runs.iter().all(|run| !run.is_measured()), "trials hold out validation images");
     assert!(plan.runs.iter().all(|run| run.is_measured()));
+    let matching = plan.run("matching").expect("the recipe of 20 epochs");
+    assert_eq!(matching.config(2)?, Config { seed: 2, ..Config::twenty_epochs() });
     // Both networks of a part of the data have the same images and steps.
     for vit in data.runs.iter().filter(|run| run.model == ModelKind::Vit) {
         let cnn = data.run(&vit.name.replace("vit", "cnn")).expect("a CNN beside each ViT");

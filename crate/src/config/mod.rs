@@ -333,7 +333,7 @@ impl Config {
     ///
     /// ```
     /// let config = vitlab::Config::twenty_epochs();
-    /// assert_eq!((config.epochs, config.lr, config.tau), (20, 0.002, 2.0));
+    /// assert_eq!((config.epochs, config.lr, config.tau), (20, 0.004, 2.0));
     /// config.check()?;
     /// # Ok::<(), vitlab::Error>(())
     /// ```
@@ -341,7 +341,7 @@ impl Config {
         Config {
             epochs: 20,
             warmup_epochs: 1,
-            lr: 2e-3,
+            lr: 4e-3,
             lr_per_step: true,
             weight_decay: 0.1,
             optimizer: Optimizer::Muon,
