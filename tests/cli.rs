@@ -161,7 +161,9 @@ fn a_plan_is_trained_and_continued() {
     let plan = format!(
         r#"[{{"name": "teacher", "model": "cnn", "seeds": [1, 2], "config": {{{small}}}}},
             {{"name": "match", "model": "vit", "teachers": ["teacher/1", "teacher/2"], "seeds": [7],
-              "config": {{{small}, "DISTILLATION": "match", "OPTIMIZER": "muon", "AVERAGE_DECAY": 0.5}}}}]"#
+              "config": {{{small}, "DISTILLATION": "match", "OPTIMIZER": "muon", "AVERAGE_DECAY": 0.5}}}},
+            {{"name": "of_file", "model": "deit", "teachers": ["outputs/evidence/teacher/seed1/teacher_model.pt"], "seeds": [7],
+              "config": {{{small}, "DISTILLATION": "match"}}}}]"#
     );
     std::fs::write(folder.join("plan.json"), plan).expect("a file");
     let listed = printed(folder, "evidence --plan plan.json --list");
@@ -169,7 +171,7 @@ fn a_plan_is_trained_and_continued() {
         let done = |name: &str| format!("0 of {count} seeds are {name} (missing: {seeds})");
         format!("{run}: {}, {}\n", done("trained"), done("measured"))
     };
-    assert_eq!(listed, missing("teacher", 2, "1, 2") + &missing("match", 1, "7"));
+    assert_eq!(listed, missing("teacher", 2, "1, 2") + &missing("match", 1, "7") + &missing("of_file", 1, "7"));
     let first = printed(folder, "evidence --plan plan.json --only teacher");
     assert!(first.contains("--- teacher, seed 1") && first.contains("--- teacher, seed 2"), "{first}");
     std::fs::remove_dir_all(folder.join("outputs/evidence/teacher/seed2")).expect("the weights");
@@ -181,6 +183,9 @@ fn a_plan_is_trained_and_continued() {
     assert!(rest.contains("teacher, seed 2, has the scores of its history, which stays"), "{rest}");
     assert_eq!(before, of_teacher());
     assert!(!rest.contains("--- teacher, seed 1") && rest.contains("--- match, seed 7"), "{rest}");
+    // With the checkpoint as its teacher.
+    let measures = json(&folder.join("of_file/seed7.measures.json"));
+    assert!(measures["heads"]["teacher"]["accuracy"].is_number(), "{measures}");
     let history = json(&folder.join("match/seed7.json"));
     assert_eq!((&history["config"]["SEED"], &history["config"]["OPTIMIZER"]), (&7.into(), &"muon".into()));
     let recipe = history["made_with"]["recipe"].as_str().expect("a recipe");
@@ -190,7 +195,8 @@ fn a_plan_is_trained_and_continued() {
     assert_eq!(evaluated["results"].as_array().map(Vec::len), Some(1));
     assert!(!printed(folder, "evidence --plan plan.json").contains("---"));
     assert!(
-        refused(folder, "evidence --plan plan.json --only student").contains("the plan has the runs teacher, match")
+        refused(folder, "evidence --plan plan.json --only student")
+            .contains("the plan has the runs teacher, match, of_file")
     );
     std::fs::write(folder.join("plan.json"), r#"[{"name": "a", "model": "deit", "teachers": ["b"], "seeds": [1]}]"#)
         .expect("a file");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use vitlab::evidence::{Evidence, Plan, fill};
+use vitlab::evidence::{Evidence, Plan, checkpoint_path, fill};
 use vitlab::learner::ModelKind;
 use vitlab::{Config, Result};
 
@@ -26,11 +26,16 @@ fn the_page_has_the_tables_of_the_committed_results() -> Result<()> {
 fn the_committed_plans_can_be_trained() -> Result<()> {
     let plans = ["plan", "data", "trials"].map(|name| Plan::read(models().join(format!("evidence/{name}.json"))));
     let [plan, data, trials] = plans;
-    let (plan, data) = (plan?, data?);
-    assert!(trials?.runs.iter().all(|run| !run.is_measured()), "trials hold out validation images");
+    let (plan, data, trials) = (plan?, data?, trials?);
+    assert!(trials.runs.iter().all(|run| !run.is_measured()), "trials hold out validation images");
     assert!(plan.runs.iter().all(|run| run.is_measured()));
     let matching = plan.run("matching").expect("the recipe of 20 epochs");
     assert_eq!(matching.config(2)?, Config { seed: 2, ..Config::twenty_epochs() });
+    let teachers = [&plan, &trials].map(|plan| plan.runs.iter().flat_map(|run| &run.teachers));
+    let path = models().join("evidence/plan.json");
+    let mut checkpoints =
+        teachers.into_iter().flatten().filter_map(|teacher| checkpoint_path(&path, teacher)).peekable();
+    assert!(checkpoints.peek().is_some() && checkpoints.all(|path| path.is_file()));
     // Both networks of a part of the data have the same images and steps.
     for vit in data.runs.iter().filter(|run| run.model == ModelKind::Vit) {
         let cnn = data.run(&vit.name.replace("vit", "cnn")).expect("a CNN beside each ViT");

@@ -216,9 +216,10 @@ fn wait_for<T>(event: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Returns true if no process locks a kernel's folder.
+/// Returns true if no process locks a kernel's folder, or if another kernel has removed it with its lock.
 fn is_free(folder: &Path) -> bool {
-    File::open(folder.with_extension("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+    let lock = folder.with_extension("lock");
+    !lock.exists() || File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 #[cfg(target_os = "linux")]

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -270,13 +271,17 @@ def formgrader(folder):
                 try:
                     call("manage_assignments")
                     break
+                except urllib.error.HTTPError:
+                    raise
                 except urllib.error.URLError:
                     assert server.poll() is None, Path(log.name).read_text()
                     time.sleep(0.1)
+            else:
+                pytest.fail(Path(log.name).read_text())
             yield call
         finally:
             server.terminate()
-            server.wait()
+            server.wait(30)
 
 
 @needs_nbgrader
@@ -300,6 +305,7 @@ def test_a_teacher_grades_a_question_and_the_feedback_has_the_points(tmp_path):
     texts = {student: re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page.read_text())) for student, page in pages.items()}
     assert "(Score: 6.5 / 22.0)" in texts["ada"] and "(Score: 4.5 / 6.0)" in texts["ada"]
     assert "(Score: 0.0 / 22.0)" in texts["ben"] and "(Score: 0.0 / 2.0)" in texts["ben"]
+    assert "BEGIN HIDDEN TESTS" in texts["ben"]
 
 
 @needs_nbgrader

@@ -328,8 +328,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The recipe of 20 epochs for a student or a ViT that learns a teacher's probabilities on the very images that it sees
-    /// itself (arXiv 2106.05237), by Muon, and without the homework's dropout. Needs a teacher.
+    /// Trains a student or a ViT for 20 epochs by Muon on a teacher's probabilities for each augmented image (arXiv 2106.05237),
+    /// without dropout. Needs a teacher.
     ///
     /// ```
     /// let config = vitlab::Config::twenty_epochs();

@@ -10,6 +10,6 @@ mod tokens;
 pub use attention::{AttentionMeasures, LayerMeasures, Lengths, OfRollouts, OwnShare};
 pub use heads::{HeadMeasures, TeacherMeasures};
 pub use measures::{Measures, translated};
-pub use plan::{Plan, Run, Teacher, history_path, measures_path};
+pub use plan::{Plan, Run, Teacher, checkpoint_path, history_path, measures_path};
 pub use report::{Evidence, fill};
 pub use tokens::TokenMeasures;

@@ -21,8 +21,8 @@ use crate::{Config, Error, Result};
 /// assert_eq!(plan.runs[1].model, ModelKind::Deit);
 /// assert_eq!(plan.runs[1].config(2)?.seed, 2);
 /// // A student of seed 2 learns from the teacher of seed 2.
-/// assert_eq!(plan.runs[1].teachers[0].run(2), Some(("teacher", 2)));
-/// assert_eq!(plan.runs[2].teachers[0].run(1), None);
+/// assert_eq!(plan.runs[1].teachers[0].run_and_seed(2), Some(("teacher", 2)));
+/// assert_eq!(plan.runs[2].teachers[0].run_and_seed(1), None);
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -53,11 +53,12 @@ pub struct Run {
     config: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A network that teaches. The text form is NAME or NAME/SEED for that of another run, or FILE.pt for a checkpoint.
+/// A network that teaches. The text form is NAME or NAME/SEED for the network of another run, or the path of a checkpoint, such
+/// as FILE.pt or FILE.safetensors.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub enum Teacher {
-    /// The network of another run, of the same seed as the student's where there is none.
+    /// The network of another run. `None`: of the student's seed.
     Run { name: String, seed: Option<i64> },
     /// A checkpoint, by its path from the folder of the plan.
     File(PathBuf),
@@ -65,7 +66,7 @@ pub enum Teacher {
 
 impl From<String> for Teacher {
     fn from(text: String) -> Self {
-        if text.ends_with(".pt") {
+        if Path::new(&text).extension().is_some() {
             return Teacher::File(text.into());
         }
         let fixed = text.rsplit_once('/').and_then(|(name, seed)| Some((name.to_string(), seed.parse().ok()?)));
@@ -77,8 +78,8 @@ impl From<String> for Teacher {
 }
 
 impl Teacher {
-    /// The run and the seed of the teacher for a student of seed `student`; nothing for a checkpoint.
-    pub fn run(&self, student: i64) -> Option<(&str, i64)> {
+    /// Name of the run, and the seed, of the teacher of a student of seed `student`. `None` for a checkpoint.
+    pub fn run_and_seed(&self, student: i64) -> Option<(&str, i64)> {
         match self {
             Teacher::Run { name, seed } => Some((name, seed.unwrap_or(student))),
             Teacher::File(_) => None,
@@ -114,7 +115,7 @@ impl Plan {
             for &seed in &run.seeds {
                 run.config(seed)?;
                 ensure!(!run.untrained || run.teachers.is_empty(), "run {name}: an untrained network has no teachers");
-                for (of, seed) in run.teachers.iter().filter_map(|teacher| teacher.run(seed)) {
+                for (of, seed) in run.teachers.iter().filter_map(|teacher| teacher.run_and_seed(seed)) {
                     let usable = plan.run(of).is_some_and(|run| !run.untrained) && trained.contains(&(of, seed));
                     ensure!(usable, "run {name}: no run {of} of seed {seed} stands before it");
                 }
@@ -132,15 +133,23 @@ impl Plan {
         self.runs.iter().flat_map(|run| run.seeds.iter().copied()).collect()
     }
 
-    /// The run and the seed whose network is `teacher`, for a student of seed `student`; nothing for a checkpoint.
-    pub fn of_teacher(&self, teacher: &Teacher, student: i64) -> Option<(&Run, i64)> {
-        let (name, seed) = teacher.run(student)?;
+    /// The run, and the seed, of the teacher of a student of seed `student`. `None` for a checkpoint.
+    pub fn run_of(&self, teacher: &Teacher, student: i64) -> Option<(&Run, i64)> {
+        let (name, seed) = teacher.run_and_seed(student)?;
         Some((self.run(name).expect("a plan's teachers are checked when it is read"), seed))
     }
 
     /// The run of that name.
     pub fn run(&self, name: &str) -> Option<&Run> {
         self.runs.iter().find(|run| run.name == name)
+    }
+}
+
+/// The checkpoint that a teacher is; its path begins at the folder of the plan. `None` for the network of a run.
+pub fn checkpoint_path(plan: &Path, teacher: &Teacher) -> Option<PathBuf> {
+    match teacher {
+        Teacher::File(path) => Some(plan.with_file_name(path)),
+        Teacher::Run { .. } => None,
     }
 }
 

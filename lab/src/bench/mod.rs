@@ -62,7 +62,7 @@ pub struct Bench {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Training steps of ViT, DeiT and CNN
+    /// Training steps of ViT, DeiT and CNN, and the time to an accuracy
     Train,
     /// Attention rollout of the test images, and that of ViT-S/16 and ViT-B/16 beside timm if it is installed
     Explain,
@@ -85,8 +85,9 @@ impl Bench {
             let workers = || workers.as_ref().expect("started for these parts");
             match part {
                 Part::Train => {
+                    let accuracies = to_accuracy::accuracies(repository)?;
                     sections.push(train::measure(self, workers(), &mut result)?);
-                    sections.push(to_accuracy::measure(repository, &mut result)?);
+                    sections.push(to_accuracy::derive(&accuracies, &mut result)?);
                 }
                 Part::Explain => {
                     sections.push(explain::measure(self, workers(), &mut result)?);

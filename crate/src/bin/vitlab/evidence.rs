@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 use vitlab::data::{FashionMnist, seed_everything, source};
-use vitlab::evidence::{Evidence, Measures, Plan, Run, Teacher, fill, history_path, measures_path};
+use vitlab::evidence::{Evidence, Measures, Plan, Run, checkpoint_path, fill, history_path, measures_path};
 use vitlab::learner::Learner;
 use vitlab::train::{Epoch, History};
 use vitlab::{Error, Result, file};
@@ -118,7 +118,7 @@ impl Arguments {
 
     /// Trains one network, with its teachers before it where their weights are missing, and copies its history.
     fn train(&self, plan: &Plan, run: &Run, seed: i64) -> Result<()> {
-        for (of, seed) in run.teachers.iter().filter_map(|teacher| plan.of_teacher(teacher, seed)) {
+        for (of, seed) in run.teachers.iter().filter_map(|teacher| plan.run_of(teacher, seed)) {
             if !self.weights(of, seed).exists() {
                 println!("{} needs the weights of {}, seed {seed}", run.name, of.name);
                 self.train(plan, of, seed)?;
@@ -200,13 +200,8 @@ impl Arguments {
 
     /// The weights of a network's teachers.
     fn teachers(&self, plan: &Plan, run: &Run, seed: i64) -> Vec<PathBuf> {
-        let weights = |teacher: &Teacher| match teacher {
-            Teacher::File(path) => self.plan.with_file_name(path),
-            Teacher::Run { .. } => {
-                let (of, seed) = plan.of_teacher(teacher, seed).expect("a run of the plan");
-                self.weights(of, seed)
-            }
-        };
-        run.teachers.iter().map(weights).collect()
+        let of_runs = run.teachers.iter().filter_map(|teacher| plan.run_of(teacher, seed));
+        let files = run.teachers.iter().filter_map(|teacher| checkpoint_path(&self.plan, teacher));
+        of_runs.map(|(of, seed)| self.weights(of, seed)).chain(files).collect()
     }
 }

@@ -8,7 +8,7 @@ use crate::statistics::{Interval, number, signed};
 use crate::train::History;
 
 /// The comparisons that the questions ask for.
-const COMPARED: [(&str, &str); 15] = [
+const COMPARED: [(&str, &str); 16] = [
     ("student", "vit"),
     ("student", "two_tokens"),
     ("two_tokens", "vit"),
@@ -24,6 +24,7 @@ const COMPARED: [(&str, &str); 15] = [
     ("student_cosine", "two_tokens_cosine"),
     ("two_tokens_cosine", "vit_cosine"),
     ("student_all", "two_tokens_cosine"),
+    ("matching", "student"),
 ];
 
 /// The differences of test accuracies. A pair is two networks of the same seed that were trained on the same kind of
@@ -84,7 +85,8 @@ fn pairs(a: &Results, b: &Results) -> Vec<f64> {
 fn shared(a: &Results, b: &Results) -> &'static str {
     let teaches = |teacher: &Results, student: &Results| {
         let mut seeds = student.run.seeds.iter();
-        let own = |seed| student.run.teachers.iter().any(|t| t.run(seed) == Some((teacher.run.name.as_str(), seed)));
+        let own =
+            |seed| student.run.teachers.iter().any(|t| t.run_and_seed(seed) == Some((teacher.run.name.as_str(), seed)));
         seeds.all(|&seed| own(seed))
     };
     if teaches(a, b) || teaches(b, a) {
