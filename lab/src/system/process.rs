@@ -25,23 +25,13 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 /// Prints a command, then runs it in the foreground.
 pub fn run_in_foreground(command: &mut Command) -> Result<()> {
-    let line = command_line(command);
-    eprintln!("$ {line}");
-    check_status(&line, command.status())
-}
-
-/// Returns the program and the arguments of a command.
-pub fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
-}
-
-/// Checks that the command `line` has started and succeeded.
-pub fn check_status(line: &str, status: io::Result<ExitStatus>) -> Result<()> {
-    match status {
+    let text = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    eprintln!("$ {text}");
+    match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::argument(format!("`{line}` failed ({status})"))),
-        Err(error) => Err(Error::argument(format!("`{line}` can't be run ({error})"))),
+        Ok(status) => Err(Error::argument(format!("`{text}` failed ({status})"))),
+        Err(error) => Err(Error::argument(format!("`{text}` can't be run ({error})"))),
     }
 }
 
