@@ -1,6 +1,8 @@
 """Tests which output belongs to a cell, and the questions that a cell asks."""
 
+import contextlib
 import hashlib
+import queue
 import time
 
 import pytest
@@ -15,9 +17,17 @@ def kernel():
     kernel.end()
 
 
+def send_with_answers(kernel, code):
+    """Sends a cell whose questions the client answers. A program of an earlier cell may have asked, too, on a busy machine."""
+    with contextlib.suppress(queue.Empty):
+        while kernel.client.get_stdin_msg(timeout=0):
+            pass
+    return kernel.send(code, allow_stdin=True)
+
+
 def converse(kernel, code, answers):
     """Runs a cell and answers its questions. Returns its reply, its outputs and the prompts."""
-    request = kernel.send(code, allow_stdin=True)
+    request = send_with_answers(kernel, code)
     prompts = []
     for answer in answers:
         content = kernel.client.get_stdin_msg(timeout=LIMIT)["content"]
@@ -247,7 +257,7 @@ def test_prompts_of_evcxr_input_are_complete(kernel):
 def interrupted(kernel, code):
     """Interrupts a cell at its question."""
     kernel.text("let mut kept = 7;")
-    request = kernel.send(code, allow_stdin=True)
+    request = send_with_answers(kernel, code)
     kernel.client.get_stdin_msg(timeout=LIMIT)
     started = time.monotonic()
     interrupt(kernel)
@@ -277,7 +287,7 @@ def test_an_interrupt_at_a_question_stops_the_cell_and_keeps_variables(kernel, c
 def test_code_that_goes_on_after_an_interrupted_question_is_ended(kernel):
     kernel.text("let lost = 7;")
     code = "let mut s = String::new(); let _ = std::io::stdin().read_line(&mut s);\nloop { std::thread::sleep(std::time::Duration::from_millis(10)) }"
-    request = kernel.send(code, allow_stdin=True)
+    request = send_with_answers(kernel, code)
     kernel.client.get_stdin_msg(timeout=LIMIT)
     interrupt(kernel)
     list(kernel.messages(request))
@@ -287,7 +297,7 @@ def test_code_that_goes_on_after_an_interrupted_question_is_ended(kernel):
 
 def test_a_cell_that_ends_before_the_answer_waits_for_none(kernel):
     kernel.text("std::thread::spawn(|| { let mut s = String::new(); std::io::stdin().read_line(&mut s) });\n1")
-    request = kernel.send("std::thread::sleep(std::time::Duration::from_millis(500));", allow_stdin=True)
+    request = send_with_answers(kernel, "std::thread::sleep(std::time::Duration::from_millis(500));")
     kernel.client.get_stdin_msg(timeout=LIMIT)
     list(kernel.messages(request))
     assert kernel.reply(request)["status"] == "ok"
