@@ -111,10 +111,13 @@ class Matching(Training):
     TAU = 2.0
 
     def new_optimizer(self):
-        # As in crate/src/train/muon.rs; the patch projection is too narrow.
-        hidden = {name: parameter.dim() == 2 and min(parameter.shape) >= 32 for name, parameter in self.model.named_parameters()}
-        chosen, others = ([p for name, p in self.model.named_parameters() if hidden[name] is wanted] for wanted in (True, False))
-        muon = optim.Muon(chosen, lr=5e-5, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        def is_hidden(parameter):
+            # As in crate/src/train/muon.rs; the patch projection is too narrow.
+            return parameter.dim() == 2 and min(parameter.shape) >= 32
+
+        hidden = [parameter for parameter in self.model.parameters() if is_hidden(parameter)]
+        others = [parameter for parameter in self.model.parameters() if not is_hidden(parameter)]
+        muon = optim.Muon(hidden, lr=5e-5, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
         return Optimizers(muon, optim.AdamW(others, lr=5e-5, weight_decay=0.1))
 
     def loss(self, images, labels):
@@ -152,13 +155,15 @@ class Expert(Training):
         if self.teacher is not None:
             self.teacher.to(memory_format=torch.channels_last)
         self.drawn = iter(expert.Batches(data.images, data.labels, BATCH, memory_format, device))
-        self.optimizer = optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3, fused=True)
         if not cnn:
             prefix = 1 if self.teacher is None else 2
             self.forward = lambda images: expert.heads(self.model, images, prefix)
         self.compiled = False
         if not kind.endswith("-plain"):
             self.compile_if_faster()
+
+    def new_optimizer(self):
+        return optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=1e-3, fused=True)
 
     def compile_if_faster(self):
         """Times a few steps with and without torch.compile, and keeps the faster forward pass."""
