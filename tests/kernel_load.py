@@ -1,12 +1,15 @@
 """Measures the cost of many kernels at once, and checks that kernels leave nothing behind, also over a long time.
 
     .venv/bin/python tests/kernel_load.py many --kernels 20
+    .venv/bin/python tests/kernel_load.py students --students 20
     .venv/bin/python tests/kernel_load.py soak --minutes 60 --seed 1
 
 `many` starts kernels at once, prints the cost of each until it is ready and until its first cell is done (its own disk space,
-processor time, memory), and kills them. `soak` starts, uses, interrupts, restarts and kills kernels at random. Both exit with
-status 1 if a process, a folder or a port is left. `many` also exits with status 1 if the median start takes more than 30 MB of
-disk space or 1 s of processor time, and `soak` if a kernel that lives all the time grows in memory or open files.
+processor time, memory), and kills them. `students` executes a notebook's first code cells in as many kernels, each cell in all of
+them at the same moment, and prints the seconds that one student and that all of them wait, and their memory. `soak` starts, uses,
+interrupts, restarts and kills kernels at random. All exit with status 1 if a process, a folder or a port is left. `many` also
+exits with status 1 if the median start takes more than 30 MB of disk space or 1 s of processor time, and `soak` if a kernel that
+lives all the time grows in memory or open files.
 """
 
 import argparse
@@ -18,7 +21,8 @@ import sys
 import time
 from pathlib import Path
 
-from test_kernel import CRATE, Kernel, alive, interrupt, memory
+import nbformat
+from test_kernel import CRATE, NOTEBOOKS, Kernel, alive, interrupt, memory
 
 ROOT = Path(__file__).parent.parent
 HOME = Path(os.environ.get("VITLAB_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vitlab")).expanduser()
@@ -99,6 +103,15 @@ def left(identities, taken, before):
     }
 
 
+def own_memory(process):
+    """Returns the MB of a process in which memory shared by n processes counts as 1/n; 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1000
+
+
 def report(found):
     print("left behind:", ", ".join(f"{len(what)} {name}" for name, what in found.items()))
     return int(any(found.values()))
@@ -136,6 +149,53 @@ def many(arguments):
     above = [name for name, limit in LIMITS.items() if medians[name] > limit]
     print("starts above the limit:", ", ".join(above) or "none")
     return max(report(left(identities, taken, before)), int(bool(above)))
+
+
+def read_cells(name, count):
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"][:count]
+
+
+def step(kernels, code):
+    """Executes a cell in all kernels at the same moment. Returns the seconds until each has answered."""
+    started = time.monotonic()
+    requests = [kernel.send(code) for kernel in kernels]
+    waited = {}
+    while len(waited) < len(kernels):
+        for number, (kernel, request) in enumerate(zip(kernels, requests)):
+            if number in waited or not kernel.client.shell_channel.msg_ready():
+                continue
+            reply = kernel.client.get_shell_msg(timeout=1)
+            if reply["parent_header"]["msg_id"] == request:
+                assert reply["content"]["status"] == "ok", reply["content"]
+                waited[number] = time.monotonic() - started
+        time.sleep(0.01)
+    return sorted(waited.values())
+
+
+def students(arguments):
+    os.environ.setdefault("VITLAB_QUICK", "1")
+    before, taken, identities = folders(), [], []
+    cells = read_cells(arguments.notebook, arguments.cells)
+    for number in (1, arguments.students):
+        started = time.monotonic()
+        kernels = [Kernel(ready=False) for _ in range(number)]
+        for kernel in kernels:
+            kernel.wait()
+        print(f"{number} kernels ready after {time.monotonic() - started:.1f} s", flush=True)
+        seconds = [step(kernels, code) for code in cells]
+        waits = [statistics.median(each) for each in seconds]
+        longest = [each[-1] for each in seconds]
+        print(f"  {len(cells)} cells of {arguments.notebook} at the same moment:")
+        print(f"  wait for a cell, s: median {statistics.median(waits):.1f}, longest {max(longest):.1f}, all {sum(longest):.0f}")
+        trees = [kernel.processes() for kernel in kernels]
+        sizes = sorted(sum(map(own_memory, tree)) for tree in trees)
+        print(f"  memory of a student, MB: median {statistics.median(sizes):.0f}, most {sizes[-1]:.0f}, all {sum(sizes):.0f}")
+        identities += [identity(process) for tree in trees for process in tree]
+        taken += [port for kernel in kernels for port in ports(kernel)]
+        for kernel in kernels:
+            kill(kernel)
+    return report(left(identities, taken, before))
 
 
 class Soak:
@@ -246,6 +306,11 @@ def main():
     command = commands.add_parser("many")
     command.add_argument("--kernels", type=int, default=20)
     command.set_defaults(run=many)
+    command = commands.add_parser("students")
+    command.add_argument("--students", type=int, default=20)
+    command.add_argument("--notebook", default="2_attention")
+    command.add_argument("--cells", type=int, default=16)
+    command.set_defaults(run=students)
     command = commands.add_parser("soak")
     command.add_argument("--minutes", type=float, default=60)
     command.add_argument("--seed", type=int, default=1)
