@@ -54,7 +54,7 @@ def content():
         new_code_cell("figure", execution_count=2),
         new_code_cell("explorer", execution_count=3),
         new_code_cell("many", execution_count=4),
-        new_markdown_cell("### The last words"),
+        new_markdown_cell("<details><summary>Answer</summary>\n\nIt is **folded**.\n\n</details>\n\n### The last words"),
     ]
     figure = {"image/png": picture(9), "text/plain": "a figure"}
     described = {"image/png": {"alt": 'three "patches"'}}
@@ -106,6 +106,12 @@ def test_a_page_is_one_file_with_formulas_and_descriptions(written, name):
     assert 'content="Author: Mara Muster · Course: Deep Vision · Date: today"' in text
 
 
+@pytest.mark.parametrize("name", ["small.html", "small.slides.html"])
+def test_a_folded_answer_holds_its_text(written, name):
+    text = (written / name).read_text()
+    assert re.search(r"<details><summary>Answer</summary>\s*<p>It is <strong>folded</strong>\.</p>\s*</details>", text)
+
+
 @pytest.mark.parametrize("kind, ending", [("html", ".html"), ("slides", ".slides.html")])
 def test_a_link_to_a_notebook_leads_to_its_page(written, kind, ending):
     text = (written / f"small{ending}").read_text()
@@ -140,7 +146,8 @@ def test_pdf_has_pages_numbers_title_author_and_whole_lines(written):
     # Nothing of a long line or a long output is cut off.
     assert "a_long_name_number_29;//the_end_of_the_line" in text
     assert all(f"line{number}" in text for number in range(120))
-    assert "Thelastwords" in text
+    # Nobody can unfold an answer on paper.
+    assert "Itisfolded" in text and "Thelastwords" in text
     # The figure, and the one that takes the explorer's place on paper, at their full resolution.
     images = subprocess.run(["pdfimages", "-list", pdf], capture_output=True, text=True, check=True).stdout
     assert len(re.findall(r"image\s+8\s+8\s", images)) == 2, images

@@ -22,7 +22,8 @@ from nbconvert import HTMLExporter, SlidesExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 # Changes Jupyter's page: it loads nothing, figures have their descriptions, long lines of code wrap instead of being cut off,
-# wide tables get less padding in a narrow window, listings in outputs use the font of code, and differences have colours.
+# text in outputs wraps between words, wide tables get less padding in a narrow window, listings in outputs use the font of code, and
+# differences have colours.
 PAGE = """{% extends "lab/index.html.j2" %}
 {% block html_head_js_requirejs %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
@@ -45,6 +46,8 @@ FIGURES = """{% block data_png scoped %}{{ super() | described(output, "image/pn
 
 STYLE = """
 .highlight pre { font-family: var(--jp-code-font-family); font-size: var(--jp-code-font-size); white-space: pre-wrap; overflow-wrap: anywhere; }
+.jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
+.jp-RenderedHTMLCommon details { margin-bottom: 1em; }
 @media (max-width: 900px) { .jp-RenderedHTML :is(td, th) { padding: 0.3em; } }
 .highlight .gd { color: #a40000; }
 .highlight .gi { color: #00702a; }
@@ -120,6 +123,10 @@ class Renderer(IPythonRenderer):
     def latex_environment(self, name, body):
         return formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
 
+    def _html_embed_images(self, html):
+        # nbconvert parses each piece of HTML alone and closes its elements: the text of a folded answer would stand outside.
+        return super()._html_embed_images(html) if "<img" in html else html
+
 
 def markdown(source, attachments=None, folder=""):
     renderer = Renderer(escape=False, attachments=attachments, embed_images=True, path=folder)
@@ -173,6 +180,9 @@ def page(notebook, folder, name, kind, reveal):
     exporter.register_filter("typeset", markdown)
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = linked(text, kind)
+    if kind == "print":
+        # Nobody can unfold an answer on paper.
+        text = text.replace("<details>", "<details open>")
     return re.sub(r"<link\b[^>]*\brel=.?stylesheet[^>]*>", lambda link: sheet(link[0], reveal), text)
 
 
