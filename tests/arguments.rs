@@ -43,8 +43,8 @@ fn bad_arguments_are_sentences() {
     enter_folder();
     for (line, expected) in [
         ("train --model deit --out x", "--teacher"),
-        ("train --model vit --teacher cnn/teacher_model.pt", "--teacher goes with --model deit only"),
-        ("train --model vit --soft", "--soft goes with --model deit only"),
+        ("train --model vit --teacher cnn/teacher_model.pt", "a teacher (--teacher) goes with a deit only"),
+        ("train --model vit --soft", "DISTILLATION soft (--soft) goes with a deit only"),
         ("train --model deit --teacher cnn/teacher_model.pt --lambda 0.5", "--soft"),
         (
             "train --model deit --teacher cnn/teacher_model.pt --soft --lambda 1.5",

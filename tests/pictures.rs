@@ -10,7 +10,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgba, RgbaImage};
 use tch::{Device, Tensor};
 use vitlab::checkpoint::read_safetensors;
 use vitlab::data::{
-    Dataset, Filter, Fit, Invert, Picture, Prepared, Preprocessing, Source, Split, picture_files, read_picture, source,
+    Dataset, Filter, Fit, Invert, Picture, Prepared, Preprocessing, Source, Split, picture_files, source,
 };
 use vitlab::explain::{Heatmap, Rollout};
 use vitlab::learner::Method;
@@ -491,16 +491,5 @@ fn photographs_are_explained_in_colour() -> Result<()> {
     if let Ok(path) = std::env::var("VITLAB_FIGURE") {
         figure.save(path)?;
     }
-    Ok(())
-}
-
-#[test]
-fn read_picture_has_the_data_sets_shape() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("garment.png");
-    let images = test_images(1)?;
-    std::fs::write(&path, png(&product_photo(&original(&images, 0), 56, FilterType::Nearest).into())).expect("a file");
-    let read = read_picture(&path)?;
-    assert_eq!((read.size(), read.kind()), (vec![28, 28], tch::Kind::Uint8));
     Ok(())
 }

@@ -256,10 +256,10 @@ fn teachers_answer_together_and_recipes_that_do_not_fit_are_refused() -> Result<
 
     let labels = |kind: Distillation| Config { distillation: kind, ..config.clone() };
     for (learner, teachers, config, expected) in [
-        (&vit, &teachers[..], labels(Distillation::Hard), "--teacher goes with --model deit only"),
-        (&vit, &[], labels(Distillation::Soft), "--soft goes with --model deit only"),
-        (&vit, &[], labels(Distillation::Match), "DISTILLATION match needs a --teacher"),
-        (&deit, &[], labels(Distillation::Hard), "--model deit needs a --teacher"),
+        (&vit, &teachers[..], labels(Distillation::Hard), "a teacher (--teacher) goes with a deit only"),
+        (&vit, &[], labels(Distillation::Soft), "DISTILLATION soft (--soft) goes with a deit only"),
+        (&vit, &[], labels(Distillation::Match), "DISTILLATION match needs a teacher"),
+        (&deit, &[], labels(Distillation::Hard), "a deit needs a teacher"),
         (&deit, &teachers[..], labels(Distillation::Labels), "leave --teacher out"),
         (&teachers[0], &[], Config { average_decay: 0.9, ..config.clone() }, "AVERAGE_DECAY goes with a ViT or DeiT"),
     ] {

@@ -27,13 +27,13 @@
 //! | [`model`] | ViT, DeiT student, CNN teacher | all |
 //! | [`learner`] | a model with weights, and the fastest way to run it here | all |
 //! | [`checkpoint`] | checkpoints of PyTorch, safetensors, NumPy and the Hugging Face hub, with names and shapes checked | all |
-//! | [`train`] | optimizer, schedule, epochs, history, resuming | 0, 1, 3 |
+//! | [`train`] | optimizer, schedule, epochs, history, resuming | 0 to 3 |
 //! | [`distill`] | hard and soft distillation losses | 3 |
-//! | [`evidence`] | trainings of several configurations and seeds, and what they show | – |
-//! | [`metrics`] | accuracy, confusion matrix | 0, 3 |
-//! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3 |
+//! | [`evidence`] | trainings of several configurations and seeds, and what they show | 1, 2, 3 |
+//! | [`metrics`] | accuracy, confusion matrix | 0 to 3 |
+//! | [`explain`] | attention rollout, gradient methods, heatmaps, statistics, faithfulness | 2, 3, 4 |
 //! | [`plot`] | figures | all |
-//! | [`statistics`] | spread, standard errors, intervals, correlations | 2, 3 |
+//! | [`statistics`] | spread, standard errors, intervals, correlations | all |
 //! | [`tensor`] | reductions of tensors with plain arguments | all |
 //! | [`device`] | choice and description of the device | all |
 //! | [`mod@file`] | atomic writing of files | – |

@@ -40,7 +40,7 @@ pub fn run(repository: &Repository) -> Result<()> {
     let rows = [
         ("Rust", state(toolchain::rustc().ok().map(first_line), "rustc doesn't start", "see https://rustup.rs")),
         ("rust-src", state(rust_src, no_rust_src, "rustup component add rust-src")),
-        ("C++ compiler", state(compiler, "missing", "apt-get install g++")),
+        ("C++ compiler", state(compiler, "missing", "install g++, on Debian by `sudo apt-get install g++`")),
         ("Python environment", python(repository)),
         ("libtorch", libtorch(repository)),
         ("Kernel's program", state(program, "not built from the present kernel/", SETUP)),

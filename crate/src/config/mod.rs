@@ -97,16 +97,16 @@ pub enum TokenInitialisation {
     Orthogonal,
 }
 
-/// Number format of the convolutions and matrix products of a CNN (`PRECISION`), or of a ViT or DeiT in prediction and
-/// rollouts (`Learner::with_precision`) or in training (`Learner::with_training_precision`). Parameters, batch statistics, loss
+/// Number format of convolutions and matrix products: in training (`PRECISION`), or in prediction and rollouts alone
+/// (`Learner::with_precision`). Parameters, batch statistics, loss
 /// and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     #[default]
     Float32,
-    /// Three significant digits instead of seven. Faster on processors that multiply bfloat16 in hardware, as measured
-    /// for the CNN with Intel's AMX; elsewhere it can be slower.
+    /// Three significant digits instead of seven. Needs AVX512-BF16. It was faster for a ViT on an AMD EPYC, and slower on
+    /// Intel Xeons (BENCHMARKS.md).
     Bfloat16,
 }
 

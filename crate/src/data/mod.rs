@@ -14,6 +14,6 @@ pub use augment::{augment, seed_everything, shuffled, view};
 pub use dataset::{Dataset, FashionMnist, Origin, normalise};
 pub use mixing::{cutmix, erase, mixup, rectangles};
 pub use photograph::{Photograph, Placement};
-pub use pictures::{Picture, picture_files, read_picture};
+pub use pictures::{Picture, picture_files};
 pub use preprocessing::{Filter, Fit, Invert, Prepared, Preprocessing};
 pub use vitlab_dataset::{CLASSES, SIDE, Source, Split, pretrained, source};

@@ -8,9 +8,7 @@ use image::codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use image::{GrayImage, Limits, RgbImage};
-use tch::Tensor;
 
-use super::{Invert, Preprocessing};
 use crate::error::{Error, Result, ensure};
 
 /// The most pixels of a picture, above the largest camera's.
@@ -114,15 +112,6 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
 fn over(value: u8, alpha: u8, background: u8) -> u8 {
     let [value, alpha, background] = [value, alpha, background].map(u32::from);
     ((value * alpha + background * (255 - alpha) + 127) / 255) as u8
-}
-
-/// Reads a picture of a garment as bytes [28, 28], 0 for black, in the way of [`Preprocessing::fashion_mnist`].
-///
-/// # Errors
-/// Fails as [`Picture::open`] does.
-pub fn read_picture(path: impl AsRef<Path>) -> Result<Tensor> {
-    let prepared = Preprocessing::fashion_mnist().prepare(&Picture::open(path)?, Invert::Auto)?;
-    Ok(prepared.tensor().squeeze_dim(0)) // [1, 28, 28] -> [28, 28]
 }
 
 /// The picture files that `paths` name, and the paths that were skipped. A folder stands for the pictures in it, sorted by

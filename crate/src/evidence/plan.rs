@@ -1,6 +1,7 @@
 //! A list of trainings in JSON.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -22,7 +23,9 @@ use crate::{Config, Error, Result};
 /// assert_eq!(plan.runs[1].config(2)?.seed, 2);
 /// // A student of seed 2 learns from the teacher of seed 2.
 /// assert_eq!(plan.runs[1].teachers[0].run_and_seed(2), Some(("teacher", 2)));
+/// assert_eq!(plan.runs[1].constants(), "EPOCHS 20");
 /// assert_eq!(plan.runs[2].teachers[0].run_and_seed(1), None);
+/// assert_eq!(plan.runs[2].teachers[0].to_string(), "../further/teacher.pt");
 /// # Ok::<(), vitlab::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -73,6 +76,17 @@ impl From<String> for Teacher {
         match fixed {
             Some((name, seed)) => Teacher::Run { name, seed: Some(seed) },
             None => Teacher::Run { name: text, seed: None },
+        }
+    }
+}
+
+/// As in a plan.
+impl fmt::Display for Teacher {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Teacher::Run { name, seed: Some(seed) } => write!(f, "{name}/{seed}"),
+            Teacher::Run { name, seed: None } => f.write_str(name),
+            Teacher::File(path) => path.display().fmt(f),
         }
     }
 }
@@ -168,6 +182,12 @@ impl Run {
     /// not depend on the test set.
     pub fn is_measured(&self) -> bool {
         !self.accuracy_only && !self.config.contains_key("VALIDATION_IMAGES")
+    }
+
+    /// The constants that differ from the homework's, such as `EPOCHS 20, OPTIMIZER "muon"`.
+    pub fn constants(&self) -> String {
+        let each = self.config.iter().map(|(name, value)| format!("{name} {value}"));
+        Vec::from_iter(each).join(", ")
     }
 
     /// The configuration of one training.

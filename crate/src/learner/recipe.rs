@@ -96,10 +96,10 @@ fn check(model: ModelKind, teachers: usize, config: &Config) -> Result<()> {
         (ModelKind::Deit, Distillation::Labels) => {
             ensure!(!taught, "with DISTILLATION labels, both heads learn the labels; leave --teacher out");
         }
-        (ModelKind::Deit, _) => ensure!(taught, "--model deit needs a --teacher, or DISTILLATION labels"),
-        (ModelKind::Vit, Distillation::Match) => ensure!(taught, "DISTILLATION match needs a --teacher"),
-        (_, Distillation::Soft) => ensure!(false, "--soft goes with --model deit only"),
-        _ => ensure!(!taught, "--teacher goes with --model deit only, or with a vit and DISTILLATION match"),
+        (ModelKind::Deit, _) => ensure!(taught, "a deit needs a teacher (--teacher), or DISTILLATION labels"),
+        (ModelKind::Vit, Distillation::Match) => ensure!(taught, "DISTILLATION match needs a teacher (--teacher)"),
+        (_, Distillation::Soft) => ensure!(false, "DISTILLATION soft (--soft) goes with a deit only"),
+        _ => ensure!(!taught, "a teacher (--teacher) goes with a deit only, or with a vit and DISTILLATION match"),
     }
     ensure!(
         model != ModelKind::Cnn || config.average_decay == 0.0,

@@ -69,7 +69,7 @@ fn variants(weights: &Path, images: u32, singles: u32) -> (Vec<Variant>, Variant
 pub fn measure(bench: &Bench, workers: &Workers, result: &mut Value) -> Result<Section> {
     let weights = workers.repository.root.join("models/ViT_model.pt");
     if !weights.is_file() {
-        let problem = "is missing; train it with `cargo run -p vitlab -- train --model vit --out models`";
+        let problem = "is missing; bring it back with `git restore models/ViT_model.pt`";
         return Err(Error::file(weights, problem));
     }
     // Images per round, in batches and one by one.

@@ -20,7 +20,7 @@ use notebook::{Assignment, Row};
 
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  cargo lab course ../course    writes source/, nbgrader_config.py and README.md, and with nbgrader release/
+  cargo lab course ../course    writes source/, README.md and what grading needs, and with nbgrader release/
 
 README.md in the folder says how to hand the assignments out and how to grade. nbgrader isn't part of the set-up:
   .venv/bin/python -m pip install nbgrader==0.9.6

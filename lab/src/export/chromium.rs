@@ -31,7 +31,7 @@ impl Chromium {
             let version = process::output(Command::new(&program).arg("--version"))?;
             Some(Chromium { program, version })
         };
-        let remedy = "on Debian: apt-get install chromium. HTML needs none: --to html";
+        let remedy = "on Debian: apt-get install chromium. HTML needs none: `export --to html`, `hand-in --no-pdf`";
         let chromium = found.and_then(version).ok_or_else(|| {
             Error::argument(format!("PDF needs a Chromium, and none of {} starts; {remedy}", NAMES.join(", ")))
         })?;

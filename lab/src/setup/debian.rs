@@ -40,5 +40,7 @@ pub fn ensure(package: &str, problem: &str, test: &mut Command, progress: &Progr
         Ok(()) => format!("installing {package} didn't help"),
         Err(cause) => cause,
     };
-    Err(Error::argument(format!("{problem} ({cause}); type: apt-get install {package}")))
+    Err(Error::argument(format!(
+        "{problem} ({cause}); install {package}, on Debian by `sudo apt-get install {package}`"
+    )))
 }

@@ -43,10 +43,11 @@ pub struct Arguments {
     /// The page with the tables, each between <!-- table: NAME --> and <!-- end -->.
     #[arg(long, value_name = "FILE.md", default_value = "models/EVIDENCE.md", requires = "report")]
     page: PathBuf,
+    /// Folder with FashionMNIST, or `synthetic` for the generated stand-in.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<String>,
-    /// Threads of libtorch; the result of a seed depends on it in the last bits.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Threads. They don't change a result of the CPU engine; libtorch's change it in the last bits.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = train::threads, allow_negative_numbers = true)]
     threads: i32,
 }
 

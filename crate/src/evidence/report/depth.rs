@@ -95,7 +95,9 @@ type Statement = fn(&AttentionMeasures) -> Option<bool>;
 
 /// The statements that notebook 2 makes about one network.
 const STATEMENTS: [(&str, Statement); 10] = [
-    ("All layers (max, 0.9) lie on the garment more than a flat map", |n| Some(n.garment.max_90? > n.garment_area)),
+    ("The rollout over all layers (max, 0.9) lies on the garment more than a flat map", |n| {
+        Some(n.garment.max_90? > n.garment_area)
+    }),
     ("Layers 0 and 1 lie on the garment more than layers 2 and 3 (max, 0.9)", |n| {
         Some(mean_share(n, 0)? > mean_share(n, 2)?)
     }),

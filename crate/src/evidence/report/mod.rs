@@ -7,6 +7,7 @@ mod depth;
 mod differences;
 mod machines;
 mod rollouts;
+mod runs;
 mod tokens;
 mod trials;
 
@@ -47,7 +48,8 @@ struct Network {
 }
 
 /// The names of the tables.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
+    "runs",
     "machines",
     "accuracies",
     "differences",
@@ -154,6 +156,7 @@ impl Evidence {
 
     fn find(&self, name: &str) -> Result<Table> {
         Ok(match name {
+            "runs" => runs::table(&self.runs),
             "accuracies" => accuracy::table(&self.runs),
             "differences" => differences::table(&self.runs),
             "heads" => tokens::heads(&self.runs),
