@@ -22,6 +22,34 @@ fn the_page_has_the_tables_of_the_committed_results() -> Result<()> {
     Ok(())
 }
 
+/// The texts such as "80.25 ± 1.07".
+fn spreads(text: &str) -> Vec<String> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let parts = Vec::from_iter(text.split(" ± "));
+    let spread = |pair: &[&str]| {
+        let mean = pair[0].rsplit(|c| !is_number(c)).next().expect("at least one part");
+        let deviation = pair[1].split(|c| !is_number(c)).next().expect("at least one part");
+        format!("{mean} ± {}", deviation.trim_end_matches('.'))
+    };
+    parts.windows(2).map(spread).collect()
+}
+
+#[test]
+fn what_the_readme_and_the_statements_quote_stands_in_the_tables() {
+    assert_eq!(spreads("have 80.25 ± 1.07 %, or 1 ± 2. The"), ["80.25 ± 1.07", "1 ± 2"]);
+    let page = std::fs::read_to_string(models().join("EVIDENCE.md")).expect("the page is committed");
+    let readme = std::fs::read_to_string(models().join("../README.md")).expect("the README is committed");
+    let (statements, tables) = page.split_once("## Runs").expect("the statements stand before the runs");
+    let tables = spreads(tables);
+    for text in [statements, &readme] {
+        let quoted = spreads(text);
+        assert!(quoted.len() >= 3);
+        for spread in quoted {
+            assert!(tables.contains(&spread), "no table has {spread}");
+        }
+    }
+}
+
 #[test]
 fn the_committed_plans_can_be_trained() -> Result<()> {
     let plans = ["plan", "data", "trials"].map(|name| Plan::read(models().join(format!("evidence/{name}.json"))));

@@ -54,10 +54,10 @@ impl Course {
         for Assignment { name, source, .. } in &assignments {
             file::write_json(&folder.join("source").join(name).join(format!("{name}.ipynb")), source)?;
         }
-        let template = |name: &str| file::read(&templates.join(name));
+        let clone = repository.root.display().to_string();
+        let template = |name: &str| Ok::<_, Error>(file::read(&templates.join(name))?.replace("{CLONE}", &clone));
         for name in [GRADING, SEALED] {
-            let text = template(name)?.replace("{CLONE}", &repository.root.display().to_string());
-            file::write(&folder.join(name), &text)?;
+            file::write(&folder.join(name), &template(name)?)?;
         }
         if !folder.join(SETTINGS).exists() {
             file::write(&folder.join(SETTINGS), &template(SETTINGS)?)?;
