@@ -100,7 +100,7 @@ fn next_tensor(file: &mut File, info: &TensorInfo) -> Result<Tensor> {
         return Err(Error::argument(format!("is of type {:?}; in Python, convert it to float32", info.dtype)));
     };
     let shape = info.shape.iter().map(|&size| i64::try_from(size)).collect::<Result<Vec<_>, _>>();
-    let shape = shape.map_err(|_| Error::argument("has an impossible shape"))?;
+    let shape = shape.map_err(|_| Error::argument("has an impossible shape; copy or save the file again"))?;
     let (start, end) = info.data_offsets;
     let mut bytes = vec![0; end - start];
     file.read_exact(&mut bytes).map_err(|error| Error::argument(format!("can't be read: {error}")))?;

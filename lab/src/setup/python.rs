@@ -151,7 +151,8 @@ pub fn install(environment: &Environment, progress: &Progress) -> Result<(Python
 fn build(folder: &Path, environment: &Environment, python: &Python, progress: &Progress) -> Result<()> {
     // The remains of an interrupted pip can't be told from complete packages.
     if folder.exists() {
-        fs::remove_dir_all(folder).map_err(|error| Error::file(folder, error.to_string()))?;
+        fs::remove_dir_all(folder)
+            .map_err(|error| Error::file(folder, format!("can't be removed ({error}); remove it by hand")))?;
     }
     check_disk_space(folder)?;
     let mut venv = Command::new(&python.executable);

@@ -88,7 +88,8 @@ fn remove_own(venv: &Path) -> Result<()> {
         let remedy = "move it away (--python names a Python environment of yours) and try again";
         return Err(Error::file(venv, format!("wasn't made by vitlab; {remedy}")));
     }
-    fs::remove_dir_all(venv).map_err(|error| Error::file(venv, error.to_string()))
+    fs::remove_dir_all(venv)
+        .map_err(|error| Error::file(venv, format!("can't be removed ({error}); remove it by hand")))
 }
 
 /// Copies the console scripts of an environment, with the Python of `.venv` as their interpreter. Skips pip.

@@ -175,7 +175,9 @@ impl<'a> WarmBuild<'a> {
             fs::remove_dir_all(&self.folder)?;
             fs::remove_file(self.folder.with_extension("lock"))
         };
-        remove().map_err(|error: io::Error| Error::file(&self.folder, error.to_string()))
+        remove().map_err(|error: io::Error| {
+            Error::file(&self.folder, format!("can't be removed ({error}); remove it by hand"))
+        })
     }
 
     /// Copies the build for a kernel: `to` becomes evcxr's workspace and `to/ctx` its build folder.

@@ -138,7 +138,9 @@ fn places<'a>(
 }
 
 fn load(file: &mut File, places: &HashMap<&str, Place>, storage: &Storage) -> Result<Tensor> {
-    let Some(place) = places.get(storage.key) else { return Err(Error::argument("isn't in the file")) };
+    let Some(place) = places.get(storage.key) else {
+        return Err(Error::argument("isn't in the file; copy or save it again"));
+    };
     let (found, expected) = ((place.len, place.kind), (storage.len, storage.kind));
     ensure!(found == expected, "is described in two ways; copy or save the file again");
     let mut bytes = vec![0; storage.len as usize * storage.kind.elt_size_in_bytes()];
