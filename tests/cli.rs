@@ -270,8 +270,9 @@ fn a_plan_is_trained_seed_by_seed_measured_and_reported() {
     assert!(printed(folder, &format!("{report} --check")).contains("its tables are those of"));
     std::fs::write(folder.join("page.md"), page.replace("accuracies", "accuracy")).expect("a file");
     assert!(
-        refused(folder, report)
-            .contains("page.md: there is no table accuracy of the evidence; the tables are machines, accuracies, ")
+        refused(folder, report).contains(
+            "page.md: there is no table accuracy of the evidence; the tables are runs, machines, accuracies, "
+        )
     );
     assert_eq!(
         std::fs::read_to_string(folder.join("page.md")).expect("the page"),

@@ -163,7 +163,9 @@ fn a_notebook_shows_the_rows_of_the_page() -> Result<()> {
         "{trials}"
     );
     let message = evidence.table("nothing").unwrap_err().to_string();
-    assert!(message.starts_with("there is no table nothing of the evidence; the tables are runs, machines, accuracies, "));
+    assert!(
+        message.starts_with("there is no table nothing of the evidence; the tables are runs, machines, accuracies, ")
+    );
     let message = Evidence::read(folder.path().join("elsewhere")).unwrap_err().to_string();
     assert!(message.ends_with("name a plan of trainings in JSON"), "{message}");
     Ok(())
