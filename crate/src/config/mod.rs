@@ -98,8 +98,7 @@ pub enum TokenInitialisation {
 }
 
 /// Number format of convolutions and matrix products: in training (`PRECISION`), or in prediction and rollouts alone
-/// (`Learner::with_precision`). Parameters, batch statistics, loss
-/// and optimizer are always float32.
+/// (`Learner::with_precision`). Parameters, batch statistics, loss and optimizer are always float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

@@ -21,7 +21,8 @@ use crate::options::{bar, named};
 pub struct Arguments {
     #[arg(long, value_parser = named(&[("vit", ModelKind::Vit), ("cnn", ModelKind::Cnn), ("deit", ModelKind::Deit)]))]
     pub model: ModelKind,
-    /// Weights of the CNN that a student learns from: a deit, or a vit with DISTILLATION match. Several teachers answer with their mean logits.
+    /// Weights of the CNN that a student learns from: a deit, or a vit with DISTILLATION match. Several teachers answer
+    /// with their mean logits.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub teacher: Vec<PathBuf>,
     /// Learn the teacher's probabilities instead of its decision (DeiT's soft distillation).
@@ -43,7 +44,7 @@ pub struct Arguments {
     /// Seed of all random numbers, any whole number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<i64>,
-    /// Threads [default: all processors]. They don't change a result of the CPU engine; libtorch's change it in the last bits.
+    /// Threads. They don't change a result of the CPU engine; libtorch's change it in the last bits.
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<i32>,
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda")]

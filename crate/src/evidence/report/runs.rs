@@ -1,4 +1,4 @@
-//! What the runs of the plan are.
+//! Table of the runs: models, teachers and constants.
 
 use super::Results;
 use super::cells::NONE;
