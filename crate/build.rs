@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=Cargo.toml");
     let mut libtorch = std::env::var("LIBTORCH").unwrap_or_default();
-    // With this file, set-up's bindings are linked, whatever LIBTORCH says.
+    // With this file, set-up's bindings are linked, whatever LIBTORCH says. Their path is the same for all clones, which
+    // share the results.
     let (bindings, bound) = (Path::new("../.venv/cargo.toml"), Path::new("../.venv/libtorch"));
     if bindings.exists() {
         println!("cargo:rerun-if-changed={}", bindings.display());
@@ -17,8 +17,10 @@ fn main() {
                 "cargo:warning=LIBTORCH ({libtorch}) is ignored, because set-up has linked {}; remove .venv/cargo.toml to build with your own libtorch",
                 bound.display()
             );
-            libtorch = bound.display().to_string();
         }
+        libtorch = bound.display().to_string();
+    } else {
+        println!("cargo:rerun-if-env-changed=LIBTORCH");
     }
     if !libtorch.is_empty() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");

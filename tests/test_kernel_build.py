@@ -314,3 +314,16 @@ def test_a_pool_of_rayon_needs_shared_statics(own):
     own.text(":restart\n:allow_static_linking 0")
     own.text("rayon::ThreadPoolBuilder::new().num_threads(5).build_global()?;\nlet pool = rayon::ThreadPoolBuilder::new().num_threads(3).build()?;")
     assert [own.text(use), own.text("rayon::current_num_threads()")] == ["3", "5"]
+
+
+@pytest.mark.long
+def test_a_crate_that_depends_on_the_clones_crate(own, tmp_path):
+    # The set-up's build of the clone's crate serves cells alone. A crate beside it needs one of the original folder.
+    clone = (NOTEBOOKS / "../crate").resolve()
+    source = "pub fn patches(config: &vitlab::Config) -> i64 { config.n_patches() }\n"
+    dependency = write_crate(tmp_path / "mine", f'[dependencies]\nvitlab = {{ path = "{clone}" }}\n', source)
+    own.text(':dep vitlab = { path = "../crate" }\nlet before = vitlab::Config::default().n_patches();')
+    own.text(dependency)
+    assert own.text("mine::patches(&vitlab::Config::default()) == before") == "true"
+    own.text(':dep vitlab = { path = "../crate" }\nlet config = vitlab::Config::default();')
+    assert own.text("mine::patches(&config)") == "49"

@@ -15,21 +15,24 @@ const TABLE: &str = "vitlab-kernel";
 /// manifests of other crates.
 const LIBRARY: [&str; 5] = ["alloc", "core", "hashbrown", "rustc-std-workspace-core", "rustc-std-workspace-alloc"];
 
-/// Keeps the workspace's packages and their dependencies, except: dependencies of build scripts and tests; dependencies
-/// of procedural macros, which run in the compiler; and, below a package that lists what it shows, everything else.
+/// The package that evcxr writes for cells.
+const CELL: &str = "ctx";
+
+/// Keeps the cell's package and its dependencies, except: dependencies of build scripts and tests; dependencies of
+/// procedural macros, which run in the compiler; and, below a package that lists what it shows, everything else.
 pub fn prune(metadata: &mut Metadata) {
-    prune_below(metadata, None);
+    prune_below(metadata, CELL, None);
 }
 
 /// Keeps `std` and the crates that hold the types of its interface.
 pub fn prune_library(metadata: &mut Metadata) {
-    let std = metadata.packages.iter().find(|it| it.name == "std").map(|it| it.id.clone());
-    metadata.workspace_members.retain(|id| Some(id) == std.as_ref());
-    prune_below(metadata, Some(LIBRARY.to_vec()));
+    prune_below(metadata, "std", Some(LIBRARY.to_vec()));
 }
 
-/// `shown` is what the workspace's packages show, if it is limited.
-fn prune_below(metadata: &mut Metadata, shown: Option<Vec<&str>>) {
+/// `root` is the package that remains of the workspace. `shown` is what it shows, if it is limited.
+fn prune_below(metadata: &mut Metadata, root: &str, shown: Option<Vec<&str>>) {
+    let member = |id: &PackageId| metadata.packages.iter().any(|it| it.id == *id && it.name == root);
+    metadata.workspace_members.retain(member);
     let Some(resolve) = &mut metadata.resolve else { return };
     let packages: HashMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
     let nodes: HashMap<PackageId, usize> =

@@ -21,8 +21,9 @@ use serde_json::json;
 use super::cargo::is_plain;
 use super::{display, manifests, progress};
 
-/// Makes this program cargo's wrapper around rustc for the workspace. The wrapper records how cargo starts rustc.
-const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+/// Makes this program cargo's wrapper around rustc. The wrapper records how cargo starts rustc. cargo would count a wrapper
+/// for the workspace alone as part of a package's identity, and compile vitlab once more.
+const WRAPPER: &str = "RUSTC_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
 /// File that exists while variables do.

@@ -1,6 +1,6 @@
 //! Completions and documentation from evcxr's rust-analyzer, which also finds the types of variables. It loads the
-//! sources of the standard library and of the crates that a cell can name. Loading takes seconds, so it waits until the
-//! engine is idle, or until the first cell that defines a variable.
+//! sources of the standard library and of the crates that a cell can name. Loading the standard library takes seconds, so
+//! it waits until the engine is idle, or until a type is needed that [rustc](super::types) doesn't find.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,6 +34,13 @@ pub struct Sources {
     level: Option<String>,
 }
 
+/// Whether rust-analyzer reads the standard library, which takes seconds.
+#[derive(PartialEq)]
+pub enum Library {
+    Read,
+    Later,
+}
+
 impl Sources {
     pub fn new() -> Self {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -49,9 +56,10 @@ impl Sources {
         self.level = level.map(String::from).or(self.level.take());
     }
 
-    /// Makes the standard library visible to rust-analyzer, once, and the changes of sources. `folder` is evcxr's.
-    pub fn update(&mut self, context: &mut CommandContext, folder: &Path) {
-        let library = self.library.take();
+    /// Makes the changes of sources visible to rust-analyzer, and the standard library, once. `folder` is evcxr's. Returns
+    /// whether the standard library became visible.
+    pub fn update(&mut self, context: &mut CommandContext, folder: &Path, library: Library) -> bool {
+        let library = self.library.take_if(|_| library == Library::Read);
         let linked = library
             .is_some_and(|(link, library)| fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok());
         if self.have_changed() || linked {
@@ -61,6 +69,7 @@ impl Sources {
             let level = self.level.clone().unwrap_or_else(|| level(folder));
             let _ = context.execute(&format!(":opt {level}{}", " ".repeat(1 + self.reloads % 2)));
         }
+        linked
     }
 
     fn have_changed(&mut self) -> bool {
@@ -115,7 +124,7 @@ impl Engine {
     fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
         let context = self.context.as_mut().ok()?;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.sources.update(context, &self.state.folder);
+            self.sources.update(context, &self.state.folder, Library::Read);
             question(context)
         }));
         answer.ok()?.ok()

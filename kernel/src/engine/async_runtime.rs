@@ -8,6 +8,7 @@ use evcxr::CommandContext;
 
 use super::events::EventReader;
 use super::failure::Failure;
+use super::linked::split_at_path;
 use super::progress::ProgressLine;
 use super::state::{KernelState, Phase};
 use crate::cell::event::Event;
@@ -34,13 +35,11 @@ pub fn changes_dependencies(code: &str, folder: &Path) -> bool {
     })
 }
 
-/// Leaves out the path of a dependency, because evcxr makes it absolute.
+/// Leaves out the path of a dependency and the spaces before it, because evcxr makes it absolute.
 fn without_path(dependency: &str) -> String {
-    let parts = dependency.split_once("path").and_then(|(before, rest)| {
-        let (_path, after) = rest.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?.split_once('"')?;
-        Some(format!("{before}path{after}"))
-    });
-    parts.unwrap_or_else(|| dependency.to_string())
+    let Some((before, path)) = split_at_path(dependency) else { return dependency.to_string() };
+    let after = &dependency[before.len() + path.len()..];
+    format!("{}{after}", before.trim_end_matches(['"', '=', ' ']))
 }
 
 /// Takes the runtime out of evcxr's variables, while the cells still know its type. Its tasks go on; the next cell that

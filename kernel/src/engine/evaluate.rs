@@ -3,6 +3,7 @@
 use evcxr::{CommandContext, Error, EvalCallbacks};
 use serde_json::{Value, json};
 
+use super::analysis::Library;
 use super::commands::commands;
 use super::earlier::Outcome;
 use super::events::{self, EventReader};
@@ -77,12 +78,15 @@ impl Engine {
             self.state.publish_output("stream", json!({ "name": Stream::Stdout, "text": text }));
         }
         edits.extend(restarted);
+        edits.extend(self.linked.edits(code, &self.state.folder));
         if self.has_runtime && async_runtime::changes_dependencies(code, &self.state.folder) {
             async_runtime::set_apart(context, &self.state, &self.events);
             self.has_runtime = false;
         }
         if defines_variables(code) {
-            self.sources.update(context, &self.state.folder);
+            // rustc finds types sooner than rust-analyzer reads the standard library, but would run these commands again.
+            let library = if types::runs_shell(code) { Library::Read } else { Library::Later };
+            self.sources.update(context, &self.state.folder, library);
         }
         Ok(edits)
     }
@@ -114,25 +118,29 @@ impl Engine {
         // A loop's closing brace comes before the semicolon.
         let checked = |edits: &[Edit]| [&checks.edits[..], edits].concat();
         let mut attempt = execute(context, code, &checked(&edits));
-        if let Ok(Err(error)) = &attempt.answer
-            && self.state.cell().interrupts == 0
-            && types::is_missing(error)
-            && let Some(found) = types::find(context, code, &attempt.rewritten.text)
-        {
-            let found = found.map_err(|message| {
-                let cell = CellText::unchanged(self.state.cell().execution_count, code);
-                Failure::variable(message, &SourceMap::new("", &cell, &[]))
-            })?;
-            edits.extend(found.edits.clone());
-            attempt = execute(context, code, &checked(&edits));
-            if let Ok(Err(error)) = &attempt.answer
-                && let Some(message) = found.explain(error)
-            {
-                return Err(Failure::error(message));
+        if is_missing(&attempt) && self.state.cell().interrupts == 0 {
+            match types::find(context, code, &attempt.rewritten.text) {
+                Some(found) => {
+                    let found = found.map_err(|message| {
+                        let cell = CellText::unchanged(self.state.cell().execution_count, code);
+                        Failure::variable(message, &SourceMap::new("", &cell, &[]))
+                    })?;
+                    edits.extend(found.edits.clone());
+                    attempt = execute(context, code, &checked(&edits));
+                    if let Ok(Err(error)) = &attempt.answer
+                        && let Some(message) = found.explain(error)
+                    {
+                        return Err(Failure::error(message));
+                    }
+                }
+                None if self.sources.update(context, &self.state.folder, Library::Read) => {
+                    attempt = execute(context, code, &checked(&edits));
+                }
+                None => {}
             }
         }
-        if let Ok(Err(error @ Error::Message(_))) = &attempt.answer
-            && types::is_missing(error)
+        if let Ok(Err(Error::Message(_))) = &attempt.answer
+            && is_missing(&attempt)
             && let Some(errors) = types::errors(context, &attempt.rewritten.text)
         {
             let source = context.last_source().unwrap_or_default();
@@ -197,6 +205,11 @@ impl Engine {
         names.sort();
         names
     }
+}
+
+/// Returns whether evcxr failed for the lack of a variable's type.
+fn is_missing(attempt: &Attempt) -> bool {
+    matches!(&attempt.answer, Ok(Err(error)) if types::is_missing(error))
 }
 
 fn running(context: &mut Result<CommandContext, String>) -> Result<&mut CommandContext, Failure> {

@@ -17,6 +17,7 @@ pub mod interrupt;
 mod items;
 mod layouts;
 mod level;
+mod linked;
 mod literals;
 mod loops;
 mod marks;
@@ -60,6 +61,7 @@ use self::analysis::Sources;
 use self::earlier::Earlier;
 use self::events::EventReader;
 use self::hints::Hints;
+use self::linked::Linked;
 use self::loops::Loops;
 use self::names::Names;
 use self::progress::ProgressLine;
@@ -71,7 +73,7 @@ use crate::cell::input::Answer;
 use crate::cell::watch;
 
 /// The engine loads types after this time without a task.
-const IDLE: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_secs(1);
 
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -120,6 +122,7 @@ pub struct Engine {
     /// Whether evcxr keeps a runtime of tokio among the variables.
     has_runtime: bool,
     toolchain: Toolchain,
+    linked: Linked,
     hints: Hints,
 }
 
@@ -134,7 +137,8 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
         // evcxr tests its linker with a cell of its own, whose events belong to no cell of the user.
         events.wait();
         let (sources, earlier, session) = (Sources::new(), Earlier::default(), Session::default());
-        let (loops, toolchain, hints) = (Loops::default(), Toolchain::default(), Hints::default());
+        let (loops, toolchain, linked) = (Loops::default(), Toolchain::default(), Linked::default());
+        let hints = Hints::default();
         let (types_loaded, has_runtime) = (false, false);
         let mut engine = Engine {
             context,
@@ -148,6 +152,7 @@ pub fn start(state: Arc<KernelState>) -> std::io::Result<EngineHandle> {
             types_loaded,
             has_runtime,
             toolchain,
+            linked,
             hints,
         };
         engine.serve(&tasks);

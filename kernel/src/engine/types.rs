@@ -19,6 +19,10 @@ use crate::build::rustc;
 /// The end of the code that evcxr analyzes: a function with the cell's statements.
 const END: &str = "Ok(())\n}";
 
+/// Types that every cell knows by their last name, unless it defines or imports another one. `Result` isn't among them,
+/// because many cells do.
+const PRELUDE: [&str; 4] = ["std::boxed::Box", "std::option::Option", "std::string::String", "std::vec::Vec"];
+
 /// Types of a cell's variables, as rustc reports them.
 pub struct Found {
     /// Writes the types into the cell.
@@ -74,7 +78,7 @@ pub fn errors(context: &mut CommandContext, text: &str) -> Option<Error> {
 }
 
 /// Returns whether a cell contains a command for the shell, which each attempt to compile the cell would run again.
-fn runs_shell(text: &str) -> bool {
+pub fn runs_shell(text: &str) -> bool {
     text.lines().any(|line| line.starts_with('!'))
 }
 
@@ -110,6 +114,7 @@ pub fn find(context: &mut CommandContext, cell: &str, text: &str) -> Option<Resu
         if let Some(reason) = unkept::reason(&ty) {
             return Some(Err(unkept::message(&variable.name, &ty, reason)));
         }
+        let ty = shortened(ty, &source);
         let name = &variable.name;
         found.edits.push(match &variable.place {
             Place::Pattern(end) => Edit::insert(*end, format!(": {ty}")),
@@ -205,10 +210,41 @@ fn cast(message: &str) -> Option<(usize, String)> {
     Some((index, ty.to_string()))
 }
 
+/// Leaves out the paths of types that the code of `source` knows by their last name.
+fn shortened(ty: String, source: &str) -> String {
+    let lines = || source.lines().map(str::trim).filter_map(|line| line.strip_suffix(';').or(line.strip_suffix('{')));
+    let may_differ = |name: &str| {
+        lines().any(|line| {
+            let imports = line.starts_with("use ") && (line.ends_with('*') || line.ends_with(&format!(" as {name}")));
+            let last = line.starts_with("use ") && line.rsplit("::").next() == Some(name);
+            let defines = |kind: &str| line.contains(&format!("{kind} {name}"));
+            imports || last || ["struct", "enum", "type", "trait", "union"].into_iter().any(defines)
+        })
+    };
+    PRELUDE.iter().fold(ty, |ty, path| {
+        let name = path.rsplit("::").next().expect("a path");
+        if ty.contains(path) && !may_differ(name) { ty.replace(path, name) } else { ty }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::rewrite::Rewritten;
+
+    #[test]
+    fn types_of_the_prelude_are_short_unless_a_cell_has_its_own() {
+        let ty = || "std::vec::Vec<std::option::Option<a::b::C>>".to_string();
+        for (source, expected) in [
+            ("use a::b::C;\nfn f() {\n", "Vec<Option<a::b::C>>"),
+            ("use a::Option;\n", "Vec<std::option::Option<a::b::C>>"),
+            ("use a::O as Option;\n", "Vec<std::option::Option<a::b::C>>"),
+            ("use a::*;\n", "std::vec::Vec<std::option::Option<a::b::C>>"),
+            ("pub struct Vec<T> {\ntype Option<T> = O<T>;\n", "std::vec::Vec<std::option::Option<a::b::C>>"),
+        ] {
+            assert_eq!(shortened(ty(), source), expected, "{source}");
+        }
+    }
 
     /// Returns the cell with `T` for each type that is missing.
     fn typed(cell: &str) -> String {

@@ -2,11 +2,18 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use walkdir::{DirEntry, WalkDir};
 
 use crate::system::file;
+
+/// The folders of a profile's folder (`target/debug`) that hold results.
+const RESULTS: [&str; 3] = ["deps", "build", ".fingerprint"];
+/// The beginning of the names of the clone's packages.
+const PACKAGES: &str = "vitlab";
 
 /// Copies a build folder: the results of rustc and the linker as hard links, all other files (cargo's own) by content.
 ///
@@ -17,20 +24,52 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     copy_if(from, to, |entry| entry.file_name() != "incremental")
 }
 
-/// Copies the results for crates from a registry from one profile's folder (`target/debug`) to another one.
+/// Copies the results for crates from a registry from one profile's folder to another one.
 pub fn copy_dependencies(from: &Path, to: &Path) -> io::Result<()> {
     let is_dependency = |entry: &DirEntry| {
-        let name = entry.file_name().to_string_lossy();
+        let name = file::name(entry.path());
         let name = name.strip_prefix("lib").unwrap_or(&name);
-        // Packages of the clone, of the warm build and of evcxr, and their executables.
-        let own = ["vitlab", "lab-", "hold-", "ctx-", "ctx.", "code_"].iter().any(|start| name.starts_with(start));
+        // Packages of the warm build and of evcxr, and executables of the clone's tests.
+        let own = ["lab-", "hold-", "ctx-", "ctx.", "code_"].iter().any(|start| name.starts_with(start));
         let executable = entry.file_type().is_file() && entry.path().extension().is_none();
-        entry.depth() != 1 || !(own || executable)
+        entry.depth() != 1 || !(own || executable || is_package(entry.path()))
     };
-    for folder in ["deps", "build", ".fingerprint"] {
-        copy_if(&from.join(folder), &to.join(folder), is_dependency)?;
+    RESULTS.iter().try_for_each(|folder| copy_if(&from.join(folder), &to.join(folder), is_dependency))
+}
+
+/// Copies the results for the clone's packages, with the command, from one profile's folder to another one.
+pub fn copy_packages(from: &Path, to: &Path) -> io::Result<()> {
+    copy_if(from, to, |entry| match entry.depth() {
+        0 => true,
+        1 => RESULTS.iter().any(|folder| entry.file_name() == *folder) || is_package(entry.path()),
+        2 => is_package(entry.path()),
+        _ => true,
+    })
+}
+
+/// Lets cargo take the results for the clone's packages in a profile's folder as built at `time`.
+pub fn date_packages(folder: &Path, time: SystemTime) -> io::Result<()> {
+    let files = package_paths(folder).flat_map(|path| WalkDir::new(path)).flatten().map(DirEntry::into_path);
+    for path in files.filter(|path| path.is_file()) {
+        // The times in other folders, which may share the file, stay as they are.
+        let own = path.with_extension("dated");
+        fs::copy(&path, &own)?;
+        File::options().append(true).open(&own)?.set_modified(time)?;
+        fs::rename(own, path)?;
     }
     Ok(())
+}
+
+/// Lets cargo compile the clone's packages in a profile's folder anew.
+pub fn forget_packages(folder: &Path) -> io::Result<()> {
+    package_paths(folder)
+        .try_for_each(|path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
+}
+
+/// Returns the results for the clone's packages, and the folders in which cargo notes what they were built from.
+fn package_paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let folders = RESULTS.map(|name| folder.join(name));
+    folders.into_iter().flat_map(|folder| file::entries(&folder)).filter(|path| is_package(path))
 }
 
 fn copy_if(from: &Path, to: &Path, is_copied: impl Fn(&DirEntry) -> bool) -> io::Result<()> {
@@ -39,6 +78,14 @@ fn copy_if(from: &Path, to: &Path, is_copied: impl Fn(&DirEntry) -> bool) -> io:
         let (from, to) = (entry.path(), to.join(entry.path().strip_prefix(from).expect("a path below the folder")));
         if entry.file_type().is_dir() {
             fs::create_dir_all(to)?;
+            continue;
+        }
+        // A copy must not write into a file that other folders share.
+        if to.symlink_metadata().is_ok() {
+            fs::remove_file(&to)?;
+        }
+        if entry.file_type().is_symlink() {
+            symlink(fs::read_link(from)?, to)?;
         } else if !is_result(from) || fs::hard_link(from, &to).is_err() {
             fs::copy(from, &to)?;
             File::options().append(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
@@ -47,19 +94,28 @@ fn copy_if(from: &Path, to: &Path, is_copied: impl Fn(&DirEntry) -> bool) -> io:
     Ok(())
 }
 
-/// Returns true for libraries, object files and the programs of build scripts.
+/// Returns true for a file or folder that belongs to one of the clone's packages.
+fn is_package(path: &Path) -> bool {
+    let name = file::name(path);
+    name.strip_prefix("lib").unwrap_or(&name).starts_with(PACKAGES)
+}
+
+/// Returns true for libraries, object files, the command and the programs of build scripts.
 fn is_result(path: &Path) -> bool {
     let name = file::name(path);
     match path.extension() {
         Some(extension) => ["rlib", "rmeta", "so", "a", "o"].iter().any(|result| extension == *result),
-        None => name.starts_with("build-script-build") || name.starts_with("build_script_"),
+        None => {
+            name == "build-script-build"
+                || ["build_script_build-", PACKAGES].iter().any(|program| name.starts_with(program))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
 
@@ -79,24 +135,65 @@ mod tests {
         assert_ne!(inode(&from.join(".cargo-lock")), inode(&to.join(".cargo-lock")));
         assert_eq!(fs::metadata(to.join("deps/tch.d")).unwrap().modified().unwrap(), old);
         assert!(!to.join("deps/incremental").exists());
+        // A second copy replaces files, also those that are shared.
+        symlink("deps", from.join("link")).unwrap();
+        fs::remove_file(from.join("deps/libtch.rlib")).unwrap();
+        fs::write(from.join("deps/libtch.rlib"), "new").unwrap();
+        copy(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("link/libtch.rlib")).unwrap(), "new");
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("deps"));
     }
 
-    #[test]
-    fn only_the_results_for_crates_from_a_registry_are_dependencies() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        let kept = [
+    /// A profile's folder. Returns the results for crates from a registry, for packages, and the others.
+    fn results(folder: &Path) -> [Vec<&'static str>; 3] {
+        let dependencies = vec![
             "deps/libtch-1.rlib",
             "deps/libserde_derive-2.so",
             "build/torch-sys-3/build-script-build",
             ".fingerprint/tch-1/lib-tch",
         ];
-        let left = ["deps/libvitlab-4.rlib", "deps/model-5", ".fingerprint/ctx-6/dep-lib-ctx", "build/vitlab-7/output"];
-        for name in kept.iter().chain(&left) {
-            file::write(&from.join(name), name).unwrap();
+        let packages = vec![
+            "vitlab",
+            "deps/vitlab-5",
+            "deps/libvitlab-4.rlib",
+            "build/vitlab-7/output",
+            ".fingerprint/vitlab-4/lib",
+        ];
+        let others = vec!["deps/model-5", ".fingerprint/ctx-6/dep-lib-ctx", "libctx.so", "incremental/vitlab-1/s/x.o"];
+        for name in dependencies.iter().chain(&packages).chain(&others) {
+            file::write(&folder.join(name), name).unwrap();
         }
-        copy_dependencies(&from, &to).unwrap();
-        assert!(kept.iter().all(|name| to.join(name).is_file()));
-        assert!(!left.iter().any(|name| to.join(name).exists()));
+        [dependencies, packages, others]
+    }
+
+    #[test]
+    fn crates_from_a_registry_and_packages_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let [dependencies, packages, others] = results(&at("from"));
+        copy_dependencies(&at("from"), &at("crates")).unwrap();
+        copy_packages(&at("from"), &at("packages")).unwrap();
+        let are = |names: &[&str], to: &str| names.iter().map(|name| at(to).join(name).is_file()).collect::<Vec<_>>();
+        for (to, copied, left) in [("crates", &dependencies, &packages), ("packages", &packages, &dependencies)] {
+            assert_eq!(are(copied, to), vec![true; copied.len()], "{to}");
+            assert_eq!(are(left, to), vec![false; left.len()], "{to}");
+            assert_eq!(are(&others, to), vec![false; others.len()], "{to}");
+        }
+    }
+
+    #[test]
+    fn packages_are_dated_or_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let [dependencies, packages, _] = results(folder.path());
+        let time = SystemTime::now() - Duration::from_secs(1000);
+        date_packages(folder.path(), time).unwrap();
+        let dated = |name: &str| fs::metadata(folder.path().join(name)).unwrap().modified().unwrap() == time;
+        for name in &packages[1..] {
+            assert!(dated(name), "{name}");
+        }
+        assert!(!dated(dependencies[3]));
+        forget_packages(folder.path()).unwrap();
+        let exists = |name: &str| folder.path().join(name).exists();
+        assert!(!packages[1..].iter().any(|name| exists(name)) && exists(dependencies[3]));
     }
 }

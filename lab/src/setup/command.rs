@@ -13,8 +13,6 @@ use super::Launch;
 use super::kernel_build::compiling;
 use crate::system::{Error, Progress, Repository, Result, file};
 
-/// The package of the warm build that builds the command.
-pub const PACKAGE: &str = "hold";
 const NAME: &str = "vitlab";
 /// File in `.venv` that holds the key of the sources that the command is built from.
 const STAMP: &str = "vitlab-command";
@@ -47,9 +45,8 @@ pub fn install(
 ) -> Result<()> {
     let ctx = warm_build.join("ctx");
     let mut command = Command::new("cargo");
-    command.args(["rustc", "--package", PACKAGE, "--bin", NAME, "--message-format", "json-render-diagnostics"]);
-    command.arg("--target-dir").arg(ctx.join("target")).current_dir(warm_build);
-    command.args(["--", "-C"]).arg(format!("link-arg=-Wl,-rpath,{}/lib", launch.libtorch.display()));
+    command.args(["build", "--package", NAME, "--bin", NAME, "--message-format", "json-render-diagnostics"]);
+    command.arg("--target-dir").arg(ctx.join("target")).current_dir(&ctx);
     // As in a kernel, so that its build finds vitlab compiled.
     launch.prepare(&mut command, &ctx);
     let (mut built, mut show) = (None, compiling());

@@ -8,14 +8,17 @@ use crate::system::{Error, Repository, Result, cache, file};
 
 /// The manifests that a notebook's build depends on.
 pub struct Manifests {
-    /// Folders of `crate/` and of the packages that it depends on by path, directly or through another one.
-    packages: Vec<PathBuf>,
+    /// `crate/` and the packages that it depends on by path, directly or through another one.
+    packages: Vec<Package>,
     root: PathBuf,
     workspace: Table,
-    /// The manifest of `crate/`.
-    vitlab: Table,
     /// Key of the manifests and Cargo.lock, which select the external crates.
     pub dependencies_key: String,
+}
+
+struct Package {
+    folder: PathBuf,
+    manifest: Table,
 }
 
 impl Manifests {
@@ -23,82 +26,73 @@ impl Manifests {
         let root = &repository.root;
         let mut texts = vec![file::read(&root.join("Cargo.lock"))?, file::read(&root.join("Cargo.toml"))?];
         let workspace = parse(&root.join("Cargo.toml"), &texts[1])?;
-        let mut packages = vec![root.join("crate")];
-        let mut vitlab = None;
+        let mut folders = vec![root.join("crate")];
+        let mut packages = Vec::new();
         // The list grows while it is read.
-        let mut next = 0;
-        while let Some(package) = packages.get(next).cloned() {
-            let path = package.join("Cargo.toml");
+        while let Some(folder) = folders.get(packages.len()).cloned() {
+            let path = folder.join("Cargo.toml");
             let text = file::read(&path)?;
             let manifest = parse(&path, &text)?;
-            for folder in path_dependencies(&package, &manifest, root, &workspace) {
+            for folder in path_dependencies(&folder, &manifest, root, &workspace) {
                 let folder = folder.canonicalize().map_err(|error| Error::file(&folder, error.to_string()))?;
-                if !packages.contains(&folder) {
-                    packages.push(folder);
+                if !folders.contains(&folder) {
+                    folders.push(folder);
                 }
             }
             texts.push(text);
-            vitlab.get_or_insert(manifest);
-            next += 1;
+            packages.push(Package { folder, manifest });
         }
-        let vitlab = vitlab.expect("the first package");
-        Ok(Manifests { packages, root: root.clone(), workspace, vitlab, dependencies_key: cache::key(&texts) })
+        Ok(Manifests { packages, root: root.clone(), workspace, dependencies_key: cache::key(&texts) })
+    }
+
+    /// Returns the packages' folders, relative to the clone's root. The first one is `crate`.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.packages.iter().filter_map(|package| package.folder.strip_prefix(&self.root).ok())
     }
 
     /// Returns a key of everything in the clone that the build depends on: the packages' files, manifests and Cargo.lock.
     pub fn sources_key(&self) -> Result<String> {
         let mut keys = vec![self.dependencies_key.clone()];
         for package in &self.packages {
-            keys.push(cache::folder_key(package)?);
+            keys.push(cache::folder_key(&package.folder)?);
         }
         Ok(cache::key(&keys))
     }
 
-    /// Returns the manifest of a package outside of the clone that builds the command `vitlab`. The package also depends on
-    /// the library. Its dependencies are those of `crate/`, so that cargo compiles them for both with the same features.
-    pub fn command(&self, name: &str) -> String {
-        let crate_folder = &self.packages[0];
-        let inherited = self.workspace.get("workspace").and_then(|workspace| workspace.get("dependencies"));
-        let mut dependencies = Table::from_iter([("vitlab".to_string(), path_only(crate_folder))]);
-        for (name, dependency) in self.vitlab.get("dependencies").and_then(Value::as_table).into_iter().flatten() {
-            let (base, dependency) = match dependency.get("workspace").and(inherited).and_then(|all| all.get(name)) {
-                Some(dependency) => (&self.root, dependency),
-                None => (crate_folder, dependency),
-            };
-            let mut dependency = dependency.clone();
-            if let Some(Value::String(path)) = dependency.get_mut("path") {
-                *path = base.join(&*path).to_string_lossy().into_owned();
-            }
-            dependencies.insert(name.clone(), dependency);
+    /// Returns the manifest of a workspace like the clone's, in which cargo compiles the packages as in the clone, but with
+    /// other members.
+    pub fn workspace(&self, members: &[&str]) -> Table {
+        let mut manifest = self.workspace.clone();
+        manifest.retain(|name, _| name == "workspace" || name == "profile");
+        if let Some(profiles) = manifest.get_mut("profile").and_then(Value::as_table_mut) {
+            profiles.retain(|name, _| name == "dev");
         }
-        let package = |table: &Table, name: &str| Some(table.get("package")?.get(name)?.clone());
-        let shared = self.workspace.get("workspace").and_then(Value::as_table);
-        let version = shared.and_then(|shared| package(shared, "version")).unwrap_or_else(|| "0.0.0".into());
-        let mut table = Table::from_iter([
-            ("name".to_string(), name.into()),
-            ("version".to_string(), version),
-            ("edition".to_string(), "2024".into()),
-        ]);
-        // Otherwise, a kernel would analyse all dependencies of the command.
-        table.extend(package(&self.vitlab, "metadata").map(|metadata| ("metadata".to_string(), metadata)));
-        let main = crate_folder.join("src/bin/vitlab/main.rs").to_string_lossy().into_owned();
-        let program = Table::from_iter([("name".to_string(), "vitlab".into()), ("path".to_string(), main.into())]);
-        let manifest = Table::from_iter([
-            ("package".to_string(), Value::Table(table)),
-            ("bin".to_string(), Value::Array(vec![Value::Table(program)])),
-            ("dependencies".to_string(), Value::Table(dependencies)),
-        ]);
-        toml::to_string(&manifest).expect("tables of strings and of what was parsed")
+        let workspace = manifest.entry("workspace").or_insert_with(|| Table::new().into());
+        if let Some(workspace) = workspace.as_table_mut() {
+            workspace.remove("default-members");
+            workspace.insert("members".into(), members.to_vec().into());
+        }
+        manifest
     }
 
-    /// Returns the tables `[profile.dev.package.*]` of the workspace's manifest.
-    pub fn profile_overrides(&self) -> String {
-        let dev = self.workspace.get("profile").and_then(|profile| profile.get("dev"));
-        let Some(packages) = dev.and_then(|dev| dev.get("package")) else { return String::new() };
-        let nested = ["package", "dev", "profile"]
-            .iter()
-            .fold(packages.clone(), |inner, name| Value::Table(Table::from_iter([(name.to_string(), inner)])));
-        toml::to_string(&nested).expect("a table that was parsed")
+    /// Returns the manifest of a package that depends on the external crates of all packages. Where two packages depend on
+    /// the same crate, the requirements of the first one count: Cargo.lock holds one version for both.
+    pub fn external_crates(&self, name: &str) -> Table {
+        let mut external = Table::new();
+        for Package { manifest, .. } in &self.packages {
+            for (name, dependency) in manifest.get("dependencies").and_then(Value::as_table).into_iter().flatten() {
+                let dependency = resolve(name, dependency, &self.workspace);
+                if dependency.get("path").is_none() && !external.contains_key(name) {
+                    external.insert(name.clone(), dependency.clone());
+                }
+            }
+        }
+        let package = [("name", name), ("version", "1.0.0"), ("edition", "2024")];
+        let package = package.map(|(key, value)| (key.to_string(), value.into()));
+        Table::from_iter([
+            ("package".to_string(), Table::from_iter(package).into()),
+            ("dependencies".to_string(), external.into()),
+        ])
     }
 }
 
@@ -106,19 +100,18 @@ fn parse(path: &Path, text: &str) -> Result<Table> {
     text.parse().map_err(|error: toml::de::Error| Error::file(path, format!("is no manifest ({})", error.message())))
 }
 
-fn path_only(folder: &Path) -> Value {
-    Value::Table(Table::from_iter([("path".to_string(), folder.to_string_lossy().into_owned().into())]))
+/// Returns what a dependency inherits from the workspace, if it does.
+fn resolve<'a>(name: &str, dependency: &'a Value, workspace: &'a Table) -> &'a Value {
+    let inherited = || workspace.get("workspace")?.get("dependencies")?.get(name);
+    dependency.get("workspace").and_then(|_| inherited()).unwrap_or(dependency)
 }
 
 /// Returns the folders of a package's path dependencies, stated in its own manifest or inherited from the workspace's.
 fn path_dependencies(package: &Path, manifest: &Table, root: &Path, workspace: &Table) -> Vec<PathBuf> {
     let tables = ["dependencies", "build-dependencies"].iter().filter_map(|name| manifest.get(*name)?.as_table());
     let folder = |(name, dependency): (&String, &Value)| {
-        let (base, dependency) = match dependency.get("workspace") {
-            Some(_) => (root, workspace.get("workspace")?.get("dependencies")?.get(name)?),
-            None => (package, dependency),
-        };
-        Some(base.join(dependency.get("path")?.as_str()?))
+        let base = if dependency.get("workspace").is_some() { root } else { package };
+        Some(base.join(resolve(name, dependency, workspace).get("path")?.as_str()?))
     };
     tables.flatten().filter_map(folder).collect()
 }
@@ -128,14 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_dependencies_and_profiles_are_found() {
+    fn path_dependencies_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let write = |name: &str, text: &str| file::write(&root.join(name), text).unwrap();
         write("Cargo.lock", "");
         let workspace = "[workspace.dependencies]\nbase = { path = \"base\" }\n";
-        let profile = "[profile.dev.package.fused]\nopt-level = 3\n";
-        write("Cargo.toml", &format!("{workspace}[profile.dev]\nopt-level = 2\n{profile}"));
+        write("Cargo.toml", workspace);
         write("crate/Cargo.toml", "[dependencies]\nserde = \"1\"\nfused = { path = \"../fused\" }\n");
         write("fused/Cargo.toml", "[build-dependencies]\nbase = { workspace = true }\n");
         write("base/Cargo.toml", "[dev-dependencies]\nlab = { path = \"../lab\" }\n");
@@ -143,8 +135,7 @@ mod tests {
         let repository = Repository { root: root.clone() };
         let read = || Manifests::read(&repository).unwrap();
 
-        assert_eq!(read().packages, ["crate", "fused", "base"].map(|name| root.join(name)));
-        assert_eq!(read().profile_overrides(), profile);
+        assert_eq!(Vec::from_iter(read().folders()), ["crate", "fused", "base"].map(Path::new));
         let keys = || (read().dependencies_key, read().sources_key().unwrap());
         let first = keys();
         write("lab/src/lib.rs", "");
@@ -157,26 +148,25 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_manifest_has_the_crates_dependencies() {
+    fn a_workspace_compiles_as_the_clone_does() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let write = |name: &str, text: &str| file::write(&root.join(name), text).unwrap();
         write("Cargo.lock", "");
-        let shared = "[workspace.dependencies]\nserde = { version = \"1\", features = [\"derive\"] }\n";
-        write("Cargo.toml", &format!("[workspace.package]\nversion = \"0.3.0\"\n{shared}"));
-        let metadata = "[package.metadata.vitlab-kernel]\nshows = [\"tch\"]\n";
-        let dependencies = "[dependencies]\ntch = \"=1\"\nserde.workspace = true\nbase = { path = \"../base\" }\n";
-        write("crate/Cargo.toml", &format!("{metadata}{dependencies}"));
-        write("base/Cargo.toml", "");
+        let serde = "serde = { version = \"1\", features = [\"derive\"] }\n";
+        let kept = format!("[workspace.dependencies]\n{serde}[profile.dev.package.base]\nopt-level = 3\n");
+        let members = "[workspace]\nmembers = [\"crate\", \"lab\"]\ndefault-members = [\"crate\"]\n";
+        write("Cargo.toml", &format!("{members}{kept}[patch.crates-io]\n"));
+        let dependencies = "tch = \"=1\"\nserde.workspace = true\nbase = { path = \"../base\" }\n";
+        write("crate/Cargo.toml", &format!("[dependencies]\n{dependencies}"));
+        write("base/Cargo.toml", "[dependencies]\nserde = \"1.0\"\nfastrand = \"2\"\n");
         let manifests = Manifests::read(&Repository { root: root.clone() }).unwrap();
-        let manifest: Table = manifests.command("program").parse().unwrap();
-        let root = root.display();
+        let expected: Table = format!("[workspace]\nmembers = [\"ctx\"]\n{kept}").parse().unwrap();
+        assert_eq!(manifests.workspace(&["ctx"]), expected);
         let expected = format!(
-            "[package]\nname = \"program\"\nversion = \"0.3.0\"\nedition = \"2024\"\n{metadata}\
-             [[bin]]\nname = \"vitlab\"\npath = \"{root}/crate/src/bin/vitlab/main.rs\"\n\
-             [dependencies]\nvitlab = {{ path = \"{root}/crate\" }}\ntch = \"=1\"\n\
-             serde = {{ version = \"1\", features = [\"derive\"] }}\nbase = {{ path = \"{root}/crate/../base\" }}\n"
+            "[package]\nname = \"hold\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[dependencies]\n\
+             tch = \"=1\"\n{serde}fastrand = \"2\"\n"
         );
-        assert_eq!(manifest, expected.parse().unwrap());
+        assert_eq!(manifests.external_crates("hold"), expected.parse().unwrap());
     }
 }

@@ -95,7 +95,7 @@ impl Setup {
         let progress = Progress::new("Warm build of the kernel");
         let built = compiled.is_some();
         compiled.map_or(Ok(()), |compiled| warm.complete(compiled, &python, &bindings, &progress))?;
-        warm.fill_target()?;
+        warm.fill_target(built)?;
         self.finish(progress, built, "first cells start in seconds");
         launch.write(repository)?;
         kernelspec::install(repository)?;

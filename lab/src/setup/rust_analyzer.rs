@@ -61,7 +61,8 @@ pub fn fetch(launch: &Launch) -> bool {
     process::succeeds(command.env("RUSTC_BOOTSTRAP", "1"))
 }
 
-/// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or given a variable.
+/// Lets a kernel in `folder` start with an empty standard library. It reads the real one when idle or for a type that rustc
+/// doesn't find.
 pub fn postpone(folder: &Path, command: &mut Command) {
     let sources = command.get_envs().find(|(name, _)| *name == RUST_SRC);
     let Some(sources) = sources.and_then(|(_, path)| path).map(PathBuf::from) else { return };

@@ -1,50 +1,49 @@
 //! The warm build: the result of a kernel's `:dep vitlab = { path = "../crate" }`, built once and copied by every kernel.
 //!
-//! It is a cargo workspace of two packages. evcxr writes its own, `ctx`, anew in every kernel. `hold` always depends on
-//! vitlab. It keeps the versions of the repository's Cargo.lock in the workspace's lock file: evcxr's first cell has no
-//! dependencies yet and would drop them. It also builds the command `vitlab`, for which the library, minutes of processor
-//! time, is thus compiled once and not twice. The workspace also sets the profile, so `:opt` in a notebook has no effect.
+//! It is a cargo workspace with the package `ctx`, which evcxr writes anew in every kernel, and with links to the clone's
+//! packages, on which `ctx` depends. cargo identifies packages by their path within the workspace. In this workspace, the
+//! packages have the same paths, profiles and flags as in the clone. So the clone's own build takes over the results, as
+//! does every other clone with the same sources, and the command `vitlab` is built here, too.
 //!
-//! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: a copy of the base (hard links) with that
-//! clone's vitlab. cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
+//! The package `hold` depends on all external crates. It keeps their versions in the workspace's lock file: evcxr's first
+//! cell has no dependencies yet and would drop them.
+//!
+//! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: at first a copy of the base (hard links). In
+//! it, cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use serde_json::json;
+use toml::Value;
 
-use super::build_folder::{copy, copy_dependencies};
+use super::build_folder::{copy, copy_dependencies, copy_packages, date_packages, forget_packages};
 use super::manifests::Manifests;
 use super::{Bindings, Launch, Python, command, kernel_build, rust_analyzer, stubs};
 use crate::system::{Error, Progress, Repository, Result, cache, file};
 
-/// The workspace. The repository's settings for single packages are appended to it. Together they compile the crates
-/// from a registry as a plain `cargo build` in the clone does.
-const WORKSPACE: &str = r#"[workspace]
-resolver = "3"
-members = ["ctx", "hold"]
+/// Changes with the layout of the folder.
+const FORMAT: &str = "links";
+/// The packages in the workspace's manifest. The linked ones belong to it as dependencies of `ctx`, if a cell needs them.
+const MEMBERS: [&str; 2] = ["ctx", "hold"];
 
-[profile.dev]
-opt-level = 2
-debug = false
-
-# Arguments and printing: its loops are in the library.
-[profile.dev.package.hold]
-opt-level = 0
-"#;
-
-/// The first lines of a notebook, and a cell that makes cargo link all of vitlab.
-const CELLS: [&str; 2] =
-    [":dep vitlab = { path = \"../crate\" }\nuse vitlab::Error;", "println!(\"{}\", Error::argument(\"warm\"));"];
+/// Appended to the workspace's manifest. It saves the linker work in every cell, whose backtraces nobody sees.
+const CELL_PROFILE: &str = "[profile.dev.package.ctx]\ndebug = false\nstrip = \"debuginfo\"\n";
 
 /// File that marks a complete build and holds the key of its inputs.
 const STAMP: &str = "made-from";
+/// File of the base with the key of the sources of the clone that it is a copy of.
+const SOURCES: &str = "sources";
 
 /// A build with vitlab that lacks what a kernel adds.
 pub struct Compiled {
     new: PathBuf,
+    /// Another clone's build of the same sources is complete, and thus its copy.
+    is_complete: bool,
     sources: String,
     /// Key of the manifests and Cargo.lock.
     dependencies: String,
@@ -63,7 +62,7 @@ pub struct WarmBuild<'a> {
 impl<'a> WarmBuild<'a> {
     pub fn of(repository: &'a Repository, launch: &'a Launch) -> Self {
         let libtorch = launch.libtorch.to_string_lossy();
-        let key = cache::key(&[kernel_build::EVCXR_VERSION, &launch.rustc, &libtorch, WORKSPACE]);
+        let key = cache::key(&[kernel_build::EVCXR_VERSION, &launch.rustc, &libtorch, FORMAT, CELL_PROFILE]);
         let shared = launch.home.join(format!("warm-{key}"));
         WarmBuild { folder: shared.join(format!("clone-{}", repository.key())), shared, repository, launch }
     }
@@ -78,34 +77,39 @@ impl<'a> WarmBuild<'a> {
     pub fn compile(&self, bindings: &Bindings, progress: &Progress) -> Result<Option<Compiled>> {
         let lock = cache::lock(&file::name(&self.shared), progress)?;
         let manifests = Manifests::read(self.repository)?;
+        let read = SystemTime::now();
         let sources = manifests.sources_key()?;
         if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
             return Ok(None);
         }
         // The name doesn't change: after an interruption, the next set-up continues in this folder.
         let new = self.folder.with_extension("new");
+        let mut is_complete = false;
         if !new.exists() {
-            self.seed(&new).map_err(|error| self.failed(&error))?;
+            is_complete = self.seed(&new, &sources, read).map_err(|error| self.failed(&error))?;
         }
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
         command::install(self.repository, self.launch, &new, &sources, progress)?;
-        Ok(Some(Compiled { new, sources, dependencies: manifests.dependencies_key, _lock: lock }))
+        Ok(Some(Compiled { new, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
     /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
     pub fn complete(
         &self,
-        Compiled { new, sources, dependencies, _lock }: Compiled,
+        Compiled { new, is_complete, sources, dependencies, _lock }: Compiled,
         python: &Python,
         bindings: &Bindings,
         progress: &Progress,
     ) -> Result<()> {
-        self.run_cells(&new, python, progress)?;
-        stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
-        remove_programs(&new.join("ctx")).map_err(|error| self.failed(&error))?;
+        if !is_complete {
+            self.run_cells(&new, python, progress)?;
+            stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
+            remove_cells(&new.join("ctx")).map_err(|error| self.failed(&error))?;
+        }
         file::write(&new.join(STAMP), &sources)?;
-        self.replace(&new).and_then(|()| self.renew_base(&dependencies)).map_err(|error| self.failed(&error))
+        let replace = || self.replace(&new).and_then(|()| self.renew_base(&dependencies, &sources));
+        replace().map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &io::Error) -> Error {
@@ -114,22 +118,35 @@ impl<'a> WarmBuild<'a> {
 
     fn write_workspace(&self, folder: &Path, manifests: &Manifests, bindings: &Bindings) -> Result<()> {
         let root = &self.repository.root;
-        file::write(&folder.join("Cargo.toml"), &format!("{WORKSPACE}\n{}", manifests.profile_overrides()))?;
-        file::write(&folder.join("hold/Cargo.toml"), &manifests.command(command::PACKAGE))?;
+        file::write(&folder.join("Cargo.toml"), &format!("{}\n{CELL_PROFILE}", manifests.workspace(&MEMBERS)))?;
+        file::write(&folder.join("hold/Cargo.toml"), &manifests.external_crates("hold").to_string())?;
+        file::write(&folder.join("hold/src/lib.rs"), "")?;
         file::write(&folder.join(".cargo/config.toml"), &file::read(&bindings.config())?)?;
         file::write(&folder.join("Cargo.lock"), &file::read(&root.join("Cargo.lock"))?)?;
+        for package in manifests.folders() {
+            let link = folder.join(package);
+            let _ = fs::remove_file(&link);
+            symlink(root.join(package), link).map_err(|error| self.failed(&error))?;
+        }
         // evcxr replaces both.
-        let cell = folder.join("ctx");
-        file::write(&cell.join("Cargo.toml"), "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n")?;
-        file::write(&cell.join("src/lib.rs"), "")
+        let package = "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n";
+        let dependency = "[dependencies]\nvitlab = { path = \"../crate\" }\n";
+        file::write(&folder.join("ctx/Cargo.toml"), &format!("{package}{dependency}"))?;
+        file::write(&folder.join("ctx/src/lib.rs"), "")
     }
 
-    /// Runs a plain kernel in the folder, through the client library that also runs the notebooks.
+    /// Runs the first lines of a notebook on a plain kernel in the folder, through the client library that also runs the
+    /// notebooks, and a cell that makes cargo link all of vitlab.
     fn run_cells(&self, folder: &Path, python: &Python, progress: &Progress) -> Result<()> {
+        let path = Value::from(&*folder.join("crate").to_string_lossy());
+        let cells = [
+            format!(":dep vitlab = {{ path = {path} }}\nuse vitlab::Error;"),
+            "println!(\"{}\", Error::argument(\"warm\"));".to_string(),
+        ];
         let notebooks = self.repository.notebooks();
         cache::create(&notebooks)?;
         let argv = json!([self.launch.kernel, "--control_file", "{connection_file}"]);
-        let job = json!({ "argv": argv, "folder": notebooks, "cells": CELLS });
+        let job = json!({ "argv": argv, "folder": notebooks, "cells": cells });
         let mut command = Command::new(&python.executable);
         command.args(["-I", "-c", include_str!("../python/cells.py"), &job.to_string()]);
         self.launch.prepare(&mut command, &folder.join("ctx"));
@@ -138,33 +155,55 @@ impl<'a> WarmBuild<'a> {
         progress.run(&mut command, kernel_build::compiling())
     }
 
-    /// Lets a clone's first `cargo build` start from the crates of a registry that are compiled here.
-    pub fn fill_target(&self) -> Result<()> {
-        let target = command::build_folder(self.repository);
-        if target.join(".fingerprint").exists() {
-            return Ok(());
-        }
-        copy_dependencies(&self.folder.join("ctx/target/debug"), &target).map_err(|error| {
+    /// Gives the clone's own build the results for its packages, if they were `built` anew, and those for crates from a
+    /// registry, if it has none. Omits a build that is running.
+    pub fn fill_target(&self, built: bool) -> Result<()> {
+        let (from, target) = (self.folder.join("ctx/target/debug"), command::build_folder(self.repository));
+        let fill = || {
+            let is_new = !target.join(".fingerprint").exists();
+            if !is_new && !built {
+                return Ok(());
+            }
+            fs::create_dir_all(&target)?;
+            // cargo's own lock.
+            let lock = File::options().append(true).create(true).open(target.join(".cargo-lock"))?;
+            if lock.try_lock().is_err() {
+                return Ok(());
+            }
+            if is_new {
+                copy_dependencies(&from, &target)?;
+            }
+            copy_packages(&from, &target)
+        };
+        fill().map_err(|error: io::Error| {
             Error::file(&target, format!("can't be filled ({error}); check the free space on its disk"))
         })
     }
 
     /// Starts a new build from a copy of the clone's present build or of the base, otherwise from the crates that the
-    /// clone's own build has compiled.
-    fn seed(&self, new: &Path) -> io::Result<()> {
+    /// clone's own build has compiled. `sources` is the key of the sources that were read at `time`. Returns whether the base
+    /// was built from the same sources.
+    fn seed(&self, new: &Path, sources: &str, time: SystemTime) -> io::Result<bool> {
         let copied = self.folder.with_extension("copy");
         let _ = fs::remove_dir_all(&copied);
-        let seeds = [&self.folder, &self.shared.join("base")];
-        if let Some(seed) = seeds.into_iter().find(|folder| read_stamp(folder).is_some()) {
-            copy(seed, &copied)?;
+        let (base, results) = (self.shared.join("base"), copied.join("ctx/target/debug"));
+        let mut is_same = false;
+        if read_stamp(&self.folder).is_some() {
+            copy(&self.folder, &copied)?;
+        } else if read_stamp(&base).is_some() {
+            copy(&base, &copied)?;
+            // Another clone's files have other times.
+            is_same = read_key(&base, SOURCES).as_deref() == Some(sources);
+            if is_same { date_packages(&results, time)? } else { forget_packages(&results)? }
         } else {
             let compiled = command::build_folder(self.repository);
             if compiled.join(".fingerprint").is_dir() {
-                copy_dependencies(&compiled, &copied.join("ctx/target/debug"))?;
+                copy_dependencies(&compiled, &results)?;
             }
         }
         fs::create_dir_all(&copied)?;
-        fs::rename(&copied, new)
+        fs::rename(&copied, new)?;
+        Ok(is_same)
     }
 
     /// Removes the build of a clone that no longer exists.
@@ -212,32 +251,35 @@ impl<'a> WarmBuild<'a> {
         Ok(())
     }
 
-    /// Replaces the base, from which further clones start, if its dependencies differ.
-    fn renew_base(&self, dependencies: &str) -> io::Result<()> {
+    /// Replaces the base, from which further clones start, if its sources differ.
+    fn renew_base(&self, dependencies: &str, sources: &str) -> io::Result<()> {
         let base = self.shared.join("base");
-        if read_stamp(&base).as_deref() == Some(dependencies) {
+        let keys = [(STAMP, dependencies), (SOURCES, sources)];
+        if keys.iter().all(|(name, key)| read_key(&base, name).as_deref() == Some(key)) {
             return Ok(());
         }
         let new = self.shared.join("base.new");
         let _ = fs::remove_dir_all(&new);
         copy(&self.folder, &new)?;
-        fs::write(new.join(STAMP), dependencies)?;
+        keys.iter().try_for_each(|(name, key)| fs::write(new.join(name), key))?;
         let _ = fs::remove_dir_all(&base);
         fs::rename(new, base)
     }
 }
 
 fn read_stamp(folder: &Path) -> Option<String> {
-    fs::read_to_string(folder.join(STAMP)).ok()
+    read_key(folder, STAMP)
 }
 
-/// Removes the results of the cells that were run, because a kernel builds its own, and the command.
-fn remove_programs(ctx: &Path) -> io::Result<()> {
+fn read_key(folder: &Path, name: &str) -> Option<String> {
+    fs::read_to_string(folder.join(name)).ok()
+}
+
+/// Removes the results of the cells that were run, because a kernel builds its own.
+fn remove_cells(ctx: &Path) -> io::Result<()> {
     let debug = ctx.join("target/debug");
     for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
-        let name = file::name(&path);
-        let command = name.starts_with("vitlab") && path.is_file() && path.extension().is_none();
-        if !command && !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| name.starts_with(start)) {
+        if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| file::name(&path).starts_with(start)) {
             continue;
         }
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
