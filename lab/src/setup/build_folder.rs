@@ -49,7 +49,7 @@ pub fn copy_packages(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Lets cargo take the results for the clone's packages in a profile's folder as built at `time`.
 pub fn date_packages(folder: &Path, time: SystemTime) -> io::Result<()> {
-    let files = package_paths(folder).flat_map(|path| WalkDir::new(path)).flatten().map(DirEntry::into_path);
+    let files = package_paths(folder).flat_map(WalkDir::new).flatten().map(DirEntry::into_path);
     for path in files.filter(|path| path.is_file()) {
         // The times in other folders, which may share the file, stay as they are.
         let own = path.with_extension("dated");
