@@ -66,6 +66,28 @@ pub fn forget_packages(folder: &Path) -> io::Result<()> {
         .try_for_each(|path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
 }
 
+/// Removes from a profile's folder what cargo doesn't need to find a result fresh: a kernel copies its files one by one.
+pub fn prune(folder: &Path) -> io::Result<()> {
+    let incremental = folder.join("incremental");
+    if incremental.exists() {
+        fs::remove_dir_all(incremental)?;
+    }
+    for file in WalkDir::new(folder).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+        let (path, name) = (file.path(), file::name(file.path()));
+        let of = path.strip_prefix(folder).expect("a path below the folder");
+        let is_unread = match of.components().next().and_then(|first| first.as_os_str().to_str()) {
+            Some(".fingerprint") => name.ends_with(".json"),
+            Some("deps") => name.ends_with(".d"),
+            Some("build") => name == "stderr" && file.metadata()?.len() == 0,
+            _ => false,
+        };
+        if is_unread || name == "invoked.timestamp" {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns the results for the clone's packages, and the folders in which cargo notes what they were built from.
 fn package_paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let folders = RESULTS.map(|name| folder.join(name));
@@ -179,6 +201,33 @@ mod tests {
             assert_eq!(are(left, to), vec![false; left.len()], "{to}");
             assert_eq!(are(&others, to), vec![false; others.len()], "{to}");
         }
+    }
+
+    #[test]
+    fn only_what_decides_about_freshness_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let [dependencies, packages, _] = results(folder.path());
+        let kept = [
+            ".fingerprint/vitlab-4/dep-lib",
+            ".fingerprint/tch-1/dep-lib-tch",
+            "build/ring-1/output",
+            "build/ring-1/out/x.json",
+        ];
+        let left = [
+            ".fingerprint/tch-1/lib-tch.json",
+            "deps/tch-1.d",
+            "build/ring-1/invoked.timestamp",
+            "build/ring-1/stderr",
+        ];
+        for name in kept.iter().chain(&left) {
+            file::write(&folder.path().join(name), "").unwrap();
+        }
+        prune(folder.path()).unwrap();
+        for name in dependencies.iter().chain(&packages).chain(&kept) {
+            assert!(folder.path().join(name).is_file(), "{name}");
+        }
+        assert!(!left.iter().any(|name| folder.path().join(name).exists()));
+        assert!(!folder.path().join("incremental").exists());
     }
 
     #[test]

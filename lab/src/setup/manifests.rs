@@ -1,6 +1,7 @@
 //! The clone's manifests: the packages that a notebook builds, and how they are compiled.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use toml::{Table, Value};
 
@@ -57,6 +58,15 @@ impl Manifests {
             keys.push(cache::folder_key(&package.folder)?);
         }
         Ok(cache::key(&keys))
+    }
+
+    /// Returns the time of the last change of a file in the packages.
+    pub fn newest(&self) -> Result<SystemTime> {
+        let mut newest = SystemTime::UNIX_EPOCH;
+        for Package { folder, .. } in &self.packages {
+            newest = newest.max(cache::folder_time(folder)?);
+        }
+        Ok(newest)
     }
 
     /// Returns the manifest of a workspace like the clone's, in which cargo compiles the packages as in the clone, but with

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use serde_json::json;
 use toml::Value;
 
-use super::build_folder::{copy, copy_dependencies, copy_packages, date_packages, forget_packages};
+use super::build_folder::{copy, copy_dependencies, copy_packages, date_packages, forget_packages, prune};
 use super::manifests::Manifests;
 use super::{Bindings, Launch, Python, command, kernel_build, rust_analyzer, stubs};
 use crate::system::{Error, Progress, Repository, Result, cache, file};
@@ -80,6 +80,8 @@ impl<'a> WarmBuild<'a> {
         let read = SystemTime::now();
         let sources = manifests.sources_key()?;
         if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
+            let newest = manifests.newest()?;
+            self.date(newest, read).map_err(|error| self.failed(&error))?;
             return Ok(None);
         }
         // The name doesn't change: after an interruption, the next set-up continues in this folder.
@@ -94,6 +96,19 @@ impl<'a> WarmBuild<'a> {
         Ok(Some(Compiled { new, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
+    /// Lets cargo take an up-to-date build as made at `time`, if a source is newer. git, for example, gives files new times
+    /// and old contents.
+    fn date(&self, newest: SystemTime, time: SystemTime) -> io::Result<()> {
+        let stamp = File::options().append(true).open(self.folder.join(STAMP))?;
+        if stamp.metadata()?.modified()? > newest {
+            return Ok(());
+        }
+        let lock = self.lock_file()?;
+        lock.lock()?;
+        date_packages(&self.folder.join("ctx/target/debug"), time)?;
+        stamp.set_modified(time)
+    }
+
     /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
     pub fn complete(
         &self,
@@ -105,7 +120,8 @@ impl<'a> WarmBuild<'a> {
         if !is_complete {
             self.run_cells(&new, python, progress)?;
             stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
-            remove_cells(&new.join("ctx")).map_err(|error| self.failed(&error))?;
+            let debug = new.join("ctx/target/debug");
+            remove_cells(&debug).and_then(|()| prune(&debug)).map_err(|error| self.failed(&error))?;
         }
         file::write(&new.join(STAMP), &sources)?;
         let replace = || self.replace(&new).and_then(|()| self.renew_base(&dependencies, &sources));
@@ -276,8 +292,7 @@ fn read_key(folder: &Path, name: &str) -> Option<String> {
 }
 
 /// Removes the results of the cells that were run, because a kernel builds its own.
-fn remove_cells(ctx: &Path) -> io::Result<()> {
-    let debug = ctx.join("target/debug");
+fn remove_cells(debug: &Path) -> io::Result<()> {
     for path in ["", "deps", ".fingerprint"].iter().flat_map(|folder| file::entries(&debug.join(folder))) {
         if !["libcode_", "libctx", "ctx-", "ctx."].iter().any(|start| file::name(&path).starts_with(start)) {
             continue;

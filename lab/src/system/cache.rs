@@ -1,10 +1,12 @@
 //! The cache folder that all clones share: names for its entries and a lock for each step that writes to it.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use vitlab_dataset::checksum;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::{Error, Progress, Result};
 
@@ -40,20 +42,31 @@ pub fn key(parts: &[impl AsRef<[u8]>]) -> String {
 
 /// Returns the [`key`] of all files below `folder`: their relative paths and contents. Skips build folders (`target`).
 pub fn folder_key(folder: &Path) -> Result<String> {
-    let failed = |error: walkdir::Error| Error::file(folder, format!("can't be read ({error})"));
     let mut parts = Vec::new();
-    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-    for entry in walk.filter_entry(|entry| entry.file_name() != "target" || !entry.file_type().is_dir()) {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().is_dir() {
-            continue;
-        }
-        let path = entry.path();
-        let content = fs::read(path).map_err(|error| Error::file(path, format!("can't be read ({error})")))?;
+    for entry in files(folder) {
+        let path = entry?.into_path();
+        let content = fs::read(&path).map_err(|error| Error::file(&path, format!("can't be read ({error})")))?;
         let name = path.strip_prefix(folder).expect("a path below the folder");
         parts.extend([name.as_os_str().as_encoded_bytes().to_vec(), content]);
     }
     Ok(key(&parts))
+}
+
+/// Returns the time of the last change of these files.
+pub fn folder_time(folder: &Path) -> Result<SystemTime> {
+    files(folder).try_fold(SystemTime::UNIX_EPOCH, |newest, entry| {
+        let entry = entry?;
+        let time = entry.metadata().map_err(io::Error::from).and_then(|it| it.modified());
+        Ok(newest.max(time.map_err(|error| Error::file(entry.path(), format!("can't be read ({error})")))?))
+    })
+}
+
+fn files(folder: &Path) -> impl Iterator<Item = Result<DirEntry>> {
+    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    let entries = walk.filter_entry(|entry| entry.file_name() != "target" || !entry.file_type().is_dir());
+    entries
+        .map(move |entry| entry.map_err(|error| Error::file(folder, format!("can't be read ({error})"))))
+        .filter(|entry| !entry.as_ref().is_ok_and(|entry| entry.file_type().is_dir()))
 }
 
 /// Locks the set-up step `name` against other processes until the returned file is dropped. While another process holds the
@@ -75,6 +88,8 @@ pub fn lock(name: &str, progress: &Progress) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::system::file;
 
@@ -90,5 +105,8 @@ mod tests {
         assert_ne!(key_after("src/deep/a.rs", "2"), first);
         assert_eq!(key_after("src/deep/a.rs", "1"), first);
         assert_ne!(key_after("src/b.rs", ""), first);
+        let time = SystemTime::now() + Duration::from_secs(9);
+        File::options().append(true).open(folder.path().join("src/b.rs")).unwrap().set_modified(time).unwrap();
+        assert_eq!(folder_time(folder.path()).unwrap(), time);
     }
 }
