@@ -327,3 +327,14 @@ def test_a_crate_that_depends_on_the_clones_crate(own, tmp_path):
     assert own.text("mine::patches(&vitlab::Config::default()) == before") == "true"
     own.text(':dep vitlab = { path = "../crate" }\nlet config = vitlab::Config::default();')
     assert own.text("mine::patches(&config)") == "49"
+
+
+def test_a_wrapper_of_the_user_compiles_crates_but_no_cell(own, tmp_path):
+    log, wrapper = tmp_path / "log", tmp_path / "wrapper.sh"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    own.text(f":env RUSTC_WRAPPER={wrapper}")
+    own.text(write_crate(tmp_path / "wrapped", source="pub fn three() -> i32 { 3 }") + "\nlet n = wrapped::three();")
+    assert own.text("n") == "3"
+    logged = log.read_text()
+    assert "--crate-name wrapped " in logged and "--crate-name ctx " not in logged

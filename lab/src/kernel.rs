@@ -19,7 +19,7 @@ use crate::system::{Error, Repository, Result, cache, process};
 
 #[derive(clap::Args)]
 pub struct Kernel {
-    /// Run evcxr_jupyter without vitlab's additions
+    /// Run evcxr_jupyter without vitlab's additions; a cell's `:dep` then compiles the crate
     #[arg(long)]
     plain: bool,
     /// Start the kernel's program through this shell script, which gets the command as its arguments

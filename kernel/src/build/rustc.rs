@@ -24,6 +24,8 @@ use super::{display, manifests, progress};
 /// Makes this program cargo's wrapper around rustc. The wrapper records how cargo starts rustc. cargo would count a wrapper
 /// for the workspace alone as part of a package's identity, and compile vitlab once more.
 const WRAPPER: &str = "RUSTC_WRAPPER";
+/// Names the wrapper, such as sccache, that the user has set in the environment. It wraps rustc for other crates than cells.
+pub const INNER_WRAPPER: &str = "VITLAB_INNER_WRAPPER";
 /// Names the file for this record. Set in the environment of the wrapper.
 pub const VARIABLE: &str = "VITLAB_RUSTC";
 /// File that exists while variables do.
@@ -94,8 +96,9 @@ pub fn compile(mut cargo: Command, arguments: &[String]) -> anyhow::Result<ExitC
     // evcxr's wrapper for every crate is this program, too, and records as well.
     if environment.contains_key(EVCXR_WRAPPER) {
         cargo.env(VARIABLE, &record);
-    } else if !environment.contains_key(WRAPPER) {
+    } else {
         cargo.env(WRAPPER, std::env::current_exe()?).env(VARIABLE, &record);
+        cargo.envs(environment.get(WRAPPER).map(|wrapper| (INNER_WRAPPER, wrapper)));
     }
     let started = SystemTime::now();
     let status = progress::run(&mut cargo)?;

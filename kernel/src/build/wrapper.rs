@@ -9,7 +9,8 @@ use std::process::{Command, ExitCode};
 
 use super::display;
 use super::rustc::{
-    Build, EVCXR_CACHE, EVCXR_WRAPPER, PREFER_DYNAMIC, RustcCall, VARIABLE, VARIABLES, environment, is_set, read, write,
+    Build, EVCXR_CACHE, EVCXR_WRAPPER, INNER_WRAPPER, PREFER_DYNAMIC, RustcCall, VARIABLE, VARIABLES, environment,
+    is_set, read, write,
 };
 
 /// Runs rustc, and records how it is started if it compiles a cell.
@@ -18,6 +19,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     anyhow::ensure!(!arguments.is_empty(), "the wrapper around rustc got no arguments from cargo");
     let mut environment = environment();
     let record = environment.remove(VARIABLE);
+    let inner = environment.remove(INNER_WRAPPER);
     let is_cell = arguments.windows(2).any(|two| two == ["--crate-name", "ctx"]);
     let wraps = environment.contains_key(EVCXR_WRAPPER);
     let given = arguments.len();
@@ -45,9 +47,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
         evcxr::runtime_hook();
     }
     // evcxr's wrapper reads the arguments of its process.
-    let program = if wraps { std::env::current_exe()? } else { arguments.remove(0).into() };
+    let program = match inner.filter(|_| !is_cell) {
+        _ if wraps => std::env::current_exe()?,
+        Some(inner) => inner.into(),
+        None => arguments.remove(0).into(),
+    };
     let mut command = Command::new(program);
-    command.args(&arguments).env_remove(VARIABLE);
+    command.args(&arguments).env_remove(VARIABLE).env_remove(INNER_WRAPPER);
     if !environment.contains_key(EVCXR_CACHE) {
         command.env_remove(EVCXR_CACHE);
     }

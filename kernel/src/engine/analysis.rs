@@ -36,7 +36,7 @@ pub struct Sources {
 
 /// Whether rust-analyzer reads the standard library, which takes seconds.
 #[derive(PartialEq)]
-pub enum Library {
+pub enum StandardLibrary {
     Read,
     Later,
 }
@@ -58,8 +58,8 @@ impl Sources {
 
     /// Makes the changes of sources visible to rust-analyzer, and the standard library, once. `folder` is evcxr's. Returns
     /// whether the standard library became visible.
-    pub fn update(&mut self, context: &mut CommandContext, folder: &Path, library: Library) -> bool {
-        let library = self.library.take_if(|_| library == Library::Read);
+    pub fn update(&mut self, context: &mut CommandContext, folder: &Path, wanted: StandardLibrary) -> bool {
+        let library = self.library.take_if(|_| wanted == StandardLibrary::Read);
         let linked = library
             .is_some_and(|(link, library)| fs::remove_file(&link).and_then(|()| symlink(library, &link)).is_ok());
         if self.have_changed() || linked {
@@ -124,7 +124,7 @@ impl Engine {
     fn ask_analyzer<T, E>(&mut self, question: impl FnOnce(&mut CommandContext) -> Result<T, E>) -> Option<T> {
         let context = self.context.as_mut().ok()?;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.sources.update(context, &self.state.folder, Library::Read);
+            self.sources.update(context, &self.state.folder, StandardLibrary::Read);
             question(context)
         }));
         answer.ok()?.ok()

@@ -3,7 +3,7 @@
 use evcxr::{CommandContext, Error, EvalCallbacks};
 use serde_json::{Value, json};
 
-use super::analysis::Library;
+use super::analysis::StandardLibrary;
 use super::commands::commands;
 use super::earlier::Outcome;
 use super::events::{self, EventReader};
@@ -25,6 +25,8 @@ impl Engine {
         self.check(code)?;
         let progress = progress::follow(&self.state);
         let mut edits = self.obey_commands(code)?;
+        let (led, linked) = self.linked.edits(code, &self.state.folder);
+        edits.extend(led);
         edits.extend(items::edits(code));
         edits.extend(literals::constants(code));
         edits.extend(semicolon(code));
@@ -36,6 +38,9 @@ impl Engine {
         self.events.wait();
         drop(progress);
         self.state.cell().phase = Phase::Compiling;
+        if matches!(&attempt, Ok(Attempt { answer: Ok(Ok(_)), .. })) {
+            self.linked = linked;
+        }
         let kept = self.variables();
         match attempt {
             Ok(attempt) => self.conclude(code, attempt, &variables, &kept),
@@ -78,14 +83,14 @@ impl Engine {
             self.state.publish_output("stream", json!({ "name": Stream::Stdout, "text": text }));
         }
         edits.extend(restarted);
-        edits.extend(self.linked.edits(code, &self.state.folder));
         if self.has_runtime && async_runtime::changes_dependencies(code, &self.state.folder) {
             async_runtime::set_apart(context, &self.state, &self.events);
             self.has_runtime = false;
         }
         if defines_variables(code) {
-            // rustc finds types sooner than rust-analyzer reads the standard library, but would run these commands again.
-            let library = if types::runs_shell(code) { Library::Read } else { Library::Later };
+            // rustc finds types sooner than rust-analyzer reads the standard library. But the cell is then executed twice, with
+            // its commands for the shell.
+            let library = if types::runs_shell(code) { StandardLibrary::Read } else { StandardLibrary::Later };
             self.sources.update(context, &self.state.folder, library);
         }
         Ok(edits)
@@ -133,7 +138,10 @@ impl Engine {
                         return Err(Failure::error(message));
                     }
                 }
-                None if self.sources.update(context, &self.state.folder, Library::Read) => {
+                None if defines_variables(code)
+                    && !types::runs_shell(code)
+                    && self.sources.update(context, &self.state.folder, StandardLibrary::Read) =>
+                {
                     attempt = execute(context, code, &checked(&edits));
                 }
                 None => {}

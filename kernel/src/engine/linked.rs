@@ -1,6 +1,7 @@
 //! The crates that the set-up has compiled: it links their folders beside evcxr's. A `:dep` on the original folder is led to
 //! the link, because cargo identifies a package by its path and would compile it anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,46 +12,58 @@ use super::commands::{Command, commands};
 use super::rewrite::{Edit, Piece};
 
 /// The crates of the links that cells depend on.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Linked {
-    /// The last `:dep` that was led to a link, with the original folder.
-    led: Option<String>,
+    /// The last `:dep` on each original folder, which was led to its link.
+    lines: BTreeMap<PathBuf, String>,
     /// A crate depends on one of the original folders, so that the notebook has to do so, too.
-    original: bool,
+    uses_originals: bool,
 }
 
 impl Linked {
-    /// Returns the edits that lead a cell's `:dep`s to the links beside evcxr's `folder`.
-    pub fn edits(&mut self, code: &str, folder: &Path) -> Vec<Edit> {
-        let named = || commands(code).filter_map(|command| Some((path(&command)?, command)));
-        let found = |range: &Range<usize>| Path::new(&code[range.clone()]).canonicalize().ok();
+    /// Returns the edits that lead a cell's `:dep`s to the links beside evcxr's `folder`, and what holds after the cell if it
+    /// succeeds.
+    pub fn edits(&self, code: &str, folder: &Path) -> (Vec<Edit>, Self) {
+        let cleared = commands(code).any(|command| command.name == ":clear");
+        let mut after = if cleared { Linked::default() } else { self.clone() };
+        let named: Vec<_> = commands(code)
+            .filter_map(|command| {
+                let range = path(&command)?;
+                Some((Path::new(&code[range.clone()]).canonicalize().ok()?, range, command))
+            })
+            .collect();
+        if named.is_empty() || after.uses_originals {
+            return (Vec::new(), after);
+        }
         let links = links(folder);
-        let link = |folder: &Path| links.iter().find(|(_, original)| original == folder);
-        let mut others = named().filter_map(|(range, _)| found(&range)).filter(|folder| link(folder).is_none());
+        let link = |folder: &Path| links.iter().find(|(_, original)| original == folder).map(|(link, _)| link);
+        if named.iter().any(|(folder, ..)| link(folder).is_none() && depends_on(folder, &links)) {
+            let lines = std::mem::take(&mut after.lines);
+            after.uses_originals = true;
+            return (lines.into_values().map(|line| Edit::insert(0, line + "\n")).collect(), after);
+        }
         let mut edits = Vec::new();
-        if !self.original && others.any(|folder| depends_on(&folder, &links)) {
-            self.original = true;
-            edits.extend(self.led.take().map(|line| Edit::insert(0, line + "\n")));
-        }
-        if self.original {
-            return edits;
-        }
-        for (range, command) in named() {
-            if let Some((link, original)) = found(&range).as_deref().and_then(link) {
+        for (original, range, command) in named {
+            if let Some(link) = link(&original) {
                 let (line, from) = (command.line, command.range.start);
-                let (before, after) = (&line[..range.start - from], &line[range.end - from..]);
-                self.led = Some(format!("{before}{}{after}", original.display()));
+                let (before, rest) = (&line[..range.start - from], &line[range.end - from..]);
+                let line = format!("{before}{}{rest}", original.display());
+                after.lines.insert(original, line);
                 let pieces = vec![Piece::Added(link.to_string_lossy().into_owned())];
                 edits.push(Edit { range, pieces });
             }
         }
-        edits
+        (edits, after)
     }
 }
 
-/// Returns the place of the path in a `:dep`, in bytes of the cell.
+/// Returns the place of the path in a `:dep`, in bytes of the cell: that of `path = "…"`, or of a path alone.
 fn path(command: &Command) -> Option<Range<usize>> {
-    let (before, path) = (command.name == ":dep").then(|| split_at_path(command.line))??;
+    let argument = command.line.trim_start().strip_prefix(":dep ")?.trim_start();
+    let (before, path) = match argument.starts_with(['.', '/']) {
+        true => (&command.line[..command.line.len() - argument.len()], argument.split(' ').next()?.trim_end()),
+        false => split_at_path(command.line)?,
+    };
     let start = command.range.start + before.len();
     Some(start..start + path.len())
 }
@@ -148,21 +161,31 @@ mod tests {
         let root = folder.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name).to_string_lossy().into_owned();
         let dep = |name: &str, path: &str| format!(" :dep {name} = {{ path = \"{}\", features = [] }}", at(path));
-        let mut linked = Linked::default();
-        let mut edited = |code: &str| Rewritten::new(code, linked.edits(code, Path::new(&at("kernel/ctx")))).text;
+        let edit = |linked: &Linked, code: &str| {
+            let (edits, after) = linked.edits(code, Path::new(&at("kernel/ctx")));
+            (Rewritten::new(code, edits).text, after)
+        };
         let (original, led) = (dep("c", "clone/crate"), dep("c", "kernel/crate"));
         let with = |line: &str| format!("// é\n{line}\nlet path = \"{}\";", at("clone/crate"));
-        assert_eq!(edited(&with(&original)), with(&led));
+        let (text, first) = edit(&Linked::default(), &with(&original));
+        assert_eq!(text, with(&led));
+        let short = |name: &str| format!(":dep {} \nf();", at(name));
+        assert_eq!(edit(&first, &short("clone/crate")).0, short("kernel/crate"));
         let unchanged = [dep("a", "alone"), dep("m", "missing"), ":dep c = \"1\"".to_string(), "f();".to_string()];
-        for code in &unchanged {
-            assert_eq!(edited(code), *code);
+        for code in unchanged.iter().chain([&short("alone")]) {
+            assert_eq!(edit(&first, code).0, *code);
         }
-        // Then the crate is the same one for both.
+        // Then the crate is the same one for both. A cell that fails changes nothing.
         let over = dep("over", "user/over");
-        assert_eq!(edited(&over), format!("{original}\n{over}"));
-        assert_eq!(edited(&over), over);
-        assert_eq!(edited(&with(&original)), with(&original));
+        for _ in 0..2 {
+            assert_eq!(edit(&first, &over).0, format!("{original}\n{over}"));
+        }
+        let (_, second) = edit(&first, &over);
+        for code in [&over, &with(&original)] {
+            assert_eq!(edit(&second, code).0, *code);
+        }
+        assert_eq!(edit(&second, &format!(":clear\n{original}")).0, format!(":clear\n{led}"));
         let both = format!("{original}\n{}", dep("on", "user/on"));
-        assert_eq!(Rewritten::new(&both, Linked::default().edits(&both, Path::new(&at("kernel/ctx")))).text, both);
+        assert_eq!(edit(&Linked::default(), &both).0, both);
     }
 }

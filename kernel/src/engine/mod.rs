@@ -72,7 +72,7 @@ use crate::cell::event::{Event, Question, Stream};
 use crate::cell::input::Answer;
 use crate::cell::watch;
 
-/// The engine loads types after this time without a task.
+/// The engine loads types after this time without a task. A cell that is sent meanwhile waits for the end, seconds later.
 const IDLE: Duration = Duration::from_secs(1);
 
 type Task = Box<dyn FnOnce(&mut Engine) + Send>;

@@ -23,6 +23,9 @@ const END: &str = "Ok(())\n}";
 /// because many cells do.
 const PRELUDE: [&str; 4] = ["std::boxed::Box", "std::option::Option", "std::string::String", "std::vec::Vec"];
 
+/// Keywords before the name of a type.
+const KINDS: [&str; 5] = ["enum", "struct", "trait", "type", "union"];
+
 /// Types of a cell's variables, as rustc reports them.
 pub struct Found {
     /// Writes the types into the cell.
@@ -212,18 +215,33 @@ fn cast(message: &str) -> Option<(usize, String)> {
 
 /// Leaves out the paths of types that the code of `source` knows by their last name.
 fn shortened(ty: String, source: &str) -> String {
-    let lines = || source.lines().map(str::trim).filter_map(|line| line.strip_suffix(';').or(line.strip_suffix('{')));
-    let may_differ = |name: &str| {
-        lines().any(|line| {
-            let imports = line.starts_with("use ") && (line.ends_with('*') || line.ends_with(&format!(" as {name}")));
-            let last = line.starts_with("use ") && line.rsplit("::").next() == Some(name);
-            let defines = |kind: &str| line.contains(&format!("{kind} {name}"));
-            imports || last || ["struct", "enum", "type", "trait", "union"].into_iter().any(defines)
-        })
+    let imported = |line: &str, name: &str| {
+        let line = line.trim_end_matches(';');
+        line.starts_with("use ") && (line.ends_with('*') || line.rsplit([':', ' ']).next() == Some(name))
+    };
+    let defined = |line: &str, name: &str| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').skip_while(|word| !KINDS.contains(word));
+        words.nth(1) == Some(name)
     };
     PRELUDE.iter().fold(ty, |ty, path| {
         let name = path.rsplit("::").next().expect("a path");
-        if ty.contains(path) && !may_differ(name) { ty.replace(path, name) } else { ty }
+        let differs = |line: &str| imported(line.trim(), name) || defined(line, name);
+        if !ty.contains(path) || source.lines().any(differs) {
+            return ty;
+        }
+        let mut short = String::new();
+        for (index, part) in ty.split(path).enumerate() {
+            let is_longer = short.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+            short += if index == 0 {
+                ""
+            } else if is_longer {
+                path
+            } else {
+                name
+            };
+            short += part;
+        }
+        short
     })
 }
 
@@ -241,9 +259,14 @@ mod tests {
             ("use a::O as Option;\n", "Vec<std::option::Option<a::b::C>>"),
             ("use a::*;\n", "std::vec::Vec<std::option::Option<a::b::C>>"),
             ("pub struct Vec<T> {\ntype Option<T> = O<T>;\n", "std::vec::Vec<std::option::Option<a::b::C>>"),
+            ("#[derive(Debug)] enum Option { A, B }\n", "Vec<std::option::Option<a::b::C>>"),
         ] {
             assert_eq!(shortened(ty(), source), expected, "{source}");
         }
+        assert_eq!(
+            shortened("(my_std::vec::Vec<u8>, std::vec::Vec<u8>)".into(), ""),
+            "(my_std::vec::Vec<u8>, Vec<u8>)"
+        );
     }
 
     /// Returns the cell with `T` for each type that is missing.

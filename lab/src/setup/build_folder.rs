@@ -37,20 +37,29 @@ pub fn copy_dependencies(from: &Path, to: &Path) -> io::Result<()> {
     RESULTS.iter().try_for_each(|folder| copy_if(&from.join(folder), &to.join(folder), is_dependency))
 }
 
-/// Copies the results for the clone's packages, with the command, from one profile's folder to another one.
+/// Copies the results for the clone's packages, with the command, from one profile's folder to another one. After an
+/// interruption, cargo compiles what is half copied.
 pub fn copy_packages(from: &Path, to: &Path) -> io::Result<()> {
-    copy_if(from, to, |entry| match entry.depth() {
-        0 => true,
-        1 => RESULTS.iter().any(|folder| entry.file_name() == *folder) || is_package(entry.path()),
-        2 => is_package(entry.path()),
-        _ => true,
+    let notes = |folder: &Path| file::entries(&folder.join(".fingerprint")).filter(|path| is_package(path));
+    for note in notes(from).map(|note| to.join(".fingerprint").join(file::name(&note).as_ref())) {
+        if note.exists() {
+            fs::remove_dir_all(note)?;
+        }
+    }
+    copy_if(from, to, |entry| entry.depth() == 0 || entry.file_type().is_file() && is_package(entry.path()))?;
+    // The notes that let cargo trust the others come last.
+    RESULTS.iter().try_for_each(|folder| {
+        copy_if(&from.join(folder), &to.join(folder), |entry| entry.depth() != 1 || is_package(entry.path()))
     })
 }
 
 /// Lets cargo take the results for the clone's packages in a profile's folder as built at `time`.
 pub fn date_packages(folder: &Path, time: SystemTime) -> io::Result<()> {
-    let files = package_paths(folder).flat_map(WalkDir::new).flatten().map(DirEntry::into_path);
-    for path in files.filter(|path| path.is_file()) {
+    for entry in package_paths(folder).flat_map(WalkDir::new) {
+        let path = entry?.into_path();
+        if !path.is_file() {
+            continue;
+        }
         // The times in other folders, which may share the file, stay as they are.
         let own = path.with_extension("dated");
         fs::copy(&path, &own)?;
@@ -137,9 +146,11 @@ fn is_result(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
     use std::time::Duration;
 
     use super::*;
+    use crate::system::toolchain;
 
     #[test]
     fn shares_results_and_copies_the_rest_with_its_time() {
@@ -228,6 +239,45 @@ mod tests {
         }
         assert!(!left.iter().any(|name| folder.path().join(name).exists()));
         assert!(!folder.path().join("incremental").exists());
+    }
+
+    /// Returns whether cargo compiles the package in a folder, which has a build folder `target`.
+    fn compiles(folder: &Path) -> bool {
+        let mut cargo = Command::new("cargo");
+        toolchain::clean_environment(&mut cargo);
+        let output =
+            cargo.args(["build", "--offline"]).current_dir(folder).env_remove("CARGO_TARGET_DIR").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stderr).contains("Compiling")
+    }
+
+    #[test]
+    fn cargo_takes_over_the_results_of_another_clone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for clone in ["first", "second"] {
+            let manifest = "[package]\nname = \"vitlab\"\nversion = \"1.0.0\"\n[workspace]\n";
+            file::write(&at(clone).join("Cargo.toml"), manifest).unwrap();
+            file::write(&at(clone).join("build.rs"), "fn main() { println!(\"cargo:rerun-if-changed=Cargo.toml\"); }")
+                .unwrap();
+            file::write(&at(clone).join("src/lib.rs"), "pub fn f() {}\n").unwrap();
+            file::write(&at(clone).join("src/main.rs"), "fn main() { vitlab::f(); }\n").unwrap();
+        }
+        assert!(compiles(&at("first")) && !compiles(&at("first")));
+        prune(&at("first/target/debug")).unwrap();
+        assert!(!compiles(&at("first")));
+
+        let (from, to) = (at("first/target/debug"), at("second/target/debug"));
+        copy_packages(&from, &to).unwrap();
+        date_packages(&to, SystemTime::now()).unwrap();
+        assert!(!compiles(&at("second")) && !compiles(&at("first")));
+        forget_packages(&to).unwrap();
+        assert!(compiles(&at("second")));
+        // An edit is newer than the results.
+        copy_packages(&from, &to).unwrap();
+        date_packages(&to, SystemTime::now()).unwrap();
+        file::write(&at("second/src/lib.rs"), "pub fn f() { println!(); }\n").unwrap();
+        assert!(compiles(&at("second")));
     }
 
     #[test]

@@ -35,6 +35,12 @@ pub fn is_current(repository: &Repository, sources: &str) -> bool {
     repository.venv_bin(NAME).is_file() && stamp.is_ok_and(|old| old == sources)
 }
 
+/// Lets the next set-up build the command again.
+pub fn forget(repository: &Repository) -> Result<()> {
+    let stamp = repository.venv().join(STAMP);
+    fs::remove_file(&stamp).map_err(|error| Error::file(&stamp, format!("can't be removed ({error})")))
+}
+
 /// Builds the command in a warm build and installs it in the clone.
 pub fn install(
     repository: &Repository,
@@ -49,6 +55,8 @@ pub fn install(
     command.arg("--target-dir").arg(ctx.join("target")).current_dir(&ctx);
     // As in a kernel, so that its build finds vitlab compiled.
     launch.prepare(&mut command, &ctx);
+    // A kernel asks rustc through its program. Answers to cargo alone would replace those that it finds here.
+    command.env("CARGO_CACHE_RUSTC_INFO", "0");
     let (mut built, mut show) = (None, compiling());
     progress.run(&mut command, |line| {
         if let Ok(Artifact { executable: Some(path) }) = serde_json::from_str(line) {

@@ -25,6 +25,7 @@ struct Package {
 impl Manifests {
     pub fn read(repository: &Repository) -> Result<Self> {
         let root = &repository.root;
+        let root = &root.canonicalize().map_err(|error| Error::file(root, error.to_string()))?;
         let mut texts = vec![file::read(&root.join("Cargo.lock"))?, file::read(&root.join("Cargo.toml"))?];
         let workspace = parse(&root.join("Cargo.toml"), &texts[1])?;
         let mut folders = vec![root.join("crate")];
@@ -86,7 +87,7 @@ impl Manifests {
     }
 
     /// Returns the manifest of a package that depends on the external crates of all packages. Where two packages depend on
-    /// the same crate, the requirements of the first one count: Cargo.lock holds one version for both.
+    /// the same crate, the first one's requirement stands for both.
     pub fn external_crates(&self, name: &str) -> Table {
         let mut external = Table::new();
         for Package { manifest, .. } in &self.packages {

@@ -39,9 +39,11 @@ const STAMP: &str = "made-from";
 /// File of the base with the key of the sources of the clone that it is a copy of.
 const SOURCES: &str = "sources";
 
-/// A build with vitlab that lacks what a kernel adds.
+/// A build with vitlab, which [`WarmBuild::complete`] completes.
 pub struct Compiled {
     new: PathBuf,
+    /// When the sources were read.
+    read_at: SystemTime,
     /// Another clone's build of the same sources is complete, and thus its copy.
     is_complete: bool,
     sources: String,
@@ -77,23 +79,26 @@ impl<'a> WarmBuild<'a> {
     pub fn compile(&self, bindings: &Bindings, progress: &Progress) -> Result<Option<Compiled>> {
         let lock = cache::lock(&file::name(&self.shared), progress)?;
         let manifests = Manifests::read(self.repository)?;
-        let read = SystemTime::now();
+        let read_at = SystemTime::now();
         let sources = manifests.sources_key()?;
         if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
             let newest = manifests.newest()?;
-            self.date(newest, read).map_err(|error| self.failed(&error))?;
+            self.date(newest, read_at).map_err(|error| self.failed(&error))?;
             return Ok(None);
         }
         // The name doesn't change: after an interruption, the next set-up continues in this folder.
         let new = self.folder.with_extension("new");
+        if new.is_symlink() {
+            fs::remove_file(&new).map_err(|error| self.failed(&error))?;
+        }
         let mut is_complete = false;
         if !new.exists() {
-            is_complete = self.seed(&new, &sources, read).map_err(|error| self.failed(&error))?;
+            is_complete = self.seed(&new, &sources, read_at).map_err(|error| self.failed(&error))?;
         }
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
         command::install(self.repository, self.launch, &new, &sources, progress)?;
-        Ok(Some(Compiled { new, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
+        Ok(Some(Compiled { new, read_at, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
     /// Lets cargo take an up-to-date build as made at `time`, if a source is newer. git, for example, gives files new times
@@ -112,7 +117,7 @@ impl<'a> WarmBuild<'a> {
     /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
     pub fn complete(
         &self,
-        Compiled { new, is_complete, sources, dependencies, _lock }: Compiled,
+        Compiled { new, read_at, is_complete, sources, dependencies, _lock }: Compiled,
         python: &Python,
         bindings: &Bindings,
         progress: &Progress,
@@ -122,6 +127,13 @@ impl<'a> WarmBuild<'a> {
             stubs::build(&new, &self.launch.libtorch, &bindings.library(), progress)?;
             let debug = new.join("ctx/target/debug");
             remove_cells(&debug).and_then(|()| prune(&debug)).map_err(|error| self.failed(&error))?;
+        }
+        // An edit during the build may be part of it or not: the next set-up finds out.
+        let manifests = Manifests::read(self.repository)?;
+        if manifests.sources_key()? != sources || manifests.newest()? > read_at {
+            command::forget(self.repository)?;
+            file::write(&new.join(STAMP), "edited during the build")?;
+            return self.replace(&new).map_err(|error| self.failed(&error));
         }
         file::write(&new.join(STAMP), &sources)?;
         let replace = || self.replace(&new).and_then(|()| self.renew_base(&dependencies, &sources));
@@ -133,22 +145,30 @@ impl<'a> WarmBuild<'a> {
     }
 
     fn write_workspace(&self, folder: &Path, manifests: &Manifests, bindings: &Bindings) -> Result<()> {
-        let root = &self.repository.root;
-        file::write(&folder.join("Cargo.toml"), &format!("{}\n{CELL_PROFILE}", manifests.workspace(&MEMBERS)))?;
-        file::write(&folder.join("hold/Cargo.toml"), &manifests.external_crates("hold").to_string())?;
+        self.write_manifests(folder, manifests)?;
         file::write(&folder.join("hold/src/lib.rs"), "")?;
         file::write(&folder.join(".cargo/config.toml"), &file::read(&bindings.config())?)?;
-        file::write(&folder.join("Cargo.lock"), &file::read(&root.join("Cargo.lock"))?)?;
-        for package in manifests.folders() {
-            let link = folder.join(package);
-            let _ = fs::remove_file(&link);
-            symlink(root.join(package), link).map_err(|error| self.failed(&error))?;
-        }
+        file::write(&folder.join("Cargo.lock"), &file::read(&self.repository.root.join("Cargo.lock"))?)?;
         // evcxr replaces both.
         let package = "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n";
         let dependency = "[dependencies]\nvitlab = { path = \"../crate\" }\n";
         file::write(&folder.join("ctx/Cargo.toml"), &format!("{package}{dependency}"))?;
         file::write(&folder.join("ctx/src/lib.rs"), "")
+    }
+
+    /// Writes what follows the clone's manifests: the workspace's, that of `hold`, and the links.
+    fn write_manifests(&self, folder: &Path, manifests: &Manifests) -> Result<()> {
+        file::write(&folder.join("Cargo.toml"), &format!("{}\n{CELL_PROFILE}", manifests.workspace(&MEMBERS)))?;
+        file::write(&folder.join("hold/Cargo.toml"), &manifests.external_crates("hold").to_string())?;
+        for package in manifests.folders() {
+            let (link, original) = (folder.join(package), self.repository.root.join(package));
+            if fs::read_link(&link).is_ok_and(|path| path == original) {
+                continue;
+            }
+            let _ = fs::remove_file(&link);
+            symlink(original, link).map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
     }
 
     /// Runs the first lines of a notebook on a plain kernel in the folder, through the client library that also runs the
@@ -176,6 +196,8 @@ impl<'a> WarmBuild<'a> {
     pub fn fill_target(&self, built: bool) -> Result<()> {
         let (from, target) = (self.folder.join("ctx/target/debug"), command::build_folder(self.repository));
         let fill = || {
+            let shared = self.lock_file()?;
+            shared.lock_shared()?;
             let is_new = !target.join(".fingerprint").exists();
             if !is_new && !built {
                 return Ok(());
@@ -228,6 +250,7 @@ impl<'a> WarmBuild<'a> {
             let lock = self.lock_file()?;
             lock.lock()?;
             fs::remove_dir_all(&self.folder)?;
+            let _ = fs::remove_file(self.folder.with_extension("new"));
             fs::remove_file(self.folder.with_extension("lock"))
         };
         remove().map_err(|error: io::Error| {
@@ -246,7 +269,11 @@ impl<'a> WarmBuild<'a> {
             return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
         }
         let copied = locked.and_then(|()| copy(&self.folder, to));
-        copied.map_err(|error| Error::file(to, format!("can't be created ({error}); check the free space on its disk")))
+        copied.map_err(|error| {
+            Error::file(to, format!("can't be created ({error}); check the free space on its disk"))
+        })?;
+        // They may have changed since the set-up.
+        self.write_manifests(to, &Manifests::read(self.repository)?)
     }
 
     /// Opens the lock file: exclusive while replacing the folder, shared while copying it.
@@ -264,7 +291,8 @@ impl<'a> WarmBuild<'a> {
         }
         fs::rename(new, &self.folder)?;
         let _ = fs::remove_dir_all(&old);
-        Ok(())
+        // rustc and debuggers look for sources where they were compiled.
+        symlink(&self.folder, new)
     }
 
     /// Replaces the base, from which further clones start, if its sources differ.

@@ -12,15 +12,15 @@ use super::{Error, Progress, Result};
 
 /// Returns the cache folder and creates it if it is missing.
 pub fn home() -> Result<PathBuf> {
-    let home = path();
-    create(&home)?;
-    Ok(home)
+    create(&path())?;
+    Ok(path())
 }
 
-/// Returns the absolute path of the cache folder, which may not exist yet.
+/// Returns the absolute path of the cache folder, which may not exist yet. It contains no symbolic links, because cargo tells
+/// packages apart by the real path.
 pub fn path() -> PathBuf {
     let home = vitlab_dataset::cache::folder();
-    std::path::absolute(&home).unwrap_or(home)
+    home.canonicalize().or_else(|_| std::path::absolute(&home)).unwrap_or(home)
 }
 
 /// Creates `folder` and its missing parents.
