@@ -83,7 +83,9 @@ impl<'a> WarmBuild<'a> {
         let sources = manifests.sources_key()?;
         if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
             let newest = manifests.newest()?;
-            self.date(newest, read_at).map_err(|error| self.failed(&error))?;
+            if self.date(newest, read_at).map_err(|error| self.failed(&error))? {
+                self.fill_target(true)?;
+            }
             return Ok(None);
         }
         // The name doesn't change: after an interruption, the next set-up continues in this folder.
@@ -101,17 +103,18 @@ impl<'a> WarmBuild<'a> {
         Ok(Some(Compiled { new, read_at, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
-    /// Lets cargo take an up-to-date build as made at `time`, if a source is newer. git, for example, gives files new times
-    /// and old contents.
-    fn date(&self, newest: SystemTime, time: SystemTime) -> io::Result<()> {
+    /// Lets cargo take an up-to-date build as made at `time`, if a source is newer: git, for example, gives files new times
+    /// and old contents. Returns whether one is.
+    fn date(&self, newest: SystemTime, time: SystemTime) -> io::Result<bool> {
         let stamp = File::options().append(true).open(self.folder.join(STAMP))?;
         if stamp.metadata()?.modified()? > newest {
-            return Ok(());
+            return Ok(false);
         }
         let lock = self.lock_file()?;
         lock.lock()?;
         date_packages(&self.folder.join("ctx/target/debug"), time)?;
-        stamp.set_modified(time)
+        stamp.set_modified(time)?;
+        Ok(true)
     }
 
     /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
