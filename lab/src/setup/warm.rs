@@ -103,13 +103,15 @@ impl<'a> WarmBuild<'a> {
         Ok(Some(Compiled { new, read_at, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
     }
 
-    /// Lets cargo take an up-to-date build as made at `time`, if a source is newer: git, for example, gives files new times
-    /// and old contents. Returns whether one is.
+    /// Lets cargo take an up-to-date build as made at `time`, or when the last source was changed, if that is newer than the
+    /// build. git, for example, gives files new times and old contents, and a zip file from another time zone may give times
+    /// to come. Returns whether a source is newer.
     fn date(&self, newest: SystemTime, time: SystemTime) -> io::Result<bool> {
         let stamp = File::options().append(true).open(self.folder.join(STAMP))?;
-        if stamp.metadata()?.modified()? > newest {
+        if stamp.metadata()?.modified()? >= newest {
             return Ok(false);
         }
+        let time = time.max(newest);
         let lock = self.lock_file()?;
         lock.lock()?;
         date_packages(&self.folder.join("ctx/target/debug"), time)?;
@@ -133,7 +135,8 @@ impl<'a> WarmBuild<'a> {
         }
         // An edit during the build may be part of it or not: the next set-up finds out.
         let manifests = Manifests::read(self.repository)?;
-        if manifests.sources_key()? != sources || manifests.newest()? > read_at {
+        let newest = manifests.newest()?;
+        if manifests.sources_key()? != sources || (newest > read_at && newest < SystemTime::now()) {
             command::forget(self.repository)?;
             file::write(&new.join(STAMP), "edited during the build")?;
             return self.replace(&new).map_err(|error| self.failed(&error));
