@@ -53,26 +53,39 @@ pub fn copy_packages(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-/// Lets cargo take the results for the clone's packages in a profile's folder as built at `time`.
-pub fn date_packages(folder: &Path, time: SystemTime) -> io::Result<()> {
-    for entry in package_paths(folder).flat_map(WalkDir::new) {
-        let path = entry?.into_path();
-        if !path.is_file() {
+/// Lets cargo take the results for packages in a profile's folder as built at `time`, and compile the other packages anew.
+/// `is_kept` decides by a package's name, with underscores.
+pub fn keep_packages(folder: &Path, time: SystemTime, is_kept: impl Fn(&str) -> bool) -> io::Result<()> {
+    for path in package_paths(folder) {
+        if !is_kept(&package(&path)) {
+            if path.is_dir() {
+                fs::remove_dir_all(path)?
+            } else {
+                fs::remove_file(path)?
+            }
             continue;
         }
-        // The times in other folders, which may share the file, stay as they are.
-        let own = path.with_extension("dated");
-        fs::copy(&path, &own)?;
-        File::options().append(true).open(&own)?.set_modified(time)?;
-        fs::rename(own, path)?;
+        for entry in WalkDir::new(path) {
+            let path = entry?.into_path();
+            if !path.is_file() {
+                continue;
+            }
+            // The times in other folders, which may share the file, stay as they are.
+            let own = path.with_extension("dated");
+            fs::copy(&path, &own)?;
+            File::options().append(true).open(&own)?.set_modified(time)?;
+            fs::rename(own, path)?;
+        }
     }
     Ok(())
 }
 
-/// Lets cargo compile the clone's packages in a profile's folder anew.
-pub fn forget_packages(folder: &Path) -> io::Result<()> {
-    package_paths(folder)
-        .try_for_each(|path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
+/// Returns the name of the package that a result belongs to: `vitlab_fused` for `libvitlab_fused-0123456789abcdef.rlib`.
+fn package(path: &Path) -> String {
+    let name = file::name(path);
+    let name = name.strip_prefix("lib").unwrap_or(&name);
+    let name = name.split('.').next().unwrap_or_default();
+    name.rsplit_once('-').map_or(name, |(name, _hash)| name).replace('-', "_")
 }
 
 /// Removes from a profile's folder what cargo doesn't need to find a result fresh: a kernel copies its files one by one.
@@ -269,30 +282,32 @@ mod tests {
 
         let (from, to) = (at("first/target/debug"), at("second/target/debug"));
         copy_packages(&from, &to).unwrap();
-        date_packages(&to, SystemTime::now()).unwrap();
+        keep_packages(&to, SystemTime::now(), |_| true).unwrap();
         assert!(!compiles(&at("second")) && !compiles(&at("first")));
-        forget_packages(&to).unwrap();
+        keep_packages(&to, SystemTime::now(), |_| false).unwrap();
         assert!(compiles(&at("second")));
         // An edit is newer than the results.
         copy_packages(&from, &to).unwrap();
-        date_packages(&to, SystemTime::now()).unwrap();
+        keep_packages(&to, SystemTime::now(), |_| true).unwrap();
         file::write(&at("second/src/lib.rs"), "pub fn f() { println!(); }\n").unwrap();
         assert!(compiles(&at("second")));
     }
 
     #[test]
-    fn packages_are_dated_or_forgotten() {
+    fn packages_are_dated_or_removed() {
         let folder = tempfile::tempdir().unwrap();
         let [dependencies, packages, _] = results(folder.path());
-        let time = SystemTime::now() - Duration::from_secs(1000);
-        date_packages(folder.path(), time).unwrap();
-        let dated = |name: &str| fs::metadata(folder.path().join(name)).unwrap().modified().unwrap() == time;
-        for name in &packages[1..] {
-            assert!(dated(name), "{name}");
+        let fused = ["deps/libvitlab_fused-8.rlib", ".fingerprint/vitlab-fused-8/lib"];
+        for name in fused {
+            file::write(&folder.path().join(name), name).unwrap();
         }
-        assert!(!dated(dependencies[3]));
-        forget_packages(folder.path()).unwrap();
-        let exists = |name: &str| folder.path().join(name).exists();
-        assert!(!packages[1..].iter().any(|name| exists(name)) && exists(dependencies[3]));
+        let time = SystemTime::now() - Duration::from_secs(1000);
+        keep_packages(folder.path(), time, |name| name == "vitlab").unwrap();
+        let modified = |name: &str| fs::metadata(folder.path().join(name)).ok()?.modified().ok();
+        assert!(packages[1..].iter().all(|name| modified(name) == Some(time)));
+        assert!(fused.iter().all(|name| modified(name).is_none()));
+        assert!(modified(dependencies[3]).is_some_and(|modified| modified != time));
+        keep_packages(folder.path(), time, |name| name == "vitlab_fused").unwrap();
+        assert!(packages[1..].iter().all(|name| modified(name).is_none()));
     }
 }

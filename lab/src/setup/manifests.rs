@@ -1,8 +1,10 @@
 //! The clone's manifests: the packages that a notebook builds, and how they are compiled.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::system::{Error, Repository, Result, cache, file};
@@ -14,12 +16,39 @@ pub struct Manifests {
     root: PathBuf,
     workspace: Table,
     /// Key of the manifests and Cargo.lock, which select the external crates.
-    pub dependencies_key: String,
+    dependencies_key: String,
 }
 
 struct Package {
     folder: PathBuf,
     manifest: Table,
+}
+
+/// Keys of the sources of a build.
+#[derive(PartialEq, Serialize, Deserialize)]
+pub struct Sources {
+    dependencies: String,
+    /// By the packages' names, with underscores.
+    packages: BTreeMap<String, String>,
+}
+
+impl Sources {
+    pub fn key(&self) -> String {
+        cache::key(&[serde_json::to_string(self).expect("plain data")])
+    }
+
+    /// Returns whether a package has the same files in both.
+    pub fn share(&self, other: &Self, package: &str) -> bool {
+        self.packages.get(package).is_some_and(|key| other.packages.get(package) == Some(key))
+    }
+}
+
+impl Package {
+    /// Returns the name, with underscores.
+    fn name(&self) -> String {
+        let name = self.manifest.get("package").and_then(|package| package.get("name")?.as_str());
+        name.unwrap_or_default().replace('-', "_")
+    }
 }
 
 impl Manifests {
@@ -52,13 +81,12 @@ impl Manifests {
         self.packages.iter().filter_map(|package| package.folder.strip_prefix(&self.root).ok())
     }
 
-    /// Returns a key of everything in the clone that the build depends on: the packages' files, manifests and Cargo.lock.
-    pub fn sources_key(&self) -> Result<String> {
-        let mut keys = vec![self.dependencies_key.clone()];
-        for package in &self.packages {
-            keys.push(cache::folder_key(&package.folder)?);
-        }
-        Ok(cache::key(&keys))
+    /// Returns keys of everything in the clone that the build depends on: manifests and Cargo.lock, and the files of each
+    /// package.
+    pub fn sources(&self) -> Result<Sources> {
+        let key = |package: &Package| Ok((package.name(), cache::folder_key(&package.folder)?));
+        let packages = self.packages.iter().map(key).collect::<Result<_>>()?;
+        Ok(Sources { dependencies: self.dependencies_key.clone(), packages })
     }
 
     /// Returns the time of the last change of a file in the packages.
@@ -147,7 +175,7 @@ mod tests {
         let read = || Manifests::read(&repository).unwrap();
 
         assert_eq!(Vec::from_iter(read().folders()), ["crate", "fused", "base"].map(Path::new));
-        let keys = || (read().dependencies_key, read().sources_key().unwrap());
+        let keys = || (read().dependencies_key, read().sources().unwrap().key());
         let first = keys();
         write("lab/src/lib.rs", "");
         assert_eq!(keys(), first);

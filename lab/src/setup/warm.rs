@@ -21,23 +21,21 @@ use std::time::SystemTime;
 use serde_json::json;
 use toml::Value;
 
-use super::build_folder::{copy, copy_dependencies, copy_packages, date_packages, forget_packages, prune};
-use super::manifests::Manifests;
+use super::build_folder::{copy, copy_dependencies, copy_packages, keep_packages, prune};
+use super::manifests::{Manifests, Sources};
 use super::{Bindings, Launch, Python, command, kernel_build, rust_analyzer, stubs};
 use crate::system::{Error, Progress, Repository, Result, cache, file};
 
 /// Changes with the layout of the folder.
-const FORMAT: &str = "links";
+const FORMAT: &str = "links, keys of packages";
 /// The packages in the workspace's manifest. The linked ones belong to it as dependencies of `ctx`, if a cell needs them.
 const MEMBERS: [&str; 2] = ["ctx", "hold"];
 
 /// Appended to the workspace's manifest. It saves the linker work in every cell, whose backtraces nobody sees.
 const CELL_PROFILE: &str = "[profile.dev.package.ctx]\ndebug = false\nstrip = \"debuginfo\"\n";
 
-/// File that marks a complete build and holds the key of its inputs.
+/// File that marks a complete build and holds the keys of its sources.
 const STAMP: &str = "made-from";
-/// File of the base with the key of the sources of the clone that it is a copy of.
-const SOURCES: &str = "sources";
 
 /// A build with vitlab, which [`WarmBuild::complete`] completes.
 pub struct Compiled {
@@ -46,9 +44,7 @@ pub struct Compiled {
     read_at: SystemTime,
     /// Another clone's build of the same sources is complete, and thus its copy.
     is_complete: bool,
-    sources: String,
-    /// Key of the manifests and Cargo.lock.
-    dependencies: String,
+    sources: Sources,
     _lock: File,
 }
 
@@ -71,7 +67,7 @@ impl<'a> WarmBuild<'a> {
 
     /// Returns true if it was built from the clone's present sources.
     pub fn is_fresh(&self) -> Result<bool> {
-        Ok(read_stamp(&self.folder) == Some(Manifests::read(self.repository)?.sources_key()?))
+        Ok(read_stamp(&self.folder) == Some(Manifests::read(self.repository)?.sources()?))
     }
 
     /// Compiles vitlab in a new copy of the build, and installs the command. Needs no kernel. Returns `None` if build and
@@ -80,8 +76,9 @@ impl<'a> WarmBuild<'a> {
         let lock = cache::lock(&file::name(&self.shared), progress)?;
         let manifests = Manifests::read(self.repository)?;
         let read_at = SystemTime::now();
-        let sources = manifests.sources_key()?;
-        if read_stamp(&self.folder).as_deref() == Some(&sources) && command::is_current(self.repository, &sources) {
+        let sources = manifests.sources()?;
+        let is_current = command::is_current(self.repository, &sources.key());
+        if is_current && read_stamp(&self.folder).as_ref() == Some(&sources) {
             let newest = manifests.newest()?;
             if self.date(newest, read_at).map_err(|error| self.failed(&error))? {
                 self.fill_target(true)?;
@@ -99,22 +96,20 @@ impl<'a> WarmBuild<'a> {
         }
         let _ = fs::remove_file(new.join(STAMP));
         self.write_workspace(&new, &manifests, bindings)?;
-        command::install(self.repository, self.launch, &new, &sources, progress)?;
-        Ok(Some(Compiled { new, read_at, is_complete, sources, dependencies: manifests.dependencies_key, _lock: lock }))
+        command::install(self.repository, self.launch, &new, &sources.key(), progress)?;
+        Ok(Some(Compiled { new, read_at, is_complete, sources, _lock: lock }))
     }
 
-    /// Lets cargo take an up-to-date build as made at `time`, or when the last source was changed, if that is newer than the
-    /// build. git, for example, gives files new times and old contents, and a zip file from another time zone may give times
-    /// to come. Returns whether a source is newer.
+    /// Lets cargo take an up-to-date build as made at `time`, if a source is newer: git, for example, gives files new times
+    /// and old contents. Returns whether one is.
     fn date(&self, newest: SystemTime, time: SystemTime) -> io::Result<bool> {
         let stamp = File::options().append(true).open(self.folder.join(STAMP))?;
-        if stamp.metadata()?.modified()? >= newest {
+        if stamp.metadata()?.modified()? > newest {
             return Ok(false);
         }
-        let time = time.max(newest);
         let lock = self.lock_file()?;
         lock.lock()?;
-        date_packages(&self.folder.join("ctx/target/debug"), time)?;
+        keep_packages(&self.folder.join("ctx/target/debug"), time, |_| true)?;
         stamp.set_modified(time)?;
         Ok(true)
     }
@@ -122,7 +117,7 @@ impl<'a> WarmBuild<'a> {
     /// Completes what [`compile`](Self::compile) has begun: runs first cells in it and replaces the old build.
     pub fn complete(
         &self,
-        Compiled { new, read_at, is_complete, sources, dependencies, _lock }: Compiled,
+        Compiled { new, read_at, is_complete, sources, _lock }: Compiled,
         python: &Python,
         bindings: &Bindings,
         progress: &Progress,
@@ -135,14 +130,13 @@ impl<'a> WarmBuild<'a> {
         }
         // An edit during the build may be part of it or not: the next set-up finds out.
         let manifests = Manifests::read(self.repository)?;
-        let newest = manifests.newest()?;
-        if manifests.sources_key()? != sources || (newest > read_at && newest < SystemTime::now()) {
+        if manifests.sources()? != sources || manifests.newest()? > read_at {
             command::forget(self.repository)?;
             file::write(&new.join(STAMP), "edited during the build")?;
             return self.replace(&new).map_err(|error| self.failed(&error));
         }
-        file::write(&new.join(STAMP), &sources)?;
-        let replace = || self.replace(&new).and_then(|()| self.renew_base(&dependencies, &sources));
+        file::write_json(&new.join(STAMP), &sources)?;
+        let replace = || self.replace(&new).and_then(|()| self.renew_base(&sources));
         replace().map_err(|error| self.failed(&error))
     }
 
@@ -225,20 +219,18 @@ impl<'a> WarmBuild<'a> {
     }
 
     /// Starts a new build from a copy of the clone's present build or of the base, otherwise from the crates that the
-    /// clone's own build has compiled. `sources` is the key of the sources that were read at `time`. Returns whether the base
-    /// was built from the same sources.
-    fn seed(&self, new: &Path, sources: &str, time: SystemTime) -> io::Result<bool> {
+    /// clone's own build has compiled. `sources` were read at `time`. Returns whether the copy was built from the same.
+    fn seed(&self, new: &Path, sources: &Sources, time: SystemTime) -> io::Result<bool> {
         let copied = self.folder.with_extension("copy");
         let _ = fs::remove_dir_all(&copied);
-        let (base, results) = (self.shared.join("base"), copied.join("ctx/target/debug"));
+        let results = copied.join("ctx/target/debug");
+        let seeds = [&self.folder, &self.shared.join("base")].map(|folder| (folder.clone(), read_stamp(folder)));
         let mut is_same = false;
-        if read_stamp(&self.folder).is_some() {
-            copy(&self.folder, &copied)?;
-        } else if read_stamp(&base).is_some() {
-            copy(&base, &copied)?;
-            // Another clone's files have other times.
-            is_same = read_key(&base, SOURCES).as_deref() == Some(sources);
-            if is_same { date_packages(&results, time)? } else { forget_packages(&results)? }
+        if let Some((seed, Some(of_seed))) = seeds.into_iter().find(|(_, stamp)| stamp.is_some()) {
+            copy(&seed, &copied)?;
+            // The times of files tell nothing about another clone, and not always about this one.
+            keep_packages(&results, time, |package| of_seed.share(sources, package))?;
+            is_same = of_seed == *sources;
         } else {
             let compiled = command::build_folder(self.repository);
             if compiled.join(".fingerprint").is_dir() {
@@ -271,7 +263,7 @@ impl<'a> WarmBuild<'a> {
     pub fn copy_to(&self, to: &Path) -> Result<()> {
         let lock = self.lock_file().map_err(|error| Error::file(&self.folder, error.to_string()))?;
         let locked = lock.lock_shared();
-        if read_stamp(&self.folder).is_none() {
+        if !self.folder.join(STAMP).is_file() {
             return Err(Error::file(&self.folder, "holds no warm build; run `cargo lab setup`"));
         }
         let copied = locked.and_then(|()| copy(&self.folder, to));
@@ -302,27 +294,22 @@ impl<'a> WarmBuild<'a> {
     }
 
     /// Replaces the base, from which further clones start, if its sources differ.
-    fn renew_base(&self, dependencies: &str, sources: &str) -> io::Result<()> {
+    fn renew_base(&self, sources: &Sources) -> io::Result<()> {
         let base = self.shared.join("base");
-        let keys = [(STAMP, dependencies), (SOURCES, sources)];
-        if keys.iter().all(|(name, key)| read_key(&base, name).as_deref() == Some(key)) {
+        if read_stamp(&base).as_ref() == Some(sources) {
             return Ok(());
         }
         let new = self.shared.join("base.new");
         let _ = fs::remove_dir_all(&new);
         copy(&self.folder, &new)?;
-        keys.iter().try_for_each(|(name, key)| fs::write(new.join(name), key))?;
         let _ = fs::remove_dir_all(&base);
         fs::rename(new, base)
     }
 }
 
-fn read_stamp(folder: &Path) -> Option<String> {
-    read_key(folder, STAMP)
-}
-
-fn read_key(folder: &Path, name: &str) -> Option<String> {
-    fs::read_to_string(folder.join(name)).ok()
+/// Returns the keys of the sources that a complete build was made from.
+fn read_stamp(folder: &Path) -> Option<Sources> {
+    serde_json::from_str(&fs::read_to_string(folder.join(STAMP)).ok()?).ok()
 }
 
 /// Removes the results of the cells that were run, because a kernel builds its own.

@@ -22,7 +22,7 @@ const COMPARED: [(&str, &str); 16] = [
     ("student_of_weak", "student"),
     ("student_of_strong", "student"),
     ("student_cosine", "two_tokens_cosine"),
-    ("two_tokens_cosine", "vit_cosine"),
+    ("student_cosine", "student"),
     ("student_all", "two_tokens_cosine"),
     ("matching", "student"),
 ];
