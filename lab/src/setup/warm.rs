@@ -8,8 +8,9 @@
 //! The package `hold` depends on all external crates. It keeps their versions in the workspace's lock file: evcxr's first
 //! cell has no dependencies yet and would drop them.
 //!
-//! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: at first a copy of the base (hard links). In
-//! it, cargo decides what to rebuild: a changed source, manifest or lock file costs only its own rebuild.
+//! The cache holds `warm-KEY/base` and, for each clone, `warm-KEY/clone-KEY`: at first a copy of the base (hard links). A
+//! package is kept if its files have the same contents. cargo decides about the rest: a changed manifest or lock file
+//! costs only its own rebuild.
 
 use std::fs::{self, File};
 use std::io;
